@@ -1,0 +1,86 @@
+"""kdzoo: a plugin-based zoo of knowledge-distillation strategies with a benchmark harness.
+
+The names listed here are the public interface that plugin authors use. They are imported on first use, so
+that ``import kdzoo`` (and with it the command line) starts without importing torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
+    from kdzoo.errors import KdzooError, PairError, UsageError
+    from kdzoo.parameters import Param, param
+    from kdzoo.plugins import hookimpl
+    from kdzoo.strategy import (
+        Batch,
+        Classifier,
+        Outputs,
+        Paper,
+        Phase,
+        Setup,
+        Signature,
+        StageShape,
+        Strategy,
+        Terms,
+    )
+
+_HOMES = {
+    "kdzoo.errors": ("KdzooError", "PairError", "UsageError"),
+    "kdzoo.parameters": ("Param", "param"),
+    "kdzoo.plugins": ("hookimpl",),
+    "kdzoo.strategy": (
+        "Batch",
+        "Classifier",
+        "Outputs",
+        "Paper",
+        "Phase",
+        "Setup",
+        "Signature",
+        "StageShape",
+        "Strategy",
+        "Terms",
+    ),
+    "kdzoo.data.dataset": ("ArrayData", "Dataset", "FileData", "Splits"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ArrayData",
+    "Batch",
+    "Classifier",
+    "Dataset",
+    "FileData",
+    "KdzooError",
+    "Outputs",
+    "PairError",
+    "Paper",
+    "Param",
+    "Phase",
+    "Setup",
+    "Signature",
+    "Splits",
+    "StageShape",
+    "Strategy",
+    "Terms",
+    "UsageError",
+    "__version__",
+    "hookimpl",
+    "param",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("kdzoo")
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'kdzoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,39 @@
+"""The errors that kdzoo tells a person in one sentence, and the names that are close to a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class KdzooError(Exception):
+    """What went wrong, in one sentence that says how to mend it; the command line prints it without a traceback."""
+
+
+class UsageError(KdzooError):
+    """The person asked for something that cannot be: a wrong name, value, file or folder. Exit code 2."""
+
+
+class PairError(KdzooError):
+    """A strategy cannot serve this teacher and student. Told before anything trains; the other cells run."""
+
+
+class NonFiniteLossError(KdzooError):
+    """A loss became NaN or infinite; the cell fails and says where."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One sentence for an unknown name, with the closest known ones.
+
+    Args:
+        kind: what the name should have named, for example ``"strategy"``.
+        name: the name as given.
+        known: the names that would have been right.
+    """
+    names = sorted(set(known))
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"unknown {kind} {name!r}; did you mean {' or '.join(close)}?"
+    if len(names) <= 12:
+        return f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}"
+    return f"unknown {kind} {name!r}"

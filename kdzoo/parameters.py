@@ -1,0 +1,113 @@
+"""One declaration of a strategy's hyperparameter: default, paper's value, valid range, search range, help."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, TypeAlias, TypeVar, cast
+
+from kdzoo.errors import UsageError
+
+Value: TypeAlias = bool | int | float | str
+T = TypeVar("T", bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Param:
+    """A hyperparameter of a strategy. Its type is the type of its default.
+
+    Args:
+        default: the value used when nobody sets one.
+        help: one line for the strategy's card.
+        paper: the paper's value where it differs from the default.
+        ge, gt, le, lt: bounds of the valid values (at least, above, at most, below).
+        choices: the only valid values, for a closed set.
+        search: lowest and highest value that tuning tries (inclusive); None keeps the parameter out of tuning.
+        log: whether tuning samples on a log scale.
+    """
+
+    default: Value
+    help: str = ""
+    _: KW_ONLY
+    paper: Value | None = None
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    choices: tuple[Value, ...] = ()
+    search: tuple[float, float] | None = None
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        for value in (self.default, self.paper, *(self.search or ())):
+            if value is not None:
+                self.check("default, paper or search value", value)
+
+    @property
+    def type(self) -> type[bool] | type[int] | type[float] | type[str]:
+        """The type of every valid value."""
+        return type(self.default)
+
+    @property
+    def valid(self) -> str:
+        """The valid values in words, for cards and error messages."""
+        if self.choices:
+            return "one of " + ", ".join(str(choice) for choice in self.choices)
+        words = {"at least": self.ge, "above": self.gt, "at most": self.le, "below": self.lt}
+        bounds = " and ".join(f"{word} {bound:g}" for word, bound in words.items() if bound is not None)
+        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[self.type]
+        return f"{kind} {bounds}".strip()
+
+    def check(self, name: str, value: Any) -> Value:
+        """The value in the parameter's own type.
+
+        Args:
+            name: the full name for the message, such as ``soft.temperature``.
+            value: a Python or YAML scalar.
+
+        Raises:
+            UsageError: the value has the wrong type or is out of range.
+        """
+        wrong = UsageError(f"{name} must be {self.valid}, not {value!r}")
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not self.type:
+            raise wrong
+        if self.choices and value not in self.choices:
+            raise wrong
+        if isinstance(value, (int, float)):
+            # Each comparison is false for NaN, so NaN is refused by every bound and by the last line.
+            fits = (
+                (self.ge is None or value >= self.ge)
+                and (self.gt is None or value > self.gt)
+                and (self.le is None or value <= self.le)
+                and (self.lt is None or value < self.lt)
+                and abs(value) != float("inf")
+                and value == value  # noqa: PLR0124
+            )
+            if not fits:
+                raise wrong
+        return value
+
+
+def param(
+    default: T,
+    help: str = "",
+    *,
+    paper: T | None = None,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: tuple[T, ...] = (),
+    search: tuple[float, float] | None = None,
+    log: bool = False,
+) -> T:
+    """Declare a hyperparameter in the body of a strategy: ``temperature: float = param(4.0, "softens", gt=0)``.
+
+    The arguments are those of :class:`Param`. The declared type is the value's type, because on an instance the
+    attribute is the value itself.
+    """
+    return cast(
+        T,
+        Param(default, help, paper=paper, ge=ge, gt=gt, le=le, lt=lt, choices=choices, search=search, log=log),
+    )

@@ -1,0 +1,261 @@
+"""The contract between kdzoo and a distillation strategy.
+
+A strategy says which signals it needs, declares its hyperparameters, builds its adapters from shapes, and turns the
+two networks' signals into named loss terms. The engine does the rest. The smallest strategy is one class with
+:meth:`Strategy.forward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from kdzoo.errors import UsageError, unknown
+from kdzoo.parameters import Param, Value
+
+Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier"]
+SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier")
+Terms: TypeAlias = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a strategy comes from. ``id`` is an arXiv number or a DOI, ``code`` the authors' code if there is any."""
+
+    title: str
+    authors: str
+    year: int
+    venue: str
+    id: str
+    code: str | None = None
+
+
+class StageShape(NamedTuple):
+    """The shape of one stage's map, without the batch: C x H x W."""
+
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a strategy may know of a network: shapes only.
+
+    Args:
+        stages: one shape per stage, from the input to the deepest.
+        embedding: width of the pooled features that enter the classifier.
+        num_classes: width of the logits.
+    """
+
+    stages: tuple[StageShape, ...]
+    embedding: int
+    num_classes: int
+
+
+class Classifier(NamedTuple):
+    """A last linear layer: ``weight`` is classes x embedding, ``bias`` has one value per class or is None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a strategy is built from.
+
+    Args:
+        student: shapes of the student.
+        teacher: shapes of the teacher.
+        stage_pairs: (student stage, teacher stage) indices that face each other, from the input to the deepest.
+        num_classes: classes of the dataset.
+        num_samples: samples that train; ``Batch.index`` runs from 0 to num_samples - 1 (for memories).
+        classifier: the teacher's last linear layer, a detached copy, if the strategy's teacher signals name it.
+    """
+
+    student: Signature
+    teacher: Signature
+    stage_pairs: tuple[tuple[int, int], ...]
+    num_classes: int
+    num_samples: int
+    classifier: Classifier | None = None
+
+    def paired_shapes(self) -> list[tuple[StageShape, StageShape]]:
+        """The shapes of the paired stages: [(student's, teacher's), ...], from the input to the deepest."""
+        return [(self.student.stages[s], self.teacher.stages[t]) for s, t in self.stage_pairs]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The signals of one network on one batch. Reading one that the strategy did not ask for is an error.
+
+    Attributes:
+        logits: B x classes.
+        stages: one map per stage, B x C x H x W, from the input to the deepest.
+        embedding: B x D, pooled features that enter the classifier.
+        classifier: the last linear layer.
+    """
+
+    values: Mapping[str, Any]
+
+    def _get(self, signal: str) -> Any:
+        if signal not in self.values:
+            raise UsageError(f"the signal {signal!r} was not asked for: add it to the strategy's signals")
+        return self.values[signal]
+
+    @property
+    def logits(self) -> Tensor:
+        """B x classes."""
+        logits: Tensor = self._get("logits")
+        return logits
+
+    @property
+    def stages(self) -> tuple[Tensor, ...]:
+        """One B x C x H x W map per stage, from the input to the deepest."""
+        stages: tuple[Tensor, ...] = self._get("stages")
+        return stages
+
+    @property
+    def embedding(self) -> Tensor:
+        """B x D."""
+        embedding: Tensor = self._get("embedding")
+        return embedding
+
+    @property
+    def classifier(self) -> Classifier:
+        """The last linear layer (for the student: the live, trained one)."""
+        classifier: Classifier = self._get("classifier")
+        return classifier
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a strategy may know of a batch beside the signals.
+
+    Attributes:
+        inputs: what the networks were given; a tensor, or a dict of tensors for data that are not images.
+        labels: B, int64, the samples' own labels.
+        targets: what the hard-label loss uses: the labels, or B x classes probabilities under mixup.
+        index: B, int64, each sample's place among the training samples.
+        view: the number of the augmented version that this epoch shows.
+        phase: name of the running phase.
+        progress: share of the whole training that is done, from 0 to 1.
+    """
+
+    inputs: Any
+    labels: Tensor
+    targets: Tensor
+    index: Tensor
+    view: int = 0
+    phase: str = "main"
+    progress: float = 0.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training with its own optimizer and schedule; phases share the recipe's epochs.
+
+    Args:
+        name: what ``Batch.phase`` says meanwhile.
+        epochs: its length.
+        hard_labels: whether the hard-label loss is added (with the strategy's ``ce_weight``).
+        trains: whether the student, the strategy's own modules, or both are trained.
+    """
+
+    name: str
+    epochs: int
+    hard_labels: bool = True
+    trains: Literal["both", "student", "strategy"] = "both"
+
+
+class Strategy(nn.Module):
+    """How knowledge goes from teacher to student.
+
+    Subclass it, set the class attributes, and write :meth:`forward`; everything else has a default. Adapters made
+    in :meth:`build` are trained with the student and checkpointed apart from it; memories are registered as buffers.
+
+    Class attributes:
+        name: what ``--strategies`` calls it.
+        family: response, feature, attention, relation, contrastive, or a word of your own.
+        paper: the source, or None.
+        signals: what it needs of both networks.
+        teacher_signals: what it needs of the teacher, where that differs; ``()`` leaves the teacher out.
+        views: augmented versions of each sample in a batch; with 2, rows B..2B-1 are the second view of rows 0..B-1.
+        revision: raise it when a change of the maths makes older records incomparable; part of a cell's identity.
+        deployed: names of own submodules that the trained student needs in order to predict (see :meth:`predict`).
+        ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
+    """
+
+    name: ClassVar[str] = ""
+    family: ClassVar[str] = "other"
+    paper: ClassVar[Paper | None] = None
+    signals: ClassVar[tuple[Signal, ...]] = ("logits",)
+    teacher_signals: ClassVar[tuple[Signal, ...] | None] = None
+    views: ClassVar[int] = 1
+    revision: ClassVar[str] = "1"
+    deployed: ClassVar[tuple[str, ...]] = ()
+    ce_weight: float = 1.0
+
+    def __init__(self, setup: Setup, **values: Any) -> None:
+        super().__init__()
+        for name, value in self.resolve(values).items():
+            setattr(self, name, value)
+        self.setup = setup
+        self.build(setup)
+
+    @classmethod
+    def hyperparameters(cls) -> dict[str, Param]:
+        """The declared hyperparameters by name, base classes' first, in the order of declaration."""
+        found: dict[str, Param] = {}
+        for base in reversed(cls.__mro__):
+            found |= {name: value for name, value in vars(base).items() if isinstance(value, Param)}
+        return found
+
+    @classmethod
+    def resolve(cls, values: Mapping[str, Any]) -> dict[str, Value]:
+        """Every hyperparameter's value: the given ones, checked, over the defaults.
+
+        Raises:
+            UsageError: an unknown name, a wrong type or a value out of range.
+        """
+        declared = cls.hyperparameters()
+        for name in values:
+            if name not in declared:
+                raise UsageError(unknown(f"parameter of {cls.name}", name, declared))
+        return {
+            name: spec.check(f"{cls.name}.{name}", values.get(name, spec.default)) for name, spec in declared.items()
+        }
+
+    def build(self, setup: Setup) -> None:
+        """Make adapters and memories. Raise :class:`kdzoo.PairError` where the two networks do not fit."""
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        """The phases that share the recipe's epochs; by default one.
+
+        Raises:
+            UsageError: the hyperparameters leave no epoch for the main phase (asked before anything trains).
+        """
+        return (Phase("main", epochs),)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        """The named distillation terms, each a scalar that already carries its weight."""
+        raise NotImplementedError(f"strategy {self.name!r} does not define forward(student, teacher, batch)")
+
+    def predict(self, student: Outputs) -> Tensor:
+        """The logits by which the student is trained on hard labels and measured, B x classes.
+
+        Override it, and name the modules it uses in ``deployed``, where they stay with the student (for example a
+        projector in front of the teacher's classifier).
+        """
+        return student.logits
+
+    def gradients(self, terms: Terms, backward: Callable[[Tensor], None]) -> None:
+        """Fill the gradients from all terms, the hard-label loss among them under ``"ce"``.
+
+        Override it where the terms' gradients are combined otherwise than by their sum.
+        """
+        backward(torch.stack([term.float() for term in terms.values()]).sum())
