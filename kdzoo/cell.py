@@ -1,0 +1,166 @@
+"""A cell, the unit of work, and the references it is made of: plain values, hashed into the cell's name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kdzoo.errors import UsageError
+from kdzoo.recipe import Recipe
+from kdzoo.yamltext import read_scalar
+
+PROTOCOL = 1
+"""Version of the protocol: splits, seeds, views and evaluation. Records of different protocols are never mixed."""
+
+Scalar = bool | int | float | str | None
+_HUB_PREFIX = re.compile(r"^(hf-hub:|hf_hub:|local-dir:)")
+
+
+class Frozen(BaseModel):
+    """Base of the typed values: immutable, nothing unknown, no silent conversion, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def __hash__(self) -> int:
+        # pydantic would hash the fields, of which some are dicts.
+        return hash(self.model_dump_json())
+
+
+class ModelRef(Frozen):
+    """A timm model by name (with tag) and the arguments it is made with."""
+
+    name: str
+    args: dict[str, Scalar] = {}
+
+    @classmethod
+    def parse(cls, text: str) -> ModelRef:
+        """Read ``name`` or ``name:argument=value:argument=value``, values as in YAML.
+
+        Example:
+            >>> str(ModelRef.parse("vit_tiny_patch16_224:patch_size=4:depth=6"))
+            'vit_tiny_patch16_224:depth=6:patch_size=4'
+
+        Raises:
+            UsageError: the text has another form.
+        """
+        prefix = match.group() if (match := _HUB_PREFIX.match(text)) else ""
+        name, *pieces = text[len(prefix) :].split(":")
+        args: dict[str, Scalar] = {}
+        for piece in pieces:
+            key, equals, value = piece.partition("=")
+            if not (equals and key.isidentifier()):
+                raise UsageError(f"model {text!r}: write arguments as name:argument=value, for example {name}:depth=6")
+            args[key] = read_scalar(value)
+        if not name:
+            raise UsageError(f"model {text!r} has no name")
+        return cls(name=prefix + name, args=dict(sorted(args.items())))
+
+    def __str__(self) -> str:
+        return ":".join([self.name, *(f"{key}={value}" for key, value in sorted(self.args.items()))])
+
+
+class DataRef(Frozen):
+    """A dataset as a cell sees it: what it is called, what is in it, and the shape in which images reach a network.
+
+    Args:
+        name: with the subset, for example ``fashion_mnist[:5000]``.
+        fingerprint: hash of the samples and labels of train and test, in order.
+        num_classes: number of classes.
+        channels: 1 or 3 for images.
+        img_size: height and width of the images that networks see, pixels.
+        fit: samples that train.
+        tune: samples, cut from train, that select.
+        test: samples that measure, once, at the end.
+    """
+
+    name: str
+    fingerprint: str
+    num_classes: Annotated[int, Field(ge=2)]
+    channels: int
+    img_size: tuple[int, int]
+    fit: int
+    tune: int
+    test: int
+
+
+class TeacherRef(Frozen):
+    """A teacher and where its weights come from.
+
+    Args:
+        model: the network.
+        weights: ``trained`` on fit by kdzoo, ``finetuned`` from timm's weights, timm's ``pretrained``, or a ``file``.
+        recipe: how it was trained, if kdzoo trained it.
+        seed: seed index of that training.
+        digest: SHA-256 of the file, if the weights come from one.
+    """
+
+    model: ModelRef
+    weights: Literal["trained", "finetuned", "pretrained", "file"]
+    recipe: Recipe | None = None
+    seed: int | None = None
+    digest: str | None = None
+
+
+class StrategyRef(Frozen):
+    """A strategy with all its parameters, and the distribution that brought it."""
+
+    name: str
+    distribution: str
+    revision: str
+    params: dict[str, Scalar] = {}
+
+
+class Cell(Frozen):
+    """Dataset x pair x strategy x recipe x seed index. ``kind`` is ``teacher`` for the training of a teacher.
+
+    A teacher's cell has no teacher of its own, and its strategy is the label-only baseline.
+    """
+
+    kind: Literal["student", "teacher", "trial"]
+    data: DataRef
+    student: ModelRef
+    teacher: TeacherRef | None
+    strategy: StrategyRef
+    recipe: Recipe
+    seed: Annotated[int, Field(ge=0)]
+    init: Literal["random", "pretrained"] = "random"
+    protocol: int = PROTOCOL
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits that name the cell: a hash of everything that can change its result."""
+        return content_hash(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change the cell's result: all of it but the names of recipes, which say nothing new."""
+        nameless: dict[str, Any] = {"recipe": {"name"}, "teacher": {"recipe": {"name"}}}
+        return self.model_dump(mode="json", exclude=nameless)
+
+    def seed_for(self, purpose: str) -> int:
+        """A 63-bit seed for one purpose (``init``, ``order``, ``adapters``, ...).
+
+        It depends on the data, the student, the recipe and the seed index, and not on teacher or strategy, so that
+        strategies are compared in pairs.
+        """
+        key = [
+            self.data.model_dump(mode="json"),
+            self.student.model_dump(mode="json"),
+            self.recipe.model_dump(mode="json", exclude={"name"}),
+            self.seed,
+            purpose,
+        ]
+        return int(content_hash(key), 16) >> 1
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, ASCII, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def content_hash(value: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]

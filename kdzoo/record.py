@@ -1,0 +1,191 @@
+"""The record: the result of one cell, typed, versioned and complete in itself. No torch here."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from kdzoo.cell import Cell, Frozen, canonical_json
+from kdzoo.errors import KdzooError
+
+SCHEMA = 1
+"""Version of the record's form. A reader refuses what is newer than itself and still reads what is older."""
+
+EVALUATION = 1
+"""Version of how measures are computed; raised when the same weights would be given other numbers."""
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Measures(Frozen):
+    """What one network scores on one split.
+
+    Args:
+        n: samples.
+        correct1: samples whose first guess is right.
+        correct5: samples whose label is among the first five guesses (all guesses, below five classes).
+        nll: mean negative log-likelihood of the label, nats.
+        ece: expected calibration error, 15 equal-width bins of confidence, percent.
+    """
+
+    n: Annotated[int, Field(ge=1)]
+    correct1: Count
+    correct5: Count
+    nll: Annotated[float, Field(ge=0)]
+    ece: Percent
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> Measures:
+        if not self.correct1 <= self.correct5 <= self.n:
+            raise ValueError("counts must satisfy correct1 <= correct5 <= n")
+        return self
+
+    @property
+    def top1(self) -> float:
+        """Top-1 accuracy, percent."""
+        return 100 * self.correct1 / self.n
+
+    @property
+    def top5(self) -> float:
+        """Top-5 accuracy, percent."""
+        return 100 * self.correct5 / self.n
+
+
+class Size(Frozen):
+    """Parameters, and multiply-accumulates of one sample's forward pass."""
+
+    parameters: Annotated[int, Field(ge=1)]
+    macs: Count
+
+
+class Epoch(Frozen):
+    """One line of the learning curve: mean of each loss term over the epoch, and top-1 on tune after it, percent."""
+
+    epoch: Count
+    phase: str
+    terms: dict[str, float]
+    lr: float
+    tune_top1: Percent
+
+
+class TeacherMeasures(Frozen):
+    """The teacher as it was measured before it taught."""
+
+    size: Size
+    tune: Measures
+    test: Measures
+
+
+class Cost(Frozen):
+    """What the cell took. Seconds of wall time; all sittings together where a run was resumed.
+
+    Args:
+        train: training steps, the teacher's passes included.
+        teacher: the teacher's passes alone, as part of ``train``.
+        evaluate: evaluation of tune and test.
+        peak_memory: largest memory of the process (resident) or, on an accelerator, of the device; bytes.
+    """
+
+    train: Seconds
+    teacher: Seconds
+    evaluate: Seconds
+    peak_memory: Count
+
+
+class Environment(Frozen):
+    """Where the cell ran; nothing here is part of its identity."""
+
+    versions: dict[str, str]
+    device: str
+    threads: int
+
+
+class Record(Frozen):
+    """The result of one cell: done, with every measure, or failed, with the reason."""
+
+    record_schema: int = SCHEMA
+    evaluation: int = EVALUATION
+    id: str
+    status: Literal["done", "failed"]
+    cell: Cell
+    family: str = ""
+    curve: tuple[Epoch, ...] = ()
+    tune: Measures | None = None
+    test: Measures | None = None
+    agreement: Percent | None = None
+    teacher: TeacherMeasures | None = None
+    student: Size | None = None
+    adapter_parameters: Count = 0
+    cost: Cost | None = None
+    environment: Environment
+    started: str
+    ended: str
+    command: str
+    reason: str = ""
+    traceback: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Record:
+        if self.id != self.cell.id:
+            raise ValueError(f"the id {self.id!r} is not the hash of the cell, {self.cell.id!r}")
+        if self.status == "done":
+            needed: dict[str, object] = {
+                "tune": self.tune,
+                "test": self.test,
+                "student": self.student,
+                "cost": self.cost,
+            }
+            if self.cell.teacher is not None:
+                needed |= {"teacher": self.teacher, "agreement": self.agreement}
+            missing = [name for name, value in needed.items() if value is None]
+            if missing:
+                raise ValueError(f"a done record needs {', '.join(missing)}")
+        elif not self.reason:
+            raise ValueError("a failed record needs a reason")
+        return self
+
+    def outcome(self) -> dict[str, Any]:
+        """The part that the same cell must give again: all but cost, environment, times and command."""
+        volatile = {"cost", "environment", "started", "ended", "command", "traceback"}
+        return self.model_dump(mode="json", exclude=volatile)
+
+    def to_json(self) -> str:
+        """The record as it stands in its file: one canonical line."""
+        return canonical_json(self.model_dump(mode="json")) + "\n"
+
+
+def parse_record(text: str | bytes, where: str) -> Record:
+    """Read a record from its JSON.
+
+    Args:
+        text: the file's content.
+        where: what to call the file in a message.
+
+    Raises:
+        KdzooError: it is not JSON, not a record, or of a newer schema.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise KdzooError(f"{where}: not valid JSON ({_first_line(error)})") from None
+    if not isinstance(value, dict) or not isinstance(value.get("record_schema"), int):
+        raise KdzooError(f"{where}: not a kdzoo record")
+    if value["record_schema"] > SCHEMA:
+        raise KdzooError(
+            f"{where}: written by a newer kdzoo, with record schema {value['record_schema']}; "
+            f"this one reads up to {SCHEMA}, so upgrade kdzoo"
+        )
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "record"
+        raise KdzooError(f"{where}: {place}: {first['msg']}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

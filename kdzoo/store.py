@@ -1,0 +1,225 @@
+"""The store: one folder a cell, written so that a kill at any moment harms nothing. No torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from kdzoo.cell import Cell, canonical_json
+from kdzoo.errors import UsageError
+from kdzoo.record import Record, parse_record
+
+STORE_SCHEMA = 1
+
+State = Literal["done", "failed", "started", "new"]
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: into a neighbour, flushed to the disk, then renamed over the old one."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write a file under, which takes its place whole and flushed when the block ends well."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Store:
+    """A folder of runs.
+
+    ``store.json`` names the schema; ``cells/ID/`` holds a cell's ``cell.json``, ``record.json``, weights and
+    checkpoints; ``teachers/KEY/`` holds what was measured of a teacher; ``events.jsonl`` tells what happened when.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cells = path / "cells"
+        self.teachers = path / "teachers"
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open a store to read.
+
+        Raises:
+            UsageError: there is no store, or it was written by a newer kdzoo.
+        """
+        marker = path / "store.json"
+        if not marker.is_file():
+            raise UsageError(f"{path} is not a store of runs; `kdzoo bench --out {path}` makes one")
+        try:
+            schema = int(json.loads(marker.read_bytes())["schema"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UsageError(f'{marker} is unreadable; a store\'s marker reads {{"schema":{STORE_SCHEMA}}}') from None
+        if schema > STORE_SCHEMA:
+            raise UsageError(
+                f"{path} was written by a newer kdzoo (store schema {schema}, this one reads up to {STORE_SCHEMA});"
+                " upgrade kdzoo or give another --out"
+            )
+        return cls(path)
+
+    @classmethod
+    def check(cls, path: Path) -> Store:
+        """The store that would be written at a path; nothing is written yet.
+
+        Raises:
+            UsageError: the path is a file, is read-only, or holds a newer store or other files.
+        """
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"--out {path} is a file; give a folder")
+        if (path / "store.json").exists():
+            store = cls.open(path)
+        elif path.is_dir() and any(path.iterdir()):
+            raise UsageError(f"--out {path} holds other files; give an empty or a new folder")
+        else:
+            store = cls(path)
+        nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise UsageError(f"--out {path} cannot be written: permission denied")
+        return store
+
+    @classmethod
+    def create(cls, path: Path) -> Store:
+        """Open a store to write, made if it is not there.
+
+        Raises:
+            UsageError: as :meth:`check`, or the disk is full.
+        """
+        store = cls.check(path)
+        try:
+            store.cells.mkdir(parents=True, exist_ok=True)
+            store.teachers.mkdir(exist_ok=True)
+            with tempfile.TemporaryFile(dir=path) as probe:
+                probe.write(b"\0" * 65536)
+                probe.flush()
+            if not (path / "store.json").exists():
+                atomic_write(path / "store.json", (canonical_json({"schema": STORE_SCHEMA}) + "\n").encode())
+        except OSError as error:
+            raise UsageError(f"--out {path} cannot be written: {_reason(error)}") from None
+        return store
+
+    def folder(self, cell_id: str) -> Path:
+        """The folder of a cell, whether or not it is there."""
+        return self.cells / cell_id
+
+    def plan(self, cell: Cell) -> None:
+        """Note that a cell belongs to this store, so that boards can show it as missing until it is done."""
+        folder = self.folder(cell.id)
+        folder.mkdir(exist_ok=True)
+        if not (folder / "cell.json").exists():
+            atomic_write(folder / "cell.json", (canonical_json(cell.model_dump(mode="json")) + "\n").encode())
+
+    def state(self, cell_id: str) -> State:
+        """How far a cell is."""
+        folder = self.folder(cell_id)
+        if (folder / "record.json").exists():
+            return self.record(cell_id).status
+        return "started" if any(folder.glob("checkpoint-*")) else "new"
+
+    def record(self, cell_id: str) -> Record:
+        """The record of a cell that has one.
+
+        Raises:
+            KdzooError: the file is damaged or newer.
+            FileNotFoundError: there is none.
+        """
+        path = self.folder(cell_id) / "record.json"
+        return parse_record(path.read_bytes(), str(path))
+
+    def find_record(self, cell_id: str) -> Record | None:
+        """The record of a cell, or None."""
+        return self.record(cell_id) if (self.folder(cell_id) / "record.json").exists() else None
+
+    def write_record(self, record: Record) -> None:
+        """Keep a cell's result; what it replaces is there until this is whole."""
+        atomic_write(self.folder(record.id) / "record.json", record.to_json().encode())
+
+    def planned(self) -> list[Cell]:
+        """All cells of the store, in the order of their ids.
+
+        Raises:
+            UsageError: a ``cell.json`` is damaged.
+        """
+        cells = []
+        for path in sorted(self.cells.glob("*/cell.json")):
+            try:
+                cells.append(Cell.model_validate_json(path.read_bytes()))
+            except ValidationError as error:
+                raise UsageError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
+        return cells
+
+    def records(self) -> list[Record]:
+        """All records of the store, in the order of their ids."""
+        return [self.record(path.parent.name) for path in sorted(self.cells.glob("*/record.json"))]
+
+    @contextlib.contextmanager
+    def claim(self, key: str, *, wait: bool = False) -> Iterator[bool]:
+        """Hold a cell (or another named thing) so that no other process works on it.
+
+        Yields False at once when another process holds it, unless ``wait``. The system frees the lock when its
+        holder dies, however it dies.
+        """
+        locks = self.path / "locks"
+        locks.mkdir(exist_ok=True)
+        lock = FileLock(locks / f"{key}.lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def log(self, event: str, **details: Any) -> None:
+        """Append one line to the events; a single write, so that lines of several processes do not mix."""
+        line = canonical_json({"time": round(time.time(), 3), "pid": os.getpid(), "event": event, **details}) + "\n"
+        with (self.path / "events.jsonl").open("ab", buffering=0) as file:
+            file.write(line.encode())
+
+    def clear(self, cell_id: str) -> None:
+        """Forget a cell's checkpoints (its record stays until a new one replaces it)."""
+        for path in self.folder(cell_id).glob("checkpoint-*"):
+            path.unlink()
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "the disk is full"
+    return (error.strerror or str(error)).lower()
+
+
+def free_bytes(path: Path) -> int:
+    """Free space of the file system that holds a path, bytes."""
+    return shutil.disk_usage(path).free
