@@ -1,0 +1,1 @@
+"""Datasets: the contract, the sources, the splits, the views and the batches."""

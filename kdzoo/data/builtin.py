@@ -1,0 +1,203 @@
+"""The datasets that come with kdzoo by name, as a plugin like any other: digits, the MNIST family, CIFAR, ImageNet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kdzoo.data import idx
+from kdzoo.data.dataset import ArrayData, Dataset, Splits
+from kdzoo.data.folder import FolderDataset
+from kdzoo.data.splits import rest, stratified
+from kdzoo.errors import UsageError
+from kdzoo.plugins import hookimpl
+
+DEFAULT_DIR = Path("data")
+"""Where datasets are looked for when no folder is given."""
+_DIGITS = tuple("0123456789")
+_CLOTHES = (
+    *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+_HIRAGANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+
+
+class Digits(Dataset):
+    """Scikit-learn's 1,797 digits of 8 x 8 pixels; a stratified fifth of them is the test split."""
+
+    name = "digits"
+    help = "handwritten digits, 1,797 images of 8 x 8 pixels, inside scikit-learn"
+    img_size = (32, 32)
+
+    def load(self, data_dir: Path | None, download: bool) -> Splits:
+        """Read the images from the installed package; both arguments are unused."""
+        from sklearn.datasets import load_digits
+
+        raw = load_digits()
+        labels = raw.target.astype(np.int64)
+        # The pixels count ink from 0 to 16.
+        images = np.rint(raw.images * (255 / 16)).astype(np.uint8)[:, None]
+        everything = ArrayData(images, labels)
+        test = stratified(labels, round(len(labels) * 0.2), salt="digits/test", classes=_DIGITS)
+        return Splits(everything.subset(rest(len(labels), test)), everything.subset(test), _DIGITS)
+
+
+class IdxDataset(Dataset):
+    """A relative of MNIST: 28 x 28 grey images in four IDX files, which reach 32 x 32 by a margin of zeros.
+
+    Args:
+        name: its name, also that of its folder.
+        help: one line.
+        torchvision: the class in torchvision.datasets that downloads it, also the name of that class's folder.
+        classes: the classes' names.
+        places: folders of the operating system where it may be.
+        hint: how else to get it.
+    """
+
+    img_size = (32, 32)
+    pads: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        torchvision: str,
+        classes: tuple[str, ...],
+        *,
+        places: tuple[Path, ...] = (),
+        hint: str = "",
+    ) -> None:
+        self.name, self.help, self.hint = name, help, hint
+        self._torchvision, self._classes, self._places = torchvision, classes, places
+
+    def load(self, data_dir: Path | None, download: bool) -> Splits:
+        """Read the first place that holds the files.
+
+        Raises:
+            UsageError: no place holds all four, or one is damaged.
+        """
+        root = data_dir or DEFAULT_DIR
+        stems = dict.fromkeys((self.name, self.name.replace("_", "-"), self._torchvision))
+        places = [root, *(root / stem / sub for stem in stems for sub in ("", "raw")), *self._places]
+        found = self._find(places)
+        if found is None and download:
+            _torchvision(self.name, self._torchvision, root, download=True, train=True)
+            found = self._find(places)
+        if found is None:
+            raise UsageError(
+                f"{self.name} was not found in {_list(places)}: put its four IDX files (train-images-idx3-ubyte, "
+                "train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte; gzipped or not) into one "
+                f"of these folders, name theirs with --data-dir, or add --download{self.hint}"
+            )
+        return Splits(idx.read_pair(*found[:2]), idx.read_pair(*found[2:]), self._classes)
+
+    def _find(self, places: list[Path]) -> list[Path] | None:
+        """The four files of the first place that has them; a place that has some of them only is an error."""
+        for place in places:
+            found = {name: _either(place, name) for name in _IDX_FILES}
+            present = [path for path in found.values() if path is not None]
+            if len(present) == len(_IDX_FILES):
+                return present
+            if present:
+                missing = [name for name, path in found.items() if path is None]
+                raise UsageError(f"{self.name}: {place} lacks {', '.join(missing)}; all four IDX files are needed")
+        return None
+
+
+class Cifar(Dataset):
+    """CIFAR-10 or CIFAR-100 in torchvision's folder: 50,000 and 10,000 colour images of 32 x 32 pixels."""
+
+    img_size = (32, 32)
+
+    def __init__(self, name: str, help: str, torchvision: str) -> None:
+        self.name, self.help = name, help
+        self._torchvision = torchvision
+
+    def load(self, data_dir: Path | None, download: bool) -> Splits:
+        """Read the batches, whose checksums torchvision verifies.
+
+        Raises:
+            UsageError: the files are missing or damaged.
+        """
+        root = data_dir or DEFAULT_DIR
+        train = _torchvision(self.name, self._torchvision, root, download=download, train=True)
+        test = _torchvision(self.name, self._torchvision, root, download=download, train=False)
+        return Splits(from_torchvision(train), from_torchvision(test), tuple(train.classes))
+
+
+class ImageNet(Dataset):
+    """The 1,000 classes of ILSVRC 2012 in the usual folders, ``imagenet/train/CLASS`` and ``imagenet/val/CLASS``."""
+
+    name = "imagenet"
+    help = "1,281,167 photographs of 1,000 classes, in folders imagenet/train and imagenet/val"
+    img_size = (224, 224)
+
+    def load(self, data_dir: Path | None, download: bool) -> Splits:
+        """List the files; ``val`` is the test split. It cannot be fetched: its owners ask for a registration."""
+        root = data_dir or DEFAULT_DIR
+        inner = root / "imagenet"
+        return FolderDataset(str((inner if inner.is_dir() else root).absolute())).load(None, download=False)
+
+
+@hookimpl
+def kdzoo_datasets() -> list[Dataset]:
+    """One instance of each; nothing is read."""
+    debian = Path("/usr/share/datasets/fashion-mnist")
+    return [
+        Digits(),
+        IdxDataset("mnist", "handwritten digits, 70,000 grey images of 28 x 28 pixels, IDX files", "MNIST", _DIGITS),
+        IdxDataset(
+            "fashion_mnist",
+            "clothes, 70,000 grey images of 28 x 28 pixels, IDX files",
+            "FashionMNIST",
+            _CLOTHES,
+            places=(debian,),
+            hint=" (on Debian: apt install dataset-fashion-mnist)",
+        ),
+        IdxDataset("kmnist", "cursive hiragana, 70,000 grey images of 28 x 28, IDX files", "KMNIST", _HIRAGANA),
+        Cifar("cifar10", "10 kinds of things and animals, 60,000 colour images of 32 x 32 pixels", "CIFAR10"),
+        Cifar("cifar100", "100 kinds of things and animals, 60,000 colour images of 32 x 32 pixels", "CIFAR100"),
+        ImageNet(),
+    ]
+
+
+def from_torchvision(dataset: Any) -> ArrayData:
+    """The images that a torchvision dataset holds in ``data`` (N x H x W or N x H x W x C) and their ``targets``."""
+    images = np.asarray(dataset.data, dtype=np.uint8)
+    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    return ArrayData(np.ascontiguousarray(images), np.asarray(dataset.targets, dtype=np.int64))
+
+
+_IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def _either(place: Path, name: str) -> Path | None:
+    candidates = (place / name, place / f"{name}.gz")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _torchvision(name: str, class_name: str, root: Path, *, download: bool, train: bool) -> Any:
+    from torchvision import datasets
+
+    make: Callable[..., Any] = getattr(datasets, class_name)
+    try:
+        return make(root, train=train, download=download)
+    except (RuntimeError, OSError) as error:
+        # torchvision's word for missing and for damaged files, and for a server that does not answer.
+        if download:
+            raise UsageError(f"{name} could not be downloaded into {root}: {_line(error)}") from error
+        raise UsageError(
+            f"{name} was not found in {root}, or is damaged: name the folder that holds torchvision's files with "
+            "--data-dir, or add --download to fetch them"
+        ) from error
+
+
+def _list(places: list[Path]) -> str:
+    return ", ".join(str(place) for place in places)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

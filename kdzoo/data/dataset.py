@@ -1,0 +1,193 @@
+"""The contract between kdzoo and a dataset: what a dataset returns, and the class that a plugin subclasses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdzoo.data.hashing import digest
+from kdzoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Images: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.int64]
+
+
+class Samples(Protocol):
+    """Images that are decoded one at a time. It is pickled to the loader's workers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Image, int]:
+        """The image at a place and its label."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayData:
+    """A small set in memory.
+
+    Args:
+        images: N x C x H x W, uint8, with 1 or 3 channels.
+        labels: N, int64, from 0.
+
+    Raises:
+        UsageError: another type or shape.
+    """
+
+    images: Images
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        shape = self.images.shape
+        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
+            raise UsageError(
+                "images must be uint8 of shape N x C x H x W with C = 1 or 3, "
+                f"not {self.images.dtype} of shape {_by(shape)}"
+            )
+        _check_labels(self.labels, len(self.images))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the shape and of every byte."""
+        return digest(self.images.shape, self.images, self.labels)
+
+    def subset(self, index: NDArray[np.int64]) -> ArrayData:
+        """The samples at these places, copied."""
+        return ArrayData(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True, eq=False)
+class FileData:
+    """A large set that is decoded on the way.
+
+    Args:
+        samples: map-style: ``len(samples)``, and ``samples[i]`` gives (image, label). A sample that cannot be read
+            raises UsageError naming the file.
+        labels: N, int64, from 0, known without decoding.
+        fingerprint: cheap hash of the content, for example of relative file names and sizes; never of a path.
+    """
+
+    samples: Samples
+    labels: Labels
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        _check_labels(self.labels, len(self.samples))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: NDArray[np.int64]) -> FileData:
+        """The samples at these places, still undecoded."""
+        return FileData(_Subset(self.samples, index), self.labels[index], digest(self.fingerprint, index))
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What :meth:`Dataset.load` returns.
+
+    Args:
+        train: samples that train; kdzoo cuts the tune split from them, unless ``tune`` is given.
+        test: samples that measure.
+        classes: the classes' names in the order of the labels.
+        tune: samples that select, where the dataset brings a validation split of its own beside test.
+
+    Raises:
+        UsageError: splits of different kinds or shapes, an empty one, or labels that name no class.
+    """
+
+    train: ArrayData | FileData
+    test: ArrayData | FileData
+    classes: tuple[str, ...]
+    tune: ArrayData | FileData | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise UsageError(f"a dataset needs at least 2 classes, this one has {len(self.classes)}")
+        for name, data in self.parts().items():
+            if not len(data):
+                raise UsageError(f"the {name} split is empty")
+            if data.labels.min() < 0 or data.labels.max() >= len(self.classes):
+                raise UsageError(
+                    f"the {name} split has labels from {data.labels.min()} to {data.labels.max()}, "
+                    f"but the {len(self.classes)} classes are numbered from 0"
+                )
+            if type(data) is not type(self.train):
+                raise UsageError(f"train is {type(self.train).__name__} but {name} is {type(data).__name__}")
+            if isinstance(data, ArrayData) and isinstance(self.train, ArrayData):
+                ours, theirs = data.images.shape[1:], self.train.images.shape[1:]
+                if ours != theirs:
+                    raise UsageError(f"images of {name} are {_by(ours)}, images of train are {_by(theirs)} (C x H x W)")
+
+    def parts(self) -> dict[str, ArrayData | FileData]:
+        """The splits by name, those that there are."""
+        parts = {"train": self.train, "test": self.test}
+        return parts if self.tune is None else parts | {"tune": self.tune}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the samples and labels of all splits, in order; 16 hex digits."""
+        return digest(*(f"{name}:{data.fingerprint}" for name, data in self.parts().items()))[:16]
+
+
+class Dataset(ABC):
+    """A named dataset. Subclass it and return instances from the hook ``kdzoo_datasets``.
+
+    Class (or instance) attributes:
+        name: what ``--dataset`` calls it.
+        help: one line for lists.
+        img_size: height and width at which networks see the images when nobody asks for another size, pixels.
+        pads: whether smaller images in memory reach ``img_size`` by a zero margin. Any other size, or False: they
+            are interpolated.
+    """
+
+    name: str
+    help: str = ""
+    img_size: tuple[int, int]
+    pads: ClassVar[bool] = False
+
+    @abstractmethod
+    def load(self, data_dir: Path | None, download: bool) -> Splits:
+        """Read the dataset.
+
+        Args:
+            data_dir: the folder that holds datasets, if the person gave one; it exists.
+            download: whether to fetch what is missing.
+
+        Raises:
+            UsageError: it is missing or damaged; the sentence says where it was looked for and how to get it.
+        """
+
+
+class _Subset:
+    def __init__(self, samples: Samples, index: NDArray[np.int64]) -> None:
+        self.samples, self.index = samples, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int, /) -> tuple[Image, int]:
+        return self.samples[int(self.index[index])]
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(str(size) for size in shape)
+
+
+def _check_labels(labels: NDArray[Any], count: int) -> None:
+    if labels.dtype != np.int64 or labels.shape != (count,):
+        raise UsageError(
+            f"labels of {count} images must be int64 of shape {count}, not {labels.dtype} of shape {_by(labels.shape)}"
+        )

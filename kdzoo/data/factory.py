@@ -1,0 +1,220 @@
+"""The names of timm's dataset factory: ``torch/...``, ``hfds/...``, ``hfids/...``, ``wds/...``, ``tfds/...``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdzoo.data.builtin import DEFAULT_DIR, from_torchvision
+from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
+from kdzoo.data.folder import TEST, TRAIN, VALIDATION, file_data
+from kdzoo.data.hashing import digest
+from kdzoo.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+PREFIXES = ("torch", "hfds", "hfids", "wds", "tfds")
+MOST_BYTES = 8 * 2**30
+"""Sets without random access are decoded into memory, up to this size."""
+_PACKAGES = {
+    "hfds": ("datasets", "datasets"),
+    "hfids": ("datasets", "datasets"),
+    "wds": ("webdataset", "webdataset"),
+    "tfds": ("tensorflow_datasets", "tensorflow tensorflow-datasets"),
+}
+_FOLDERS = ("image_folder", "folder")
+_TORCH = (
+    *("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist"),
+    *("inaturalist", "inat", "places365", "imagenet", *_FOLDERS),
+)
+_SAMPLED = 64
+
+
+class TimmDataset(Dataset):
+    """Any dataset of timm's factory.
+
+    Sets with random access are decoded on the way, except torchvision's arrays, which stay in memory. Sets that can
+    only be read in order (``wds/``, ``tfds/``, ``hfids/``) are read once, brought to ``img_size`` by timm's
+    evaluation transform and kept in memory as uint8.
+
+    With a ``test`` and a validation split, the latter is the tune split; with a validation split alone, or a test
+    split without labels, validation is the test split.
+
+    Args:
+        name: the factory's name, with its prefix.
+        img_size: height and width of the images, if not 224 x 224.
+
+    Raises:
+        UsageError: an unknown prefix or torchvision name, or a package that is not installed.
+    """
+
+    help = "a name of timm's dataset factory"
+
+    def __init__(self, name: str, img_size: tuple[int, int] | None = None) -> None:
+        prefix, _, rest = name.partition("/")
+        self._prefix, self._rest = prefix.lower(), rest
+        if self._prefix not in PREFIXES:
+            raise UsageError(unknown("kind of dataset", prefix, PREFIXES))
+        if self._prefix == "torch" and rest.lower() not in _TORCH:
+            raise UsageError(unknown("torchvision dataset", rest, _TORCH))
+        module, packages = _PACKAGES.get(self._prefix, ("torchvision", "torchvision"))
+        if find_spec(module) is None:
+            raise UsageError(f"{name} needs a package that is not installed: pip install {packages}")
+        # A local path must not enter the names of cells.
+        self.name = f"{self._prefix}/{Path(rest).name if Path(rest).is_absolute() else rest}"
+        self.img_size = img_size or (224, 224)
+
+    def load(self, data_dir: Path | None, download: bool) -> Splits:
+        """Read train and test, and the validation split if there are both.
+
+        Raises:
+            UsageError: the dataset or one of its splits is missing, or it does not fit into memory.
+        """
+        root = data_dir or DEFAULT_DIR
+        names = self._split_names(root)
+        train, test, validation = (_first(names, wanted) for wanted in (TRAIN, TEST, VALIDATION))
+        if train is None or (test or validation) is None:
+            raise UsageError(f"{self.name} needs the splits train and test (or validation); it has {', '.join(names)}")
+        opened = [self._open(root, split, download) for split in (test, validation) if split is not None]
+        labelled = [(data, classes) for data, classes in opened if data.labels.min(initial=0) >= 0]
+        if not labelled:
+            raise UsageError(f"{self.name} has no labels in the splits that could be the test split")
+        data, classes = self._open(root, train, download)
+        test_data, test_classes = labelled[0]
+        tune = labelled[1][0] if len(labelled) > 1 else None
+        if classes is None:
+            highest = max(int(part.labels.max(initial=0)) for part in (data, test_data))
+            classes = tuple(str(label) for label in range(highest + 1))
+        elif test_classes not in (None, classes):
+            raise UsageError(f"{self.name}: the classes of the test split are not those of the train split")
+        return Splits(data, test_data, classes, tune)
+
+    def _split_names(self, root: Path) -> list[str]:
+        if self._prefix == "torch":
+            if self._rest.lower() not in _FOLDERS:
+                return ["train", "validation"]
+            return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        if self._prefix == "wds":
+            return _webdataset_splits(root)
+        if self._prefix == "tfds":
+            return list(import_module("tensorflow_datasets").builder(self._rest, data_dir=root).info.splits)
+        return list(import_module("datasets").get_dataset_split_names(self._rest))
+
+    def _open(self, root: Path, split: str, download: bool) -> tuple[ArrayData | FileData, tuple[str, ...] | None]:
+        from timm.data.dataset import IterableImageDataset
+        from timm.data.dataset_factory import create_dataset
+
+        try:
+            dataset = create_dataset(
+                f"{self._prefix}/{self._rest}", root=str(root), split=split, is_training=False, download=download
+            )
+        except RuntimeError as error:
+            # torchvision's and webdataset's word for missing data.
+            raise UsageError(
+                f"{self.name} could not be opened in {root} (split {split}: {error}): name the folder that holds it "
+                "with --data-dir, or add --download"
+            ) from error
+        classes = _classes(dataset)
+        if isinstance(dataset, IterableImageDataset):
+            return self._decoded(dataset, split), classes
+        if isinstance(getattr(dataset, "data", None), np.ndarray) or hasattr(getattr(dataset, "data", None), "numpy"):
+            return from_torchvision(dataset), classes
+        labels = _labels(dataset)
+        if isinstance(files := getattr(dataset, "samples", None), list):
+            names = [Path(file).relative_to(dataset.root).as_posix() for file, _ in files]
+            return file_data(Path(dataset.root), names, labels.tolist()), classes
+        return FileData(_Decoding(dataset), labels, _spot_check(dataset, labels)), classes
+
+    def _decoded(self, dataset: Any, split: str) -> ArrayData:
+        from kdzoo.data.decoding import file_transform
+
+        transform: Callable[[Image], Tensor] = file_transform(self.img_size, None)
+        images: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+        labels: list[int] = []
+        size = 3 * self.img_size[0] * self.img_size[1]
+        too_large = UsageError(
+            f"{self.name} does not fit into memory: its split {split} needs more than {MOST_BYTES / 2**30:.0f} GiB at "
+            f"{self.img_size[0]} x {self.img_size[1]} pixels; choose a smaller --img-size, or a form with random "
+            "access (folder:, hfds/)"
+        )
+        if len(dataset) * size > MOST_BYTES:
+            raise too_large
+        for image, label in dataset:
+            if (len(images) + 1) * size > MOST_BYTES:
+                raise too_large
+            images.append(transform(image.convert("RGB")).numpy())
+            labels.append(int(label))
+        if len(dataset) and len(images) != len(dataset):
+            # timm's reader logs damaged samples and goes on.
+            raise UsageError(f"{self.name}: {len(images)} of the {len(dataset)} samples of split {split} can be read")
+        stacked = np.stack(images) if images else np.zeros((0, 3, *self.img_size), dtype=np.uint8)
+        return ArrayData(stacked, np.array(labels, dtype=np.int64))
+
+
+class _Decoding:
+    """Samples of a timm or torchvision dataset with random access, as RGB."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int, /) -> tuple[Image, int]:
+        from PIL import Image as Pillow
+
+        try:
+            if (reader := getattr(self.dataset, "reader", None)) is None:
+                image, label = self.dataset[index]
+            else:
+                # timm's dataset would put the next sample in the place of a damaged one.
+                file, label = reader[index]
+                image = Pillow.open(file)
+            return image.convert("RGB"), int(label)
+        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+            raise UsageError(f"cannot read sample {index} of the dataset ({error})") from error
+
+
+def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    return next((name for name in wanted if name in names), None)
+
+
+def _webdataset_splits(root: Path) -> list[str]:
+    for path in (root / "_info.json", root / "info.json"):
+        if path.is_file():
+            try:
+                return list(json.loads(path.read_text(encoding="utf-8"))["splits"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise UsageError(f"{path} does not list the splits as webdataset's info files do ({error})") from error
+    raise UsageError(f"wds/ needs --data-dir with the shards and their _info.json; there is none in {root}")
+
+
+def _labels(dataset: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The labels, without decoding where the dataset knows them."""
+    if (reader := getattr(dataset, "reader", None)) is not None and hasattr(reader, "iter_targets"):
+        return np.fromiter(reader.iter_targets(), dtype=np.int64)
+    if hasattr(dataset, "targets"):
+        return np.asarray(dataset.targets, dtype=np.int64)
+    return np.array([dataset[index][1] for index in range(len(dataset))], dtype=np.int64)
+
+
+def _classes(dataset: Any) -> tuple[str, ...] | None:
+    numbers: dict[Any, int] | None = getattr(getattr(dataset, "reader", dataset), "class_to_idx", None)
+    if numbers:
+        return tuple(str(name) for name in sorted(numbers, key=lambda name: numbers[name]))
+    return None
+
+
+def _spot_check(dataset: Any, labels: np.ndarray[Any, np.dtype[np.int64]]) -> str:
+    """Fingerprint of a set without file names: its labels, and 64 images spread over it."""
+    samples = _Decoding(dataset)
+    places = sorted({round(place) for place in np.linspace(0, len(labels) - 1, _SAMPLED)}) if len(labels) else []
+    return digest(labels, *(np.asarray(samples[place][0]) for place in places))

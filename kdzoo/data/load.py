@@ -1,0 +1,267 @@
+"""From a dataset's name to loaded data: splits, identity, statistics and batches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdzoo.cell import DataRef
+from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
+from kdzoo.data.decoding import FileSource
+from kdzoo.data.factory import PREFIXES, TimmDataset
+from kdzoo.data.folder import FolderDataset
+from kdzoo.data.hashing import permutation, seed_from
+from kdzoo.data.loaders import ArraySource, Request, Source
+from kdzoo.data.splits import class_sizes, cut_tune, stratified
+from kdzoo.errors import UsageError
+from kdzoo.recipe import Augment, Recipe
+from kdzoo.strategy import Batch
+
+Split = Literal["fit", "tune", "test"]
+_SUBSET = re.compile(r"(?P<name>[^\[\]]+)\[:(?P<count>[0-9]+)\]")
+
+
+class LoadedData:
+    """A dataset that is ready to train and measure on.
+
+    Attributes:
+        ref: what cells know of it.
+        classes: the classes' names in the order of the labels.
+        mean, std: per channel, of fit at ``img_size``, in the scale from 0 to 1; ImageNet's for files.
+
+    Args:
+        ref: see above.
+        classes: see above.
+        sources: the images of the three splits.
+        labels: N int64 of each split.
+        mean: see above.
+        std: see above.
+    """
+
+    def __init__(
+        self,
+        *,
+        ref: DataRef,
+        classes: tuple[str, ...],
+        sources: dict[Split, Source],
+        labels: dict[Split, Tensor],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> None:
+        self.ref, self.classes, self.mean, self.std = ref, classes, mean, std
+        self._sources, self._labels = sources, labels
+
+    def labels(self, split: Split) -> Tensor:
+        """The labels of a split in its order: N, int64, on the CPU."""
+        return self._labels[split]
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise UsageError, before anything trains, if the recipe's augmentation does not fit these data."""
+        self._sources["fit"].check(recipe.augment)
+
+    def steps_per_epoch(self, recipe: Recipe) -> int:
+        """How many batches :meth:`train_batches` gives."""
+        return max(1, self.ref.fit // recipe.batch_size)
+
+    def train_batches(
+        self,
+        recipe: Recipe,
+        *,
+        view: int,
+        order_seed: int,
+        device: torch.device | str,
+        views: int = 1,
+    ) -> Iterator[Batch]:
+        """One epoch over fit, shuffled and augmented.
+
+        It depends on nothing but the arguments: an epoch can be made again alone. The last, partial batch is dropped
+        (unless it is the only one), because BatchNorm cannot train on one sample and a small batch is a noisier step.
+
+        Args:
+            recipe: gives the batch size B and the augmentation.
+            view: number of the epoch's augmented version.
+            order_seed: with ``view``, decides the order.
+            device: where the batches shall be.
+            views: versions of each sample in a batch. Version k has the view number ``views * view + k``, and all of
+                a batch's tensors hold the versions one after another: rows B..2B-1 are the second.
+
+        Yields:
+            Batches with float32 inputs in [0, 1], not normalised; ``index`` is the place within fit.
+        """
+        order = permutation(self.ref.fit, seed_from("order", order_seed, view))
+        size = min(recipe.batch_size, self.ref.fit)
+        starts = range(0, self.ref.fit - size + 1, size)
+        numbers = [views * view + number for number in range(views)]
+        requests = [
+            Request(np.tile(order[start : start + size], views), np.repeat(np.array(numbers, np.int64), size))
+            for start in starts
+        ]
+        return self._batches("fit", requests, recipe.augment, view, torch.device(device))
+
+    def eval_batches(
+        self,
+        split: Split,
+        batch_size: int,
+        device: torch.device | str,
+        *,
+        augment: Augment | None = None,
+        view: int = 0,
+    ) -> Iterator[Batch]:
+        """A split in its own order, nothing dropped.
+
+        Args:
+            split: which.
+            batch_size: the last batch may be smaller.
+            device: where the batches shall be.
+            augment: how the images are augmented, for signals that are kept of a view; None leaves them as they are.
+            view: the view's number, with ``augment``.
+        """
+        count = len(self._labels[split])
+        requests = [
+            Request(ids, np.full(len(ids), view, dtype=np.int64))
+            for ids in np.split(np.arange(count, dtype=np.int64), range(batch_size, count, batch_size))
+        ]
+        return self._batches(split, requests, augment, view, torch.device(device))
+
+    def images(self, split: Split, ids: Tensor, augment: Augment | None = None, *, view: int = 0) -> Tensor:
+        """Some images of a split, on the CPU.
+
+        Args:
+            split: which.
+            ids: B places within the split, int64.
+            augment: how they are augmented; None leaves them as they are.
+            view: the view's number, with ``augment``.
+
+        Returns:
+            B x C x H x W, float32 in [0, 1], not normalised.
+        """
+        request = Request(ids.numpy(), np.full(len(ids), view, dtype=np.int64))
+        return next(self._sources[split].batches([request], augment, self.mean, torch.device("cpu")))
+
+    def _batches(
+        self, split: Split, requests: list[Request], spec: Augment | None, view: int, device: torch.device
+    ) -> Iterator[Batch]:
+        made = self._sources[split].batches(requests, spec, self.mean, device)
+        for request, inputs in zip(requests, made, strict=True):
+            index = torch.from_numpy(request.ids)
+            labels = self._labels[split][index].to(device)
+            yield Batch(inputs=inputs, labels=labels, targets=labels, index=index.to(device), view=view)
+
+
+def open_data(
+    name: str,
+    dataset_lookup: Callable[[str], Dataset],
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
+    img_size: tuple[int, int] | None = None,
+) -> LoadedData:
+    """Load a dataset by name.
+
+    Args:
+        name: a registered dataset, ``folder:PATH``, or a name of timm's factory (``torch/...``, ``hfds/...``,
+            ``hfids/...``, ``wds/...``, ``tfds/...``); ``[:N]`` behind it takes a stratified subset of train.
+        dataset_lookup: finds a registered dataset, or raises UsageError.
+        data_dir: the folder that holds datasets.
+        download: whether to fetch what is missing.
+        img_size: height and width at which networks see the images; the dataset's own by default.
+
+    Raises:
+        UsageError: the name is malformed or unknown, or the data are missing, unreadable or damaged.
+    """
+    base, count = parse_subset(name)
+    if data_dir is not None and not data_dir.is_dir():
+        if not download or data_dir.exists():
+            raise UsageError(f"the data folder {data_dir} does not exist, or is not a folder")
+        data_dir.mkdir(parents=True)
+    dataset = _dataset(base, dataset_lookup, img_size)
+    shown = dataset.name if count is None else f"{dataset.name}[:{count}]"
+    size = img_size or dataset.img_size
+    try:
+        splits = dataset.load(data_dir, download)
+        if count is not None:
+            splits = _first_of_train(splits, count)
+        return _loaded(shown, splits, size, pads=dataset.pads and size == dataset.img_size)
+    except OSError as error:
+        raise UsageError(f"{shown} cannot be read: {error}") from error
+
+
+def parse_subset(name: str) -> tuple[str, int | None]:
+    """Take ``fashion_mnist[:5000]`` apart; the count is None where there is no bracket.
+
+    Raises:
+        UsageError: the bracket has another form.
+    """
+    if "[" not in name and "]" not in name:
+        return name, None
+    match = _SUBSET.fullmatch(name)
+    if match is None or int(match["count"]) == 0:
+        raise UsageError(f"dataset {name!r}: write a subset of train as name[:count], for example fashion_mnist[:5000]")
+    return match["name"], int(match["count"])
+
+
+def _dataset(base: str, lookup: Callable[[str], Dataset], img_size: tuple[int, int] | None) -> Dataset:
+    if base.startswith("folder:"):
+        return FolderDataset(base.removeprefix("folder:"))
+    if base.partition("/")[0].lower() in PREFIXES and "/" in base:
+        return TimmDataset(base, img_size)
+    return lookup(base)
+
+
+def _first_of_train(splits: Splits, count: int) -> Splits:
+    # Each class needs a sample to train and, where tune is cut from train, another one to select.
+    least = 1 if splits.tune is not None else 2
+    chosen = stratified(splits.train.labels, count, salt="subset", classes=splits.classes, least=least)
+    return Splits(splits.train.subset(chosen), splits.test, splits.classes, splits.tune)
+
+
+def _loaded(name: str, splits: Splits, img_size: tuple[int, int], *, pads: bool) -> LoadedData:
+    if splits.tune is None:
+        fit, tune = cut_tune(splits.train.labels, splits.classes)
+        train, tuned = splits.train.subset(fit), splits.train.subset(tune)
+    else:
+        class_sizes(splits.train.labels, splits.classes, least=1)
+        train, tuned = splits.train, splits.tune
+    parts: dict[Split, ArrayData | FileData] = {"fit": train, "tune": tuned, "test": splits.test}
+    sources = {split: _source(data, img_size, pads=pads) for split, data in parts.items()}
+    mean, std = _statistics(sources["fit"], len(parts["fit"]))
+    ref = DataRef(
+        name=name,
+        fingerprint=splits.fingerprint,
+        num_classes=len(splits.classes),
+        channels=sources["fit"].channels,
+        img_size=img_size,
+        **{split: len(data) for split, data in parts.items()},
+    )
+    labels = {split: torch.from_numpy(data.labels) for split, data in parts.items()}
+    return LoadedData(ref=ref, classes=splits.classes, sources=sources, labels=labels, mean=mean, std=std)
+
+
+def _source(data: ArrayData | FileData, img_size: tuple[int, int], *, pads: bool) -> Source:
+    if isinstance(data, ArrayData):
+        return ArraySource(data.images, img_size, pads=pads)
+    return FileSource(data.samples, img_size)
+
+
+def _statistics(source: Source, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not isinstance(source, ArraySource):
+        from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    # Counts of the 256 values are exact, whatever the order of summation.
+    values = torch.zeros(source.channels, 256, dtype=torch.float64)
+    for ids in torch.split(torch.arange(count), 1024):
+        channels = source.take(ids, torch.device("cpu")).transpose(0, 1).flatten(1)
+        values += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
+    scale = torch.arange(256, dtype=torch.float64) / 255
+    share = values / values.sum(dim=1, keepdim=True)
+    mean = (share * scale).sum(dim=1)
+    variance = (share * (scale - mean[:, None]) ** 2).sum(dim=1)
+    # One grey level: a channel without variance must not be divided by zero.
+    return tuple(mean.tolist()), tuple(variance.sqrt().clamp(min=1 / 255).tolist())
