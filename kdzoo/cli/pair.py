@@ -1,0 +1,116 @@
+"""``kdzoo pair``: the stages of two networks, which of them face each other, and what each network costs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kdzoo.bench.plan import PairPlan
+    from kdzoo.models.profile import Profile
+    from kdzoo.strategy import Signature
+
+Rows = list[list[str]]
+
+
+def pair(
+    *,
+    teacher: Annotated[str, typer.Option(help="A timm model; arguments as in NAME:patch_size=4.")],
+    student: Annotated[str, typer.Option(help="A timm model.")],
+    dataset: Annotated[str, typer.Option(help="The dataset that sets classes, channels and size.")] = "digits",
+    img_size: Annotated[str | None, typer.Option(help="Size of the images, pixels: 32 or 32x48.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
+    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets.")] = None,
+) -> None:
+    """Show how the stages of two networks are paired, and how much smaller the student is. Nothing is trained."""
+    from kdzoo.cell import ModelRef
+    from kdzoo.config import parse_size
+    from kdzoo.data.load import open_data
+    from kdzoo.errors import UsageError
+    from kdzoo.models.align import pair_stages
+    from kdzoo.models.profile import profile_model
+    from kdzoo.models.zoo import check_model, create_model
+    from kdzoo.registry import Registry
+
+    refs = ModelRef.parse(teacher), ModelRef.parse(student)
+    for ref in refs:
+        check_model(ref)
+    try:
+        size = None if img_size is None else parse_size(img_size)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    lookup = Registry.load(plugin or ()).find_dataset
+    data = open_data(dataset, lookup, data_dir=data_dir, download=download, img_size=size)
+    models = [create_model(ref, data.ref, data.mean, data.std) for ref in refs]
+    signatures = [model.signature() for model in models]
+    profiles = [profile_model(model, data.ref) for model in models]
+    stages = stage_rows(signatures[1], signatures[0], pair_stages(signatures[1], signatures[0]))
+    sizes = size_rows(profiles[1], profiles[0])
+    height, width = data.ref.img_size
+    title = f"{refs[0]} -> {refs[1]} on {data.ref.name} ({data.ref.channels} x {height} x {width})"
+    if sys.stdout.isatty():
+        _print_rich(title, stages, sizes)
+    else:
+        typer.echo(f"{title}\n\n{_plain(stages)}\n\n{_plain(sizes)}")
+
+
+def pair_text(plan: PairPlan) -> str:
+    """A planned pair in plain text: stages, pairing, sizes."""
+    student, teacher = plan.student_plan, plan.teacher_plan
+    height, width = plan.data.img_size
+    title = f"{plan.teacher.model} -> {plan.student} on {plan.data.name} ({plan.data.channels} x {height} x {width})"
+    stages = stage_rows(student.signature, teacher.signature, plan.stage_pairs)
+    return f"{title}\n\n{_plain(stages)}\n\n{_plain(size_rows(student.profile, teacher.profile))}\n"
+
+
+def stage_rows(student: Signature, teacher: Signature, pairs: Sequence[tuple[int, int]]) -> Rows:
+    """The stages of both networks, header first: those that face each other on one line, the others alone."""
+    faces = dict(pairs)
+    alone = [[_stage(teacher, t), ""] for t in range(len(teacher.stages)) if t not in faces.values()]
+    paired = [[_stage(teacher, faces[s]) if s in faces else "", _stage(student, s)] for s in range(len(student.stages))]
+    ends = [
+        ["embedding: " + str(teacher.embedding), "embedding: " + str(student.embedding)],
+        ["classes: " + str(teacher.num_classes), "classes: " + str(student.num_classes)],
+    ]
+    return [["teacher", "student"], *alone, *paired, *ends]
+
+
+def size_rows(student: Profile, teacher: Profile) -> Rows:
+    """Parameters and MACs of both networks and how many times the student is smaller, header first."""
+    rows = [["", "teacher", "student", "compression"]]
+    for name, of_teacher, of_student in (
+        ("parameters", teacher.parameters, student.parameters),
+        ("MACs of an image", teacher.macs, student.macs),
+    ):
+        rows.append([name, f"{of_teacher:,}", f"{of_student:,}", f"{of_teacher / max(of_student, 1):.2f}x"])
+    return rows
+
+
+def _stage(signature: Signature, index: int) -> str:
+    channels, height, width = signature.stages[index]
+    return f"stage {index}: {channels} x {height} x {width}"
+
+
+def _plain(rows: Rows) -> str:
+    right = ["left"] + ["right"] * (len(rows[0]) - 1) if len(rows[0]) > 2 else None
+    return tabulate(rows[1:], headers=rows[0], disable_numparse=True, colalign=right)
+
+
+def _print_rich(title: str, *tables: Rows) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(title, style="bold", markup=False, highlight=False)
+    for header, *rows in tables:
+        table = Table(*header)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)

@@ -1,0 +1,225 @@
+"""The one place that knows timm's feature interface: any timm model, in any role, gives the signals asked of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from kdzoo.errors import PairError, UsageError
+from kdzoo.strategy import SIGNALS, Classifier, Outputs, Signal, Signature, StageShape
+
+ISOTROPIC_STAGES = 4
+"""Blocks that stand for the stages of a network whose maps all have one resolution."""
+
+
+class TappedModel(nn.Module):
+    """A timm model behind taps: images in, the asked signals out, in one pass.
+
+    Stages are outputs of timm's ``forward_intermediates``, without the final norm (``norm=False``), so that every map
+    is what its block gives to the next one. A hierarchical network gives the last map of each reduction; one whose
+    reductions are all equal (ViT, mixer) gives four evenly spaced blocks, the last one included, prefix tokens dropped.
+
+    The embedding is what enters the last linear layer, dropout included where timm puts it before that layer. Where a
+    network averages several heads with inputs of their own (distilled DeiT, CrossViT), it is their concatenation, so
+    that ``logits = embedding @ weight.T + bias`` holds for every network that has a ``classifier``.
+
+    Args:
+        model: a network made by timm; its ``state_dict`` is what is saved.
+        mean: of each channel, for images in [0, 1].
+        std: of each channel, likewise.
+        input_size: height and width that the network expects, pixels; other images are resized.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.input_size = input_size
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self._heads = tuple(last_layers(model).values())
+        infos: Any = getattr(model, "feature_info", ())
+        self._stages = _stage_indices([info["reduction"] for info in infos])
+        self._signature: Signature | None = None
+        self._sources: tuple[int, ...] = ()
+        self._needs_values = False
+
+    def forward(self, inputs: Tensor, signals: Collection[Signal]) -> Outputs:
+        """Run the network once.
+
+        Args:
+            inputs: B x C x H x W images in [0, 1], of any size.
+            signals: what to give; with ``{"logits"}`` alone the cost is that of the plain network.
+
+        Returns:
+            Exactly the asked signals.
+
+        Raises:
+            PairError: ``classifier`` is asked of a network whose logits are not one linear layer of its embedding.
+        """
+        wanted = set(signals)
+        if unknown := wanted.difference(SIGNALS):
+            raise UsageError(f"unknown signals {sorted(unknown)}; known: {', '.join(SIGNALS)}")
+        values: dict[str, Any] = {"classifier": self.classifier()} if "classifier" in wanted else {}
+        if wanted & {"logits", "embedding", "stages"}:
+            images = self._convert(inputs)
+            with _entering(self._heads if "embedding" in wanted else ()) as entered:
+                values |= self._run(images, wanted)
+            if "embedding" in wanted:
+                values["embedding"] = self._join(entered)
+        return Outputs({name: values[name] for name in SIGNALS if name in wanted})
+
+    def _convert(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[-2:]) != self.input_size:
+            images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False, antialias=True)
+        return (images - self.mean) / self.std
+
+    def _run(self, images: Tensor, wanted: set[Signal]) -> dict[str, Any]:
+        model: Any = self.model
+        if "stages" not in wanted:
+            return {"logits": model(images)}
+        indices = list(self._stages)
+        if wanted.isdisjoint({"logits", "embedding"}):
+            maps = model.forward_intermediates(images, indices=indices, output_fmt="NCHW", intermediates_only=True)
+            return {"stages": tuple(maps)}
+        features, maps = model.forward_intermediates(images, indices=indices, output_fmt="NCHW")
+        return {"stages": tuple(maps), "logits": model.forward_head(features)}
+
+    def _join(self, entered: Sequence[Tensor]) -> Tensor:
+        """The inputs of the heads side by side, each once: averaged heads may share theirs."""
+        self._sources = tuple(next(i for i, other in enumerate(entered) if other is each) for each in entered)
+        parts = [entered[i].flatten(1) for i in dict.fromkeys(self._sources)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def classifier(self) -> Classifier:
+        """The last linear layer, live: ``logits = embedding @ weight.T + bias``.
+
+        Averaged heads (distilled networks) are joined into the one layer that they amount to.
+
+        Raises:
+            PairError: the logits are not one linear layer of the embedding.
+        """
+        if _mixes_heads_otherwise(self.model):
+            raise PairError(f"{type(self.model).__name__} has no single last linear layer before its logits")
+        if len(self._heads) == 1:
+            return Classifier(self._heads[0].weight.flatten(1), self._heads[0].bias)
+        self.signature()  # finds which heads share an input
+        columns: dict[int, list[Tensor]] = {}
+        for head, source in zip(self._heads, self._sources, strict=True):
+            columns.setdefault(source, []).append(head.weight.flatten(1))
+        biases = [head.bias for head in self._heads if head.bias is not None]
+        count = len(self._heads)
+        weight = torch.cat([torch.stack(each).sum(0) for each in columns.values()], dim=1) / count
+        return Classifier(weight, torch.stack(biases).sum(0) / count if biases else None)
+
+    def signature(self) -> Signature:
+        """The shapes of the signals for one image; found once, without computing where the network allows that.
+
+        Raises:
+            UsageError: the network does not give one row of logits per image.
+        """
+        if self._signature is None:
+            twin, out = self._trace(self.input_size, {"logits", "stages", "embedding"})
+            self._sources = twin._sources
+            width = sum(self._heads[i].weight.shape[1] for i in set(self._sources))
+            if not isinstance(out.logits, Tensor) or out.logits.ndim != 2 or out.embedding.shape[1:] != (width,):
+                raise UsageError(f"{type(self.model).__name__} does not give one row of logits per image")
+            stages = tuple(StageShape(*fmap.shape[1:]) for fmap in out.stages)
+            self._signature = Signature(stages, width, out.logits.shape[1])
+        return self._signature
+
+    def trace(self, size: tuple[int, int], signals: Collection[Signal]) -> Outputs:
+        """The signals of one blank image of the given size, in eval mode: right shapes, no values to be used.
+
+        They are meta tensors, unless the network asks for values on its way (Gemma 4) and must run for real. It is a
+        copy that runs: no buffer, cache or mode of this network changes.
+        """
+        return self._trace(size, signals)[1]
+
+    def _trace(self, size: tuple[int, int], signals: Collection[Signal]) -> tuple[TappedModel, Outputs]:
+        if self._needs_values:
+            return copy.deepcopy(self).eval()._run_blank(size, signals)
+        # What deepcopy finds in its memo it does not copy: the twin comes without a second set of weights.
+        tensors = [*self.parameters(), *self.buffers()]
+        memo: dict[int, Any] = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
+        try:
+            return copy.deepcopy(self, memo).eval()._run_blank(size, signals)
+        except (RuntimeError, NotImplementedError):  # what fails for another reason fails again, with that reason
+            self._needs_values = True
+            return self._trace(size, signals)
+
+    def _run_blank(self, size: tuple[int, int], signals: Collection[Signal]) -> tuple[TappedModel, Outputs]:
+        image = self.mean.new_zeros(1, self.mean.numel(), *size)
+        # Fused attention kernels are unknown to flop counters; the plain one falls apart into matrix products.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            outputs: Outputs = self(image, signals)
+        return self, outputs
+
+
+def last_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """The layers that give class scores, by name; several in networks with more than one head.
+
+    Raises:
+        UsageError: there is none, as in networks that only encode.
+    """
+    timm_model: Any = model
+    heads = timm_model.get_classifier() if hasattr(model, "get_classifier") else ()
+    parts = set(heads) if isinstance(heads, (tuple, list)) else {heads}
+    inside = {module for part in parts if isinstance(part, nn.Module) for module in part.modules()}
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if module in inside
+        and isinstance(module, (nn.Linear, nn.Conv2d))
+        and module.weight.shape[0] == timm_model.num_classes
+    }
+    if not found:
+        raise UsageError(f"{type(model).__name__} only encodes images: it has no classifier")
+    return found
+
+
+def _mixes_heads_otherwise(model: nn.Module) -> bool:
+    """Whether the heads are combined otherwise than by their mean: EfficientViM learns weights, VOLO adds a maximum."""
+    return getattr(model, "aux_head", None) is not None or isinstance(getattr(model, "weights", None), nn.Parameter)
+
+
+def _stage_indices(reductions: Sequence[int]) -> tuple[int, ...]:
+    """Which of timm's intermediates are stages, given how many pixels each of their cells spans.
+
+    Raises:
+        UsageError: there is none.
+    """
+    count = len(reductions)
+    if not count:
+        raise UsageError("timm gives no feature maps of this model")
+    if len(set(reductions)) > 1:
+        return tuple(sorted({reduction: i for i, reduction in enumerate(reductions)}.values()))
+    wanted = min(count, ISOTROPIC_STAGES)
+    return tuple(count * (k + 1) // wanted - 1 for k in range(wanted))
+
+
+@contextmanager
+def _entering(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """What enters each layer in the pass that runs meanwhile, in the order of the layers."""
+    entered = [torch.empty(0)] * len(layers)
+
+    def tap(i: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, args: entered.__setitem__(i, args[0])
+
+    hooks = [layer.register_forward_pre_hook(tap(i)) for i, layer in enumerate(layers)]
+    try:
+        yield entered
+    finally:
+        for hook in hooks:
+            hook.remove()
