@@ -1,0 +1,1 @@
+"""Strategies that match where the teacher looks."""

@@ -1,0 +1,1 @@
+"""Strategies that match the teacher's feature maps."""

@@ -1,0 +1,15 @@
+"""The losses of the built-in strategies as pure functions: tensors in, scalar (or map) out, no model."""
+
+from kdzoo_zoo.attention.at import attention_map, attention_transfer_loss
+from kdzoo_zoo.feature.fitnets import hint_loss
+from kdzoo_zoo.relation.rkd import relational_angle_loss, relational_distance_loss
+from kdzoo_zoo.response.soft import soft_target_loss
+
+__all__ = [
+    "attention_map",
+    "attention_transfer_loss",
+    "hint_loss",
+    "relational_angle_loss",
+    "relational_distance_loss",
+    "soft_target_loss",
+]

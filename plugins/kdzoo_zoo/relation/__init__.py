@@ -1,0 +1,1 @@
+"""Strategies that match relations between samples."""
