@@ -1,0 +1,1 @@
+"""The board: the table made from records, with its statistics. No torch here."""

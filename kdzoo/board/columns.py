@@ -1,0 +1,115 @@
+"""The columns of a board's frame: one declaration gives each its name, type, order of sorting and meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kdzoo.errors import UsageError, unknown
+
+Kind = Literal["text", "integer", "number", "flag"]
+
+DTYPES: dict[Kind, str] = {"text": "str", "integer": "Int64", "number": "float64", "flag": "bool"}
+"""The pandas type of each kind of column; a missing text is empty, a missing number is NA."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the frame.
+
+    Args:
+        name: its name in the frame, in CSV and JSON, and for ``--sort``.
+        kind: what its values are.
+        help: what it says, with the unit.
+        high: whether the highest value comes first when the board is sorted by it.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    high: bool = False
+
+
+def _difference(to: str) -> tuple[Column, ...]:
+    name = f"diff_{to}"
+    return (
+        Column(name, "number", f"mean difference to {to} on the same seeds, points", high=True),
+        Column(f"{name}_low", "number", "lower end of its 95% paired t interval", high=True),
+        Column(f"{name}_high", "number", "upper end of its 95% paired t interval", high=True),
+        Column(f"{name}_p", "number", "two-sided p value of the paired t test"),
+        Column(f"{name}_p_holm", "number", "the p value, Holm-corrected over the strategies of the pair"),
+        Column(f"{name}_n", "integer", f"seeds that the row and {to} both have", high=True),
+        Column(f"{name}_note", "text", "why there is no difference or no interval"),
+        Column(f"{name}_to", "text", f"the {to} row that it is taken to"),
+    )
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("group", "integer", "number of the group; rows of different groups are not comparable"),
+    Column("rank", "integer", "place by top1 within the group; ties share one"),
+    Column("dataset", "text", "dataset, with its subset"),
+    Column("img_size", "text", "height x width of the images that networks see"),
+    Column("fingerprint", "text", "hash of the samples and labels"),
+    Column("recipe", "text", "name of the recipe"),
+    Column("recipe_hash", "text", "hash of everything in the recipe"),
+    Column("init", "text", "what the student starts from"),
+    Column("protocol", "integer", "version of the protocol"),
+    Column("evaluation", "integer", "version of the evaluation"),
+    Column("strategy", "text", "strategy, with distribution or revision where the name alone is ambiguous"),
+    Column("params", "text", "all its parameters, as JSON"),
+    Column("distribution", "text", "the distribution that brings the strategy"),
+    Column("revision", "text", "revision of the strategy's maths"),
+    Column("family", "text", "family of the strategy"),
+    Column("teacher", "text", "teacher, with what tells it from its namesakes"),
+    Column("teacher_weights", "text", "where the teacher's weights come from"),
+    Column("teacher_parameters", "integer", "parameters of the teacher"),
+    Column("teacher_macs", "integer", "multiply-accumulates of the teacher, one sample"),
+    Column("teacher_top1", "number", "test top-1 of the teacher, percent", high=True),
+    Column("student", "text", "student"),
+    Column("student_parameters", "integer", "parameters of the student"),
+    Column("student_macs", "integer", "multiply-accumulates of the student, one sample"),
+    Column("adapter_parameters", "integer", "parameters of the adapters, which only training needs"),
+    Column("compression", "number", "teacher's parameters / student's parameters", high=True),
+    Column("seeds", "integer", "seeds asked for", high=True),
+    Column("done", "integer", "seeds done: the n of every mean of the row", high=True),
+    Column("failed", "integer", "seeds that failed", high=True),
+    Column("missing", "integer", "seeds not run yet", high=True),
+    Column("top1", "number", "mean test top-1, percent", high=True),
+    Column("top1_sd", "number", "its standard deviation over seeds (n-1), points"),
+    Column("top1_low", "number", "lower end of its 95% t interval", high=True),
+    Column("top1_high", "number", "upper end of its 95% t interval", high=True),
+    Column("top5", "number", "mean test top-5, percent", high=True),
+    Column("nll", "number", "mean negative log-likelihood on test, nats"),
+    Column("ece", "number", "mean expected calibration error on test, percent"),
+    Column("agreement", "number", "share of test samples on which student and teacher guess alike, percent", high=True),
+    Column("tune_top1", "number", "mean top-1 on tune, percent", high=True),
+    *_difference("ce"),
+    *_difference("soft"),
+    Column("bold", "flag", "whether the interval of the difference to ce excludes 0", high=True),
+    Column("gap_recovered", "number", "(top1 - ce) / (teacher - ce) on shared seeds, as a share", high=True),
+    Column("gap_recovered_low", "number", "lower end of its 95% bootstrap interval", high=True),
+    Column("gap_recovered_high", "number", "upper end of its 95% bootstrap interval", high=True),
+    Column("gap_recovered_note", "text", "why there is no share or no interval"),
+    Column("retention", "number", "top1 / teacher_top1, as a share", high=True),
+    Column("train_seconds", "number", "mean seconds of training steps, the teacher's passes included"),
+    Column("teacher_seconds", "number", "mean seconds of the teacher's passes"),
+    Column("time_vs_ce", "number", "seconds of training / those of ce, same seeds, device and threads"),
+    Column("time_vs_ce_n", "integer", "seeds in time_vs_ce", high=True),
+    Column("peak_memory", "integer", "largest memory of any seed, bytes"),
+    Column("records", "text", "ids of the records, in the order of their seeds"),
+)
+
+BY_NAME = {column.name: column for column in COLUMNS}
+
+
+def sort_column(text: str) -> tuple[Column, bool]:
+    """The column that ``--sort`` names and whether its values descend; a leading ``-`` turns the order round.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    name = text.removeprefix("-")
+    if name not in BY_NAME:
+        raise UsageError(unknown("column to sort by", name, BY_NAME))
+    column = BY_NAME[name]
+    return column, column.high != text.startswith("-")

@@ -1,0 +1,48 @@
+"""A board as CSV and JSON: every column of the frame with full precision."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from kdzoo.board.columns import COLUMNS
+from kdzoo.board.display import Table, notes
+from kdzoo.board.escape import csv_cell
+from kdzoo.board.table import Board
+from kdzoo.cell import canonical_json
+
+BOARD_SCHEMA = 1
+"""Version of the JSON form."""
+
+
+def to_csv(board: Board, printed: Sequence[Table], width: int) -> str:
+    """One line a row; an empty cell where there is no value. No text is a formula to a spreadsheet."""
+    names = [column.name for column in COLUMNS]
+    cells = [[_csv_value(row[name]) for name in names] for table in printed for row in table.rows]
+    return pd.DataFrame(cells, columns=names, dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def to_json(board: Board, printed: Sequence[Table], width: int) -> str:
+    """Groups with their rows and problems; null where there is no value. Texts are as they are in the records.
+
+    Each row has a line of its own, so that a published board's changes can be read.
+    """
+    groups = ",\n".join(_json_group(table) for table in printed)
+    method = json.dumps(notes(board, printed, "bold"), indent=1)
+    return f'{{"board_schema": {BOARD_SCHEMA},\n"notes": {method},\n"groups": [\n{groups}\n]}}\n'
+
+
+def _json_group(table: Table) -> str:
+    head = json.dumps({**asdict(table.group), "problems": [asdict(problem) for problem in table.problems]})
+    rows = [json.dumps({**row, "records": row["records"].split()}, allow_nan=False) for row in table.rows]
+    return f'{head[:-1]}, "rows": [\n' + ",\n".join(rows) + "\n]}"
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return canonical_json(value)
+    return csv_cell(value) if isinstance(value, str) else value

@@ -1,0 +1,223 @@
+"""What a printed board says, as plain words: headings, cells, problems and notes. How they look is the format's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import pandas as pd
+
+from kdzoo.board.columns import sort_column
+from kdzoo.board.labels import params_text
+from kdzoo.board.table import Board, Group, Problem
+
+Values = dict[str, Any]
+
+NONE = "-"
+"""What a cell without a value shows."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A printed column: its header, the side its cells lean to, and the words of one row."""
+
+    header: str
+    align: Literal["left", "right"]
+    text: Callable[[Values], str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table to print: its group, rows in order, and problems."""
+
+    group: Group
+    rows: list[Values]
+    problems: list[Problem]
+
+    @property
+    def same(self) -> set[str]:
+        """Those of teacher and student that all rows share."""
+        return {name for name in ("teacher", "student") if len({row[name] for row in self.rows}) == 1}
+
+
+def tables(board: Board, sort: str) -> list[Table]:
+    """The tables of a board, their rows sorted, as plain values; None where there is none.
+
+    Raises:
+        UsageError: ``sort`` names no column.
+    """
+    column, descending = sort_column(sort)
+    frame = board.frame.sort_values(column.name, ascending=not descending, kind="stable", na_position="last")
+    frame = frame.astype(object)
+    found = [Table(group, [], []) for group in board.groups]
+    for row in cast(list[Values], frame.where(pd.notna(frame), None).to_dict("records")):
+        row["params"] = json.loads(row["params"])
+        found[row["group"]].rows.append(row)
+    for problem in board.problems:
+        found[problem.group].problems.append(problem)
+    return found
+
+
+def millions(parameters: int | None) -> str:
+    """A number of parameters in millions, to three digits."""
+    if parameters is None:
+        return NONE
+    value = parameters / 1e6
+    return f"{value:.0f}M" if value >= 100 else f"{value:.3g}M"
+
+
+def number(value: float | None, digits: int = 2, *, sign: bool = False, unit: str = "") -> str:
+    """A number, never minus zero."""
+    if value is None:
+        return NONE
+    rounded = round(value, digits) + 0.0
+    return (f"{rounded:+.{digits}f}" if sign else f"{rounded:.{digits}f}") + unit
+
+
+def seeds_text(row: Values) -> str:
+    """``3/3``, or ``1/3 (1 failed, 1 missing)``."""
+    lacking = [f"{row[kind]} {kind}" for kind in ("failed", "missing") if row[kind]]
+    return f"{row['done']}/{row['seeds']}" + (f" ({', '.join(lacking)})" if lacking else "")
+
+
+def interval_text(row: Values) -> str:
+    """The interval of the difference to ``ce`` or why there is none; and its n where that is not the row's."""
+    note = row["diff_ce_note"]
+    text = note or f"[{number(row['diff_ce_low'], sign=True)}, {number(row['diff_ce_high'], sign=True)}]"
+    return text + (f" (n={row['diff_ce_n']})" if _partly_paired(row) else "")
+
+
+def strategy_text(row: Values) -> str:
+    """The strategy and all its parameters."""
+    return f"{row['strategy']} {params_text(row['params'])}".strip()
+
+
+def teacher_text(row: Values) -> str:
+    """The teacher, its parameters and its test top-1."""
+    if not row["teacher"]:
+        return NONE
+    top1 = number(row["teacher_top1"], unit="%")
+    return " ".join([row["teacher"], *(part for part in (millions(row["teacher_parameters"]), top1) if part != NONE)])
+
+
+def student_text(row: Values) -> str:
+    """The student, its parameters and how much smaller than the teacher it is."""
+    compression = number(row["compression"], 1, unit="x")
+    return " ".join(
+        [row["student"], *(part for part in (millions(row["student_parameters"]), compression) if part != NONE)]
+    )
+
+
+def percent(name: str, digits: int) -> Callable[[Values], str]:
+    """A share as a percentage."""
+    return lambda row: NONE if row[name] is None else number(100 * row[name], digits, unit="%")
+
+
+STRATEGY = Shown("strategy", "left", strategy_text)
+TEACHER = Shown("teacher", "left", teacher_text)
+STUDENT = Shown("student", "left", student_text)
+SEEDS = Shown("seeds", "left", seeds_text)
+INTERVAL = Shown("95% interval", "left", interval_text)
+SHOWN: tuple[Shown, ...] = (
+    Shown("#", "right", lambda row: NONE if row["rank"] is None else str(row["rank"])),
+    STRATEGY,
+    TEACHER,
+    STUDENT,
+    SEEDS,
+    Shown("top-1 %", "right", lambda row: number(row["top1"])),
+    Shown("sd", "right", lambda row: number(row["top1_sd"])),
+    Shown("vs ce", "right", lambda row: number(row["diff_ce"], sign=True)),
+    INTERVAL,
+    Shown("gap", "right", percent("gap_recovered", 0)),
+    Shown("retention", "right", percent("retention", 1)),
+    Shown("time", "right", lambda row: number(row["time_vs_ce"], unit="x")),
+)
+
+
+def title(group: Group) -> str:
+    """The group's title, with what sets it apart."""
+    return f"{group.title} ({group.apart})" if group.apart else group.title
+
+
+def heading(table: Table) -> list[tuple[str, str]]:
+    """What is true of the whole table: (word, text), the most important first."""
+    group, rows = table.group, table.rows
+    lines = []
+    if "teacher" in table.same and rows[0]["teacher"]:
+        top1 = number(_common(rows, "teacher_top1"), unit=" %")
+        size = millions(_common(rows, "teacher_parameters"))
+        lines.append(("teacher", f"{rows[0]['teacher']}, {size} parameters, test top-1 {top1}, {_weights(rows)}"))
+    if "student" in table.same:
+        compression = _common(rows, "compression")
+        smaller = "" if compression is None else f", {number(compression, 1)}x smaller"
+        size = millions(_common(rows, "student_parameters"))
+        lines.append(("student", f"{rows[0]['student']}, {size} parameters{smaller}, {group.init} init"))
+    lines.append(("recipe", group.recipe))
+    lines.append(("data", group.data))
+    older = " (an older one: its numbers do not compare with today's)" if group.outdated else ""
+    seeds = f"{len(group.seeds)} ({_ranges(group.seeds)})"
+    lines.append(("seeds", f"{seeds}, protocol {group.protocol}, evaluation {group.evaluation}{older}"))
+    return lines
+
+
+def problem_text(problem: Problem, *, with_pair: bool) -> str:
+    """One line for seeds without a result."""
+    pair = f" ({problem.teacher or 'no teacher'} -> {problem.student})" if with_pair else ""
+    seeds = ("seed " if len(problem.seeds) == 1 else "seeds ") + _ranges(problem.seeds)
+    return f"{problem.row}{pair}, {seeds}" + (f": {problem.reason}" if problem.reason else "")
+
+
+def notes(board: Board, printed: Sequence[Table], emphasis: str) -> list[str]:
+    """How the numbers were made, and what was odd.
+
+    Args:
+        printed: the board's tables.
+        emphasis: how a row is marked whose interval excludes 0.
+    """
+    rows = [row for table in printed for row in table.rows]
+    reasons = {row["diff_ce_note"] for row in rows}
+    lines = [
+        "top-1: mean over the done seeds, test set, last epoch; sd: standard deviation (n-1) over them",
+        "vs ce: mean difference to ce on the same seeds, in points, with its 95% paired t interval;"
+        f" {emphasis} where it excludes 0",
+    ]
+    if "n<3" in reasons:
+        lines.append("n<3: no interval, because fewer than 3 seeds are shared with ce")
+    if "no spread" in reasons:
+        lines.append("no spread: no interval, because the difference is the same for every seed")
+    if any(_partly_paired(row) for row in rows):
+        lines.append("(n=...): seeds shared with ce, where these are not all of the row's done seeds")
+    lines.append(
+        f"gap: (top-1 - ce) / (teacher - ce) on the same seeds, {NONE} where the teacher is not above ce;"
+        " retention: top-1 / teacher; time: seconds of training / those of ce"
+    )
+    return lines + list(board.remarks)
+
+
+def _partly_paired(row: Values) -> bool:
+    return bool(0 < row["diff_ce_n"] != row["done"])
+
+
+def _common(rows: Sequence[Values], name: str) -> Any:
+    """The value that all rows share which have one; None where they differ or have none."""
+    found = {row[name] for row in rows if row[name] is not None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _weights(rows: Sequence[Values]) -> str:
+    words = {"trained": "trained here", "finetuned": "fine-tuned here", "file": "weights from a file"}
+    weights = str(rows[0]["teacher_weights"])
+    return words.get(weights, weights)
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """Ascending numbers with runs drawn together: ``0-2, 5``."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -1,0 +1,59 @@
+"""Names come from other people's records: what makes them safe, and visible, in each format."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+# Only what would act: an underscore inside a word, a lone bracket or a "less than" before a number stay readable.
+_MARKDOWN = re.compile(r"[\\|*`~$]|](?=[(\[])|(?<![^\W_])_|_(?![^\W_])")
+_HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
+def visible(text: str) -> str:
+    r"""Control, formatting and line-breaking characters written out (``\n``, ``\x1b``), so that none acts."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _HIDDEN else character
+        for character in text
+    )
+
+
+def markdown(text: str) -> str:
+    """Text for a cell of a GitHub table: no markup, no HTML, no cell of its own."""
+    marked = _MARKDOWN.sub(r"\\\g<0>", visible(text))
+    return _HTML.sub(lambda found: "&lt;" if found.group() == "<" else "&amp;", marked)
+
+
+def latex(text: str) -> str:
+    """Text for LaTeX's text mode."""
+    return "".join(_LATEX.get(character, character) for character in visible(text))
+
+
+def csv_cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: one that would start one gets a leading apostrophe."""
+    plain = visible(text)
+    return f"'{plain}" if plain.lstrip().startswith(_FORMULA) else plain
+
+
+def shorten(text: str, most: int) -> str:
+    """At most so many characters, with an ellipsis for what is left out."""
+    return text if len(text) <= most else text[: most - 3] + "..."

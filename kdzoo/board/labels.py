@@ -1,0 +1,114 @@
+"""What rows, teachers and groups are called, and what tells namesakes apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel
+
+from kdzoo.cell import Scalar, StrategyRef, TeacherRef
+from kdzoo.recipe import Recipe
+
+OWN_DISTRIBUTION = "kdzoo"
+
+Facts = dict[str, str]
+
+
+def facts(model: BaseModel, prefix: str = "") -> Facts:
+    """Every plain value of a model by its dotted name."""
+    found: Facts = {}
+
+    def visit(value: object, path: str) -> None:
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                visit(inner, f"{path}.{name}" if path else name)
+        else:
+            found[path] = repr(value) if isinstance(value, float) else value_text(value)
+
+    visit(model.model_dump(), prefix)
+    return found
+
+
+def value_text(value: object) -> str:
+    """A value as YAML would write it, numbers to four digits."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
+    return str(value)
+
+
+def differing(everyone: Sequence[Facts]) -> list[str]:
+    """The names of the facts on which not all agree."""
+    names = dict.fromkeys(name for one in everyone for name in one)
+    return [name for name in names if len({one.get(name) for one in everyone}) > 1]
+
+
+def telling(everyone: Sequence[Facts]) -> list[str]:
+    """As few of the differing facts as tell all apart that can be told apart, the first ones first."""
+    chosen: list[str] = []
+    kinds = 1
+    for name in differing(everyone):
+        split = len({tuple(one.get(each) for each in (*chosen, name)) for one in everyone})
+        if split > kinds:
+            chosen.append(name)
+            kinds = split
+    return chosen
+
+
+def spell(one: Facts, names: Iterable[str]) -> str:
+    """``name=value, …`` for the named facts that there are."""
+    return ", ".join(f"{name}={one[name]}" for name in names if name in one)
+
+
+def params_text(params: dict[str, Scalar]) -> str:
+    """A strategy's parameters in compact text, by name."""
+    return " ".join(f"{name}={value_text(value)}" for name, value in sorted(params.items()))
+
+
+def teacher_labels(teachers: Sequence[TeacherRef]) -> list[str]:
+    """A label for each: its model, and for namesakes what tells them apart, in brackets."""
+    everyone = [facts(teacher) for teacher in teachers]
+    namesakes: dict[str, list[int]] = defaultdict(list)
+    for place, teacher in enumerate(teachers):
+        namesakes[str(teacher.model)].append(place)
+    labels = [str(teacher.model) for teacher in teachers]
+    for name, places in namesakes.items():
+        # The order in which facts are tried must not depend on the order of the records.
+        names = telling(sorted((everyone[place] for place in places), key=lambda one: sorted(one.items())))
+        for place in places:
+            labels[place] = f"{name} ({spell(everyone[place], names)})" if names else name
+    return labels
+
+
+def strategy_labels(strategies: Sequence[StrategyRef]) -> list[str]:
+    """A label for each: its name, its distribution if that is not kdzoo or the name is taken twice, its revision if
+    there are two."""
+    distributions: dict[str, set[str]] = defaultdict(set)
+    revisions: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for strategy in strategies:
+        distributions[strategy.name].add(strategy.distribution)
+        revisions[strategy.name, strategy.distribution].add(strategy.revision)
+
+    def label(strategy: StrategyRef) -> str:
+        ambiguous = len(distributions[strategy.name]) > 1
+        shown = ambiguous or strategy.distribution != OWN_DISTRIBUTION
+        revised = len(revisions[strategy.name, strategy.distribution]) > 1
+        return (
+            (f"{strategy.distribution}:" if shown else "")
+            + strategy.name
+            + (f"@{strategy.revision}" if revised else "")
+        )
+
+    return [label(strategy) for strategy in strategies]
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe in a few words."""
+    return (
+        f"{recipe.name} ({recipe.epochs} epochs, {recipe.optimizer}, lr {value_text(recipe.lr)},"
+        f" batch {recipe.batch_size}, {recipe.precision})"
+    )

@@ -1,0 +1,201 @@
+"""What the rows of one pair measured: each row by itself, and against the pair's baselines and its teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdzoo.board.labels import OWN_DISTRIBUTION
+from kdzoo.board.rows import Row
+from kdzoo.board.stats import Estimate, estimate, gap_recovered, holm, paired_difference
+from kdzoo.cell import StrategyRef
+
+BASELINES = ("ce", "soft")
+"""The strategies that the others are compared with."""
+
+
+@dataclass
+class Line:
+    """One line of a board: a row on one pair.
+
+    Attributes:
+        row: its seeds.
+        strategy: the strategy.
+        text: what the line is called, parameters included.
+        label: what the strategy is called.
+        params: its parameters as JSON.
+        values: the line's columns, as far as they are known.
+    """
+
+    row: Row
+    strategy: StrategyRef
+    text: str
+    label: str
+    params: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def fill_pair(lines: Sequence[Line]) -> str:
+    """Compute the columns of all rows of one pair in one context.
+
+    Returns:
+        A remark where the records do not agree on the teacher's measures, else an empty text.
+    """
+    teacher_top1, teacher_values, remark = _teacher(lines)
+    for line in lines:
+        line.values.update(teacher_values)
+        line.values.update(_own(line.row))
+        student = line.values["student_parameters"]
+        teacher = teacher_values["teacher_parameters"]
+        line.values["compression"] = teacher / student if teacher and student else None
+        top1 = line.values["top1"]
+        line.values["retention"] = top1 / teacher_top1 if top1 is not None and teacher_top1 else None
+    for name in BASELINES:
+        _compare(lines, name, _baseline(lines, name))
+    baseline = _baseline(lines, "ce")
+    for line in lines:
+        _against_ce(line, baseline, teacher_top1)
+    return remark
+
+
+def _teacher(lines: Sequence[Line]) -> tuple[float | None, dict[str, Any], str]:
+    measured = {
+        result.teacher
+        for line in lines
+        for result in (*line.row.done.values(), *line.row.failed.values())
+        if result.teacher is not None
+    }
+    tops = sorted({teacher.top1 for teacher in measured})
+    top1 = _mean(tops)
+    values = {
+        "teacher_parameters": max((teacher.parameters for teacher in measured), default=None),
+        "teacher_macs": max((teacher.macs for teacher in measured), default=None),
+        "teacher_top1": top1,
+    }
+    if len(tops) < 2:
+        return top1, values, ""
+    return top1, values, f"the teacher's test top-1 is {tops[0]:.2f} to {tops[-1]:.2f} in the records, mean used"
+
+
+def _own(row: Row) -> dict[str, Any]:
+    """The columns that a row has by itself. Every mean is over the done seeds."""
+    recorded = {**row.done, **row.failed}
+    done = [row.done[seed] for seed in sorted(row.done)]
+    scores = [result.scores for result in done if result.scores is not None]
+    timings = [result.timing for result in done if result.timing is not None]
+    top1 = estimate([one.top1 for one in scores])
+    return {
+        "family": min((result.family for result in recorded.values()), default=""),
+        "student_parameters": max((one.parameters for one in scores), default=None),
+        "student_macs": max((one.macs for one in scores), default=None),
+        "adapter_parameters": max((one.adapter_parameters for one in scores), default=None),
+        "seeds": len(row.seeds),
+        "done": len(done),
+        "failed": len(row.failed),
+        "missing": len(row.missing),
+        "top1": top1.mean,
+        "top1_sd": top1.sd,
+        "top1_low": top1.low,
+        "top1_high": top1.high,
+        "top5": _mean([one.top5 for one in scores]),
+        "nll": _mean([one.nll for one in scores]),
+        "ece": _mean([one.ece for one in scores]),
+        "agreement": _mean([one.agreement for one in scores if one.agreement is not None]),
+        "tune_top1": _mean([one.tune_top1 for one in scores]),
+        "train_seconds": _mean([one.train for one in timings]),
+        "teacher_seconds": _mean([one.teacher for one in timings]),
+        "peak_memory": max((one.peak_memory for one in timings), default=None),
+        "records": " ".join(recorded[seed].id for seed in sorted(recorded)),
+    }
+
+
+def _baseline(lines: Sequence[Line], name: str) -> Line | None:
+    """The line of that name; of several the one of kdzoo, then with most seeds, then by name: never by its result."""
+    found = [line for line in lines if line.strategy.name == name]
+    return min(
+        found,
+        key=lambda line: (
+            line.strategy.distribution != OWN_DISTRIBUTION,
+            -len(line.row.done),
+            line.label,
+            line.params,
+        ),
+        default=None,
+    )
+
+
+def _compare(lines: Sequence[Line], name: str, baseline: Line | None) -> None:
+    """Fill the columns ``diff_NAME…``; the correction is over all rows of the pair but the baseline."""
+    differences = [_difference(line, name, baseline) for line in lines]
+    for line, difference, adjusted in zip(
+        lines, differences, holm([difference.p for difference in differences]), strict=True
+    ):
+        prefix = f"diff_{name}"
+        line.values |= {
+            prefix: difference.mean,
+            f"{prefix}_low": difference.low,
+            f"{prefix}_high": difference.high,
+            f"{prefix}_p": difference.p,
+            f"{prefix}_p_holm": adjusted,
+            f"{prefix}_n": difference.n,
+            f"{prefix}_note": difference.note,
+            f"{prefix}_to": baseline.text if baseline else "",
+        }
+        if name == "ce":
+            line.values["bold"] = difference.excludes_zero
+
+
+def _difference(line: Line, name: str, baseline: Line | None) -> Estimate:
+    if baseline is None:
+        return Estimate(0, None, note=f"no {name} row")
+    if baseline is line:
+        return Estimate(0, None, note="baseline")
+    own, other = _paired(line, baseline)
+    if not own:
+        return Estimate(0, None, note="no shared seed" if line.row.done else "no seed done")
+    return paired_difference(own, other)
+
+
+def _against_ce(line: Line, baseline: Line | None, teacher_top1: float | None) -> None:
+    if baseline is None or teacher_top1 is None:
+        gap = Estimate(0, None, note="no ce row" if baseline is None else "no teacher")
+    else:
+        gap = gap_recovered(*_paired(line, baseline), teacher_top1)
+    seconds = [] if baseline is None else _paired_seconds(line, baseline)
+    reference = math.fsum(other for _, other in seconds)
+    line.values |= {
+        "gap_recovered": gap.mean,
+        "gap_recovered_low": gap.low,
+        "gap_recovered_high": gap.high,
+        "gap_recovered_note": "baseline" if line is baseline and gap.mean is not None else gap.note,
+        "time_vs_ce": math.fsum(own for own, _ in seconds) / reference if reference > 0 else None,
+        "time_vs_ce_n": len(seconds),
+    }
+
+
+def _paired(line: Line, baseline: Line) -> tuple[list[float], list[float]]:
+    """Top-1 of both on the seeds that both have."""
+    pairs = [
+        (own.scores.top1, other.scores.top1)
+        for seed, own in sorted(line.row.done.items(), key=lambda item: item[0])
+        if (other := baseline.row.done.get(seed)) is not None and own.scores is not None and other.scores is not None
+    ]
+    return [own for own, _ in pairs], [other for _, other in pairs]
+
+
+def _paired_seconds(line: Line, baseline: Line) -> list[tuple[float, float]]:
+    """Seconds of training of both, for the seeds that both ran on the same kind of device with as many threads."""
+    return [
+        (own.timing.train, other.timing.train)
+        for seed, own in sorted(line.row.done.items(), key=lambda item: item[0])
+        if (other := baseline.row.done.get(seed)) is not None
+        and own.timing is not None
+        and other.timing is not None
+        and own.timing.machine == other.timing.machine
+    ]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

@@ -1,0 +1,193 @@
+"""Rows -> board: a tidy frame with one line per row, the groups that may be compared, and what went wrong in them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from kdzoo.board.columns import COLUMNS, DTYPES
+from kdzoo.board.labels import params_text, recipe_text
+from kdzoo.board.measures import Line, fill_pair
+from kdzoo.board.rows import Row, RowKey, Rows
+from kdzoo.board.titles import BY, PairKey, Titles
+from kdzoo.cell import Cell
+from kdzoo.errors import UsageError, unknown
+from kdzoo.record import EVALUATION, Record
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Seeds of one row that have no result, and why.
+
+    Attributes:
+        group: number of the row's group.
+        row: the strategy with its parameters.
+        teacher, student: labels of the pair.
+        seeds: ascending.
+        kind: ``failed`` or ``missing``.
+        reason: the failed records' own words.
+    """
+
+    group: int
+    row: str
+    teacher: str
+    student: str
+    seeds: tuple[int, ...]
+    kind: Literal["failed", "missing"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that may be compared: equal data, recipe, protocol and evaluation.
+
+    Attributes:
+        number: the ``group`` of its rows in the frame.
+        title: the dataset and what the table is about.
+        recipe: the recipe in words.
+        data: numbers of samples in words.
+        init, protocol, evaluation: as in the frame.
+        outdated: whether the records were evaluated by an older version than this kdzoo's.
+        seeds: all seeds that occur.
+        apart: what tells it from the groups of the same title; empty for the only one.
+    """
+
+    number: int
+    title: str
+    recipe: str
+    data: str
+    init: str
+    protocol: int
+    evaluation: int
+    outdated: bool
+    seeds: tuple[int, ...]
+    apart: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """The frame (columns as in :data:`kdzoo.board.columns.COLUMNS`), its groups, problems and remarks."""
+
+    frame: pd.DataFrame
+    groups: tuple[Group, ...]
+    problems: tuple[Problem, ...]
+    remarks: tuple[str, ...]
+
+
+def make_board(records: Iterable[Record], planned: Iterable[Cell] = (), *, by: str = "pair") -> Board:
+    """The board of some records. Equal records give an equal board, whatever their order.
+
+    Args:
+        records: done and failed, of any kind; those of teachers and trials are no rows.
+        planned: the cells that were asked for; one without a record is a missing seed.
+        by: what one table holds: a ``pair``, or all of a ``dataset``, ``teacher``, ``student`` or ``strategy``.
+            Whichever it is, only rows of equal data, recipe, protocol and evaluation share a table.
+
+    Raises:
+        UsageError: ``by`` is none of these.
+    """
+    if by not in BY:
+        raise UsageError(unknown("grouping", by, BY))
+    rows = Rows(records, planned)
+    titles = Titles(rows, by)
+    remarks = set()
+    if rows.conflicts:
+        remarks.add(f"cells with different results, of which the one that ended last is used: {len(rows.conflicts)}")
+    grouped: dict[tuple[Any, ...], list[tuple[PairKey, Line]]] = defaultdict(list)
+    for key, lines in _pairs(rows, titles).items():
+        if remark := fill_pair(lines):
+            remarks.add(f"{titles.teacher(key)} -> {titles.student(key)}: {remark}")
+        for line in lines:
+            grouped[titles.group_key(key, line)].append((key, line))
+    members = sorted(grouped.values(), key=lambda group: titles.order(*group[0]))
+    apart = titles.apart([group[0] for group in members])
+    values: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    for number, group in enumerate(members):
+        _rank([line for _, line in group])
+        group.sort(key=lambda member: _line_order(titles, *member))
+        for key, line in group:
+            values.append({"group": number, **titles.columns(key, line), **line.values})
+            problems.extend(_problems(number, titles, key, line))
+    return Board(
+        frame=_frame(values),
+        groups=tuple(_group(number, titles, group, apart[number]) for number, group in enumerate(members)),
+        problems=tuple(problems),
+        remarks=tuple(sorted(remarks)),
+    )
+
+
+def _pairs(rows: Rows, titles: Titles) -> dict[PairKey, list[Line]]:
+    """The lines of each pair; a row without a teacher stands with every pair of its student."""
+    teachers: dict[tuple[int, int, int], dict[int, None]] = defaultdict(dict)
+    for identity, evaluation in rows.rows:
+        if identity.teacher is not None:
+            teachers[identity.context, evaluation, identity.student][identity.teacher] = None
+    pairs: dict[PairKey, list[Line]] = defaultdict(list)
+    for key, row in rows.rows.items():
+        place = (key.identity.context, key.evaluation, key.identity.student)
+        own = key.identity.teacher
+        for teacher in teachers.get(place, [None]) if own is None else [own]:
+            pairs[PairKey(*place, teacher)].append(_line(titles, key, row))
+    return pairs
+
+
+def _line(titles: Titles, key: RowKey, row: Row) -> Line:
+    number = key.identity.strategy
+    strategy = titles.rows.strategies.things[number]
+    label = titles.strategies[number]
+    return Line(row, strategy, f"{label} {params_text(strategy.params)}".strip(), label, titles.params[number])
+
+
+def _rank(lines: Sequence[Line]) -> None:
+    """Place the lines by mean top-1; equal means, up to rounding, share a place, and a row without a mean has none."""
+    scores = [None if line.values["top1"] is None else round(line.values["top1"], 9) for line in lines]
+    place_of: dict[float, int] = {}
+    for place, score in enumerate(sorted((score for score in scores if score is not None), reverse=True), start=1):
+        place_of.setdefault(score, place)
+    for line, score in zip(lines, scores, strict=True):
+        line.values["rank"] = None if score is None else place_of[score]
+
+
+def _line_order(titles: Titles, key: PairKey, line: Line) -> tuple[Any, ...]:
+    rank = line.values["rank"]
+    return (rank is None, rank or 0, line.label, line.params, titles.teacher(key), titles.student(key))
+
+
+def _problems(number: int, titles: Titles, key: PairKey, line: Line) -> list[Problem]:
+    names = (number, line.text, titles.teacher(key), titles.student(key))
+    seeds_by_reason: dict[str, list[int]] = defaultdict(list)
+    for seed in sorted(line.row.failed):
+        seeds_by_reason[line.row.failed[seed].reason].append(seed)
+    found = [Problem(*names, tuple(seeds), "failed", reason) for reason, seeds in seeds_by_reason.items()]
+    if line.row.missing:
+        found.append(Problem(*names, tuple(sorted(line.row.missing)), "missing"))
+    return found
+
+
+def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, Line]], apart: str) -> Group:
+    key, line = members[0]
+    context = titles.context(key)
+    data = context.data
+    return Group(
+        number=number,
+        title=titles.title(key, line),
+        recipe=recipe_text(context.recipe),
+        data=f"{data.fit} fit, {data.tune} tune, {data.test} test samples, {data.num_classes} classes",
+        init=context.init,
+        protocol=context.protocol,
+        evaluation=key.evaluation,
+        outdated=key.evaluation < EVALUATION,
+        seeds=tuple(sorted({seed for _, line in members for seed in line.row.seeds})),
+        apart=apart,
+    )
+
+
+def _frame(values: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {column.name: pd.Series([one[column.name] for one in values], dtype=DTYPES[column.kind]) for column in COLUMNS}
+    )

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from kdzoo.board.render import board_text
+from kdzoo.cli.board import board
+from kdzoo.errors import UsageError
+from kdzoo.record import Record
+from kdzoo.store import Store
+
+
+@pytest.fixture
+def run() -> Callable[..., Any]:
+    app = typer.Typer()
+    app.command()(board)
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=True)
+
+
+@pytest.fixture
+def store(tmp_path: Path, sweep: list[Record]) -> Store:
+    store = Store.create(tmp_path / "runs")
+    for record in sweep:
+        store.plan(record.cell)
+        store.write_record(record)
+    return store
+
+
+def test_prints_the_board_of_a_store(run: Callable[..., Any], store: Store, sweep: list[Record]) -> None:
+    result = run("--out", store.path)
+    assert result.exit_code == 0
+    assert result.stdout == board_text(sweep)
+
+
+def test_shows_planned_cells_as_missing(run: Callable[..., Any], store: Store, cell: Callable[..., Any]) -> None:
+    store.plan(cell("at", 0))
+    result = run("--out", store.path, "--format", "json", "--by", "dataset", "--sort", "-rank")
+    rows = json.loads(result.stdout)["groups"][0]["rows"]
+    assert [(row["strategy"], row["missing"]) for row in rows] == [("ce", 0), ("fitnets", 0), ("soft", 0), ("at", 1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "tex"], "unknown board format 'tex'; did you mean latex"),
+        (["--by", "stundet"], "did you mean student"),
+        (["--sort", "retentoin"], "did you mean retention"),
+    ],
+)
+def test_a_wrong_choice_is_a_usage_error(
+    arguments: list[str], message: str, run: Callable[..., Any], store: Store
+) -> None:
+    result = run("--out", store.path, *arguments)
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+    assert result.stdout == ""
+
+
+def test_a_folder_without_runs_is_a_usage_error(run: Callable[..., Any], tmp_path: Path) -> None:
+    result = run("--out", tmp_path)
+    assert isinstance(result.exception, UsageError)
+    assert "kdzoo bench" in str(result.exception)
+
+
+def test_boards_are_made_without_torch(store: Store) -> None:
+    code = (
+        "import sys, pathlib, kdzoo.board.table\n"
+        "from kdzoo.cli.board import board\n"
+        f"board(pathlib.Path({str(store.path)!r}))\n"
+        "assert 'torch' not in sys.modules and 'timm' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "digits 8x8: resnet20 -> resnet8" in done.stdout
+
+
+def test_the_command_is_declared_without_pandas() -> None:
+    code = "import sys, kdzoo.cli.board\nassert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

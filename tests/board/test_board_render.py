@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from kdzoo.board.columns import COLUMNS
+from kdzoo.board.render import FORMATS, board_text
+from kdzoo.board.table import make_board
+from kdzoo.cell import Cell
+from kdzoo.errors import UsageError
+from kdzoo.record import Record
+
+Factory = Callable[..., Any]
+
+TERMINAL = """\
+digits 8x8: resnet20 -> resnet8
+  teacher  resnet20, 0.27M parameters, test top-1 98.00 %, trained here
+  student  resnet8, 0.09M parameters, 3.0x smaller, random init
+  recipe   quick (8 epochs, sgd, lr 0.05, batch 64, fp32)
+  data     1078 fit, 359 tune, 1000 test samples, 10 classes
+  seeds    3 (0-2), protocol 1, evaluation 1
+
+#  strategy                      seeds           top-1 %    sd  vs ce  95% interval      gap  retention   time
+-  ----------------------------  --------------  -------  ----  -----  ----------------  ---  ---------  -----
+1  soft alpha=0.9 temperature=4  3/3               93.00  0.60  +3.00  [+2.01, +3.99] *  38%      94.9%  1.00x
+2  fitnets beta=100 stage=1      2/3 (1 failed)    90.70  0.28  +0.20  n<3                3%      92.6%  2.00x
+3  ce                            3/3               90.00  1.00      -  baseline           0%      91.8%  1.00x
+
+failed   fitnets beta=100 stage=1, seed 2: the loss became NaN in epoch 3
+
+
+top-1: mean over the done seeds, test set, last epoch; sd: standard deviation (n-1) over them
+vs ce: mean difference to ce on the same seeds, in points, with its 95% paired t interval; * where it excludes 0
+n<3: no interval, because fewer than 3 seeds are shared with ce
+gap: (top-1 - ce) / (teacher - ce) on the same seeds, - where the teacher is not above ce; retention: top-1 / teacher;
+  time: seconds of training / those of ce
+"""
+
+HOSTILE = [
+    "a|b",
+    "back\\slash",
+    "new\nline",
+    "carriage\rreturn",
+    "\x1b[31mred\x1b[0m",
+    "<script>alert(1)</script>",
+    "[click](http://example.org)",
+    "`code` **bold** __init__",
+    "=1+1",
+    "@SUM(A1)",
+    "-2+3",
+    "\t=1",
+    "50% & $x_1$ #{y} ~^",
+    "right\u202eleft\u200b",
+    'quote"comma,',
+    "long " * 400,
+]
+
+
+def test_terminal_board_to_the_letter(sweep: list[Record]) -> None:
+    assert board_text(sweep) == TERMINAL
+
+
+def test_markdown_rows_to_the_letter(sweep: list[Record]) -> None:
+    table = [line for line in board_text(sweep, format="md").splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    pair = ["resnet20 0.27M 98.00%", "resnet8 0.09M 3.0x"]
+    soft = ["1", "soft alpha=0.9 temperature=4", *pair, "3/3", "93.00", "0.60", "+3.00", "[+2.01, +3.99]"]
+    assert cells[0] == [
+        *("#", "strategy", "teacher", "student", "seeds", "top-1 %", "sd", "vs ce", "95% interval"),
+        *("gap", "retention", "time"),
+    ]
+    assert cells[2] == [f"**{text}**" for text in [*soft, "38%", "94.9%", "1.00x"]]
+    assert cells[3] == [
+        *("2", "fitnets beta=100 stage=1", *pair, "2/3 (1 failed)", "90.70", "0.28", "+0.20", "n<3"),
+        *("3%", "92.6%", "2.00x"),
+    ]
+    assert cells[4] == ["3", "ce", *pair, "3/3", "90.00", "1.00", "-", "baseline", "0%", "91.8%", "1.00x"]
+
+
+def test_a_row_is_marked_only_where_its_interval_excludes_zero(rows: Factory) -> None:
+    records = rows({"ce": [900, 910, 890], "soft": [930, 936, 924], "at": [905, 940, 880], "rkd": [880, 889, 871]})
+    frame = make_board(records).frame
+    excluding = set(frame["strategy"][(frame["diff_ce_low"] > 0) | (frame["diff_ce_high"] < 0)])
+    assert excluding == {"soft", "rkd"} == set(frame["strategy"][frame["bold"]])
+    markdown = board_text(records, format="md")
+    assert set(re.findall(r"^\| *\*\*\d\*\* \| \*\*(\w+)", markdown, re.MULTILINE)) == excluding
+    assert set(re.findall(r"\\textbf\{\d\} *& \\textbf\{(\w+)", board_text(records, format="latex"))) == excluding
+    assert set(re.findall(r"^\d  (\w+).*\] \*", board_text(records), re.MULTILINE)) == excluding
+
+
+def test_csv_reads_back_as_the_frame(sweep: list[Record]) -> None:
+    frame = make_board(sweep).frame
+    read = pd.read_csv(io.StringIO(board_text(sweep, format="csv")), keep_default_na=False)
+    assert list(read.columns) == [column.name for column in COLUMNS]
+    for column in COLUMNS:
+        written = ["" if pd.isna(value) else value for value in frame[column.name]]
+        if column.kind in ("number", "integer"):
+            assert [value and float(value) for value in read[column.name]] == written
+        else:
+            assert [str(value) for value in read[column.name]] == [str(value) for value in written]
+
+
+def test_json_reads_back_with_full_precision(sweep: list[Record]) -> None:
+    frame = make_board(sweep).frame
+    whole = json.loads(board_text(sweep, format="json"))
+    group = whole["groups"][0]
+    assert (whole["board_schema"], group["title"], group["seeds"]) == (1, "digits 8x8: resnet20 -> resnet8", [0, 1, 2])
+    assert [row["strategy"] for row in group["rows"]] == ["soft", "fitnets", "ce"]
+    assert group["rows"][0]["params"] == {"alpha": 0.9, "temperature": 4.0}
+    assert [row["top1_sd"] for row in group["rows"]] == list(frame["top1_sd"])
+    assert [row["diff_ce"] for row in group["rows"]] == [*frame["diff_ce"][:2], None]
+    assert [row["done"] for row in group["rows"]] == [3, 2, 3]
+    assert [row["bold"] for row in group["rows"]] == [True, False, False]
+    assert group["rows"][0]["records"] == [one.id for one in sweep if one.cell.strategy.name == "soft"]
+    assert [(one["kind"], one["seeds"]) for one in group["problems"]] == [("failed", [2])]
+
+
+def test_latex_is_balanced_and_escaped(cell: Factory, record: Factory) -> None:
+    text = board_text([record(cell("ce")), record(cell("a_b & 50% #1 {x} \\end"))], format="latex")
+    assert r"a\_b \& 50\% \#1 \{x\} \textbackslash{}end" in text
+    begun, ended = re.findall(r"\\begin\{(\w+)\}", text), re.findall(r"\\end\{(\w+)\}", text)
+    assert sorted(begun) == sorted(ended) == ["itemize", "table", "tabular"]
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert [len(re.findall(r"(?<!\\)&", line)) for line in rows] == [11, 11, 11]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("by", ["pair", "dataset"])
+def test_the_same_records_give_the_same_bytes(format: str, by: str, sweep: list[Record], cell: Factory) -> None:
+    planned = [cell("at", seed) for seed in range(3)]
+    expected = board_text(sweep, planned, format=format, by=by)
+    draw = random.Random(1)
+    for _ in range(3):
+        draw.shuffle(sweep)
+        draw.shuffle(planned)
+        assert board_text(sweep, planned, format=format, by=by) == expected
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_act_nowhere(name: str, cell: Factory, record: Factory, failure: Factory) -> None:
+    base = cell("ce")
+    places: dict[str, dict[str, Any]] = {
+        "strategy": {"strategy": name},
+        "dataset": {"data": base.data.model_copy(update={"name": name})},
+        "student": {"student": name},
+        "teacher": {"teacher": name},
+        "params": {"params": {name: name}},
+        "distribution": {"distribution": name},
+        "recipe": {"recipe": base.recipe.model_copy(update={"name": name})},
+    }
+    records = [record(base), failure(cell("at", 1), name)]
+    records += [record(cell(**({"strategy": "at"} | changes))) for changes in places.values()]
+    texts = {format: board_text(records, format=format) for format in FORMATS}
+
+    for text in texts.values():
+        assert all(character == "\n" or character.isprintable() for character in text)
+
+    assert max(len(line) for line in texts["table"].splitlines()) <= 120
+
+    for line in texts["md"].splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 13
+    assert "<script" not in texts["md"]
+    assert not re.search(r"(?<!\\)\]\(", texts["md"])
+
+    read = pd.read_csv(io.StringIO(texts["csv"]), dtype=str, keep_default_na=False)
+    words = [column.name for column in COLUMNS if column.kind == "text"]
+    assert not read[words].map(lambda text: text.lstrip().startswith(("=", "+", "-", "@"))).to_numpy().any()
+
+    groups = json.loads(texts["json"])["groups"]
+    rows = [row for group in groups for row in group["rows"]]
+    assert len(read) == len(rows) == 9
+    for place in places:
+        assert any(name in row[place] for row in rows)
+    assert [problem["reason"] for group in groups for problem in group["problems"]] == [name]
+
+
+def test_a_wide_board_is_folded_to_the_terminal(rows: Factory) -> None:
+    params = {"alpha": 0.5, "beta": 12.5, "gamma": 1e-4, "hint_epochs": 3, "stage": -1, "temperature": 2.0}
+    records = rows({"ce": [900, 910, 890]}) + rows({"mixed": [940, 930, 950]}, params=params, distribution="kd-extra")
+    records += rows({"ce": [950, 951, 953], "soft": [961, 955, 958]}, teacher="vit", student="resnet14")
+    for by in ("pair", "dataset", "student", "teacher", "strategy"):
+        text = board_text(records, by=by)
+        assert max(len(line) for line in text.splitlines()) <= 120
+        assert all(f"{name}=" in text for name in params)
+
+
+def test_notes_speak_only_of_what_is_there(rows: Factory) -> None:
+    full = board_text(rows({"ce": [900, 910, 890], "soft": [930, 936, 924]}))
+    assert "n<3" not in full
+    assert "no spread" not in full
+    assert "no spread: " in board_text(rows({"ce": [900, 910, 890], "soft": [930, 940, 920]}))
+
+
+def test_a_difference_on_fewer_seeds_than_the_row_says_so(cell: Factory, record: Factory) -> None:
+    records = [record(cell("ce", seed), 900 + seed) for seed in range(3)]
+    records += [record(cell("soft", seed), 920 + seed**2) for seed in range(4)]
+    text = board_text(records)
+    assert re.search(r"^1  soft .* 4/4 .*\] \(n=3\)", text, re.MULTILINE)
+    assert "(n=...): seeds shared with ce" in text
+
+
+def test_an_older_evaluation_is_marked(cell: Factory, record: Factory) -> None:
+    text = board_text([record(cell("ce"), evaluation=0), record(cell("ce"), evaluation=1)])
+    assert text.count("an older one") == 1
+    assert "(evaluation=0)" in text
+    assert "(evaluation=1)" in text
+
+
+@pytest.mark.parametrize(
+    ("sort", "strategies"),
+    [
+        ("rank", ["soft", "fitnets", "ce"]),
+        ("strategy", ["ce", "fitnets", "soft"]),
+        ("-strategy", ["soft", "fitnets", "ce"]),
+        ("diff_ce", ["soft", "fitnets", "ce"]),
+        ("-diff_ce", ["fitnets", "soft", "ce"]),
+        ("top1_sd", ["fitnets", "soft", "ce"]),
+        ("time_vs_ce", ["soft", "ce", "fitnets"]),
+    ],
+)
+def test_sorting_puts_the_best_first_and_the_missing_last(
+    sort: str, strategies: list[str], sweep: list[Record]
+) -> None:
+    whole = json.loads(board_text(sweep, format="json", sort=sort))
+    assert [row["strategy"] for row in whole["groups"][0]["rows"]] == strategies
+
+
+@pytest.mark.parametrize("name", [column.name for column in COLUMNS])
+def test_every_column_can_sort(name: str, sweep: list[Record]) -> None:
+    assert len(board_text(sweep, format="csv", sort=name).splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"sort": "top_1"}, r"unknown column to sort by 'top_1'; did you mean top1"),
+        ({"by": "pairs"}, r"unknown grouping 'pairs'; did you mean pair"),
+        ({"format": "htm"}, r"unknown board format 'htm'"),
+    ],
+)
+def test_a_wrong_choice_is_named(choice: dict[str, Any], message: str, sweep: list[Record]) -> None:
+    with pytest.raises(UsageError, match=message):
+        board_text(sweep, **choice)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_board_without_rows_says_so(format: str) -> None:
+    text = board_text([], format=format)
+    if format == "csv":
+        assert text == ",".join(column.name for column in COLUMNS) + "\n"
+    elif format == "json":
+        assert json.loads(text)["groups"] == []
+    else:
+        assert "no cells yet" in text.lower()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_board_of_planned_and_failed_cells_alone(format: str, cell: Factory, failure: Factory) -> None:
+    planned: list[Cell] = [cell(strategy, seed) for strategy in ("ce", "soft") for seed in range(2)]
+    text = board_text([failure(planned[0])], planned, format=format)
+    assert "the loss became NaN in epoch 3" in text or format == "csv"
+    if format == "csv":
+        read = pd.read_csv(io.StringIO(text))
+        assert list(read["failed"]) == [1, 0]
+        assert list(read["missing"]) == [1, 2]
