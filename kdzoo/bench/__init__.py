@@ -1,0 +1,1 @@
+"""Benches: the plan, the teachers, and running the cells."""

@@ -1,0 +1,60 @@
+"""Runs the cells of a bench one after the other in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from kdzoo.bench.lab import Lab
+from kdzoo.bench.run import run_cell
+from kdzoo.cell import Cell
+from kdzoo.config import Rerun
+from kdzoo.engine.train import Watch
+from kdzoo.record import Record
+
+
+class Report(Protocol):
+    """Who shows a bench to a person."""
+
+    def cell(self, cell: Cell) -> Watch:
+        """A cell is about to run; what is given back watches its training."""
+
+    def waiting(self, cell: Cell) -> None:
+        """Another process runs this cell, and its result is waited for."""
+
+    def done(self, record: Record) -> None:
+        """A cell has its record."""
+
+
+def run_cells(cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun) -> list[Record]:
+    """The record of each cell, in the order given.
+
+    A cell that another bench is running is passed over, and its record is waited for at the end (a teacher's at
+    once, since the students need it); should that bench die, the cell is taken up here from its last checkpoint.
+
+    Raises:
+        UsageError: the disk is full.
+    """
+    for cell in cells:
+        lab.store.plan(cell)
+    records: dict[str, Record] = {}
+    left = []
+    for cell in cells:
+        record = run_cell(cell, lab, report.cell(cell), rerun)
+        if record is None and cell.kind != "teacher":
+            left.append(cell)
+            continue
+        records[cell.id] = record or _wait_for(cell, lab, report, rerun)
+        report.done(records[cell.id])
+    for cell in left:
+        records[cell.id] = _wait_for(cell, lab, report, rerun)
+        report.done(records[cell.id])
+    return [records[cell.id] for cell in cells]
+
+
+def _wait_for(cell: Cell, lab: Lab, report: Report, rerun: Rerun) -> Record:
+    report.waiting(cell)
+    record = run_cell(cell, lab, report.cell(cell), rerun, wait=True)
+    if record is None:
+        raise RuntimeError(f"the lock of cell {cell.id} was neither got nor refused")
+    return record

@@ -1,0 +1,189 @@
+"""The plan of a bench: everything that can be wrong is found here, before anything trains or is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.config import BenchConfig
+from kdzoo.data.load import LoadedData, open_data
+from kdzoo.engine.devices import check_precision, pick_device
+from kdzoo.engine.distiller import teacher_signals
+from kdzoo.engine.optim import check_recipe
+from kdzoo.errors import PairError, UsageError
+from kdzoo.matrix import resolve_recipes, resolve_strategies, student_cells, teacher_cell
+from kdzoo.models.align import pair_stages
+from kdzoo.models.profile import Profile, profile_model
+from kdzoo.models.weights import file_digest, load_weights
+from kdzoo.models.zoo import check_model, create_model, pretrained_classes
+from kdzoo.recipe import Recipe
+from kdzoo.registry import Registry
+from kdzoo.strategy import Classifier, Setup, Signature, Strategy
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A strategy that cannot serve a pair, and why."""
+
+    strategy: str
+    teacher: ModelRef
+    student: ModelRef
+    data: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """A network's shapes and size on a dataset."""
+
+    signature: Signature
+    profile: Profile
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """A pair on a dataset: shapes, sizes and the stages that face each other."""
+
+    data: DataRef
+    teacher: TeacherRef
+    student: ModelRef
+    teacher_plan: ModelPlan
+    student_plan: ModelPlan
+    stage_pairs: tuple[tuple[int, int], ...]
+
+
+@dataclass
+class BenchPlan:
+    """What a bench will do. ``cells`` holds the teachers' trainings first, then the students'."""
+
+    device: torch.device
+    data: dict[DataRef, LoadedData] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    pairs: list[PairPlan] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+
+
+def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
+    """Resolve a configuration against plugins, data and models.
+
+    Raises:
+        UsageError: the first thing that is wrong.
+    """
+    strategies = resolve_strategies(config, registry)
+    recipes = resolve_recipes(config)
+    plan = BenchPlan(pick_device(config.device))
+    for recipe in (recipes.student, recipes.teacher):
+        check_recipe(recipe)
+        check_precision(plan.device, recipe.precision)
+    pairs = [(ModelRef.parse(teacher), ModelRef.parse(student)) for teacher, student in config.all_pairs()]
+    for ref in dict.fromkeys(ref for pair in pairs for ref in pair):
+        check_model(ref)
+
+    trainings: dict[str, Cell] = {}
+    students: dict[str, Cell] = {}
+    for name in config.dataset:
+        data = open_data(
+            name,
+            registry.find_dataset,
+            data_dir=Path(config.data_dir) if config.data_dir else None,
+            download=config.download,
+            img_size=config.size(),
+        )
+        for recipe in (recipes.student, recipes.teacher):
+            data.check_recipe(recipe)
+        plan.data[data.ref] = data
+        models = {ref: _plan_model(ref, data) for ref in dict.fromkeys(ref for pair in pairs for ref in pair)}
+        for teacher_ref, student in pairs:
+            teacher = _teacher(teacher_ref, config.teacher_weights, data, recipes.teacher, plan.files)
+            training = teacher_cell(teacher, data.ref, strategies[0])
+            if training:
+                trainings.setdefault(training.id, training)
+            pair = PairPlan(
+                data.ref,
+                teacher,
+                student,
+                models[teacher_ref],
+                models[student],
+                pair_stages(models[student].signature, models[teacher_ref].signature),
+            )
+            plan.pairs.append(pair)
+            served = _served(pair, strategies, recipes.student.epochs, registry, plan.refused)
+            for cell in student_cells(data.ref, (teacher, student), served, recipes.student, config.seeds):
+                students.setdefault(cell.id, cell)
+    plan.cells = [*trainings.values(), *students.values()]
+    return plan
+
+
+def _plan_model(ref: ModelRef, data: LoadedData) -> ModelPlan:
+    model = create_model(ref, data.ref, data.mean, data.std)
+    return ModelPlan(model.signature(), profile_model(model, data.ref))
+
+
+def _teacher(model: ModelRef, weights: str, data: LoadedData, recipe: Recipe, files: dict[str, Path]) -> TeacherRef:
+    """Where a teacher's weights come from, by ``--teacher-weights``.
+
+    ``auto`` decides by the name alone, so that it means the same with and without a network: timm's weights where
+    their classes are the dataset's, fine-tuned from them where the name has a tag, else trained from scratch.
+    """
+    classes = pretrained_classes(model)
+    fits = classes == data.ref.num_classes
+    if weights == "pretrained" and not fits:
+        has = f"were trained for {classes} classes" if classes else "do not exist"
+        raise UsageError(
+            f"timm's weights of {model} {has}, and {data.ref.name} has {data.ref.num_classes}; "
+            "take --teacher-weights train, or a file"
+        )
+    if weights == "pretrained" or (weights == "auto" and fits):
+        create_model(model, data.ref, data.mean, data.std, pretrained=True)
+        return TeacherRef(model=model, weights="pretrained")
+    if weights == "auto" and "." in model.name:
+        create_model(model, data.ref, data.mean, data.std, pretrained=True)
+        return TeacherRef(model=model, weights="finetuned", recipe=recipe, seed=0)
+    if weights in ("auto", "train"):
+        return TeacherRef(model=model, weights="trained", recipe=recipe, seed=0)
+    path = Path(weights)
+    load_weights(create_model(model, data.ref, data.mean, data.std).model, path)
+    digest = file_digest(path)
+    files[digest] = path
+    return TeacherRef(model=model, weights="file", digest=digest)
+
+
+def _served(
+    pair: PairPlan, strategies: Sequence[StrategyRef], epochs: int, registry: Registry, refused: list[Refusal]
+) -> list[StrategyRef]:
+    """The strategies that can serve a pair; each is built once, from shapes, to find out.
+
+    Raises:
+        UsageError: a strategy's phases do not fit into the epochs.
+    """
+    served = []
+    for strategy in strategies:
+        kind = registry.strategy(f"{strategy.distribution}:{strategy.name}").value
+        try:
+            built = kind(_setup(pair, kind), **strategy.params)
+        except PairError as error:
+            refused.append(Refusal(strategy.name, pair.teacher.model, pair.student, pair.data.name, str(error)))
+            continue
+        planned = sum(phase.epochs for phase in built.phases(epochs))
+        if planned != epochs:
+            raise UsageError(f"the phases of {strategy.name} take {planned} epochs, and the recipe has {epochs}")
+        served.append(strategy)
+    return served
+
+
+def _setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
+    teacher = pair.teacher_plan.signature
+    blank = Classifier(torch.zeros(teacher.num_classes, teacher.embedding), torch.zeros(teacher.num_classes))
+    return Setup(
+        student=pair.student_plan.signature,
+        teacher=teacher,
+        stage_pairs=pair.stage_pairs,
+        num_classes=pair.data.num_classes,
+        num_samples=pair.data.fit,
+        classifier=blank if "classifier" in teacher_signals(kind) else None,
+    )

@@ -1,0 +1,63 @@
+"""The command line: one small module per command, none of which imports torch before it has to."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from kdzoo.cli.bench import bench
+from kdzoo.cli.board import board
+from kdzoo.cli.data import data
+from kdzoo.cli.pair import pair
+from kdzoo.cli.plugins import plugins
+from kdzoo.cli.strategies import app as strategies_app
+from kdzoo.errors import KdzooError
+
+app = typer.Typer(
+    name="kdzoo",
+    help="A zoo of knowledge-distillation strategies with a benchmark harness.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"kdzoo {version('kdzoo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(bench)
+app.command()(board)
+app.add_typer(strategies_app, name="strategies")
+app.command()(plugins)
+app.command()(pair)
+app.command()(data)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 all done, 1 some cells failed, 2 wrong usage, 130 stopped by Ctrl-C."""
+    try:
+        app()
+    except KdzooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output went away (as `head` does); there is nobody to tell.
+        sys.stderr.close()
+        sys.exit(1)

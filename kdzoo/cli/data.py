@@ -1,0 +1,57 @@
+"""``kdzoo data NAME``: what is in a dataset, and what it looks like."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def data(
+    name: Annotated[str, typer.Argument(help="A dataset, for example digits, fashion_mnist[:5000] or folder:PATH.")],
+    *,
+    data_dir: Annotated[Path | None, typer.Option(help="The folder that holds datasets.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch what is missing.")] = False,
+    img_size: Annotated[str | None, typer.Option(help="Height and width in pixels: 64, or 64x96.")] = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the image grid goes; NAME.png by default.")] = None,
+) -> None:
+    """Print a dataset's splits, classes, shape and fingerprint, and draw a grid of its images."""
+    from kdzoo.config import parse_size
+    from kdzoo.data.grid import image_grid
+    from kdzoo.data.load import open_data
+    from kdzoo.errors import UsageError
+    from kdzoo.recipe import Augment
+    from kdzoo.registry import Registry
+
+    path = out or Path(re.sub(r"\W+", "_", name).strip("_") + ".png")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"the image grid cannot be written to {path}: name a file in a folder that exists with --out")
+    try:
+        size = None if img_size is None else parse_size(img_size)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    registry = Registry.load(plugin or ())
+    loaded = open_data(name, registry.find_dataset, data_dir=data_dir, download=download, img_size=size)
+    ref = loaded.ref
+    height, width = ref.img_size
+    try:
+        image_grid(loaded, Augment(crop=max(1, min(height, width) // 8), flip=True)).save(path, format="PNG")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+    facts = {split: f"{getattr(ref, split):,} images" for split in ("fit", "tune", "test")}
+    facts["classes"] = f"{ref.num_classes}: {', '.join(loaded.classes[:20])}{' ...' * (ref.num_classes > 20)}"
+    facts["shape"] = f"{ref.channels} x {height} x {width}"
+    facts["mean, std"] = f"{_numbers(loaded.mean)}, {_numbers(loaded.std)}"
+    facts["fingerprint"] = ref.fingerprint
+    facts["image grid"] = f"{path} (left: as they are; right: with crop and flip)"
+    typer.echo(ref.name)
+    for key, value in facts.items():
+        typer.echo(f"  {key:<12} {value}")
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)

@@ -1,0 +1,43 @@
+"""What a bench would do: its cells and their state, the pairs, their stages and sizes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from kdzoo.bench.plan import BenchPlan, PairPlan
+
+
+def show_refused(plan: BenchPlan) -> None:
+    """Name each strategy that cannot serve a pair, on standard error."""
+    for refusal in plan.refused:
+        where = f"{refusal.teacher} -> {refusal.student} on {refusal.data}"
+        typer.echo(f"warning: {refusal.strategy} cannot serve {where}: {refusal.reason}", err=True)
+
+
+def show_plan(plan: BenchPlan, out: Path) -> None:
+    """Print the plan; nothing is written."""
+    from kdzoo.matrix import title
+    from kdzoo.store import Store
+
+    store = Store.open(out) if (out / "store.json").exists() else None
+    for pair in plan.pairs:
+        typer.echo(_pair_text(pair))
+    rows = []
+    for cell in plan.cells:
+        state = store.state(cell.id) if store else "new"
+        rows.append([cell.id, state, title(cell), cell.recipe.name, cell.recipe.epochs])
+    typer.echo(tabulate(rows, headers=["cell", "state", "what", "recipe", "epochs"], disable_numparse=True))
+    states = Counter(row[1] for row in rows)
+    typer.echo(f"\n{len(rows)} cells: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+
+
+def _pair_text(pair: PairPlan) -> str:
+    from kdzoo.cli.pair import pair_text
+
+    return pair_text(pair)

@@ -1,0 +1,94 @@
+"""``kdzoo strategies``: the table of strategies, and the card of one."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from kdzoo.registry import Entry
+    from kdzoo.strategy import Strategy
+
+app = typer.Typer(help="List the strategies, or show one.", invoke_without_command=True)
+
+PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="A Python file with strategies.")]
+
+
+@app.callback()
+def strategies(context: typer.Context, plugin: PluginFiles = None) -> None:
+    """List the strategies, or show one with [bold]show NAME[/bold]."""
+    if context.invoked_subcommand is not None:
+        return
+    from kdzoo.registry import Registry
+
+    entries = sorted(Registry.load(plugin or ()).strategies, key=lambda entry: (entry.value.family, entry.name))
+    rows = [
+        [
+            entry.name,
+            entry.value.family,
+            _paper(entry.value),
+            _signals(entry.value),
+            ", ".join(f"{name}={spec.default}" for name, spec in entry.value.hyperparameters().items()),
+            entry.plugin.distribution,
+        ]
+        for entry in entries
+    ]
+    typer.echo(tabulate(rows, headers=["name", "family", "paper", "signals", "parameters", "from"]))
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="NAME, or DISTRIBUTION:NAME.")], plugin: PluginFiles = None) -> None:
+    """Print a strategy's whole card."""
+    from kdzoo.registry import Registry
+
+    typer.echo(card(Registry.load(plugin or ()).strategy(name)))
+
+
+def card(entry: Entry[type[Strategy]]) -> str:
+    """A strategy's card: paper, signals, parameters, and what its author writes of it."""
+    kind = entry.value
+    lines = [f"{entry.name} ({kind.family}), from {entry.plugin.distribution} {entry.plugin.version}", ""]
+    if kind.paper:
+        paper = kind.paper
+        venue = paper.venue if str(paper.year) in paper.venue else f"{paper.venue}, {paper.year}"
+        source = f"arXiv:{paper.id}" if paper.id[:4].isdigit() else paper.id
+        lines += [f"{paper.authors}. {paper.title}. {venue}. {source}"]
+        lines += [f"Authors' code: {paper.code}"] if paper.code else []
+        lines += [""]
+    lines += [inspect.getdoc(kind) or "", "", f"Signals: {_signals(kind)}", ""]
+    rows: list[list[Any]] = [
+        [
+            param,
+            spec.default,
+            spec.default if spec.paper is None else spec.paper,
+            spec.valid,
+            _search(spec.search, spec.log),
+            spec.help,
+        ]
+        for param, spec in kind.hyperparameters().items()
+    ]
+    headers = ["parameter", "default", "paper", "valid", "tuned over", "meaning"]
+    lines += [tabulate(rows, headers=headers, disable_numparse=True) if rows else "No parameters."]
+    return "\n".join(lines)
+
+
+def _search(search: tuple[float, float] | None, log: bool) -> str:
+    return f"{search[0]:g} to {search[1]:g}{' (log)' if log else ''}" if search else "not tuned"
+
+
+def _paper(kind: type[Strategy]) -> str:
+    if kind.paper is None:
+        return "-"
+    first = kind.paper.authors.split(",")[0].split(" and ")[0]
+    return f"{first.split()[-1]} {kind.paper.year}"
+
+
+def _signals(kind: type[Strategy]) -> str:
+    text = ", ".join(kind.signals) or "none"
+    if kind.teacher_signals is not None and set(kind.teacher_signals) != set(kind.signals):
+        text += f"; of the teacher: {', '.join(kind.teacher_signals) or 'none'}"
+    return text

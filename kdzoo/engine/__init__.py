@@ -1,0 +1,1 @@
+"""The training engine: one loop for all strategies, its checkpoints, and evaluation."""

@@ -1,0 +1,113 @@
+"""Device, precision and clocks, by accelerate."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from kdzoo.errors import UsageError
+
+_MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, available in there.items() if available)
+    if not there.get(name, False):
+        raise UsageError(f"--device {name} is not available on this machine; there is {_here(there)}")
+    return torch.device(name)
+
+
+def _here(there: dict[str, bool]) -> str:
+    return " and ".join(kind for kind, available in there.items() if available)
+
+
+def check_precision(device: torch.device, precision: str) -> None:
+    """Refuse a precision that the device cannot train in.
+
+    Raises:
+        UsageError: fp16 on a CPU, where gradients would need a scaler that is not there.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU; on a CPU take bf16 or fp32")
+
+
+def make_accelerator(device: torch.device, precision: str) -> Accelerator:
+    """An accelerator for one cell. Accelerate keeps one state per process, which the next cell's may replace."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=_MIXED[precision])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch's global generators; kdzoo itself draws from no other global one."""
+    torch.manual_seed(seed)
+
+
+class Clock:
+    """Sums the time of marked sections; on an accelerator by events, so that measuring does not make it wait."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._seconds = 0.0
+        self._pending: list[tuple[Any, Any]] = []
+        self._on_device = device.type != "cpu"
+        self._device = device
+
+    @contextmanager
+    def section(self) -> Iterator[None]:
+        """Count the time of the ``with`` block."""
+        if not self._on_device:
+            start = time.perf_counter()
+            yield
+            self._seconds += time.perf_counter() - start
+            return
+        first, last = (torch.Event(self._device, enable_timing=True) for _ in range(2))
+        first.record()
+        yield
+        last.record()
+        self._pending.append((first, last))
+
+    def seconds(self) -> float:
+        """All sections so far; waits for the device to end them."""
+        for first, last in self._pending:
+            last.synchronize()
+            self._seconds += first.elapsed_time(last) / 1000
+        self._pending.clear()
+        return self._seconds
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of the largest memory use, where the system can forget the old one."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return  # then the peak of the whole process is what is reported
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory use since the last reset, bytes: the device's, or the process's resident memory on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

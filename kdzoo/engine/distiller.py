@@ -1,0 +1,73 @@
+"""The distiller: student and strategy as one trainable module, and the terms of one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdzoo.models.taps import TappedModel
+from kdzoo.models.teacher import Teacher
+from kdzoo.strategy import Batch, Outputs, Phase, Signal, Strategy, Terms
+
+NOTHING = Outputs({})
+
+
+def student_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:
+    """What the student must give: what the strategy asks for, and the logits that it is measured by."""
+    return frozenset({"logits", *strategy.signals})
+
+
+def teacher_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:
+    """What the teacher must give; empty leaves the teacher out of the training."""
+    own = strategy.teacher_signals
+    return frozenset(strategy.signals if own is None else own)
+
+
+class Distiller(nn.Module):
+    """Everything that is trained, and nothing else: the teacher's signals come from outside.
+
+    Args:
+        student: the student behind its taps.
+        strategy: the strategy with its adapters and memories.
+        label_smoothing: of the hard-label loss.
+    """
+
+    def __init__(self, student: TappedModel, strategy: Strategy, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.student = student
+        self.strategy = strategy
+        self.label_smoothing = label_smoothing
+        self._signals = student_signals(strategy)
+
+    def forward(self, batch: Batch, teacher: Outputs, hard_labels: bool) -> Terms:
+        """The named, weighted terms of one batch; the hard-label loss is the one named ``ce``."""
+        student = self.student(batch.inputs, self._signals)
+        terms: Terms = {}
+        if hard_labels and self.strategy.ce_weight != 0:
+            logits = self.strategy.predict(student).float()
+            loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.label_smoothing)
+            terms["ce"] = self.strategy.ce_weight * loss
+        distilled: Terms = self.strategy(student, teacher, batch)
+        return terms | distilled
+
+    def no_weight_decay(self) -> set[str]:
+        """The parameters that the student's timm model wants no weight decay on; timm's optimizers ask for it."""
+        listed: set[str] = getattr(self.student.model, "no_weight_decay", set)()
+        return {f"student.model.{name}" for name in listed}
+
+    def trained_by(self, phase: Phase) -> nn.Module:
+        """The module whose parameters a phase trains."""
+        return {"both": self, "student": self.student, "strategy": self.strategy}[phase.trains]
+
+
+def predict(student: TappedModel, strategy: Strategy, inputs: Any) -> Tensor:
+    """The logits by which a trained student is measured, B x classes."""
+    return strategy.predict(student(inputs, student_signals(strategy)))
+
+
+def teach(teacher: Teacher | None, signals: Collection[Signal], batch: Batch) -> Outputs:
+    """The teacher's signals on a batch; nothing is run where nothing is asked for."""
+    return teacher(batch.inputs, signals) if teacher is not None and signals else NOTHING

@@ -1,0 +1,85 @@
+"""Measures a network on a split: exact counts, likelihood, calibration, and its guesses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from kdzoo.errors import NonFiniteLossError
+from kdzoo.record import Measures
+from kdzoo.strategy import Batch
+
+ECE_BINS = 15
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Measures of a split, and the first guess for each of its samples, int64, in the split's order."""
+
+    measures: Measures
+    guesses: npt.NDArray[np.int64]
+
+
+@torch.inference_mode()
+def evaluate(predict: Callable[[Any], Tensor], batches: Iterable[Batch]) -> Evaluation:
+    """Run a network over a whole split, every sample once.
+
+    Args:
+        predict: inputs -> logits, B x classes; its modules are in eval mode.
+        batches: the split in its fixed order.
+
+    Raises:
+        NonFiniteLossError: the network gives NaN or infinite logits.
+    """
+    sums: Tensor | None = None
+    guesses = []
+    for batch in batches:
+        logits = predict(batch.inputs)
+        labels = batch.labels
+        if logits.device.type == "mps":  # which has no float64
+            logits, labels = logits.cpu(), labels.cpu()
+        logits = logits.double()
+        part = _sums(logits, labels)
+        sums = part if sums is None else sums + part
+        guesses.append(logits.argmax(dim=1))
+    if sums is None:
+        raise ValueError("cannot measure an empty split")
+    n, correct1, correct5, nll, *bins = sums.tolist()
+    if not np.isfinite(nll):
+        raise NonFiniteLossError("the network's logits are not finite, so it cannot be measured")
+    gaps = np.asarray(bins).reshape(ECE_BINS, 2)
+    ece = 100 * float(np.abs(gaps[:, 0] - gaps[:, 1]).sum()) / n
+    measures = Measures(n=int(n), correct1=int(correct1), correct5=int(correct5), nll=max(nll / n, 0.0), ece=ece)
+    return Evaluation(measures, torch.cat(guesses).cpu().numpy())
+
+
+def _sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """n, correct at 1, correct at 5, summed NLL, then right and confidence summed in each bin; float64.
+
+    Counts stay exact in float64 up to 2^53. A label's rank counts equal logits of lower classes before it, as
+    argmax does, so a network that says the same for all classes is not right about every sample.
+    """
+    own = logits.gather(1, labels[:, None])
+    lower = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    rank = ((logits > own) | ((logits == own) & lower)).sum(dim=1)
+    nll = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    confidence = logits.softmax(dim=1).amax(dim=1)
+    which = (confidence * ECE_BINS).ceil().long().sub(1).clamp(0, ECE_BINS - 1)
+    right = (rank == 0).double()
+    chosen = torch.nn.functional.one_hot(which, ECE_BINS).double()
+    bins = torch.stack([right, confidence], dim=1).T @ chosen
+    head = torch.stack(
+        [torch.tensor(float(len(labels)), device=nll.device), right.sum(), (rank < 5).double().sum(), nll]
+    )
+    return torch.cat([head.double(), bins.T.flatten()])
+
+
+def agreement(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
+    """How often two networks guess the same class, percent."""
+    return 100 * int((a == b).sum()) / len(a)

@@ -1,0 +1,99 @@
+"""Optimizer, schedule, moving average and mixup of a recipe, from timm."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from timm.data import Mixup
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from kdzoo.errors import UsageError, unknown
+from kdzoo.models.taps import TappedModel
+from kdzoo.recipe import Recipe
+from kdzoo.strategy import Batch
+
+_TIMM_SCHEDULES = {"cosine": "cosine", "step": "multistep", "linear": "poly", "constant": "constant"}
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse what timm would refuse later.
+
+    Raises:
+        UsageError: an optimizer that timm does not have, or mixup in batches of odd size.
+    """
+    known = [str(name) for name in list_optimizers(exclude_filters=["bnb*", "fused*"])]
+    if recipe.optimizer not in known:
+        raise UsageError(unknown("optimizer", recipe.optimizer, known))
+    if (recipe.mixup or recipe.cutmix) and recipe.batch_size % 2:
+        raise UsageError(f"mixup and cutmix need an even batch_size, not {recipe.batch_size}")
+
+
+def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over a module; timm leaves biases and norms out of the decay."""
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        module,
+        opt=recipe.optimizer,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+    )
+    return optimizer
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, epochs: int, steps: int) -> Scheduler:
+    """The recipe's schedule over one phase; a function of the step alone, so a resumed run needs no state of it."""
+    # timm's annotations say whole epochs; its arithmetic is in steps and takes shares of them.
+    timing: dict[str, Any] = {
+        "decay_milestones": [share * epochs for share in recipe.milestones],
+        "warmup_epochs": recipe.warmup * epochs,
+    }
+    schedule: Scheduler
+    schedule, _ = create_scheduler_v2(
+        optimizer,
+        sched=_TIMM_SCHEDULES[recipe.schedule],
+        num_epochs=epochs,
+        decay_rate=recipe.decay if recipe.schedule == "step" else 1.0,
+        min_lr=recipe.min_lr * recipe.lr,
+        warmup_lr=recipe.lr * 1e-3,
+        **timing,
+        step_on_epochs=False,
+        updates_per_epoch=steps,
+    )
+    return schedule
+
+
+def make_average(student: TappedModel, recipe: Recipe) -> ModelEmaV3 | None:
+    """The moving average of the student, warmed up so that short trainings are not held at their first weights."""
+    return ModelEmaV3(student, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+
+
+class Mixer:
+    """Mixup and cutmix, each batch's draw a function of (seed, view, step) alone."""
+
+    def __init__(self, recipe: Recipe, num_classes: int, seed: int) -> None:
+        self.active = recipe.mixup > 0 or recipe.cutmix > 0
+        self.seed = seed
+        if self.active:
+            self._mixup = Mixup(
+                mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, label_smoothing=0.0, num_classes=num_classes
+            )
+
+    def __call__(self, batch: Batch, step: int) -> Batch:
+        """The batch with inputs and targets mixed, or as it is where the recipe does not mix."""
+        if not self.active:
+            return batch
+        # timm draws from numpy's global generator; it is lent a seeded state and given back as it was.
+        outer = np.random.get_state()
+        np.random.seed(np.random.SeedSequence([self.seed, batch.view, step]).generate_state(4))
+        try:
+            inputs, targets = self._mixup(batch.inputs, batch.labels)
+        finally:
+            np.random.set_state(outer)
+        return dataclasses.replace(batch, inputs=inputs, targets=targets)

@@ -1,0 +1,200 @@
+"""The one training loop, for every strategy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol, TypeAlias
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from kdzoo.cell import Cell
+from kdzoo.data.load import LoadedData
+from kdzoo.engine.checkpoint import Checkpoints
+from kdzoo.engine.devices import Clock, seed_everything
+from kdzoo.engine.distiller import Distiller, predict, teach, teacher_signals
+from kdzoo.engine.evaluate import Evaluation, evaluate
+from kdzoo.engine.optim import Mixer, make_average, make_optimizer, make_schedule
+from kdzoo.errors import NonFiniteLossError
+from kdzoo.models.taps import TappedModel
+from kdzoo.models.teacher import Teacher
+from kdzoo.record import Epoch
+from kdzoo.strategy import Phase, Strategy
+
+EVAL_BATCH = 512
+Split: TypeAlias = Literal["fit", "tune", "test"]
+
+
+class Watch(Protocol):
+    """Who wants to see a training go on."""
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """A step of an epoch is done."""
+
+    def epoch(self, line: Epoch, epochs: int) -> None:
+        """An epoch is done and measured on tune."""
+
+
+class Training:
+    """The training of one cell: the loop, and the state that a checkpoint keeps.
+
+    Every epoch draws from seeds of its own and ends in a checkpoint, so a run that was killed and taken up again
+    ends exactly as one that was not.
+
+    Args:
+        cell: what is trained.
+        distiller: student and strategy, freshly built.
+        teacher: the frozen teacher, or None.
+        data: the opened dataset.
+        accelerator: device and precision.
+        checkpoints: where the state is kept; training goes on from the newest one.
+        watch: who is told of steps and epochs.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        distiller: Distiller,
+        teacher: Teacher | None,
+        data: LoadedData,
+        accelerator: Accelerator,
+        checkpoints: Checkpoints,
+        watch: Watch,
+    ) -> None:
+        self.cell, self.recipe, self.data, self.watch = cell, cell.recipe, data, watch
+        self.accelerator, self.device, self.checkpoints = accelerator, accelerator.device, checkpoints
+        self.distiller, self.strategy, self.teacher = distiller, distiller.strategy, teacher
+        self.model = accelerator.prepare(distiller)
+        self.average = make_average(distiller.student, self.recipe)
+        self.student = self.average.module if self.average else distiller.student
+        self.mixer = Mixer(self.recipe, data.ref.num_classes, cell.seed_for("mixup"))
+        self.steps = data.steps_per_epoch(self.recipe)
+        self.plan = [(phase, n) for phase in self.strategy.phases(self.recipe.epochs) for n in range(phase.epochs)]
+        self.trainable = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
+        self.curve: list[Epoch] = []
+        self.seconds = {"train": 0.0, "teacher": 0.0, "evaluate": 0.0}
+
+    def run(self) -> TappedModel:
+        """Train to the last epoch; returns the student that is measured and kept.
+
+        Raises:
+            NonFiniteLossError: a term was NaN or infinite in an epoch.
+        """
+        self._resume()
+        for number in range(len(self.curve), len(self.plan)):
+            phase, local = self.plan[number]
+            if local == 0:
+                self._start_phase(phase)
+            with self.timed("train"):
+                terms, rate = self._train_epoch(number)
+            with self.timed("evaluate"):
+                tune = measure(self.student, self.strategy, self.data, "tune", self.device).measures
+            line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune_top1=tune.top1)
+            self.curve.append(line)
+            self.checkpoints.save(len(self.curve), self._state())
+            self.watch.epoch(line, len(self.plan))
+        return self.student
+
+    def _train_epoch(self, number: int) -> tuple[dict[str, float], float]:
+        """One epoch; returns the mean of each term and the learning rate of the last step."""
+        phase, local = self.plan[number]
+        signals, teacher_clock = teacher_signals(self.strategy), Clock(self.device)
+        sums: dict[str, Tensor] = {}
+        seed_everything(self.cell.seed_for(f"epoch {number}"))
+        self._set_modes(phase)
+        batches = self.data.train_batches(
+            self.recipe,
+            view=number,
+            order_seed=self.cell.seed_for("order"),
+            device=self.device,
+            views=self.strategy.views,
+        )
+        for step, plain in enumerate(batches):
+            progress = (number + step / self.steps) / len(self.plan)
+            batch = self.mixer(dataclasses.replace(plain, phase=phase.name, progress=progress), step)
+            with teacher_clock.section(), self.accelerator.autocast():
+                taught = teach(self.teacher, signals, batch)
+            terms = self.model(batch, taught, phase.hard_labels)
+            self.strategy.gradients(terms, self.accelerator.backward)
+            if self.recipe.clip_grad:
+                self.accelerator.clip_grad_norm_(self.trainable, self.recipe.clip_grad)
+            self.schedule.step_update(local * self.steps + step)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            if self.average:
+                self.average.update(self.distiller.student, step=number * self.steps + step + 1)
+            for name, term in terms.items():
+                # Summed on the device; reading a value at every step would make the device wait for us.
+                sums[name] = sums[name] + term.detach() if name in sums else term.detach()
+            self.watch.step(number, step + 1, self.steps)
+        self.seconds["teacher"] += teacher_clock.seconds()
+        means = {name: float(total) / self.steps for name, total in sums.items()}
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                raise NonFiniteLossError(f"the term {name!r} became {mean} in epoch {number} (phase {phase.name})")
+        return means, max(group["lr"] for group in self.optimizer.param_groups)
+
+    def _set_modes(self, phase: Phase) -> None:
+        """What a phase does not train stands still: its parameters, and its normalisation statistics too."""
+        self.distiller.train(phase.trains == "both")
+        self.distiller.trained_by(phase).train()
+
+    def _start_phase(self, phase: Phase) -> None:
+        trained = {id(parameter) for parameter in self.distiller.trained_by(phase).parameters()}
+        for parameter in self.trainable:
+            parameter.requires_grad_(id(parameter) in trained)
+        optimizer = make_optimizer(self.distiller, self.recipe)
+        self.schedule = make_schedule(optimizer, self.recipe, phase.epochs, self.steps)
+        self.optimizer = self.accelerator.prepare(optimizer)
+
+    def _state(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
+        return {
+            "distiller": self.distiller.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "curve": [line.model_dump() for line in self.curve],
+            "seconds": dict(self.seconds),
+        }
+
+    def _resume(self) -> None:
+        """Take up the newest checkpoint. Schedule, order, views and draws follow from the position alone."""
+        state = self.checkpoints.load(self.device)
+        if state is None:
+            return
+        self.curve = [Epoch.model_validate(line) for line in state["curve"]]
+        self.seconds = state["seconds"]
+        self.distiller.load_state_dict(state["distiller"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        if len(self.curve) == len(self.plan):
+            return
+        phase, local = self.plan[len(self.curve)]
+        if local > 0:
+            self._start_phase(phase)
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the time of the ``with`` block to one of ``seconds``."""
+        began = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - began
+
+
+def measure(
+    student: TappedModel, strategy: Strategy, data: LoadedData, split: Split, device: torch.device
+) -> Evaluation:
+    """Measure a trained student (with what its strategy deploys) on a split."""
+    student.eval()
+    strategy.eval()
+    batches = data.eval_batches(split, EVAL_BATCH, device)
+    return evaluate(lambda inputs: predict(student, strategy, inputs), batches)
