@@ -104,6 +104,11 @@ class TeacherRef(Frozen):
     seed: int | None = None
     digest: str | None = None
 
+    @property
+    def own_input(self) -> bool:
+        """Whether it sees images as timm's weights were trained on them: their size and normalisation."""
+        return self.weights in ("pretrained", "finetuned")
+
 
 class StrategyRef(Frozen):
     """A strategy with all its parameters, and the distribution that brought it."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
 from kdzoo.recipe import Augment, Recipe
-from kdzoo.yamltext import read_mapping, read_scalar
+from kdzoo.shipped import read_yaml, shipped
+from kdzoo.validation import validate
+from kdzoo.yamltext import read_scalar
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Rerun = Literal["never", "failed", "always"]
-M = TypeVar("M", bound=BaseModel)
+TEACHER_WEIGHTS = ("auto", "train", "pretrained")
 
 
 def _as_list(value: Any) -> Any:
@@ -28,7 +29,33 @@ def _as_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+def _checked_size(value: Any) -> Any:
+    if value is not None:
+        parse_size(value)
+    return value
+
+
+def _checked_pairs(value: Any) -> Any:
+    if not _are_pairs(value):
+        raise ValueError(f"must be a list of [teacher, student], not {value!r}")
+    return tuple(tuple(pair) for pair in value)
+
+
+def _checked_setting(value: Any) -> Any:
+    if not isinstance(value, (bool, int, float, str, type(None))) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise ValueError(f"must be a single, finite value, not {value!r}")
+    return value
+
+
+def _checked_weights(value: str) -> str:
+    if value not in TEACHER_WEIGHTS and not set(value) & set("./\\"):
+        raise ValueError(unknown("kind of weights", value, TEACHER_WEIGHTS) + f" (a file here is written ./{value})")
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class BenchConfig(Frozen):
@@ -60,15 +87,15 @@ class BenchConfig(Frozen):
     dataset: Names
     teacher: Names = ()
     student: Names = ()
-    pairs: tuple[tuple[str, str], ...] = ()
+    pairs: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_checked_pairs)] = ()
     seeds: Annotated[int, Field(ge=1)] = 3
     recipe: str = "quick"
     teacher_recipe: str | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
     teacher_epochs: Annotated[int, Field(ge=1)] | None = None
-    teacher_weights: str = "auto"
-    img_size: int | str | None = None
-    set: dict[str, Scalar] = Field(default={})
+    teacher_weights: Annotated[str, AfterValidator(_checked_weights)] = "auto"
+    img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
+    set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})
     data_dir: str | None = None
     download: bool = False
     device: Device = "auto"
@@ -78,12 +105,10 @@ class BenchConfig(Frozen):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> BenchConfig:
-        for key in ("strategies", "dataset"):
-            if not getattr(self, key):
-                raise ValueError(f"{key} is empty")
+        if self.pairs and (self.teacher or self.student):
+            raise ValueError("give either pairs, or teacher and student")
         if not self.all_pairs():
             raise ValueError("give a teacher and a student")
-        self.size()
         return self
 
     def all_pairs(self) -> list[tuple[str, str]]:
@@ -95,7 +120,7 @@ class BenchConfig(Frozen):
         return None if self.img_size is None else parse_size(self.img_size)
 
 
-def parse_size(text: str | int) -> tuple[int, int]:
+def parse_size(text: Any) -> tuple[int, int]:
     """Read ``32`` or ``32x48`` (height x width).
 
     Raises:
@@ -126,12 +151,34 @@ def load_bench(source: str, flags: Mapping[str, Any]) -> BenchConfig:
     values = read_yaml("bench", source)
     given = {key: value for key, value in flags.items() if value is not None}
     if "teacher" in given or "student" in given:
-        # A pair on the command line replaces the file's pairs; the side that is not given stays the file's.
-        pairs = values.pop("pairs", None) or []
+        _set_aside_pairs(values)
+    for key in ("epochs", "precision"):
+        if f"recipe.{key}" in given.get("set", {}):
+            if key in given:
+                raise UsageError(f"give --{key} or --set recipe.{key}, not both")
+            values.pop(key, None)
+    names = {key: "--" + key.replace("_", "-") for key in given}
+    names |= {f"set.{key}": f"--set {key}" for key in given.get("set", {})}
+    if values.get("set") is None:
+        values["set"] = {}
+    if isinstance(values["set"], dict):
+        given["set"] = {**values["set"], **given.get("set", {})}
+    where = f"bench {source}" if source in shipped("bench") else source
+    return validate(BenchConfig, {**values, **given}, where, names)
+
+
+def _set_aside_pairs(values: dict[str, Any]) -> None:
+    """A pair on the command line replaces the file's pairs; the side that is not given stays the file's."""
+    pairs = values.get("pairs")
+    if isinstance(pairs, list) and _are_pairs(pairs):
+        del values["pairs"]
         for side, place in (("teacher", 0), ("student", 1)):
             values.setdefault(side, list(dict.fromkeys(pair[place] for pair in pairs)))
-    given["set"] = {**(values.get("set") or {}), **given.get("set", {})}
-    return validate(BenchConfig, {**values, **given}, "the bench" if given else source)
+
+
+def _are_pairs(pairs: Any) -> bool:
+    lists = isinstance(pairs, (list, tuple)) and all(isinstance(pair, (list, tuple)) for pair in pairs)
+    return lists and all(len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs)
 
 
 def load_recipe(source: str, changes: Mapping[str, Any]) -> Recipe:
@@ -145,78 +192,40 @@ def load_recipe(source: str, changes: Mapping[str, Any]) -> Recipe:
         UsageError: the file is missing or malformed, or a key or value is wrong.
     """
     values = {"name": Path(source).stem, **read_yaml("recipes", source)}
-    base = validate(Recipe, values, f"recipe {source}")
-    changed = dict(values)
-    name = base.name
-    for key, value in sorted(changes.items()):
-        outer, _, inner = key.partition(".")
+    where = f"recipe {source}"
+    base = validate(Recipe, values, where)
+    changed = base.model_dump()
+    for key, value in changes.items():
         known = [*Recipe.model_fields, *(f"augment.{field}" for field in Augment.model_fields)]
-        if key not in known or key in ("name", "augment"):
+        known = [each for each in known if each not in ("name", "augment")]
+        if key not in known:
             raise UsageError(unknown("key of the recipe", key, known))
-        current = getattr(base.augment, inner) if inner else getattr(base, outer)
-        if value == current and type(value) is type(current):
-            continue
+        outer, _, inner = key.partition(".")
         if inner:
-            changed["augment"] = {**(changed.get("augment") or {}), inner: value}
+            changed["augment"][inner] = value
         else:
-            changed[outer] = value
-        name += f"+{inner or outer}={value}"
-    return validate(Recipe, {**changed, "name": name}, f"recipe {source}")
+            changed[outer] = _numbers(value) if outer == "milestones" else value
+    recipe = validate(Recipe, changed, where, {key: f"recipe.{key}" for key in changes})
+    marks = [
+        f"+{key.rpartition('.')[2]}={_plain(_at(recipe, key))}"
+        for key in sorted(changes)
+        if _at(recipe, key) != _at(base, key)
+    ]
+    return recipe.model_copy(update={"name": base.name + "".join(marks)})
 
 
-def validate(model: type[M], values: Mapping[str, Any], where: str) -> M:
-    """Build a typed value from YAML's plain ones, with one clear sentence where that fails.
-
-    Raises:
-        UsageError: naming the first wrong key, with the closest known names if it is unknown.
-    """
-    try:
-        return model.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            fields = Augment.model_fields if place.startswith("augment.") else model.model_fields
-            raise UsageError(f"{where}: " + unknown("key", place.rpartition(".")[2], fields)) from None
-        message = first["msg"].removeprefix("Value error, ")
-        if place:
-            message = f"{place}: {message[0].lower()}{message[1:]}, not {first['input']!r}"
-        raise UsageError(f"{where}: {message}") from None
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{where}: {error}") from None
+def _at(recipe: Recipe, key: str) -> Any:
+    outer, _, inner = key.partition(".")
+    return getattr(recipe.augment, inner) if inner else getattr(recipe, outer)
 
 
-def read_yaml(kind: Literal["bench", "recipes"], source: str) -> dict[str, Any]:
-    """The mapping in a shipped file (``quick``) or in a file of the user's own (``path/to/mine.yaml``).
-
-    Raises:
-        UsageError: there is no such file, or it is not a YAML mapping; the line is named.
-    """
-    path = Path(source)
-    if source in shipped(kind):
-        text = (_folder(kind) / f"{source}.yaml").read_text(encoding="utf-8")
-    elif path.suffix in (".yaml", ".yml") or path.exists():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise UsageError(f"{source} cannot be read: {reason.lower()}") from None
-    else:
-        noun = {"bench": "bench", "recipes": "recipe"}[kind]
-        raise UsageError(unknown(noun, source, shipped(kind)) + ", or give a .yaml file")
-    return read_mapping(text, source)
+def _numbers(value: Any) -> Any:
+    """A list, which a flag writes with commas: ``0.5,0.75``."""
+    return [read_scalar(piece) for piece in split_list(value.strip("[]"))] if isinstance(value, str) else [value]
 
 
-def shipped(kind: Literal["bench", "recipes"]) -> list[str]:
-    """Names of the benches or recipes that come with kdzoo."""
-    return sorted(path.name.removesuffix(".yaml") for path in _folder(kind).iterdir() if path.name.endswith(".yaml"))
-
-
-def _folder(kind: str) -> Any:
-    package = resources.files("kdzoo")
-    installed = package / "configs" / kind
-    # In a checkout installed in place the files are still where they are edited, beside the package.
-    return installed if installed.is_dir() else Path(str(package)).parent / "configs" / kind
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Scalar]:

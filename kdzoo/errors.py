@@ -34,6 +34,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"unknown {kind} {name!r}; did you mean {' or '.join(close)}?"
-    if len(names) <= 12:
+    if len(names) <= 20:
         return f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}"
-    return f"unknown {kind} {name!r}"
+    return f"unknown {kind} {name!r}; none of the {len(names):,} known ones is close to it"

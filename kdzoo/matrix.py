@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig, load_recipe
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BASELINE = "ce"
 """The strategy that every pair gets: the student alone."""
 
-TEACHER_SEED = 0
+_Origin: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -61,32 +61,44 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
             entry.name if names.count(entry.name) == 1 else f"{entry.plugin.distribution}:{entry.name}"
             for entry in registry.strategies
         ]
-    entries: dict[tuple[str, str], Entry[type[Strategy]]] = {}
+    baseline = [name for name in config.strategies if name.rpartition(":")[2] == BASELINE]
+    if baseline:
+        registry.prefer(registry.strategy(baseline[0]))
+    entries: dict[_Origin, Entry[type[Strategy]]] = {}
     for name in [BASELINE, *asked]:
         entry = registry.strategy(name)
         entries.setdefault((entry.plugin.distribution, entry.name), entry)
-    settings = _settings_by_strategy(config, [entry.name for entry in entries.values()])
+    settings = _settings_by_strategy(config, list(entries))
     return [
         StrategyRef(
             name=entry.name,
             distribution=entry.plugin.distribution,
             revision=entry.value.revision,
-            params=dict(entry.value.resolve(settings.get(entry.name, {}))),
+            params=dict(entry.value.resolve(settings.get(origin, {}))),
         )
-        for entry in entries.values()
+        for origin, entry in entries.items()
     ]
 
 
-def _settings_by_strategy(config: BenchConfig, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    settings: dict[str, dict[str, Any]] = {}
+def _settings_by_strategy(config: BenchConfig, origins: Sequence[_Origin]) -> dict[_Origin, dict[str, Any]]:
+    """The ``set`` of a bench by (distribution, name) of its strategies, each written ``name`` or in full."""
+    settings: dict[_Origin, dict[str, Any]] = {}
     for key, value in config.set.items():
-        owner, dot, name = key.partition(".")
-        if not dot or not name:
+        distribution, colon, rest = key.rpartition(":")
+        name, dot, parameter = rest.partition(".")
+        owner = distribution + colon + name
+        if not dot or not parameter:
             raise UsageError(f"set {key}: write strategy.param or recipe.key")
-        if owner not in (*names, "recipe"):
-            raise UsageError(f"set {key}: " + unknown("strategy of this bench", owner, [*names, "recipe"]))
-        if owner != "recipe":
-            settings.setdefault(owner, {})[name] = value
+        if owner == "recipe":
+            continue
+        found = [origin for origin in origins if owner in (origin[1], ":".join(origin))]
+        if len(found) > 1:
+            brought = " and ".join(distribution for distribution, _ in found)
+            raise UsageError(f"set {key}: {name} is brought by {brought}; write {found[0][0]}:{key}")
+        if not found:
+            known = ["recipe", *(each for _, each in origins)]
+            raise UsageError(f"set {key}: " + unknown("strategy of this bench", owner, known))
+        settings.setdefault(found[0], {})[parameter] = value
     return settings
 
 

@@ -7,8 +7,9 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from kdzoo.strategy import Strategy
 
 GROUP = "kdzoo"
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+_RESERVED = frozenset({"all", "recipe"})  # `--strategies all` and `--set recipe.key=value`
 hookimpl = pluggy.HookimplMarker("kdzoo")
 
 
@@ -74,7 +77,7 @@ def _load_entry_point(entry: EntryPoint) -> Plugin:
     plugin = Plugin(entry.name, *_distribution(entry))
     try:
         _collect(plugin, entry.load())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever a third party's import does, it is told here and must not stop the others.
         _fail(plugin, error)
     return plugin
@@ -88,21 +91,37 @@ def _load_file(path: Path) -> Plugin:
     digest = hashlib.sha256(source).hexdigest()[:12]
     plugin = Plugin(path.stem, "file", digest)
     name = f"kdzoo_plugin_{path.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    loader = _Loader(name, str(path), source)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    if path.suffix != ".py" or spec is None:
         raise UsageError(f"--plugin {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         _collect(plugin, module)
         _collect_classes(plugin, module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
         _fail(plugin, error)
         raise UsageError(f"--plugin {path} failed: {plugin.error}\n{plugin.traceback}".rstrip()) from None
     if not plugin.strategies and not plugin.datasets:
         raise UsageError(f"--plugin {path} defines no strategy: write a subclass of kdzoo.Strategy with a name")
     return plugin
+
+
+class _Loader(SourceFileLoader):
+    """Runs the bytes that were hashed, past Python's cache, which takes two edits within a second for one."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self.source = source
+
+    def get_data(self, path: str) -> bytes:
+        return self.source
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError("no times, and so no cache")
 
 
 def _collect(plugin: Plugin, implementation: Any) -> None:
@@ -113,6 +132,8 @@ def _collect(plugin: Plugin, implementation: Any) -> None:
     manager.check_pending()
     plugin.strategies += _flatten(manager.hook.kdzoo_strategies())
     plugin.datasets += _flatten(manager.hook.kdzoo_datasets())
+    for dataset in plugin.datasets:
+        _check_dataset(dataset)
     for strategy in plugin.strategies:
         _check_strategy(strategy)
         if plugin.is_file:
@@ -136,11 +157,23 @@ def _check_strategy(strategy: Any) -> None:
 
     if not (inspect.isclass(strategy) and issubclass(strategy, Strategy)):
         raise TypeError(f"kdzoo_strategies must give subclasses of kdzoo.Strategy, not {strategy!r}")
-    if not strategy.name or not set(strategy.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
-        raise ValueError(f"{strategy.__qualname__}.name must be of a-z, 0-9, _ and -, not {strategy.name!r}")
+    _check_name(strategy.__qualname__, strategy.name)
+    if strategy.name in _RESERVED:
+        raise ValueError(f"{strategy.__qualname__}.name cannot be {strategy.name!r}, which has a meaning of its own")
     wrong = {*strategy.signals, *(strategy.teacher_signals or ())} - set(SIGNALS)
     if wrong:
         raise ValueError(f"{strategy.name!r} asks for unknown signals {sorted(wrong)}; known: {', '.join(SIGNALS)}")
+
+
+def _check_dataset(dataset: Any) -> None:
+    if not (hasattr(dataset, "name") and callable(getattr(dataset, "load", None))):
+        raise TypeError(f"kdzoo_datasets must give instances of kdzoo.Dataset, not {dataset!r}")
+    _check_name(type(dataset).__qualname__, dataset.name)
+
+
+def _check_name(owner: str, name: Any) -> None:
+    if not (isinstance(name, str) and name and set(name) <= _LETTERS):
+        raise ValueError(f"{owner}.name must be of a-z, 0-9, _ and -, not {name!r}")
 
 
 def _flatten(answers: Iterable[Iterable[Any]]) -> list[Any]:
@@ -148,13 +181,16 @@ def _flatten(answers: Iterable[Iterable[Any]]) -> list[Any]:
 
 
 def _distribution(entry: EntryPoint) -> tuple[str, str]:
-    return (entry.dist.name, entry.dist.version) if entry.dist else (entry.value, "unknown")
+    if entry.dist is None:
+        return entry.value, "unknown"
+    # A damaged installation may lack the file that says its name.
+    return entry.dist.name or entry.value, entry.dist.version or "unknown"
 
 
-def _fail(plugin: Plugin, error: Exception) -> None:
+def _fail(plugin: Plugin, error: BaseException) -> None:
     plugin.strategies.clear()
     plugin.datasets.clear()
     plugin.error = f"{type(error).__name__}: {error}".splitlines()[0]
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename not in (__file__, "<frozen importlib._bootstrap>")]
-    plugin.traceback = "".join(traceback.format_list(own))
+    ours = (__file__, str(Path(pluggy.__file__).parent), "<frozen importlib")
+    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    plugin.traceback = "".join(traceback.format_list(theirs))

@@ -16,6 +16,8 @@ SCHEMA = 1
 EVALUATION = 1
 """Version of how measures are computed; raised when the same weights would be given other numbers."""
 
+_MEND = "move the file away, and its cell is run again"
+
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -171,9 +173,9 @@ def parse_record(text: str | bytes, where: str) -> Record:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise KdzooError(f"{where}: not valid JSON ({_first_line(error)})") from None
+        raise KdzooError(f"{where}: not valid JSON ({_first_line(error)}); {_MEND}") from None
     if not isinstance(value, dict) or not isinstance(value.get("record_schema"), int):
-        raise KdzooError(f"{where}: not a kdzoo record")
+        raise KdzooError(f"{where}: not a kdzoo record; {_MEND}")
     if value["record_schema"] > SCHEMA:
         raise KdzooError(
             f"{where}: written by a newer kdzoo, with record schema {value['record_schema']}; "
@@ -184,7 +186,8 @@ def parse_record(text: str | bytes, where: str) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "record"
-        raise KdzooError(f"{where}: {place}: {first['msg']}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise KdzooError(f"{where}: {place}: {message[0].lower()}{message[1:]}; {_MEND}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -42,6 +42,8 @@ class Registry:
             Entry(dataset.name, dataset, plugin) for plugin in plugins for dataset in plugin.datasets
         ]
 
+        self._preferred: dict[str, Entry[type[Strategy]]] = {}
+
     @classmethod
     def load(cls, files: Sequence[Path] = ()) -> Registry:
         """Load the installed plugins and the given single files."""
@@ -53,7 +55,11 @@ class Registry:
         Raises:
             UsageError: there is none, or several distributions bring it.
         """
-        return self._find("strategy", name, self.strategies)
+        return self._preferred.get(name) or self._find("strategy", name, self.strategies)
+
+    def prefer(self, entry: Entry[type[Strategy]]) -> None:
+        """From now on let a strategy's bare name mean this one, whoever else brings one of that name."""
+        self._preferred[entry.name] = entry
 
     def dataset(self, name: str) -> Entry[Dataset]:
         """The dataset of that name, or of ``distribution:name``.
@@ -74,13 +80,14 @@ class Registry:
         if len(found) > 1:
             origins = sorted({entry.plugin.distribution for entry in found})
             if len(origins) == 1:
-                raise UsageError(f"the distribution {origins[0]} brings two {kind} plugins named {bare!r}")
+                plugins = " and ".join(sorted(entry.plugin.name for entry in found))
+                raise UsageError(f"{kind} {bare!r} is brought twice by {origins[0]} (plugins {plugins}); rename one")
             raise UsageError(
                 f"{kind} {bare!r} is brought by {' and '.join(origins)}; choose one, for example {origins[0]}:{bare}"
             )
         if found:
             return found[0]
         known = [f"{entry.plugin.distribution}:{entry.name}" if distribution else entry.name for entry in entries]
-        broken = [plugin for plugin in self.plugins if plugin.error]
-        hint = f" (the plugin {broken[0].name} did not load; see `kdzoo plugins`)" if broken else ""
+        broken = ", ".join(plugin.name for plugin in self.plugins if plugin.error)
+        hint = f" (not loaded: {broken}; see `kdzoo plugins`)" if broken else ""
         raise UsageError(unknown(kind, name, known) + hint)

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import tempfile
 import time
 import uuid
@@ -22,6 +21,7 @@ from kdzoo.errors import UsageError
 from kdzoo.record import Record, parse_record
 
 STORE_SCHEMA = 1
+_OWN = frozenset({"cells", "teachers", "locks", "events.jsonl"})
 
 State = Literal["done", "failed", "started", "new"]
 
@@ -95,15 +95,20 @@ class Store:
         Raises:
             UsageError: the path is a file, is read-only, or holds a newer store or other files.
         """
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"--out {path} is a file; give a folder")
-        if (path / "store.json").exists():
-            store = cls.open(path)
-        elif path.is_dir() and any(path.iterdir()):
-            raise UsageError(f"--out {path} holds other files; give an empty or a new folder")
-        else:
-            store = cls(path)
-        nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        try:
+            if path.exists() and not path.is_dir():
+                raise UsageError(f"--out {path} is a file; give a folder")
+            if (path / "store.json").exists():
+                store = cls.open(path)
+            elif path.is_dir() and any(_is_foreign(entry) for entry in path.iterdir()):
+                raise UsageError(f"--out {path} holds other files; give an empty or a new folder")
+            else:
+                store = cls(path)
+            nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        if not nearest.is_dir():
+            raise UsageError(f"--out {path} cannot be made: {nearest} is a file")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise UsageError(f"--out {path} cannot be written: permission denied")
         return store
@@ -116,17 +121,28 @@ class Store:
             UsageError: as :meth:`check`, or the disk is full.
         """
         store = cls.check(path)
-        try:
-            store.cells.mkdir(parents=True, exist_ok=True)
-            store.teachers.mkdir(exist_ok=True)
+        with store.writing():
+            path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path) as probe:
                 probe.write(b"\0" * 65536)
                 probe.flush()
             if not (path / "store.json").exists():
                 atomic_write(path / "store.json", (canonical_json({"schema": STORE_SCHEMA}) + "\n").encode())
-        except OSError as error:
-            raise UsageError(f"--out {path} cannot be written: {_reason(error)}") from None
+            store.cells.mkdir(exist_ok=True)
+            store.teachers.mkdir(exist_ok=True)
         return store
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """What cannot be written in the block is told in one sentence.
+
+        Raises:
+            UsageError: the disk is full, the folder read-only or gone.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
 
     def folder(self, cell_id: str) -> Path:
         """The folder of a cell, whether or not it is there."""
@@ -135,9 +151,10 @@ class Store:
     def plan(self, cell: Cell) -> None:
         """Note that a cell belongs to this store, so that boards can show it as missing until it is done."""
         folder = self.folder(cell.id)
-        folder.mkdir(exist_ok=True)
-        if not (folder / "cell.json").exists():
-            atomic_write(folder / "cell.json", (canonical_json(cell.model_dump(mode="json")) + "\n").encode())
+        with self.writing():
+            folder.mkdir(exist_ok=True)
+            if not (folder / "cell.json").exists():
+                atomic_write(folder / "cell.json", (canonical_json(cell.model_dump(mode="json")) + "\n").encode())
 
     def state(self, cell_id: str) -> State:
         """How far a cell is."""
@@ -162,7 +179,8 @@ class Store:
 
     def write_record(self, record: Record) -> None:
         """Keep a cell's result; what it replaces is there until this is whole."""
-        atomic_write(self.folder(record.id) / "record.json", record.to_json().encode())
+        with self.writing():
+            atomic_write(self.folder(record.id) / "record.json", record.to_json().encode())
 
     def planned(self) -> list[Cell]:
         """All cells of the store, in the order of their ids.
@@ -190,13 +208,15 @@ class Store:
         holder dies, however it dies.
         """
         locks = self.path / "locks"
-        locks.mkdir(exist_ok=True)
         lock = FileLock(locks / f"{key}.lock")
         try:
+            locks.mkdir(exist_ok=True)
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             yield False
             return
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
         try:
             yield True
         finally:
@@ -205,21 +225,36 @@ class Store:
     def log(self, event: str, **details: Any) -> None:
         """Append one line to the events; a single write, so that lines of several processes do not mix."""
         line = canonical_json({"time": round(time.time(), 3), "pid": os.getpid(), "event": event, **details}) + "\n"
-        with (self.path / "events.jsonl").open("ab", buffering=0) as file:
+        with self.writing(), (self.path / "events.jsonl").open("ab", buffering=0) as file:
             file.write(line.encode())
 
-    def clear(self, cell_id: str) -> None:
-        """Forget a cell's checkpoints (its record stays until a new one replaces it)."""
-        for path in self.folder(cell_id).glob("checkpoint-*"):
-            path.unlink()
+    def clear(self, cell_id: str, *, before_record: bool = False) -> None:
+        """Forget a cell's checkpoints, and what a killed process left half written; the record stays.
+
+        Only who holds the cell may ask for it.
+
+        Args:
+            cell_id: which.
+            before_record: forget only checkpoints that are older than the cell's record, if it has one.
+        """
+        folder = self.folder(cell_id)
+        record = folder / "record.json"
+        limit = 0 if before_record else None
+        if before_record and record.exists():
+            limit = record.stat().st_mtime_ns
+        for path in folder.glob("checkpoint-*"):
+            if limit is None or path.stat().st_mtime_ns <= limit:
+                path.unlink()
+        for path in folder.glob(".*"):
+            if not path.name.startswith(".cell.json"):  # which is written by who does not hold the cell
+                path.unlink()
 
 
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return "the disk is full"
-    return (error.strerror or str(error)).lower()
+def _is_foreign(entry: Path) -> bool:
+    """Whether kdzoo would not have made this; a store whose first moments were cut short may lack its marker."""
+    return entry.name not in _OWN and not entry.name.startswith(".")
 
 
-def free_bytes(path: Path) -> int:
-    """Free space of the file system that holds a path, bytes."""
-    return shutil.disk_usage(path).free
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error)).lower()
+    return UsageError(f"--out {path} cannot be written: {reason}")

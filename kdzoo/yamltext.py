@@ -1,4 +1,4 @@
-"""YAML as kdzoo reads it: safe, no key twice, and ``5e-4`` is a number."""
+"""YAML as kdzoo reads it: safe, no key twice, and plain values as in YAML 1.2 (but decimal numbers only)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from kdzoo.errors import UsageError
 class _Loader(yaml.SafeLoader):
     """safe_load that refuses a key given twice, which YAML lets pass with the last value."""
 
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
@@ -22,11 +24,23 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
+        """Always decimal, whatever zeros it begins with."""
+        return int(self.construct_scalar(node))
 
-# YAML 1.1 takes 5e-4 for a text because it has no dot; everybody who writes it means the number.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+
+# PyYAML speaks YAML 1.1, to which 5e-4 is a text, 010 is eight, 1:30 is ninety, no is false, 2026-01-31 is a date.
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    ("merge", r"<<", "<"),
+):
+    _starts = [*_first, ""] if _tag == "null" else list(_first)
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})\\Z"), _starts)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
 
 
 def read_mapping(text: str, where: str) -> dict[str, Any]:
@@ -40,7 +54,13 @@ def read_mapping(text: str, where: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{where}{line}: malformed YAML: {error.problem or error.context}") from None
+        problem = error.problem or error.context or "unreadable"
+        # Some problems are the second half of a sentence.
+        story = f"{error.context}, {problem}" if problem.startswith("but ") else problem
+        raise UsageError(f"{where}{line}: malformed YAML: {story}") from None
+    except yaml.reader.ReaderError as error:
+        line = str(text.count("\n", 0, error.position) + 1)
+        raise UsageError(f"{where}:{line}: malformed YAML: unacceptable character {chr(error.character)!r}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UsageError(f"{where}: malformed YAML: {(str(error) or 'too deep').splitlines()[0]}") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,6 +10,7 @@ from tabulate import tabulate
 
 if TYPE_CHECKING:
     from kdzoo.bench.plan import BenchPlan, PairPlan
+    from kdzoo.store import Store
 
 
 def show_refused(plan: BenchPlan) -> None:
@@ -20,17 +20,15 @@ def show_refused(plan: BenchPlan) -> None:
         typer.echo(f"warning: {refusal.strategy} cannot serve {where}: {refusal.reason}", err=True)
 
 
-def show_plan(plan: BenchPlan, out: Path) -> None:
+def show_plan(plan: BenchPlan, store: Store) -> None:
     """Print the plan; nothing is written."""
     from kdzoo.matrix import title
-    from kdzoo.store import Store
 
-    store = Store.open(out) if (out / "store.json").exists() else None
     for pair in plan.pairs:
         typer.echo(_pair_text(pair))
     rows = []
     for cell in plan.cells:
-        state = store.state(cell.id) if store else "new"
+        state = store.state(cell.id)
         rows.append([cell.id, state, title(cell), cell.recipe.name, cell.recipe.epochs])
     typer.echo(tabulate(rows, headers=["cell", "state", "what", "recipe", "epochs"], disable_numparse=True))
     states = Counter(row[1] for row in rows)

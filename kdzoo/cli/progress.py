@@ -25,12 +25,16 @@ _QUIET_SECONDS = 20.0
 def make_report(cells: Sequence[Cell]) -> Iterator[PlainReport]:
     """The report for where standard error goes."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield PlainReport(cells, console)
-        return
-    report = LiveReport(cells, console)
-    with Live(get_renderable=report.view, console=console, refresh_per_second=4, transient=True):
+    report: PlainReport
+    if console.is_terminal:
+        report = live = LiveReport(cells, console)
+        with Live(get_renderable=live.view, console=console, refresh_per_second=4, transient=True):
+            yield report
+    else:
+        report = PlainReport(cells, console)
         yield report
+    if report.found:
+        report.say(f"{report.found} of {report.total} cells were done before")
 
 
 class PlainReport:
@@ -39,7 +43,7 @@ class PlainReport:
     def __init__(self, cells: Sequence[Cell], console: Console) -> None:
         self.console = console
         self.total = len(cells)
-        self.ended = 0
+        self.ended = self.found = 0
         self.pace = Pace(cells)
         self._began = self._spoke = time.monotonic()
         self._ran = False
@@ -80,6 +84,7 @@ class PlainReport:
         """A cell has its record; say so, unless it was found done."""
         self.ended += 1
         self.pace.end(record.cell)
+        self.found += record.status == "done" and not self._ran
         if self._ran or record.status == "failed":
             self.say(f"[{self.ended}/{self.total}] {title(record.cell)}: {self._result(record)}")
 

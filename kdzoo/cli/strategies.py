@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List the strategies, or show one.", invoke_without_command=True)
 
-PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", help="A Python file with strategies.")]
+PluginFiles = Annotated[
+    list[Path] | None, typer.Option("--plugin", metavar="FILE", help="A Python file with strategies.")
+]
 
 
 @app.callback()
@@ -23,9 +25,12 @@ def strategies(context: typer.Context, plugin: PluginFiles = None) -> None:
     """List the strategies, or show one with [bold]show NAME[/bold]."""
     if context.invoked_subcommand is not None:
         return
+    from kdzoo.cli.plugins import warn_of_broken
     from kdzoo.registry import Registry
 
-    entries = sorted(Registry.load(plugin or ()).strategies, key=lambda entry: (entry.value.family, entry.name))
+    registry = Registry.load(plugin or ())
+    warn_of_broken(registry)
+    entries = sorted(registry.strategies, key=lambda entry: (entry.value.family, entry.name))
     rows = [
         [
             entry.name,

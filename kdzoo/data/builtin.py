@@ -30,7 +30,7 @@ class Digits(Dataset):
 
     name = "digits"
     help = "handwritten digits, 1,797 images of 8 x 8 pixels, inside scikit-learn"
-    img_size = (32, 32)
+    img_size = (16, 16)
 
     def load(self, data_dir: Path | None, download: bool) -> Splits:
         """Read the images from the installed package; both arguments are unused."""

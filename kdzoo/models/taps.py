@@ -99,7 +99,7 @@ class TappedModel(nn.Module):
     def _join(self, entered: Sequence[Tensor]) -> Tensor:
         """The inputs of the heads side by side, each once: averaged heads may share theirs."""
         self._sources = tuple(next(i for i, other in enumerate(entered) if other is each) for each in entered)
-        parts = [entered[i].flatten(1) for i in dict.fromkeys(self._sources)]
+        parts = [_pooled(entered[i]) for i in dict.fromkeys(self._sources)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def classifier(self) -> Classifier:
@@ -187,6 +187,11 @@ def last_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
     if not found:
         raise UsageError(f"{type(model).__name__} only encodes images: it has no classifier")
     return found
+
+
+def _pooled(entered: Tensor) -> Tensor:
+    """A head's input as B x D; CLIP's attention pooling puts all tokens through its last layer and keeps the first."""
+    return entered[:, 0] if entered.ndim == 3 else entered.flatten(1)
 
 
 def _mixes_heads_otherwise(model: nn.Module) -> bool:

@@ -22,6 +22,7 @@ class Teacher(nn.Module):
     def __init__(self, model: TappedModel) -> None:
         super().__init__()
         self.model = model.requires_grad_(False)
+        self._parts = tuple(model.modules())
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -32,7 +33,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, inputs: Tensor, signals: Collection[Signal]) -> Outputs:
         """The asked signals of B x C x H x W images in [0, 1]; see :class:`TappedModel`."""
-        self.eval()  # somebody may have reached past this module
+        if any(part.training for part in self._parts):  # somebody reached past this module
+            self.eval()
         outputs: Outputs = self.model(inputs, signals)
         return outputs
 

@@ -203,14 +203,14 @@ def test_system_errors_become_sentences() -> None:
         open_data("locked", lambda name: Locked())
 
 
-def test_digits_are_upsampled_once_to_32_pixels(builtin: Callable[[str], Dataset]) -> None:
+def test_digits_are_upsampled_once_to_16_pixels(builtin: Callable[[str], Dataset]) -> None:
     data = open_data("digits", builtin)
-    assert (data.ref.img_size, data.ref.fit, data.ref.tune, data.ref.test) == ((32, 32), 1294, 144, 359)
+    assert (data.ref.img_size, data.ref.fit, data.ref.tune, data.ref.test) == ((16, 16), 1294, 144, 359)
     native = builtin("digits").load(None, False).test
     assert isinstance(native, ArrayData)
     shown = next(data.eval_batches("test", 400, "cpu")).inputs
     # Each axis is interpolated between pixel centres; beyond the outermost ones the border repeats.
-    places = (np.arange(32) + 0.5) / 4 - 0.5
+    places = (np.arange(16) + 0.5) / 2 - 0.5
     weights = np.stack([np.interp(places, np.arange(8), one) for one in np.eye(8)], axis=1)
     expected = weights @ native.images[:, 0] @ weights.T
     assert np.abs(shown[:, 0].numpy() * 255 - expected).max() < 0.501

@@ -127,6 +127,7 @@ def test_a_shallow_vit_gives_each_block(make_model: Make) -> None:
         ("levit_128s", 768),  # two normalised heads on one input
         ("deit_tiny_distilled_patch16_224:depth=1", 384),  # two heads on two tokens
         ("efficientformerv2_s0", 176),  # two heads on one input
+        ("resnet50_clip", 2048),  # attention pooling, whose tokens all pass the layer
         ("crossvit_tiny_240:img_size=240", 288),  # two branches
     ],
 )

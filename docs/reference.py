@@ -1,0 +1,156 @@
+"""The text of configuration.md, made from the code: keys, flags, shipped files, exit codes, columns of a board."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from tabulate import tabulate
+
+from kdzoo.board.columns import COLUMNS
+from kdzoo.cli import app, main
+from kdzoo.config import BenchConfig
+from kdzoo.recipe import Augment, Recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+_ARGUMENT = re.compile(r"    (\w+): (.*)")
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+_WORDS = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
+
+INTRODUCTION = """\
+# Configuration reference
+
+This page is made from the code by `python docs/generate.py`; a test compares the two. Change the docstrings and the
+files in `configs/`, not this page.
+
+A bench is a YAML file, or a shipped name, given by `--config`; `quick` is the default. Every key of it is also a flag
+of `kdzoo bench`, with `-` in the place of `_`, except `pairs`. Flags win over the file. YAML is read with `safe_load`;
+`5e-4` is a number, and a key that stands twice is an error.
+"""
+
+RECIPE = """\
+## Recipe
+
+Keys of the files that `--recipe` and `--teacher-recipe` take. The name is the file's, unless the file gives one. On the
+command line: `--set recipe.KEY=VALUE`, with a dot for `augment`: `--set recipe.augment.crop=4`. `--set recipe.KEY`,
+`--epochs` and `--precision` change the teacher's recipe too, and `--teacher-epochs` goes before `--epochs` there.
+
+timm's `sgd` has Nesterov momentum; `momentum` is SGD with plain momentum.
+
+"""
+
+
+def configuration_page() -> str:
+    """The whole page."""
+    sections = [
+        INTRODUCTION,
+        "## Bench\n\n" + model_table(BenchConfig),
+        RECIPE + model_table(Recipe),
+        "### augment\n\n" + model_table(Augment),
+        "## Shipped benches\n\n" + "\n".join(_file("bench", path) for path in _shipped("bench")),
+        "## Shipped recipes\n\n" + "\n".join(_file("recipes", path) for path in _shipped("recipes")),
+        "## Commands\n\n" + "\n".join(_commands()),
+        "## Exit codes\n\n" + exit_codes() + "\n`1` also where a strategy cannot serve a pair; the other cells ran.",
+        "## Columns of a board\n\nWhat `kdzoo board --format csv` and `json` give, and what `--sort` takes.\n\n"
+        + table([[f"`{one.name}`", one.kind, one.help] for one in COLUMNS], ["column", "kind", "meaning"]),
+    ]
+    return "\n".join(section.rstrip("\n") + "\n" for section in sections)
+
+
+def model_table(model: type[BaseModel]) -> str:
+    """A table of a pydantic model's keys: type, default and the line of its docstring."""
+    help_of = arguments(model)
+    schema = model.model_json_schema()
+    rows = []
+    for name, value in schema["properties"].items():
+        default = "required" if name in schema.get("required", ()) else _default(value.get("default"))
+        rows.append([f"`{name}`", words(value), default, help_of[name]])
+    return table(rows, ["key", "value", "default", "meaning"])
+
+
+def arguments(thing: object) -> dict[str, str]:
+    """What the ``Args:`` part of a docstring says of each name."""
+    found: dict[str, str] = {}
+    inside, name = False, ""
+    for line in (inspect.getdoc(thing) or "").splitlines():
+        if not inside or not line.startswith("    "):
+            inside = line == "Args:"
+        elif match := _ARGUMENT.fullmatch(line):
+            name = match[1]
+            found[name] = match[2]
+        else:
+            found[name] += " " + line.strip()
+    return {name: text.replace("``", "`") for name, text in found.items()}
+
+
+def words(schema: dict[str, Any]) -> str:
+    """A JSON schema in a few words."""
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(words(one) for one in schema["anyOf"] if one.get("type") != "null")
+    if "prefixItems" in schema:
+        return "[" + ", ".join(words(one) for one in schema["prefixItems"]) + "]"
+    if schema.get("type") == "array":
+        return f"list of {words(schema['items'])}"
+    if "type" not in schema or schema["type"] == "object":
+        return "mapping"
+    bounds = [f"{word} {schema[key]:g}" for key, word in _BOUNDS.items() if key in schema]
+    return " ".join([_WORDS[schema["type"]], " and ".join(bounds)]).strip()
+
+
+def exit_codes() -> str:
+    """The codes that the docstring of :func:`kdzoo.cli.main` lists."""
+    _, _, listed = (inspect.getdoc(main) or "").partition("Exit codes: ")
+    rows = [piece.strip().rstrip(".").split(" ", 1) for piece in listed.split(",")]
+    return table([[f"`{code}`", meaning] for code, meaning in rows], ["code", "meaning"])
+
+
+def _default(value: Any) -> str:
+    if value is None or value in ({}, [], ""):
+        return "none"
+    # A mapping's own keys have their own table.
+    return "see below" if isinstance(value, dict) else f"`{json.dumps(value, default=str)}`".replace('"', "")
+
+
+def _shipped(kind: str) -> list[Path]:
+    return sorted((ROOT / "configs" / kind).glob("*.yaml"))
+
+
+def _file(kind: str, path: Path) -> str:
+    flag = {"bench": "--config", "recipes": "--recipe"}[kind]
+    return f"### {path.stem}\n\n`{flag} {path.stem}`\n\n```yaml\n{path.read_text(encoding='utf-8').rstrip()}\n```\n"
+
+
+def _commands() -> Iterable[str]:
+    group: Any = typer.main.get_command(app)
+    for name, command in sorted(_leaves(group, "kdzoo")):
+        about = (command.help or "").split("\n\n")[0]
+        rows = []
+        for param in command.params:
+            positional = param.param_type_name == "argument"
+            shown = param.name.upper() if positional else ", ".join(param.opts)
+            if not param.hidden and param.name != "help":
+                given = "required" if param.required else _default(param.default or None)
+                rows.append([f"`{shown}`", given, param.help])
+        yield f"### {name}\n\n{about}\n"
+        yield table(rows, ["flag", "default", "meaning"])
+
+
+def _leaves(command: Any, name: str) -> Iterable[tuple[str, Any]]:
+    for child, inner in getattr(command, "commands", {}).items():
+        if getattr(inner, "invoke_without_command", True):
+            yield f"{name} {child}", inner
+        yield from _leaves(inner, f"{name} {child}")
+
+
+def table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    """A Markdown table; a bar inside a cell is escaped."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return str(tabulate(cells, headers=headers, tablefmt="pipe", disable_numparse=True)) + "\n"

@@ -1,0 +1,207 @@
+"""What is shown while a bench runs: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cli import progress
+from kdzoo.cli.progress import LiveReport, Pace, PlainReport, make_report
+from kdzoo.recipe import Recipe
+from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+
+RECIPE = Recipe(name="r", epochs=4, batch_size=8)
+MEASURES = Measures(n=200, correct1=150, correct5=200, nll=0.5, ece=1.0)
+SIZE = Size(parameters=10, macs=20)
+
+
+def cell(seed: int) -> Cell:
+    return Cell(
+        kind="student",
+        data=DataRef(name="toy", fingerprint="f", num_classes=2, channels=1, img_size=(8, 8), fit=72, tune=8, test=200),
+        student=ModelRef(name="small"),
+        teacher=TeacherRef(model=ModelRef(name="big"), weights="pretrained"),
+        strategy=StrategyRef(name="soft", distribution="kdzoo", revision="1"),
+        recipe=RECIPE,
+        seed=seed,
+    )
+
+
+def record(of: Cell, reason: str = "") -> Record:
+    done: dict[str, Any] = {
+        "tune": MEASURES, "test": MEASURES, "agreement": 90.0, "student": SIZE,
+        "teacher": TeacherMeasures(size=SIZE, tune=MEASURES, test=MEASURES),
+        "cost": Cost(train=1.0, teacher=0.5, evaluate=0.1, peak_memory=1),
+    }  # fmt: skip
+    frame: dict[str, Any] = {
+        "id": of.id, "cell": of, "environment": Environment(versions={}, device="cpu", threads=1),
+        "started": "a", "ended": "b", "command": "c",
+    }  # fmt: skip
+    return Record(status="failed", reason=reason, **frame) if reason else Record(status="done", **frame, **done)
+
+
+def epoch(number: int) -> Epoch:
+    return Epoch(epoch=number, phase="main", terms={"ce": 1.23456, "kl": 0.5}, lr=0.1, tune_top1=62.5)
+
+
+class Clock:
+    """A time that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def make(kind: type[PlainReport], cells: list[Cell]) -> tuple[PlainReport, io.StringIO]:
+    buffer = io.StringIO()
+    return kind(cells, Console(file=buffer, force_terminal=kind is LiveReport, width=100)), buffer
+
+
+def run(report: PlainReport, of: Cell, clock: Clock, seconds: float, epochs: int = 4) -> None:
+    watch = report.cell(of)
+    for number in range(epochs):
+        watch.step(number, 5, 9)
+        clock.now += seconds
+        watch.epoch(epoch(number), 4)
+
+
+def test_a_cell_that_ends_is_one_plain_line(clock: Clock) -> None:
+    cells = [cell(0), cell(1), cell(2)]
+    report, buffer = make(PlainReport, cells)
+    run(report, cells[0], clock, 2.0)
+    report.done(record(cells[0]))
+    run(report, cells[1], clock, 2.0)
+    report.done(record(cells[1], "the term 'ce' became nan"))
+    run(report, cells[2], clock, 2.0)
+    report.done(record(cells[2]))
+    assert buffer.getvalue().splitlines() == [
+        "[1/3] soft big -> small on toy seed 0: 75.00% on test, 8 s, about 16 s left",
+        "[2/3] soft big -> small on toy seed 1: FAILED: the term 'ce' became nan",
+        "[3/3] soft big -> small on toy seed 2: 75.00% on test, 8 s",
+    ]
+
+
+def test_a_cell_that_was_found_done_is_counted_and_not_told(clock: Clock) -> None:
+    report, buffer = make(PlainReport, [cell(0)])
+    report.cell(cell(0))
+    report.done(record(cell(0)))
+    assert buffer.getvalue() == ""
+    assert (report.found, report.ended) == (1, 1)
+
+
+def test_a_long_cell_speaks_now_and_then(clock: Clock) -> None:
+    report, buffer = make(PlainReport, [cell(0)])
+    run(report, cell(0), clock, 12.0)
+    assert buffer.getvalue().splitlines() == [
+        "  soft big -> small on toy seed 0: epoch 2/4, main: ce 1.235, kl 0.5, tune 62.50%",
+        "  soft big -> small on toy seed 0: epoch 4/4, main: ce 1.235, kl 0.5, tune 62.50%",
+    ]
+
+
+def test_another_benchs_cell_is_waited_for_aloud() -> None:
+    report, buffer = make(PlainReport, [cell(0)])
+    report.waiting(cell(0))
+    assert buffer.getvalue() == "waiting for another bench that runs soft big -> small on toy seed 0\n"
+
+
+def test_names_with_brackets_are_printed_as_they_are(clock: Clock) -> None:
+    odd = cell(0).model_copy(update={"data": cell(0).data.model_copy(update={"name": "toy[:50]"})})
+    report, buffer = make(PlainReport, [odd])
+    run(report, odd, clock, 1.0)
+    report.done(record(odd))
+    assert "on toy[:50] seed 0" in buffer.getvalue()
+
+
+def test_the_live_view_shows_cells_epoch_terms_accuracy_and_time_left(clock: Clock) -> None:
+    cells = [cell(0), cell(1)]
+    report, _ = make(LiveReport, cells)
+    assert isinstance(report, LiveReport)
+    assert "0 done, 2 left" in shown(report)
+    run(report, cells[0], clock, 3.0)
+    report.done(record(cells[0]))
+    run(report, cells[1], clock, 3.0, epochs=2)
+    report.step(2, 3, 9)
+    view = shown(report)
+    for piece in (
+        "1 done, 1 left",
+        "about 6 s left",
+        "3/4",
+        "soft big -> small on toy seed 1",
+        "ce 1.235, kl 0.5",
+        "tune 62.50%",
+    ):
+        assert piece in view
+    report.done(record(cells[1]))
+    assert "2 done, 0 left" in shown(report)
+
+
+def shown(report: LiveReport) -> str:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with console.capture() as capture:
+        console.print(report.view())
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capture.get())
+
+
+def test_a_terminal_gets_the_live_view(
+    kdzoo: Callable[..., Any], small: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=buffer, force_terminal=True, width=120))
+    result = kdzoo(*small, "--strategies", "ce", "--epochs", 1)
+    assert result.code == 0
+    text = buffer.getvalue()
+    assert "\x1b[?25l" in text  # the cursor is hidden
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # and comes back
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    assert "done, " in plain
+    assert "[2/2] ce test_resnet -> " in plain
+    assert "\x1b" not in result.out
+
+
+def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with make_report([cell(0)]) as report:
+        assert type(report) is PlainReport
+        report.cell(cell(0))
+        report.done(record(cell(0)))
+    assert capsys.readouterr() == ("", "1 of 1 cells were done before\n")
+
+
+def test_the_pace_knows_each_kind_of_network(clock: Clock) -> None:
+    teacher = cell(0).model_copy(update={"kind": "teacher", "teacher": None, "student": ModelRef(name="big")})
+    students = [cell(0), cell(1)]
+    pace = Pace([teacher, *students])
+    assert pace.left() is None
+    for _ in range(4):
+        clock.now += 10.0
+        pace.epoch(teacher)
+    pace.end(teacher)
+    assert pace.left() == 80.0  # nothing is known of students yet
+    clock.now += 1.0
+    pace.epoch(students[0])
+    assert pace.left() == 7.0
+    pace.end(students[0])
+    assert pace.left() == 4.0
+    pace.end(students[1])
+    assert pace.left() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (89.4, "89 s"), (120, "2 min"), (5300, "88 min"), (7200, "2.0 h")]
+)
+def test_durations_are_short(seconds: float, words: str) -> None:
+    assert progress._duration(seconds) == words

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kdzoo import KdzooError
+from kdzoo.cell import Cell
+from kdzoo.record import SCHEMA, Measures, Record, parse_record
+
+
+def test_a_record_survives_its_json(make_record: Callable[..., Record]) -> None:
+    record = make_record()
+    text = record.to_json()
+    assert text.endswith("}\n")
+    assert text.count("\n") == 1
+    assert parse_record(text, "r") == record
+    assert parse_record(text.encode(), "r").to_json() == text
+
+
+def test_accuracies_are_exact_counts() -> None:
+    measures = Measures(n=3, correct1=1, correct5=3, nll=0.1, ece=0.0)
+    assert measures.top1 == pytest.approx(100 / 3)
+    assert measures.top5 == 100
+
+
+@pytest.mark.parametrize("counts", [(4, 4), (2, 1), (-1, 3), (1, 4)])
+def test_counts_must_fit(counts: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        Measures(n=3, correct1=counts[0], correct5=counts[1], nll=0.1, ece=0.0)
+
+
+@pytest.mark.parametrize("missing", ["tune", "test", "student", "cost", "teacher", "agreement"])
+def test_a_done_record_is_complete(missing: str, make_record: Callable[..., Record]) -> None:
+    with pytest.raises(ValueError, match=f"a done record needs {missing}"):
+        make_record(**{missing: None})
+
+
+def test_a_teachers_record_needs_no_teacher(cell: Cell, make_record: Callable[..., Record]) -> None:
+    alone = cell.model_copy(update={"teacher": None, "kind": "teacher"})
+    assert make_record(alone, teacher=None, agreement=None).status == "done"
+
+
+def test_a_failed_record_needs_a_reason(make_record: Callable[..., Record]) -> None:
+    with pytest.raises(ValueError, match="a failed record needs a reason"):
+        make_record(status="failed")
+    assert make_record(status="failed", reason="out of memory", test=None).reason == "out of memory"
+
+
+def test_a_record_belongs_to_its_cell(make_record: Callable[..., Record]) -> None:
+    with pytest.raises(ValueError, match="is not the hash of the cell"):
+        make_record(id="0" * 16)
+
+
+def test_the_outcome_leaves_out_what_may_differ(make_record: Callable[..., Record]) -> None:
+    record = make_record()
+    later = record.model_copy(update={"started": "x", "ended": "y", "command": "z", "traceback": "t"})
+    assert later != record
+    assert later.outcome() == record.outcome()
+    worse = make_record(agreement=1.0)
+    assert worse.outcome() != record.outcome()
+
+
+def changed(record: Record, **changes: Any) -> str:
+    return json.dumps(json.loads(record.to_json()) | changes)
+
+
+def test_a_newer_record_is_refused(make_record: Callable[..., Record]) -> None:
+    with pytest.raises(KdzooError, match=r"^r\.json: written by a newer kdzoo.*upgrade") as caught:
+        parse_record(changed(make_record(), record_schema=SCHEMA + 1, colour="red"), "r.json")
+    assert str(SCHEMA + 1) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[: len(text) // 2], r"not valid JSON \("),
+        (lambda _: "", r"not valid JSON \("),
+        (lambda _: "[" * 100_000, r"not valid JSON \("),
+        (lambda _: "[]", "not a kdzoo record"),
+        (lambda _: '{"accuracy": 3}', "not a kdzoo record"),
+        (lambda _: '{"record_schema": "1"}', "not a kdzoo record"),
+        (lambda text: text.replace('"correct1":300', '"correct1":"300"'), r"tune.correct1: input should be a valid"),
+        (
+            lambda text: text.replace('"correct1":300', '"correct1":301', 1).replace('"n":359', '"n":1', 1),
+            "counts must",
+        ),
+        (lambda text: text.replace('"seed":2', '"seed":3'), "is not the hash of the cell"),
+        (lambda text: text.replace('"command"', '"comment"'), "comm"),
+    ],
+)
+def test_a_damaged_record_is_told_and_how_to_mend_it(
+    damage: Callable[[str], str], message: str, make_record: Callable[..., Record]
+) -> None:
+    with pytest.raises(KdzooError, match=rf"^r\.json: .*{message}.*; move the file away, and its cell is run again$"):
+        parse_record(damage(make_record().to_json()), "r.json")

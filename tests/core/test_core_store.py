@@ -1,0 +1,238 @@
+"""The folder of runs: what may be opened, and that nothing is ever half written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kdzoo import KdzooError, UsageError
+from kdzoo.cell import Cell
+from kdzoo.record import Record
+from kdzoo.store import STORE_SCHEMA, Store, atomic_write, replacing
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "runs")
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_new_store_has_its_marker(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "deep" / "runs")
+    assert json.loads((store.path / "store.json").read_text()) == {"schema": STORE_SCHEMA}
+    assert Store.open(store.path).records() == []
+    assert Store.create(store.path).planned() == []
+
+
+def test_checking_writes_nothing(tmp_path: Path) -> None:
+    Store.check(tmp_path / "deep" / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match=r"--out .*file is a file; give a folder"):
+        Store.create(tmp_path / "file")
+    with pytest.raises(UsageError, match=r"--out .*file/runs cannot be made: .*file is a file"):
+        Store.create(tmp_path / "file" / "runs")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_of_other_files_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files; give an empty or a new folder"):
+        Store.create(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_hidden_files_do_not_make_a_folder_foreign(tmp_path: Path) -> None:
+    (tmp_path / ".gitkeep").touch()
+    assert Store.create(tmp_path).planned() == []
+
+
+@pytest.mark.parametrize("left", [("cells",), ("cells", "teachers"), (".store.json.123.abcdef01",), ()])
+def test_a_store_that_was_cut_short_at_birth_is_taken_up(left: tuple[str, ...], tmp_path: Path) -> None:
+    for name in left:
+        (tmp_path / name).mkdir()
+    assert Store.create(tmp_path).planned() == []
+    assert (tmp_path / "store.json").is_file()
+
+
+def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    with pytest.raises(UsageError, match=r"--out .*runs cannot be written: permission denied"):
+        Store.create(tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(UsageError, match=r"--out .*runs cannot be written: the disk is full"):
+        Store.create(tmp_path / "runs")
+    assert not (tmp_path / "runs" / "store.json").exists()
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be written: file name too long"):
+        Store.create(tmp_path / ("a" * 300))
+
+
+def test_a_newer_store_is_refused_and_kept(store: Store) -> None:
+    marker = store.path / "store.json"
+    marker.write_text('{"schema":99,"colour":"red"}')
+    for action in (Store.open, Store.check, Store.create):
+        with pytest.raises(UsageError, match=r"was written by a newer kdzoo \(store schema 99.*upgrade kdzoo or give"):
+            action(store.path)
+    assert marker.read_text() == '{"schema":99,"colour":"red"}'
+
+
+@pytest.mark.parametrize("marker", ["", "{", "[]", "{}", '{"schema":"one"}', "\x00"])
+def test_a_damaged_marker_is_told(marker: str, store: Store) -> None:
+    (store.path / "store.json").write_text(marker)
+    for action in (Store.open, Store.create):
+        with pytest.raises(UsageError, match=r"store\.json is unreadable; a store's marker reads {\"schema\":1}"):
+            action(store.path)
+
+
+def test_only_a_store_is_opened_to_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is not a store of runs; `kdzoo bench --out .*` makes one"):
+        Store.open(tmp_path)
+
+
+def test_a_cells_state_goes_from_new_to_done(store: Store, cell: Cell, make_record: Callable[..., Record]) -> None:
+    assert store.state(cell.id) == "new"
+    store.plan(cell)
+    assert store.state(cell.id) == "new"
+    assert store.planned() == [cell]
+    assert store.find_record(cell.id) is None
+    (store.folder(cell.id) / "checkpoint-00001.pt").touch()
+    assert store.state(cell.id) == "started"
+    failed = make_record(status="failed", reason="it fell", test=None)
+    store.write_record(failed)
+    assert store.state(cell.id) == "failed"
+    assert store.find_record(cell.id) == failed
+    store.write_record(make_record())
+    assert store.state(cell.id) == "done"
+    store.clear(cell.id)
+    assert sorted(path.name for path in store.folder(cell.id).iterdir()) == ["cell.json", "record.json"]
+    assert store.records() == [make_record()]
+
+
+def test_planning_twice_writes_once(store: Store, cell: Cell) -> None:
+    store.plan(cell)
+    path = store.folder(cell.id) / "cell.json"
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    store.plan(cell)
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", '{"record_schema":99}'])
+def test_a_damaged_or_newer_record_is_told_with_its_path(damage: str, store: Store, cell: Cell) -> None:
+    store.plan(cell)
+    (store.folder(cell.id) / "record.json").write_text(damage)
+    for action in (store.state, store.record, store.find_record):
+        with pytest.raises(KdzooError, match=rf"cells/{cell.id}/record\.json: "):
+            action(cell.id)
+    with pytest.raises(KdzooError, match=cell.id):
+        store.records()
+
+
+def test_a_damaged_plan_is_told(store: Store, cell: Cell) -> None:
+    store.plan(cell)
+    (store.folder(cell.id) / "cell.json").write_text('{"kind":')
+    with pytest.raises(UsageError, match=r"cell\.json is damaged"):
+        store.planned()
+
+
+@pytest.mark.parametrize("write", ["plan", "write_record", "log"])
+def test_a_disk_that_fills_later_is_told(
+    write: str,
+    store: Store,
+    cell: Cell,
+    make_record: Callable[..., Record],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store.plan(cell.model_copy(update={"seed": 7}))
+    record = make_record()
+    actions = {
+        "plan": lambda: store.plan(cell),
+        "write_record": lambda: store.write_record(record),
+        "log": lambda: store.log("start", cell=cell.id),
+    }
+    monkeypatch.setattr("kdzoo.store.atomic_write", full)
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(UsageError, match=r"--out .*runs cannot be written: the disk is full"):
+        actions[write]()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    atomic_write(path, b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        atomic_write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_write_that_is_interrupted_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    atomic_write(path, b"old")
+
+    def interrupted() -> None:
+        with replacing(path) as partial:
+            partial.write_bytes(b"ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_claim_keeps_others_out_until_it_ends(store: Store) -> None:
+    with store.claim("cell") as mine:
+        assert mine
+        other = Store.open(store.path)
+        with other.claim("another") as theirs:
+            assert theirs
+        with other.claim("cell") as theirs:
+            assert not theirs
+    with store.claim("cell") as mine:
+        assert mine
+
+
+def test_a_claim_ends_when_its_holder_is_killed(store: Store) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from kdzoo.store import Store\n"
+        "with Store.open(Path(sys.argv[1])).claim('cell') as mine:\n"
+        "    print(mine, flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(store.path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        with store.claim("cell") as mine:
+            assert not mine
+        holder.kill()
+        with store.claim("cell", wait=True) as mine:
+            assert mine
+
+
+def test_events_are_whole_lines(store: Store) -> None:
+    store.log("start", cell="a")
+    store.log("done", cell="a")
+    lines = [json.loads(line) for line in (store.path / "events.jsonl").read_text().splitlines()]
+    assert [(line["event"], line["cell"], line["pid"]) for line in lines] == [
+        ("start", "a", os.getpid()),
+        ("done", "a", os.getpid()),
+    ]

@@ -1,0 +1,87 @@
+"""Every command line that the documentation shows is one."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from docs_pages import NAMES, blocks, inline_commands, run_kdzoo, shown_commands, write_files
+
+from kdzoo.bench import plan as planning
+from kdzoo.cell import ModelRef
+from kdzoo.cli import app
+from kdzoo.config import BenchConfig
+from kdzoo.data.load import parse_subset
+from kdzoo.matrix import resolve_recipes, resolve_strategies
+from kdzoo.models.zoo import check_model
+from kdzoo.registry import Registry
+
+SHOWN = [(name, command) for name in NAMES for command in dict.fromkeys(shown_commands(name))]
+INLINE = [(name, command) for name in NAMES for command in dict.fromkeys(inline_commands(name))]
+BENCHES = [(name, command) for name, command in SHOWN if command.startswith("kdzoo bench")]
+
+
+def _parse(arguments: list[str]) -> dict[str, Any]:
+    """The values that typer reads from the arguments, by the command's name; no command runs."""
+    read: dict[str, Any] = {}
+
+    def disarm(command: Any, name: str) -> None:
+        command.callback = lambda **values: read.update({name: values})
+        for child, inner in getattr(command, "commands", {}).items():
+            disarm(inner, child)
+
+    command: Any = typer.main.get_command(app)
+    for child, inner in command.commands.items():
+        disarm(inner, child)
+    command.main(arguments, prog_name="kdzoo", standalone_mode=False)
+    return read
+
+
+@pytest.mark.parametrize(("page", "command"), SHOWN + INLINE)
+def test_command_parses(page: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command)[1:]
+    if command in ("kdzoo data", "kdzoo pair"):  # a command's name in a sentence, without what it needs
+        words.append("--help")
+    read = _parse(words)
+    if "--help" in words:
+        assert "Usage: kdzoo" in capsys.readouterr().out
+    else:
+        assert words[0] in read
+
+
+def test_a_wrong_flag_does_not_parse() -> None:
+    with pytest.raises(Exception, match=r"(?i)no such option"):
+        _parse(["bench", "--strategy", "soft"])
+
+
+@pytest.mark.parametrize(("page", "command"), BENCHES)
+def test_bench_is_possible(page: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bench gets as far as its plan: strategies, parameters, recipes, models and datasets are known."""
+    planned: list[BenchConfig] = []
+
+    def check(config: BenchConfig, registry: Registry) -> None:
+        resolve_strategies(config, registry)
+        resolve_recipes(config)
+        for ref in (ModelRef.parse(text) for pair in config.all_pairs() for text in pair):
+            check_model(ref)
+        for dataset in config.dataset:
+            registry.find_dataset(parse_subset(dataset)[0])
+        planned.append(config)
+        raise typer.Exit
+
+    write_files(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "make_plan", check)
+    if "embedding" in command and "--plugin" not in command:  # there the strategy comes from an installed package
+        command += " --plugin embedding.py"
+    run_kdzoo(command)
+    assert len(planned) == 1
+
+
+@pytest.mark.parametrize("kind", ["README.md", "docs/strategies.md", "docs/data.md", "docs/models.md"])
+def test_pages_show_commands(kind: str) -> None:
+    assert blocks(kind, "console")
+    assert shown_commands(kind)

@@ -1,0 +1,62 @@
+"""The generated parts of the documentation are what the code gives now."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from docs_pages import NAMES, read, tool
+
+from kdzoo.config import BenchConfig
+from kdzoo.recipe import Augment, Recipe
+from kdzoo.registry import Registry
+
+HINT = "run `python docs/generate.py`"
+
+
+def test_configuration_page_is_up_to_date() -> None:
+    assert read("docs/configuration.md") == tool("generate").configuration_page(), HINT
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "<!-- generated: " in read(name)])
+def test_generated_parts_are_up_to_date(name: str) -> None:
+    generate = tool("generate")
+    assert generate.filled(read(name), generate.CHEAP) == read(name), HINT
+
+
+def test_a_stale_part_is_replaced_and_others_stay() -> None:
+    end = "<!-- end of generated -->"
+    text = f"a\n<!-- generated: one -->\nold\n{end}\n<!-- generated: two -->\nx\n{end}\n"
+    assert tool("generate").filled(text, {"one": lambda: "new\n"}) == text.replace("old", "new")
+
+
+def test_every_marked_part_has_its_maker() -> None:
+    generate = tool("generate")
+    known = {*generate.CHEAP, *(f"{name} board" for name in generate.BOARDS)}
+    marked = [part for name in NAMES for part in re.findall(r"<!-- generated: ([\w -]+) -->", read(name))]
+    assert sorted(marked) == sorted(known)
+
+
+def test_strategies_table_is_the_registry() -> None:
+    table = re.search(r"<!-- generated: strategies table -->\n(.*?)<!-- end", read("README.md"), re.DOTALL)
+    assert table is not None
+    listed = set(re.findall(r"^\| `([\w-]+)`", table[1], re.MULTILINE))
+    assert listed == {entry.name for entry in Registry.load().strategies if entry.plugin.distribution == "kdzoo"}
+
+
+@pytest.mark.parametrize("name", ["quick", "card"])
+def test_boards_of_the_readme_come_from_their_commands(name: str) -> None:
+    block = re.search(rf"<!-- generated: {name} board -->\n(.*?)<!-- end", read("README.md"), re.DOTALL)
+    assert block is not None
+    assert f"$ {tool('generate').BOARDS[name]}" in block[1]
+    assert re.search(r"^\d +\S.* \d+/\d+ +\d+\.\d\d", block[1], re.MULTILINE), "no row with a top-1"
+    assert "Ran on " in block[1]
+
+
+@pytest.mark.parametrize("model", [BenchConfig, Recipe, Augment])
+def test_every_key_is_described(model: type[BenchConfig | Recipe | Augment]) -> None:
+    assert set(tool("reference").arguments(model)) == set(model.model_fields)
+
+
+def test_exit_codes_are_listed() -> None:
+    assert re.findall(r"^\| `(\d+)`", tool("reference").exit_codes(), re.MULTILINE) == ["0", "1", "2", "130"]
