@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kdzoo.parameters import Param, param
     from kdzoo.plugins import hookimpl
     from kdzoo.strategy import (
+        Backward,
         Batch,
         Classifier,
         Outputs,
@@ -32,6 +33,7 @@ _HOMES = {
     "kdzoo.parameters": ("Param", "param"),
     "kdzoo.plugins": ("hookimpl",),
     "kdzoo.strategy": (
+        "Backward",
         "Batch",
         "Classifier",
         "Outputs",
@@ -49,6 +51,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ArrayData",
+    "Backward",
     "Batch",
     "Classifier",
     "Dataset",

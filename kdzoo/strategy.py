@@ -7,9 +7,9 @@ two networks' signals into named loss terms. The engine does the rest. The small
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -164,12 +164,27 @@ class Phase:
         epochs: its length.
         hard_labels: whether the hard-label loss is added (with the strategy's ``ce_weight``).
         trains: whether the student, the strategy's own modules, or both are trained.
+        teacher: whether the teacher's signals are needed; where they are not, the teacher is not run.
     """
 
     name: str
     epochs: int
     hard_labels: bool = True
     trains: Literal["both", "student", "strategy"] = "both"
+    teacher: bool = True
+
+
+class Backward(Protocol):
+    """Adds the gradients of a loss to those of the parameters; what :meth:`Strategy.gradients` is given.
+
+    Attributes:
+        parameters: those that the running phase trains, in a fixed order; each call adds to their ``grad``.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+
+    def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """Run the backward pass of a scalar; all but the last of several must retain the graph they share."""
 
 
 class Strategy(nn.Module):
@@ -253,7 +268,7 @@ class Strategy(nn.Module):
         """
         return student.logits
 
-    def gradients(self, terms: Terms, backward: Callable[[Tensor], None]) -> None:
+    def gradients(self, terms: Terms, backward: Backward) -> None:
         """Fill the gradients from all terms, the hard-label loss among them under ``"ce"``.
 
         Override it where the terms' gradients are combined otherwise than by their sum.

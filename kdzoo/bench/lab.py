@@ -12,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kdzoo.cell import Cell, DataRef, StrategyRef, TeacherRef, content_hash
+from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.evaluate import Evaluation, evaluate
 from kdzoo.engine.train import EVAL_BATCH, Split
 from kdzoo.errors import KdzooError
 from kdzoo.matrix import BASELINE, teacher_cell
 from kdzoo.models.profile import profile_model
+from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
-from kdzoo.models.weights import load_weights
+from kdzoo.models.weights import file_digest, load_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.record import EVALUATION, Measures, Size, TeacherMeasures
 from kdzoo.registry import Registry
@@ -65,6 +66,7 @@ class Lab:
     command: str = ""
     started: str = field(default_factory=now)
     _loaded: tuple[str, MeasuredTeacher] | None = None
+    _sizes: dict[tuple[ModelRef, DataRef], Size] = field(default_factory=dict)
 
     def teacher(self, cell: Cell) -> MeasuredTeacher | None:
         """The teacher of a cell; the last one stays loaded, since neighbouring cells share it.
@@ -74,65 +76,107 @@ class Lab:
         """
         if cell.teacher is None:
             return None
-        key = content_hash([cell.teacher.model_dump(mode="json"), cell.data.model_dump(mode="json"), EVALUATION])
+        key = content_hash([cell.teacher.model_dump(mode="json"), cell.data.model_dump(mode="json")])
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None
-            self._loaded = (key, self._measured(key, cell.teacher, self.data[cell.data]))
+            self._loaded = (key, self._measured(cell.teacher, self.data[cell.data]))
         return self._loaded[1]
 
-    def _measured(self, key: str, ref: TeacherRef, data: LoadedData) -> MeasuredTeacher:
-        teacher = self._load(ref, data)
+    def _measured(self, ref: TeacherRef, data: LoadedData) -> MeasuredTeacher:
+        weights = self._weights(ref, data)
+        teacher = self._load(ref, data, weights)
+        digest = file_digest(weights) if weights else None
+        key = content_hash([ref.model_dump(mode="json"), data.ref.model_dump(mode="json"), digest, EVALUATION])
         folder = self.store.teachers / key
         with self.store.claim(f"teacher-{key}", wait=True):
-            if not (folder / "measures.json").exists():
-                folder.mkdir(exist_ok=True)
+            found = _read_measures(folder)
+            if found is None:
                 test = self._measure(teacher, data, "test")
                 tune = self._measure(teacher, data, "tune")
-                model = profile_model(teacher.model, data.ref)
-                size = Size(parameters=model.parameters, macs=model.macs)
-                measures = TeacherMeasures(size=size, tune=tune.measures, test=test.measures)
-                buffer = io.BytesIO()
-                np.save(buffer, test.guesses, allow_pickle=False)
-                atomic_write(folder / "guesses.npy", buffer.getvalue())
-                atomic_write(folder / "measures.json", measures.model_dump_json().encode())
-        measures = TeacherMeasures.model_validate_json((folder / "measures.json").read_bytes())
-        guesses = np.load(folder / "guesses.npy", allow_pickle=False)
-        _require_knowledge(ref, measures.test, data.ref.num_classes)
+                size = self.size(ref.model, teacher.model, data)
+                found = TeacherMeasures(size=size, tune=tune.measures, test=test.measures), test.guesses
+                _write_measures(folder, *found)
+        measures, guesses = found
+        _require_knowledge(ref, measures.test, data.labels("test"))
         return MeasuredTeacher(teacher, measures, guesses)
+
+    def size(self, ref: ModelRef, model: TappedModel, data: LoadedData) -> Size:
+        """The size of a network, which all cells that train it share."""
+        key = (ref, data.ref)
+        if key not in self._sizes:
+            profile = profile_model(model, data.ref)
+            self._sizes[key] = Size(parameters=profile.parameters, macs=profile.macs)
+        return self._sizes[key]
 
     def _measure(self, teacher: Teacher, data: LoadedData, split: Split) -> Evaluation:
         batches = data.eval_batches(split, EVAL_BATCH, self.device)
         return evaluate(lambda inputs: teacher(inputs, {"logits"}).logits, batches)
 
-    def _load(self, ref: TeacherRef, data: LoadedData) -> Teacher:
-        pretrained = ref.weights == "pretrained"
-        model = create_model(ref.model, data.ref, data.mean, data.std, pretrained=pretrained)
+    def _weights(self, ref: TeacherRef, data: LoadedData) -> Path | None:
+        """The file of a teacher's weights; None for timm's own.
+
+        Raises:
+            KdzooError: its training failed or is not there, or its file is no longer what it was.
+        """
+        if ref.weights == "pretrained":
+            return None
         if ref.weights == "file":
-            load_weights(model.model, self.files[ref.digest or ""])
-        elif not pretrained:
-            training = teacher_cell(ref, data.ref, self.baseline())
-            record = self.store.find_record(training.id) if training else None
-            if training is None or record is None:
-                raise KdzooError(f"the teacher {ref.model} has not been trained yet")
-            if record.status == "failed":
-                raise KdzooError(f"the training of its teacher {ref.model} failed: {record.reason}")
-            load_weights(model.model, self.store.folder(training.id) / WEIGHTS)
+            path = self.files[ref.digest or ""]
+            if file_digest(path) != ref.digest:
+                raise KdzooError(f"the weights {path} were changed while the bench ran; run the command again")
+            return path
+        training = teacher_cell(ref, data.ref, baseline(self.registry))
+        record = self.store.find_record(training.id) if training else None
+        if training is None or record is None:
+            raise KdzooError(f"the teacher {ref.model} has not been trained yet")
+        if record.status == "failed":
+            raise KdzooError(f"the training of its teacher {ref.model} failed: {record.reason}")
+        return self.store.folder(training.id) / WEIGHTS
+
+    def _load(self, ref: TeacherRef, data: LoadedData, weights: Path | None) -> Teacher:
+        model = create_model(
+            ref.model, data.ref, data.mean, data.std, pretrained=weights is None, own_input=ref.own_input
+        )
+        if weights:
+            load_weights(model.model, weights)
         return Teacher(model).to(self.device)
 
-    def baseline(self) -> StrategyRef:
-        """The label-only baseline, by which teachers are trained too."""
-        entry = self.registry.strategy(BASELINE)
-        return StrategyRef(
-            name=entry.name,
-            distribution=entry.plugin.distribution,
-            revision=entry.value.revision,
-            params=dict(entry.value.resolve({})),
-        )
+
+def baseline(registry: Registry) -> StrategyRef:
+    """The label-only baseline with its defaults, by which teachers are trained."""
+    entry = registry.strategy(BASELINE)
+    return StrategyRef(
+        name=entry.name,
+        distribution=entry.plugin.distribution,
+        revision=entry.value.revision,
+        params=dict(entry.value.resolve({})),
+    )
 
 
-def _require_knowledge(ref: TeacherRef, test: Measures, num_classes: int) -> None:
-    """Refuse a teacher within three standard deviations of guessing."""
-    chance = 1 / num_classes
+def _read_measures(folder: Path) -> tuple[TeacherMeasures, npt.NDArray[np.int64]] | None:
+    """What was measured of a teacher; None where it is not there or damaged, and must be measured again."""
+    try:
+        measures = TeacherMeasures.model_validate_json((folder / "measures.json").read_bytes())
+        guesses = np.load(folder / "guesses.npy", allow_pickle=False)
+    except (FileNotFoundError, EOFError, ValueError):
+        return None
+    return (measures, guesses) if guesses.shape == (measures.test.n,) else None
+
+
+def _write_measures(folder: Path, measures: TeacherMeasures, guesses: npt.NDArray[np.int64]) -> None:
+    folder.mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    np.save(buffer, guesses, allow_pickle=False)
+    atomic_write(folder / "guesses.npy", buffer.getvalue())
+    atomic_write(folder / "measures.json", measures.model_dump_json().encode())
+
+
+def _require_knowledge(ref: TeacherRef, test: Measures, labels: torch.Tensor) -> None:
+    """Refuse a teacher within three standard deviations of one that always names the most frequent class.
+
+    By the test split, because tune may hold a dozen samples; it refuses ignorance and chooses between no two teachers.
+    """
+    chance = int(labels.bincount().max()) / test.n
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / test.n)
     if test.correct1 / test.n <= bound:
         raise KdzooError(

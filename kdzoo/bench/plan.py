@@ -8,18 +8,19 @@ from pathlib import Path
 
 import torch
 
+from kdzoo.bench.lab import baseline
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.engine.devices import check_precision, pick_device
-from kdzoo.engine.distiller import teacher_signals
+from kdzoo.engine.distiller import student_signals, teacher_signals
 from kdzoo.engine.optim import check_recipe
 from kdzoo.errors import PairError, UsageError
 from kdzoo.matrix import resolve_recipes, resolve_strategies, student_cells, teacher_cell
 from kdzoo.models.align import pair_stages
 from kdzoo.models.profile import Profile, profile_model
 from kdzoo.models.weights import file_digest, load_weights
-from kdzoo.models.zoo import check_model, create_model, pretrained_classes
+from kdzoo.models.zoo import check_model, create_model, names_weights, pretrained_classes
 from kdzoo.recipe import Recipe
 from kdzoo.registry import Registry
 from kdzoo.strategy import Classifier, Setup, Signature, Strategy
@@ -38,10 +39,17 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """A network's shapes and size on a dataset."""
+    """A network's shapes and size on a dataset.
+
+    Args:
+        signature: its shapes.
+        profile: its size.
+        classifier: its last linear layer with blank values, or why it has none.
+    """
 
     signature: Signature
     profile: Profile
+    classifier: Classifier | PairError
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,6 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     recipes = resolve_recipes(config)
     plan = BenchPlan(pick_device(config.device))
     for recipe in (recipes.student, recipes.teacher):
-        check_recipe(recipe)
         check_precision(plan.device, recipe.precision)
     pairs = [(ModelRef.parse(teacher), ModelRef.parse(student)) for teacher, student in config.all_pairs()]
     for ref in dict.fromkeys(ref for pair in pairs for ref in pair):
@@ -95,21 +102,27 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             img_size=config.size(),
         )
         for recipe in (recipes.student, recipes.teacher):
+            check_recipe(recipe, data.ref.fit)
             data.check_recipe(recipe)
         plan.data[data.ref] = data
-        models = {ref: _plan_model(ref, data) for ref in dict.fromkeys(ref for pair in pairs for ref in pair)}
+        teachers = {
+            ref: _teacher(ref, config.teacher_weights, data, recipes.teacher, plan.files)
+            for ref in dict.fromkeys(teacher for teacher, _ in pairs)
+        }
+        teacher_plans = {ref: _plan_model(ref, data, own_input=one.own_input) for ref, one in teachers.items()}
+        student_plans = {ref: _plan_model(ref, data) for ref in dict.fromkeys(student for _, student in pairs)}
         for teacher_ref, student in pairs:
-            teacher = _teacher(teacher_ref, config.teacher_weights, data, recipes.teacher, plan.files)
-            training = teacher_cell(teacher, data.ref, strategies[0])
+            teacher = teachers[teacher_ref]
+            training = teacher_cell(teacher, data.ref, baseline(registry))
             if training:
                 trainings.setdefault(training.id, training)
             pair = PairPlan(
                 data.ref,
                 teacher,
                 student,
-                models[teacher_ref],
-                models[student],
-                pair_stages(models[student].signature, models[teacher_ref].signature),
+                teacher_plans[teacher_ref],
+                student_plans[student],
+                pair_stages(student_plans[student].signature, teacher_plans[teacher_ref].signature),
             )
             plan.pairs.append(pair)
             served = _served(pair, strategies, recipes.student.epochs, registry, plan.refused)
@@ -119,21 +132,28 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     return plan
 
 
-def _plan_model(ref: ModelRef, data: LoadedData) -> ModelPlan:
-    model = create_model(ref, data.ref, data.mean, data.std)
-    return ModelPlan(model.signature(), profile_model(model, data.ref))
+def _plan_model(ref: ModelRef, data: LoadedData, *, own_input: bool = False) -> ModelPlan:
+    model = create_model(ref, data.ref, data.mean, data.std, own_input=own_input)
+    classifier: Classifier | PairError
+    try:
+        weight, bias = model.classifier()
+        classifier = Classifier(torch.zeros_like(weight), None if bias is None else torch.zeros_like(bias))
+    except PairError as error:
+        classifier = error
+    return ModelPlan(model.signature(), profile_model(model, data.ref), classifier)
 
 
 def _teacher(model: ModelRef, weights: str, data: LoadedData, recipe: Recipe, files: dict[str, Path]) -> TeacherRef:
     """Where a teacher's weights come from, by ``--teacher-weights``.
 
     ``auto`` decides by the name alone, so that it means the same with and without a network: timm's weights where
-    their classes are the dataset's, fine-tuned from them where the name has a tag, else trained from scratch.
+    their classes are the dataset's, fine-tuned from them where the name says which (a tag, or a hub's model), else
+    trained from scratch.
     """
     classes = pretrained_classes(model)
     fits = classes == data.ref.num_classes
     if weights == "pretrained" and not fits:
-        has = f"were trained for {classes} classes" if classes else "do not exist"
+        has = {None: "do not exist", 0: "have no classifier"}.get(classes, f"were trained for {classes} classes")
         raise UsageError(
             f"timm's weights of {model} {has}, and {data.ref.name} has {data.ref.num_classes}; "
             "take --teacher-weights train, or a file"
@@ -141,7 +161,7 @@ def _teacher(model: ModelRef, weights: str, data: LoadedData, recipe: Recipe, fi
     if weights == "pretrained" or (weights == "auto" and fits):
         create_model(model, data.ref, data.mean, data.std, pretrained=True)
         return TeacherRef(model=model, weights="pretrained")
-    if weights == "auto" and "." in model.name:
+    if weights == "auto" and names_weights(model):
         create_model(model, data.ref, data.mean, data.std, pretrained=True)
         return TeacherRef(model=model, weights="finetuned", recipe=recipe, seed=0)
     if weights in ("auto", "train"):
@@ -169,6 +189,12 @@ def _served(
         except PairError as error:
             refused.append(Refusal(strategy.name, pair.teacher.model, pair.student, pair.data.name, str(error)))
             continue
+        except UsageError:
+            raise
+        except Exception:
+            # A plugin's bug: its cell fails in its turn, with reason and traceback, and the others run.
+            served.append(strategy)
+            continue
         planned = sum(phase.epochs for phase in built.phases(epochs))
         if planned != epochs:
             raise UsageError(f"the phases of {strategy.name} take {planned} epochs, and the recipe has {epochs}")
@@ -177,13 +203,20 @@ def _served(
 
 
 def _setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
-    teacher = pair.teacher_plan.signature
-    blank = Classifier(torch.zeros(teacher.num_classes, teacher.embedding), torch.zeros(teacher.num_classes))
+    """What the strategy will be built from.
+
+    Raises:
+        PairError: it asks for the classifier of a network that has none.
+    """
+    for signals, network in ((student_signals(kind), pair.student_plan), (teacher_signals(kind), pair.teacher_plan)):
+        if "classifier" in signals and isinstance(network.classifier, PairError):
+            raise network.classifier
+    blank = pair.teacher_plan.classifier if "classifier" in teacher_signals(kind) else None
     return Setup(
         student=pair.student_plan.signature,
-        teacher=teacher,
+        teacher=pair.teacher_plan.signature,
         stage_pairs=pair.stage_pairs,
         num_classes=pair.data.num_classes,
         num_samples=pair.data.fit,
-        classifier=blank if "classifier" in teacher_signals(kind) else None,
+        classifier=blank if isinstance(blank, Classifier) else None,
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import platform
+import re
 import traceback
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo.bench.lab import WEIGHTS, Lab, MeasuredTeacher, now
 from kdzoo.cell import Cell
@@ -17,15 +20,14 @@ from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import make_accelerator, peak_memory, reset_peak_memory, seed_everything
-from kdzoo.engine.distiller import Distiller, teacher_signals
+from kdzoo.engine.distiller import Deployment, Distiller, student_signals, teacher_signals, with_modules
 from kdzoo.engine.evaluate import agreement
 from kdzoo.engine.train import Training, Watch, measure
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.models.align import pair_stages
-from kdzoo.models.profile import profile_model
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
-from kdzoo.models.zoo import create_model
+from kdzoo.models.zoo import create_model, plain_arguments
 from kdzoo.record import Cost, Environment, Record, Size
 from kdzoo.store import replacing
 from kdzoo.strategy import Setup, Strategy
@@ -52,8 +54,8 @@ def run_cell(cell: Cell, lab: Lab, watch: Watch, rerun: Rerun, *, wait: bool = F
         found = lab.store.find_record(cell.id)
         if found and (found.status in _KEPT[rerun] or found.ended >= lab.started):
             return found
-        if found:
-            lab.store.clear(cell.id)
+        # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
+        lab.store.clear(cell.id, before_record=True)
         lab.store.plan(cell)
         lab.store.log("start", cell=cell.id)
         record = _attempt(cell, lab, watch)
@@ -76,12 +78,12 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch) -> Record:
     try:
         return Record(status="done", **frame, **_train_and_measure(cell, lab, watch), ended=now())
     except Exception as error:
-        # A cell's failure is its result: it is recorded with its reason, and the bench goes on.
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if _disk_is_full(error):
             raise UsageError(
                 f"the disk of {lab.store.path} is full; free some space and run the command again"
             ) from None
-        story = "" if isinstance(error, KdzooError) else traceback.format_exc()
+        # A cell's failure is its result: it is recorded with its reason, and the bench goes on.
+        story = traceback.format_exc()
         return Record(status="failed", **frame, reason=_reason(error), traceback=story, ended=now())
 
 
@@ -90,7 +92,7 @@ def _train_and_measure(cell: Cell, lab: Lab, watch: Watch) -> dict[str, Any]:
     reset_peak_memory(lab.device)
     taught = lab.teacher(cell)
     student, strategy = _build(cell, lab, data, taught)
-    own = profile_model(student, data.ref)
+    own = lab.size(cell.student, student, data)
     distiller = Distiller(student, strategy, cell.recipe.label_smoothing)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
     training = Training(
@@ -106,16 +108,15 @@ def _train_and_measure(cell: Cell, lab: Lab, watch: Watch) -> dict[str, Any]:
     with training.timed("evaluate"):
         tune = measure(trained, strategy, data, "tune", lab.device)
         test = measure(trained, strategy, data, "test", lab.device)
-    deployed = _deployed(strategy)
-    _keep_weights(cell, lab, trained, deployed)
-    extra = _count(deployed)
+    _keep_weights(cell, lab, trained)
+    extra = _count(trained.extra)
     return {
         "curve": tuple(training.curve),
         "tune": tune.measures,
         "test": test.measures,
         "agreement": agreement(test.guesses, taught.guesses) if taught else None,
         "teacher": taught.measures if taught else None,
-        "student": Size(parameters=own.parameters + extra, macs=own.macs),
+        "student": Size(parameters=own.parameters + extra, macs=own.macs + _extra_macs(trained, strategy, data)),
         "adapter_parameters": _count(strategy) - extra,
         "cost": Cost(**training.seconds, peak_memory=peak_memory(lab.device)),
     }
@@ -140,22 +141,39 @@ def _build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | Non
     return student, kind(setup, **cell.strategy.params)
 
 
-def _deployed(strategy: Strategy) -> nn.ModuleDict:
-    return nn.ModuleDict({name: strategy.get_submodule(name) for name in strategy.deployed})
-
-
 def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _keep_weights(cell: Cell, lab: Lab, student: TappedModel, deployed: nn.ModuleDict) -> None:
+@torch.no_grad()
+def _extra_macs(trained: Deployment, strategy: Strategy, data: LoadedData) -> int:
+    """Multiply-accumulates of the deployed modules for one image, beside the student's own."""
+    if not trained.extra:
+        return 0
+    image = torch.zeros(1, data.ref.channels, *data.ref.img_size, device=trained.student.mean.device)
+    outputs = trained.student(image, student_signals(strategy))
+    with FlopCounterMode(display=False) as counter:
+        with_modules(strategy, trained.extra).predict(outputs)
+    return int(counter.get_total_flops()) // 2
+
+
+def _keep_weights(cell: Cell, lab: Lab, trained: Deployment) -> None:
     folder = lab.store.folder(cell.id)
-    metadata = {"cell": cell.id, "model": str(cell.student), "strategy": cell.strategy.name}
+    student = trained.student
+    arguments = plain_arguments(cell.student, cell.data, own_input=cell.init == "pretrained")
+    metadata = {
+        "cell": cell.id,
+        "strategy": cell.strategy.name,
+        "create_model": arguments,
+        "input_size": student.input_size,
+        "mean": student.mean.flatten().tolist(),
+        "std": student.std.flatten().tolist(),
+    }
     with replacing(folder / WEIGHTS) as path:
         save_weights(student.model, path, metadata)
-    if deployed:
+    if trained.extra:
         with replacing(folder / "deployed.safetensors") as path:
-            save_weights(deployed, path, metadata)
+            save_weights(trained.extra, path, metadata)
 
 
 def _environment(cell: Cell, lab: Lab) -> Environment:
@@ -179,7 +197,15 @@ def _device_name(device: torch.device) -> str:
 
 def _reason(error: Exception) -> str:
     text = (str(error).strip().splitlines() or [""])[0]
-    memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in text
-    if memory:
+    # The allocators of CPU and MPS raise a plain RuntimeError.
+    told = re.search(r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED", text)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (isinstance(error, RuntimeError) and told):
         return f"out of memory: {text}".rstrip(": ")
     return text if isinstance(error, KdzooError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Whether a full disk is behind an error; safetensors tells it in words only."""
+    causes = [each for each in (error, error.__cause__, error.__context__) if each]
+    full = any(isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT) for each in causes)
+    return full or any(os.strerror(errno.ENOSPC) in str(each) for each in causes)

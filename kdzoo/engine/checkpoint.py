@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from kdzoo.store import atomic_write
+from kdzoo.store import replacing
 
 _MAGIC = b"kdzoo-1\n"
+_HEAD = len(_MAGIC) + hashlib.sha256().digest_size
 _KEEP = 2
 _log = logging.getLogger(__name__)
 
@@ -34,7 +35,9 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         payload = buffer.getbuffer()
-        atomic_write(self.folder / f"checkpoint-{epochs:06d}", _MAGIC + hashlib.sha256(payload).digest() + payload)
+        with replacing(self.folder / f"checkpoint-{epochs:06d}") as path, path.open("wb") as file:
+            file.write(_MAGIC + hashlib.sha256(payload).digest())
+            file.write(payload)
         for path in self._files()[:-_KEEP]:
             path.unlink()
 
@@ -42,7 +45,7 @@ class Checkpoints:
         """The newest state that is whole, or None. A damaged file is named in the log and removed."""
         for path in reversed(self._files()):
             content = path.read_bytes()
-            head, payload = content[:40], content[40:]
+            head, payload = content[:_HEAD], memoryview(content)[_HEAD:]
             if head == _MAGIC + hashlib.sha256(payload).digest():
                 state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
                 return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import resource
 import sys
 import time
@@ -10,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import Tensor, nn
 
 from kdzoo.errors import UsageError
 
@@ -53,9 +56,27 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     return Accelerator(cpu=device.type == "cpu", mixed_precision=_MIXED[precision])
 
 
+class Backward:
+    """What :meth:`kdzoo.Strategy.gradients` calls to add the gradients of a loss to those of the parameters.
+
+    Attributes:
+        parameters: those that the running phase trains, in a fixed order; each call adds to their ``grad``.
+    """
+
+    def __init__(self, accelerator: Accelerator, parameters: tuple[nn.Parameter, ...]) -> None:
+        self._accelerator = accelerator
+        self.parameters = parameters
+
+    def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """Run the backward pass of a scalar; all but the last of several must retain the graph they share."""
+        self._accelerator.backward(loss, retain_graph=retain_graph)
+
+
 def seed_everything(seed: int) -> None:
-    """Seed torch's global generators; kdzoo itself draws from no other global one."""
+    """Seed the global generators of torch, numpy and Python; kdzoo draws from torch's only, a strategy from any."""
     torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 class Clock:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdzoo.errors import KdzooError
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.strategy import Batch, Outputs, Phase, Signal, Strategy, Terms
@@ -43,7 +45,11 @@ class Distiller(nn.Module):
         self._signals = student_signals(strategy)
 
     def forward(self, batch: Batch, teacher: Outputs, hard_labels: bool) -> Terms:
-        """The named, weighted terms of one batch; the hard-label loss is the one named ``ce``."""
+        """The named, weighted terms of one batch; the hard-label loss is the one named ``ce``.
+
+        Raises:
+            KdzooError: the strategy breaks the contract: no term at all, one that is no scalar, or one named ``ce``.
+        """
         student = self.student(batch.inputs, self._signals)
         terms: Terms = {}
         if hard_labels and self.strategy.ce_weight != 0:
@@ -51,7 +57,20 @@ class Distiller(nn.Module):
             loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.label_smoothing)
             terms["ce"] = self.strategy.ce_weight * loss
         distilled: Terms = self.strategy(student, teacher, batch)
+        self._check(terms, distilled, batch.phase)
         return terms | distilled
+
+    def _check(self, own: Terms, distilled: Terms, phase: str) -> None:
+        name = self.strategy.name
+        if "ce" in distilled:
+            raise KdzooError(f"the strategy {name} gives a term named 'ce', as the hard-label loss is called")
+        if not own and not distilled:
+            raise KdzooError(f"the strategy {name} gives no term in its phase {phase!r}, which has no hard-label loss")
+        for term, value in distilled.items():
+            if value.ndim:
+                raise KdzooError(
+                    f"the term {term!r} of {name} has the shape {tuple(value.shape)}: reduce it to a scalar"
+                )
 
     def no_weight_decay(self) -> set[str]:
         """The parameters that the student's timm model wants no weight decay on; timm's optimizers ask for it."""
@@ -63,9 +82,33 @@ class Distiller(nn.Module):
         return {"both": self, "student": self.student, "strategy": self.strategy}[phase.trains]
 
 
-def predict(student: TappedModel, strategy: Strategy, inputs: Any) -> Tensor:
-    """The logits by which a trained student is measured, B x classes."""
-    return strategy.predict(student(inputs, student_signals(strategy)))
+class Deployment(nn.Module):
+    """What is left when training is over: the student, and the modules that its strategy names ``deployed``."""
+
+    def __init__(self, student: TappedModel, strategy: Strategy) -> None:
+        super().__init__()
+        self.student = student
+        self.extra = nn.ModuleDict({name: strategy.get_submodule(name) for name in strategy.deployed})
+
+
+def predict(deployment: Deployment, strategy: Strategy, inputs: Any) -> Tensor:
+    """The logits by which a trained student is measured, B x classes.
+
+    Args:
+        deployment: the student and its modules, or their moving averages.
+        strategy: says how they predict.
+        inputs: as in a batch.
+    """
+    return with_modules(strategy, deployment.extra).predict(deployment.student(inputs, student_signals(strategy)))
+
+
+def with_modules(strategy: Strategy, modules: nn.ModuleDict) -> Strategy:
+    """The strategy with other modules in the place of its own; everything else is shared, and it stays as it was."""
+    if all(getattr(strategy, name) is module for name, module in modules.items()):
+        return strategy
+    other = copy.copy(strategy)
+    other._modules = strategy._modules | dict(modules.items())
+    return other
 
 
 def teach(teacher: Teacher | None, signals: Collection[Signal], batch: Batch) -> Outputs:

@@ -50,8 +50,8 @@ def evaluate(predict: Callable[[Any], Tensor], batches: Iterable[Batch]) -> Eval
         guesses.append(logits.argmax(dim=1))
     if sums is None:
         raise ValueError("cannot measure an empty split")
-    n, correct1, correct5, nll, *bins = sums.tolist()
-    if not np.isfinite(nll):
+    n, strange, correct1, correct5, nll, *bins = sums.tolist()
+    if strange:
         raise NonFiniteLossError("the network's logits are not finite, so it cannot be measured")
     gaps = np.asarray(bins).reshape(ECE_BINS, 2)
     ece = 100 * float(np.abs(gaps[:, 0] - gaps[:, 1]).sum()) / n
@@ -60,9 +60,9 @@ def evaluate(predict: Callable[[Any], Tensor], batches: Iterable[Batch]) -> Eval
 
 
 def _sums(logits: Tensor, labels: Tensor) -> Tensor:
-    """n, correct at 1, correct at 5, summed NLL, then right and confidence summed in each bin; float64.
+    """Samples, those with a logit that is not finite, correct at 1, at 5, summed NLL; per bin right and confidence.
 
-    Counts stay exact in float64 up to 2^53. A label's rank counts equal logits of lower classes before it, as
+    All float64: counts stay exact up to 2^53. A label's rank counts equal logits of lower classes before it, as
     argmax does, so a network that says the same for all classes is not right about every sample.
     """
     own = logits.gather(1, labels[:, None])
@@ -74,10 +74,9 @@ def _sums(logits: Tensor, labels: Tensor) -> Tensor:
     right = (rank == 0).double()
     chosen = torch.nn.functional.one_hot(which, ECE_BINS).double()
     bins = torch.stack([right, confidence], dim=1).T @ chosen
-    head = torch.stack(
-        [torch.tensor(float(len(labels)), device=nll.device), right.sum(), (rank < 5).double().sum(), nll]
-    )
-    return torch.cat([head.double(), bins.T.flatten()])
+    strange = (~logits.isfinite()).any(dim=1)
+    counts = torch.stack([torch.ones_like(right), strange, right, rank < 5]).sum(dim=1)
+    return torch.cat([counts, nll[None], bins.T.flatten()])
 
 
 def agreement(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:

@@ -15,15 +15,18 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from kdzoo.errors import UsageError, unknown
-from kdzoo.models.taps import TappedModel
 from kdzoo.recipe import Recipe
 from kdzoo.strategy import Batch
 
 _TIMM_SCHEDULES = {"cosine": "cosine", "step": "multistep", "linear": "poly", "constant": "constant"}
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe, samples: int) -> None:
     """Refuse what timm would refuse later.
+
+    Args:
+        recipe: how students or teachers are trained.
+        samples: how many train; a batch is never larger.
 
     Raises:
         UsageError: an optimizer that timm does not have, or mixup in batches of odd size.
@@ -31,12 +34,13 @@ def check_recipe(recipe: Recipe) -> None:
     known = [str(name) for name in list_optimizers(exclude_filters=["bnb*", "fused*"])]
     if recipe.optimizer not in known:
         raise UsageError(unknown("optimizer", recipe.optimizer, known))
-    if (recipe.mixup or recipe.cutmix) and recipe.batch_size % 2:
-        raise UsageError(f"mixup and cutmix need an even batch_size, not {recipe.batch_size}")
+    batch = min(recipe.batch_size, samples)
+    if (recipe.mixup or recipe.cutmix) and batch % 2:
+        raise UsageError(f"mixup and cutmix mix a batch by pairs and need an even batch_size, not {batch}")
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over a module; timm leaves biases and norms out of the decay."""
+    """The recipe's optimizer over what a module trains; timm leaves biases and norms out of the decay."""
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         module,
         opt=recipe.optimizer,
@@ -44,6 +48,10 @@ def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
     )
+    for group in (optimizer.defaults, *optimizer.param_groups):
+        # timm hands the momentum only to optimizers that call it so; beta2 stays the optimizer's own.
+        if "betas" in group and "momentum" not in group:
+            group["betas"] = (recipe.momentum, *group["betas"][1:])
     return optimizer
 
 
@@ -51,7 +59,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, epochs: int,
     """The recipe's schedule over one phase; a function of the step alone, so a resumed run needs no state of it."""
     # timm's annotations say whole epochs; its arithmetic is in steps and takes shares of them.
     timing: dict[str, Any] = {
-        "decay_milestones": [share * epochs for share in recipe.milestones],
+        # timm steps one update before a milestone; half an update more makes it the first one after.
+        "decay_milestones": [(round(share * epochs * steps) + 0.5) / steps for share in recipe.milestones],
         "warmup_epochs": recipe.warmup * epochs,
     }
     schedule: Scheduler
@@ -69,9 +78,9 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, epochs: int,
     return schedule
 
 
-def make_average(student: TappedModel, recipe: Recipe) -> ModelEmaV3 | None:
-    """The moving average of the student, warmed up so that short trainings are not held at their first weights."""
-    return ModelEmaV3(student, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+def make_average(module: nn.Module, recipe: Recipe) -> ModelEmaV3 | None:
+    """The moving average of a module, warmed up so that short trainings are not held at their first weights."""
+    return ModelEmaV3(module, decay=recipe.ema, use_warmup=True) if recipe.ema else None
 
 
 class Mixer:

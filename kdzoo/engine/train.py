@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +10,17 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
-from kdzoo.engine.devices import Clock, seed_everything
-from kdzoo.engine.distiller import Distiller, predict, teach, teacher_signals
+from kdzoo.engine.devices import Backward, Clock, seed_everything
+from kdzoo.engine.distiller import Deployment, Distiller, predict, teach, teacher_signals
 from kdzoo.engine.evaluate import Evaluation, evaluate
 from kdzoo.engine.optim import Mixer, make_average, make_optimizer, make_schedule
-from kdzoo.errors import NonFiniteLossError
-from kdzoo.models.taps import TappedModel
+from kdzoo.engine.tally import Tally
+from kdzoo.errors import KdzooError
 from kdzoo.models.teacher import Teacher
 from kdzoo.record import Epoch
 from kdzoo.strategy import Phase, Strategy
@@ -70,8 +69,9 @@ class Training:
         self.accelerator, self.device, self.checkpoints = accelerator, accelerator.device, checkpoints
         self.distiller, self.strategy, self.teacher = distiller, distiller.strategy, teacher
         self.model = accelerator.prepare(distiller)
-        self.average = make_average(distiller.student, self.recipe)
-        self.student = self.average.module if self.average else distiller.student
+        self.live = Deployment(distiller.student, self.strategy)
+        self.average = make_average(self.live, self.recipe)
+        self.measured: Deployment = self.average.module if self.average else self.live
         self.mixer = Mixer(self.recipe, data.ref.num_classes, cell.seed_for("mixup"))
         self.steps = data.steps_per_epoch(self.recipe)
         self.plan = [(phase, n) for phase in self.strategy.phases(self.recipe.epochs) for n in range(phase.epochs)]
@@ -79,8 +79,8 @@ class Training:
         self.curve: list[Epoch] = []
         self.seconds = {"train": 0.0, "teacher": 0.0, "evaluate": 0.0}
 
-    def run(self) -> TappedModel:
-        """Train to the last epoch; returns the student that is measured and kept.
+    def run(self) -> Deployment:
+        """Train to the last epoch; returns what is measured and kept.
 
         Raises:
             NonFiniteLossError: a term was NaN or infinite in an epoch.
@@ -93,18 +93,18 @@ class Training:
             with self.timed("train"):
                 terms, rate = self._train_epoch(number)
             with self.timed("evaluate"):
-                tune = measure(self.student, self.strategy, self.data, "tune", self.device).measures
+                tune = measure(self.measured, self.strategy, self.data, "tune", self.device).measures
             line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune_top1=tune.top1)
             self.curve.append(line)
             self.checkpoints.save(len(self.curve), self._state())
             self.watch.epoch(line, len(self.plan))
-        return self.student
+        return self.measured
 
     def _train_epoch(self, number: int) -> tuple[dict[str, float], float]:
         """One epoch; returns the mean of each term and the learning rate of the last step."""
         phase, local = self.plan[number]
-        signals, teacher_clock = teacher_signals(self.strategy), Clock(self.device)
-        sums: dict[str, Tensor] = {}
+        signals = teacher_signals(self.strategy) if phase.teacher else ()
+        teacher_clock, tally = Clock(self.device), Tally()
         seed_everything(self.cell.seed_for(f"epoch {number}"))
         self._set_modes(phase)
         batches = self.data.train_batches(
@@ -120,23 +120,19 @@ class Training:
             with teacher_clock.section(), self.accelerator.autocast():
                 taught = teach(self.teacher, signals, batch)
             terms = self.model(batch, taught, phase.hard_labels)
-            self.strategy.gradients(terms, self.accelerator.backward)
+            self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:
-                self.accelerator.clip_grad_norm_(self.trainable, self.recipe.clip_grad)
+                self.accelerator.unscale_gradients(self.optimizer)
+                clip_grad_norm_(self.backward.parameters, self.recipe.clip_grad)
             self.schedule.step_update(local * self.steps + step)
             self.optimizer.step()
             self.optimizer.zero_grad()
             if self.average:
-                self.average.update(self.distiller.student, step=number * self.steps + step + 1)
-            for name, term in terms.items():
-                # Summed on the device; reading a value at every step would make the device wait for us.
-                sums[name] = sums[name] + term.detach() if name in sums else term.detach()
+                self.average.update(self.live, step=number * self.steps + step + 1)
+            tally.add(terms)
             self.watch.step(number, step + 1, self.steps)
         self.seconds["teacher"] += teacher_clock.seconds()
-        means = {name: float(total) / self.steps for name, total in sums.items()}
-        for name, mean in means.items():
-            if not math.isfinite(mean):
-                raise NonFiniteLossError(f"the term {name!r} became {mean} in epoch {number} (phase {phase.name})")
+        means = tally.means(self.steps, f"epoch {number} (phase {phase.name})")
         return means, max(group["lr"] for group in self.optimizer.param_groups)
 
     def _set_modes(self, phase: Phase) -> None:
@@ -148,6 +144,10 @@ class Training:
         trained = {id(parameter) for parameter in self.distiller.trained_by(phase).parameters()}
         for parameter in self.trainable:
             parameter.requires_grad_(id(parameter) in trained)
+        parameters = tuple(parameter for parameter in self.trainable if parameter.requires_grad)
+        if not parameters:
+            raise KdzooError(f"the phase {phase.name!r} of {self.strategy.name} trains no parameter")
+        self.backward = Backward(self.accelerator, parameters)
         optimizer = make_optimizer(self.distiller, self.recipe)
         self.schedule = make_schedule(optimizer, self.recipe, phase.epochs, self.steps)
         self.optimizer = self.accelerator.prepare(optimizer)
@@ -173,14 +173,14 @@ class Training:
         self.distiller.load_state_dict(state["distiller"])
         if self.average:
             self.average.load_state_dict(state["average"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         if len(self.curve) == len(self.plan):
             return
         phase, local = self.plan[len(self.curve)]
         if local > 0:
             self._start_phase(phase)
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.accelerator.scaler:
-                self.accelerator.scaler.load_state_dict(state["scaler"])
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -191,10 +191,10 @@ class Training:
 
 
 def measure(
-    student: TappedModel, strategy: Strategy, data: LoadedData, split: Split, device: torch.device
+    trained: Deployment, strategy: Strategy, data: LoadedData, split: Split, device: torch.device
 ) -> Evaluation:
     """Measure a trained student (with what its strategy deploys) on a split."""
-    student.eval()
+    trained.eval()
     strategy.eval()
     batches = data.eval_batches(split, EVAL_BATCH, device)
-    return evaluate(lambda inputs: predict(student, strategy, inputs), batches)
+    return evaluate(lambda inputs: predict(trained, strategy, inputs), batches)

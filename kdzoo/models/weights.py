@@ -22,7 +22,7 @@ METADATA_KEY = "kdzoo"
 """Where the metadata stand in the file's header: one JSON text, since safetensors gives several no fixed order."""
 
 
-def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
+def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write a network's ``state_dict`` as safetensors, the same bytes for the same tensors and metadata.
 
     Tied tensors are written under each of their names, so that plain timm reads the file in two lines::
@@ -33,7 +33,7 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> N
     Args:
         model: the plain network, without taps.
         path: the file; whoever calls makes the write atomic.
-        metadata: kept in the header under ``kdzoo``.
+        metadata: plain values, kept in the header under ``kdzoo`` as one JSON text.
     """
     tensors = {name: _own(tensor) for name, tensor in model.state_dict().items()}
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})

@@ -62,6 +62,12 @@ def check_model(ref: ModelRef) -> None:
         raise UsageError(unknown(f"tag of {base}", tag, (each.partition(".")[2] for each in tagged)))
 
 
+def names_weights(ref: ModelRef) -> bool:
+    """Whether the name says which weights are meant: by a tag, as in ``resnet101.a1h_in1k``, or as a hub's model."""
+    source, name = parse_model_name(ref.name)
+    return source is not None or "." in name
+
+
 def pretrained_classes(ref: ModelRef) -> int | None:
     """The number of classes that timm's weights of this name were trained for; None where there are no weights.
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from docs_pages import blocks, read, run_kdzoo, shown_commands, write_files
+from docs_pages import blocks, run_kdzoo, shown_commands, write_files
 from safetensors.torch import load_file
 
 from kdzoo.data.load import LoadedData, open_data
@@ -144,9 +144,9 @@ def test_data_page_runs_and_its_dataset_opens(workshop: Path) -> None:
 def test_models_page_loads_a_trained_student_with_timm(runs: Path, workshop: Path, page_record: Record) -> None:
     shutil.copy(runs / "cells" / page_record.id / "student.safetensors", "student.safetensors")
     page = _execute("docs/models.md")
-    mean, std = (float(number) for number in re.findall(r"images - ([\d.]+)\) / ([\d.]+)", read("docs/models.md"))[0])
     data = _digits()
-    assert (mean, std) == (round(data.mean[0], 4), round(data.std[0], 4))
+    assert [*page["header"]["mean"], *page["header"]["std"]] == pytest.approx([*data.mean, *data.std])
+    assert page["header"]["cell"] == page_record.id
     assert isinstance(page["model"], torch.nn.Module)
     assert page["model"].state_dict().keys() == load_file("student.safetensors").keys()
 

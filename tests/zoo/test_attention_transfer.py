@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from kdzoo_zoo.attention.at import AttentionTransfer
-from kdzoo_zoo.functional import attention_map, attention_transfer_loss
 
 from kdzoo import PairError, UsageError
+from kdzoo_zoo.attention.at import AttentionTransfer
+from kdzoo_zoo.functional import attention_map, attention_transfer_loss
 
 
 def naive_map(feature_map, power):

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kdzoo_zoo.feature.fitnets import FitNets
-from kdzoo_zoo.functional import hint_loss
 
 from kdzoo import PairError, Phase, UsageError
+from kdzoo_zoo.feature.fitnets import FitNets
+from kdzoo_zoo.functional import hint_loss
 
 
 def naive_pool(image, height, width):
@@ -137,7 +137,7 @@ def test_one_sample_with_a_1x1_map_has_a_finite_gradient(setup, outputs, step, t
 
 def test_the_two_stage_form_has_a_hint_phase_without_labels(setup, outputs, step):
     strategy = FitNets(setup(), hint_epochs=3)
-    assert strategy.phases(10) == (Phase("hint", 3, hard_labels=False, trains="both"), Phase("main", 7))
+    assert strategy.phases(10) == (Phase("hint", 3, hard_labels=False, trains="both"), Phase("main", 7, teacher=False))
     student, teacher = outputs(strategy.setup.student, 4, trained=True), outputs(strategy.setup.teacher, 4)
     assert step(strategy, student, teacher, phase="hint").keys() == {"hint"}
     assert step(strategy, student, teacher, phase="main") == {}
@@ -148,6 +148,6 @@ def test_the_joint_form_has_one_phase(setup):
 
 
 def test_hint_epochs_leave_at_least_one_epoch_for_the_main_phase(setup):
-    assert FitNets(setup(), hint_epochs=4).phases(5)[1] == Phase("main", 1)
+    assert FitNets(setup(), hint_epochs=4).phases(5)[1] == Phase("main", 1, teacher=False)
     with pytest.raises(UsageError, match=r"fitnets\.hint_epochs is 5, which leaves no epoch of 5"):
         FitNets(setup(), hint_epochs=5).phases(5)

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import torch
-from kdzoo_zoo.functional import relational_angle_loss, relational_distance_loss
-from kdzoo_zoo.relation.rkd import RelationalKD
 
 from kdzoo import UsageError
+from kdzoo_zoo.functional import relational_angle_loss, relational_distance_loss
+from kdzoo_zoo.relation.rkd import RelationalKD
 
 LOSSES = [relational_distance_loss, relational_angle_loss]
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from kdzoo_zoo.functional import soft_target_loss
-from kdzoo_zoo.response.soft import SoftTargets
 
 from kdzoo import PairError, UsageError
+from kdzoo_zoo.functional import soft_target_loss
+from kdzoo_zoo.response.soft import SoftTargets
 
 
 def naive(student, teacher, temperature):

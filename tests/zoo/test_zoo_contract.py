@@ -6,12 +6,12 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import kdzoo_zoo
 import pytest
 import torch
-from kdzoo_zoo import functional
 
+import kdzoo_zoo
 from kdzoo import Outputs, Setup, StageShape
+from kdzoo_zoo import functional
 
 STRATEGIES = {strategy.name: strategy for strategy in kdzoo_zoo.kdzoo_strategies()}
 DISTILLING = sorted(set(STRATEGIES) - {"ce"})

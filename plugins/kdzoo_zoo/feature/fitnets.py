@@ -104,7 +104,7 @@ class FitNets(Strategy):
             return super().phases(epochs)
         return (
             Phase("hint", self.hint_epochs, hard_labels=False, trains="both"),
-            Phase("main", epochs - self.hint_epochs),
+            Phase("main", epochs - self.hint_epochs, teacher=False),
         )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
