@@ -87,29 +87,6 @@ class DataRef(Frozen):
     test: int
 
 
-class TeacherRef(Frozen):
-    """A teacher and where its weights come from.
-
-    Args:
-        model: the network.
-        weights: ``trained`` on fit by kdzoo, ``finetuned`` from timm's weights, timm's ``pretrained``, or a ``file``.
-        recipe: how it was trained, if kdzoo trained it.
-        seed: seed index of that training.
-        digest: SHA-256 of the file, if the weights come from one.
-    """
-
-    model: ModelRef
-    weights: Literal["trained", "finetuned", "pretrained", "file"]
-    recipe: Recipe | None = None
-    seed: int | None = None
-    digest: str | None = None
-
-    @property
-    def own_input(self) -> bool:
-        """Whether it sees images as timm's weights were trained on them: their size and normalisation."""
-        return self.weights in ("pretrained", "finetuned")
-
-
 class StrategyRef(Frozen):
     """A strategy with all its parameters, and the distribution that brought it."""
 
@@ -117,6 +94,31 @@ class StrategyRef(Frozen):
     distribution: str
     revision: str
     params: dict[str, Scalar] = {}
+
+
+class TeacherRef(Frozen):
+    """A teacher and where its weights come from.
+
+    Args:
+        model: the network.
+        weights: ``trained`` on fit by kdzoo, ``finetuned`` from timm's weights, timm's ``pretrained``, or a ``file``.
+        recipe: how it was trained, if kdzoo trained it.
+        strategy: the label-only strategy of that training.
+        seed: seed index of that training.
+        digest: SHA-256 of the file, or of timm's tensors (without the head, where that is trained anew).
+    """
+
+    model: ModelRef
+    weights: Literal["trained", "finetuned", "pretrained", "file"]
+    recipe: Recipe | None = None
+    strategy: StrategyRef | None = None
+    seed: int | None = None
+    digest: str | None = None
+
+    @property
+    def own_input(self) -> bool:
+        """Whether it sees images as timm's weights were trained on them: their size and normalisation."""
+        return self.weights in ("pretrained", "finetuned")
 
 
 class Cell(Frozen):
@@ -141,9 +143,13 @@ class Cell(Frozen):
         return content_hash(self.identity())
 
     def identity(self) -> dict[str, Any]:
-        """Everything that can change the cell's result: all of it but the names of recipes, which say nothing new."""
+        """Everything that can change the cell's result: all of it but the names of recipes, which say nothing new.
+
+        Values at their default are left out, so that a later version may add a field whose default means what was
+        before, and old cells keep their names. A default is therefore never changed.
+        """
         nameless: dict[str, Any] = {"recipe": {"name"}, "teacher": {"recipe": {"name"}}}
-        return self.model_dump(mode="json", exclude=nameless)
+        return self.model_dump(mode="json", exclude=nameless, exclude_defaults=True) | {"protocol": self.protocol}
 
     def seed_for(self, purpose: str) -> int:
         """A 63-bit seed for one purpose (``init``, ``order``, ``adapters``, ...).
@@ -152,9 +158,10 @@ class Cell(Frozen):
         strategies are compared in pairs.
         """
         key = [
-            self.data.model_dump(mode="json"),
-            self.student.model_dump(mode="json"),
-            self.recipe.model_dump(mode="json", exclude={"name"}),
+            self.kind == "teacher",  # else a teacher of the student's own kind would be the student of its seed
+            self.data.model_dump(mode="json", exclude_defaults=True),
+            self.student.model_dump(mode="json", exclude_defaults=True),
+            self.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"name"}),
             self.seed,
             purpose,
         ]

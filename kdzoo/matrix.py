@@ -41,7 +41,10 @@ def resolve_recipes(config: BenchConfig) -> Recipes:
     if config.precision is not None:
         changes["precision"] = config.precision
     students = changes | ({"epochs": config.epochs} if config.epochs else {})
-    teachers = changes | ({"epochs": epochs} if (epochs := config.teacher_epochs or config.epochs) else {})
+    # A recipe that was named for the teacher stands as it is: what is tried on the students must not move it.
+    teachers = {} if config.teacher_recipe else dict(students)
+    if config.teacher_epochs:
+        teachers["epochs"] = config.teacher_epochs
     return Recipes(
         student=load_recipe(config.recipe, students),
         teacher=load_recipe(config.teacher_recipe or config.recipe, teachers),
@@ -102,16 +105,16 @@ def _settings_by_strategy(config: BenchConfig, origins: Sequence[_Origin]) -> di
     return settings
 
 
-def teacher_cell(teacher: TeacherRef, data: DataRef, baseline: StrategyRef) -> Cell | None:
+def teacher_cell(teacher: TeacherRef, data: DataRef) -> Cell | None:
     """The cell that trains this teacher, or None where its weights come from elsewhere."""
-    if teacher.recipe is None or teacher.seed is None:
+    if teacher.recipe is None or teacher.strategy is None or teacher.seed is None:
         return None
     return Cell(
         kind="teacher",
         data=data,
         student=teacher.model,
         teacher=None,
-        strategy=baseline,
+        strategy=teacher.strategy,
         recipe=teacher.recipe,
         seed=teacher.seed,
         init="pretrained" if teacher.weights == "finetuned" else "random",

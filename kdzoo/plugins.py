@@ -136,7 +136,7 @@ def _collect(plugin: Plugin, implementation: Any) -> None:
         _check_dataset(dataset)
     for strategy in plugin.strategies:
         _check_strategy(strategy)
-        if plugin.is_file:
+        if plugin.is_file and strategy.__module__ == getattr(implementation, "__name__", None):
             strategy.revision = plugin.version
 
 

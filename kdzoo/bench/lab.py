@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef, content_hash
-from kdzoo.data.load import LoadedData
-from kdzoo.engine.evaluate import Evaluation, evaluate
-from kdzoo.engine.train import EVAL_BATCH, Split
+from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
+from kdzoo.data.load import LoadedData, Split
+from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.errors import KdzooError
-from kdzoo.matrix import BASELINE, teacher_cell
+from kdzoo.matrix import teacher_cell
 from kdzoo.models.profile import profile_model
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
@@ -66,7 +65,7 @@ class Lab:
     command: str = ""
     started: str = field(default_factory=now)
     _loaded: tuple[str, MeasuredTeacher] | None = None
-    _sizes: dict[tuple[ModelRef, DataRef], Size] = field(default_factory=dict)
+    _sizes: dict[tuple[ModelRef, DataRef, tuple[int, int]], Size] = field(default_factory=dict)
 
     def teacher(self, cell: Cell) -> MeasuredTeacher | None:
         """The teacher of a cell; the last one stays loaded, since neighbouring cells share it.
@@ -102,14 +101,14 @@ class Lab:
 
     def size(self, ref: ModelRef, model: TappedModel, data: LoadedData) -> Size:
         """The size of a network, which all cells that train it share."""
-        key = (ref, data.ref)
+        key = (ref, data.ref, model.input_size)
         if key not in self._sizes:
             profile = profile_model(model, data.ref)
             self._sizes[key] = Size(parameters=profile.parameters, macs=profile.macs)
         return self._sizes[key]
 
     def _measure(self, teacher: Teacher, data: LoadedData, split: Split) -> Evaluation:
-        batches = data.eval_batches(split, EVAL_BATCH, self.device)
+        batches = data.eval_batches(split, batch_for(data.ref), self.device)
         return evaluate(lambda inputs: teacher(inputs, {"logits"}).logits, batches)
 
     def _weights(self, ref: TeacherRef, data: LoadedData) -> Path | None:
@@ -125,7 +124,7 @@ class Lab:
             if file_digest(path) != ref.digest:
                 raise KdzooError(f"the weights {path} were changed while the bench ran; run the command again")
             return path
-        training = teacher_cell(ref, data.ref, baseline(self.registry))
+        training = teacher_cell(ref, data.ref)
         record = self.store.find_record(training.id) if training else None
         if training is None or record is None:
             raise KdzooError(f"the teacher {ref.model} has not been trained yet")
@@ -140,17 +139,6 @@ class Lab:
         if weights:
             load_weights(model.model, weights)
         return Teacher(model).to(self.device)
-
-
-def baseline(registry: Registry) -> StrategyRef:
-    """The label-only baseline with its defaults, by which teachers are trained."""
-    entry = registry.strategy(BASELINE)
-    return StrategyRef(
-        name=entry.name,
-        distribution=entry.plugin.distribution,
-        revision=entry.value.revision,
-        params=dict(entry.value.resolve({})),
-    )
 
 
 def _read_measures(folder: Path) -> tuple[TeacherMeasures, npt.NDArray[np.int64]] | None:

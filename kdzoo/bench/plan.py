@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from kdzoo.bench.lab import baseline
+from kdzoo.bench.setup import make_setup
+from kdzoo.bench.teachers import resolve_teacher
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
@@ -19,9 +20,7 @@ from kdzoo.errors import PairError, UsageError
 from kdzoo.matrix import resolve_recipes, resolve_strategies, student_cells, teacher_cell
 from kdzoo.models.align import pair_stages
 from kdzoo.models.profile import Profile, profile_model
-from kdzoo.models.weights import file_digest, load_weights
-from kdzoo.models.zoo import check_model, create_model, names_weights, pretrained_classes
-from kdzoo.recipe import Recipe
+from kdzoo.models.zoo import check_model, create_model
 from kdzoo.registry import Registry
 from kdzoo.strategy import Classifier, Setup, Signature, Strategy
 
@@ -105,15 +104,16 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             check_recipe(recipe, data.ref.fit)
             data.check_recipe(recipe)
         plan.data[data.ref] = data
-        teachers = {
-            ref: _teacher(ref, config.teacher_weights, data, recipes.teacher, plan.files)
-            for ref in dict.fromkeys(teacher for teacher, _ in pairs)
-        }
+        teachers: dict[ModelRef, TeacherRef] = {}
+        for ref in dict.fromkeys(teacher for teacher, _ in pairs):
+            teachers[ref], file = resolve_teacher(ref, config.teacher_weights, data, recipes.teacher, strategies[0])
+            if file and (digest := teachers[ref].digest):
+                plan.files[digest] = file
         teacher_plans = {ref: _plan_model(ref, data, own_input=one.own_input) for ref, one in teachers.items()}
         student_plans = {ref: _plan_model(ref, data) for ref in dict.fromkeys(student for _, student in pairs)}
         for teacher_ref, student in pairs:
             teacher = teachers[teacher_ref]
-            training = teacher_cell(teacher, data.ref, baseline(registry))
+            training = teacher_cell(teacher, data.ref)
             if training:
                 trainings.setdefault(training.id, training)
             pair = PairPlan(
@@ -141,36 +141,6 @@ def _plan_model(ref: ModelRef, data: LoadedData, *, own_input: bool = False) -> 
     except PairError as error:
         classifier = error
     return ModelPlan(model.signature(), profile_model(model, data.ref), classifier)
-
-
-def _teacher(model: ModelRef, weights: str, data: LoadedData, recipe: Recipe, files: dict[str, Path]) -> TeacherRef:
-    """Where a teacher's weights come from, by ``--teacher-weights``.
-
-    ``auto`` decides by the name alone, so that it means the same with and without a network: timm's weights where
-    their classes are the dataset's, fine-tuned from them where the name says which (a tag, or a hub's model), else
-    trained from scratch.
-    """
-    classes = pretrained_classes(model)
-    fits = classes == data.ref.num_classes
-    if weights == "pretrained" and not fits:
-        has = {None: "do not exist", 0: "have no classifier"}.get(classes, f"were trained for {classes} classes")
-        raise UsageError(
-            f"timm's weights of {model} {has}, and {data.ref.name} has {data.ref.num_classes}; "
-            "take --teacher-weights train, or a file"
-        )
-    if weights == "pretrained" or (weights == "auto" and fits):
-        create_model(model, data.ref, data.mean, data.std, pretrained=True)
-        return TeacherRef(model=model, weights="pretrained")
-    if weights == "auto" and names_weights(model):
-        create_model(model, data.ref, data.mean, data.std, pretrained=True)
-        return TeacherRef(model=model, weights="finetuned", recipe=recipe, seed=0)
-    if weights in ("auto", "train"):
-        return TeacherRef(model=model, weights="trained", recipe=recipe, seed=0)
-    path = Path(weights)
-    load_weights(create_model(model, data.ref, data.mean, data.std).model, path)
-    digest = file_digest(path)
-    files[digest] = path
-    return TeacherRef(model=model, weights="file", digest=digest)
 
 
 def _served(
@@ -212,11 +182,9 @@ def _setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
         if "classifier" in signals and isinstance(network.classifier, PairError):
             raise network.classifier
     blank = pair.teacher_plan.classifier if "classifier" in teacher_signals(kind) else None
-    return Setup(
-        student=pair.student_plan.signature,
-        teacher=pair.teacher_plan.signature,
-        stage_pairs=pair.stage_pairs,
-        num_classes=pair.data.num_classes,
-        num_samples=pair.data.fit,
-        classifier=blank if isinstance(blank, Classifier) else None,
+    return make_setup(
+        pair.student_plan.signature,
+        pair.teacher_plan.signature,
+        pair.data,
+        blank if isinstance(blank, Classifier) else None,
     )

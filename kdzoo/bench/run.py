@@ -8,6 +8,7 @@ import platform
 import re
 import traceback
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo.bench.lab import WEIGHTS, Lab, MeasuredTeacher, now
+from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
@@ -24,13 +26,12 @@ from kdzoo.engine.distiller import Deployment, Distiller, student_signals, teach
 from kdzoo.engine.evaluate import agreement
 from kdzoo.engine.train import Training, Watch, measure
 from kdzoo.errors import KdzooError, UsageError
-from kdzoo.models.align import pair_stages
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
 from kdzoo.models.zoo import create_model, plain_arguments
 from kdzoo.record import Cost, Environment, Record, Size
 from kdzoo.store import replacing
-from kdzoo.strategy import Setup, Strategy
+from kdzoo.strategy import Strategy
 
 _KEPT: dict[Rerun, set[str]] = {"never": {"done", "failed"}, "failed": {"done"}, "always": set()}
 
@@ -53,6 +54,7 @@ def run_cell(cell: Cell, lab: Lab, watch: Watch, rerun: Rerun, *, wait: bool = F
             return None
         found = lab.store.find_record(cell.id)
         if found and (found.status in _KEPT[rerun] or found.ended >= lab.started):
+            lab.store.clear(cell.id)  # a kill may have come between the record and this
             return found
         # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
         lab.store.clear(cell.id, before_record=True)
@@ -129,14 +131,8 @@ def _build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | Non
     kind = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
     signature = student.signature()
     teacher = taught.teacher.signature() if taught else signature
-    setup = Setup(
-        student=signature,
-        teacher=teacher,
-        stage_pairs=pair_stages(signature, teacher),
-        num_classes=data.ref.num_classes,
-        num_samples=data.ref.fit,
-        classifier=taught.teacher.classifier() if taught and "classifier" in teacher_signals(kind) else None,
-    )
+    classifier = taught.teacher.classifier() if taught and "classifier" in teacher_signals(kind) else None
+    setup = make_setup(signature, teacher, data.ref, classifier)
     seed_everything(cell.seed_for("adapters"))
     return student, kind(setup, **cell.strategy.params)
 
@@ -192,7 +188,13 @@ def _environment(cell: Cell, lab: Lab) -> Environment:
 
 
 def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    """The accelerator's or the processor's name: times are compared only where it is the same."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{device.type} ({models[0] if models else platform.processor() or platform.machine()})"
 
 
 def _reason(error: Exception) -> str:

@@ -26,10 +26,12 @@ def pair(
     dataset: Annotated[str, typer.Option(help="The dataset that sets classes, channels and size.")] = "digits",
     img_size: Annotated[str | None, typer.Option(help="Size of the images, pixels: 32 or 32x48.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
+    teacher_weights: Annotated[str, typer.Option(help="auto, train or pretrained, as in bench.")] = "auto",
     download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
     plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets.")] = None,
 ) -> None:
     """Show how the stages of two networks are paired, and how much smaller the student is. Nothing is trained."""
+    from kdzoo.bench.teachers import choose_weights
     from kdzoo.cell import ModelRef
     from kdzoo.config import parse_size
     from kdzoo.data.load import open_data
@@ -48,7 +50,12 @@ def pair(
         raise UsageError(str(error)) from error
     lookup = Registry.load(plugin or ()).find_dataset
     data = open_data(dataset, lookup, data_dir=data_dir, download=download, img_size=size)
-    models = [create_model(ref, data.ref, data.mean, data.std) for ref in refs]
+    # As in a bench: a teacher with timm's weights sees the images as those weights expect them.
+    own_input = choose_weights(refs[0], teacher_weights, data.ref.num_classes) in ("pretrained", "finetuned")
+    models = [
+        create_model(ref, data.ref, data.mean, data.std, own_input=own)
+        for ref, own in zip(refs, (own_input, False), strict=True)
+    ]
     signatures = [model.signature() for model in models]
     profiles = [profile_model(model, data.ref) for model in models]
     stages = stage_rows(signatures[1], signatures[0], pair_stages(signatures[1], signatures[0]))

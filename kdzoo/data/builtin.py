@@ -81,7 +81,8 @@ class IdxDataset(Dataset):
         """
         root = data_dir or DEFAULT_DIR
         stems = dict.fromkeys((self.name, self.name.replace("_", "-"), self._torchvision))
-        places = [root, *(root / stem / sub for stem in stems for sub in ("", "raw")), *self._places]
+        # The sets of this family share their files' names, so a folder of this set's own name goes first.
+        places = [*(root / stem / sub for stem in stems for sub in ("", "raw")), root, *self._places]
         found = self._find(places)
         if found is None and download:
             _torchvision(self.name, self._torchvision, root, download=True, train=True)
@@ -168,7 +169,10 @@ def from_torchvision(dataset: Any) -> ArrayData:
     """The images that a torchvision dataset holds in ``data`` (N x H x W or N x H x W x C) and their ``targets``."""
     images = np.asarray(dataset.data, dtype=np.uint8)
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    return ArrayData(np.ascontiguousarray(images), np.asarray(dataset.targets, dtype=np.int64))
+    targets = np.asarray(dataset.targets, dtype=np.int64)
+    # QMNIST tells more of each digit than its class, which comes first.
+    labels = targets if targets.ndim == 1 else np.ascontiguousarray(targets[:, 0])
+    return ArrayData(np.ascontiguousarray(images), labels)
 
 
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

@@ -190,6 +190,10 @@ def open_data(
         return _loaded(shown, splits, size, pads=dataset.pads and size == dataset.img_size)
     except OSError as error:
         raise UsageError(f"{shown} cannot be read: {error}") from error
+    except UsageError:
+        raise
+    except Exception as error:  # a plugin's dataset may fail in any way
+        raise UsageError(f"{shown} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def parse_subset(name: str) -> tuple[str, int | None]:

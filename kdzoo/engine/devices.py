@@ -44,10 +44,14 @@ def check_precision(device: torch.device, precision: str) -> None:
     """Refuse a precision that the device cannot train in.
 
     Raises:
-        UsageError: fp16 on a CPU, where gradients would need a scaler that is not there.
+        UsageError: fp16 on a CPU, where gradients would need a scaler that is not there, or what accelerate refuses.
     """
     if precision == "fp16" and device.type == "cpu":
         raise UsageError("--precision fp16 needs a GPU; on a CPU take bf16 or fp32")
+    try:
+        make_accelerator(device, precision)
+    except ValueError as error:
+        raise UsageError(f"--precision {precision} does not work on {device.type}: {error}") from None
 
 
 def make_accelerator(device: torch.device, precision: str) -> Accelerator:

@@ -99,7 +99,9 @@ def predict(deployment: Deployment, strategy: Strategy, inputs: Any) -> Tensor:
         strategy: says how they predict.
         inputs: as in a batch.
     """
-    return with_modules(strategy, deployment.extra).predict(deployment.student(inputs, student_signals(strategy)))
+    plain = type(strategy).predict is Strategy.predict
+    outputs = deployment.student(inputs, {"logits"} if plain else student_signals(strategy))
+    return with_modules(strategy, deployment.extra).predict(outputs)
 
 
 def with_modules(strategy: Strategy, modules: nn.ModuleDict) -> Strategy:

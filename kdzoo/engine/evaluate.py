@@ -11,11 +11,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kdzoo.cell import DataRef
 from kdzoo.errors import NonFiniteLossError
 from kdzoo.record import Measures
 from kdzoo.strategy import Batch
 
 ECE_BINS = 15
+
+
+def batch_for(data: DataRef) -> int:
+    """How many images are measured at a time: fewer of large ones, so that no map outgrows those of the training."""
+    height, width = data.img_size
+    return max(16, min(512, 2**22 // (height * width)))
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,24 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch.nn.utils import clip_grad_norm_
 
 from kdzoo.cell import Cell
-from kdzoo.data.load import LoadedData
+from kdzoo.data.load import LoadedData, Split
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import Backward, Clock, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, predict, teach, teacher_signals
-from kdzoo.engine.evaluate import Evaluation, evaluate
+from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.optim import Mixer, make_average, make_optimizer, make_schedule
 from kdzoo.engine.tally import Tally
 from kdzoo.errors import KdzooError
 from kdzoo.models.teacher import Teacher
 from kdzoo.record import Epoch
 from kdzoo.strategy import Phase, Strategy
-
-EVAL_BATCH = 512
-Split: TypeAlias = Literal["fit", "tune", "test"]
 
 
 class Watch(Protocol):
@@ -196,5 +193,5 @@ def measure(
     """Measure a trained student (with what its strategy deploys) on a split."""
     trained.eval()
     strategy.eval()
-    batches = data.eval_batches(split, EVAL_BATCH, device)
+    batches = data.eval_batches(split, batch_for(data.ref), device)
     return evaluate(lambda inputs: predict(trained, strategy, inputs), batches)

@@ -85,6 +85,17 @@ def file_digest(path: Path) -> str:
         raise UsageError(f"the file {path} cannot be read: {error.strerror}") from error
 
 
+def body_digest(model: nn.Module) -> str:
+    """The SHA-256 of a network's tensors without its last layers, which may be new and random; in hex."""
+    heads = tuple(f"{name}." for name in last_layers(model))
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith(heads):
+            total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+            total.update(_own(tensor).reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
 def _own(tensor: Tensor) -> Tensor:
     """A contiguous copy on the CPU that shares no memory, as safetensors wants it."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

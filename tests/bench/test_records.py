@@ -69,7 +69,8 @@ def test_every_field_is_there_and_plausible(bench: Any) -> None:
         }.items()
     )
     assert record.environment.versions["python"].startswith("3.")
-    assert (record.environment.device, record.environment.threads) == ("cpu", torch.get_num_threads())
+    assert record.environment.device.startswith("cpu (")
+    assert record.environment.threads == torch.get_num_threads()
     assert datetime.fromisoformat(record.started) < datetime.fromisoformat(record.ended)
     assert datetime.fromisoformat(record.started).utcoffset().total_seconds() == 0
     assert record.command == "kdzoo bench"

@@ -152,20 +152,20 @@ def test_a_pairs_cells_go_seed_by_seed(cell: Cell, registry: Registry, bench: Ca
 
 def test_a_teacher_is_trained_where_its_weights_come_from_nowhere_else(cell: Cell) -> None:
     assert cell.teacher is not None
-    baseline = StrategyRef(name="ce", distribution="base", revision="1")
-    training = teacher_cell(cell.teacher, cell.data, baseline)
+    training = teacher_cell(cell.teacher, cell.data)
     assert training is not None
+    assert training.strategy == cell.teacher.strategy
     assert (training.kind, training.student, training.teacher, training.init) == (
         "teacher",
         cell.teacher.model,
         None,
         "random",
     )
-    tuned = teacher_cell(cell.teacher.model_copy(update={"weights": "finetuned"}), cell.data, baseline)
+    tuned = teacher_cell(cell.teacher.model_copy(update={"weights": "finetuned"}), cell.data)
     assert tuned is not None
     assert tuned.init == "pretrained"
     for weights in ("pretrained", "file"):
-        assert teacher_cell(TeacherRef(model=cell.teacher.model, weights=weights), cell.data, baseline) is None
+        assert teacher_cell(TeacherRef(model=cell.teacher.model, weights=weights), cell.data) is None
 
 
 def test_a_cell_has_a_title(cell: Cell) -> None:
@@ -173,3 +173,12 @@ def test_a_cell_has_a_title(cell: Cell) -> None:
     assert (
         title(cell.model_copy(update={"teacher": None, "kind": "teacher"})) == "teacher test_vit:patch_size=4 on digits"
     )
+
+
+def test_a_recipe_named_for_the_teacher_is_not_moved_by_what_is_tried_on_students(
+    bench: Callable[..., BenchConfig],
+) -> None:
+    recipes = resolve_recipes(bench("soft", teacher_recipe="modern", epochs=3, set={"recipe.lr": 0.01}))
+    assert (recipes.student.epochs, recipes.student.lr) == (3, 0.01)
+    assert (recipes.teacher.name, recipes.teacher.epochs, recipes.teacher.lr) == ("modern", 300, 1e-3)
+    assert resolve_recipes(bench("soft", teacher_recipe="modern", teacher_epochs=9)).teacher.epochs == 9

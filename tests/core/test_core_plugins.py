@@ -229,3 +229,15 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_refused(load_file: Callable[..., Plugin]) -> None:
     with pytest.raises(UsageError, match=r"notes\.txt is not a Python file"):
         load_file("x = 1", name="notes.txt")
+
+
+def test_a_file_that_passes_on_an_installed_strategy_leaves_its_identity(load_file: Callable[..., Plugin]) -> None:
+    from kdzoo_zoo.response.soft import SoftTargets
+
+    before = SoftTargets.revision
+    plugin = load_file(
+        "from kdzoo import hookimpl\nfrom kdzoo_zoo.response.soft import SoftTargets\n"
+        "@hookimpl\ndef kdzoo_strategies():\n    return [SoftTargets]\n"
+    )
+    assert plugin.strategies == [SoftTargets]
+    assert SoftTargets.revision == before

@@ -338,3 +338,26 @@ def test_importing_the_contract_does_not_import_torch() -> None:
     code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_sets_whose_files_share_their_names_are_told_apart_by_folder(
+    builtin: Callable[[str], Dataset], write_mnist: Callable[..., tuple[np.ndarray, ...]], tmp_path: Path
+) -> None:
+    write_mnist(tmp_path)
+    (tmp_path / "fashion_mnist").mkdir()
+    write_mnist(tmp_path / "fashion_mnist", train=80)
+    sizes = {name: len(builtin(name).load(tmp_path, False).train) for name in ("mnist", "fashion_mnist")}
+    assert sizes == {"mnist": 60, "fashion_mnist": 80}
+
+
+def test_a_plugins_dataset_that_fails_is_one_sentence() -> None:
+    class Broken(Dataset):
+        name = "broken"
+        help = "raises"
+        img_size = (8, 8)
+
+        def load(self, data_dir: Path | None, download: bool) -> Splits:
+            raise KeyError("images")
+
+    with pytest.raises(UsageError, match=r"broken cannot be loaded: KeyError: 'images'"):
+        open_data("broken", lambda name: Broken())
