@@ -100,7 +100,7 @@ def _settings_by_strategy(config: BenchConfig, origins: Sequence[_Origin]) -> di
             raise UsageError(f"set {key}: {name} is brought by {brought}; write {found[0][0]}:{key}")
         if not found:
             known = ["recipe", *(each for _, each in origins)]
-            raise UsageError(f"set {key}: " + unknown("strategy of this bench", owner, known))
+            raise UsageError(f"set {key}: " + unknown("strategy of the bench", owner, known))
         settings.setdefault(found[0], {})[parameter] = value
     return settings
 

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from kdzoo.cell import Cell, canonical_json
-from kdzoo.errors import UsageError
+from kdzoo.errors import KdzooError, UsageError
 from kdzoo.record import Record, parse_record
 
 STORE_SCHEMA = 1
@@ -32,6 +32,15 @@ def atomic_write(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def _default_mode() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+_FILE_MODE = _default_mode()
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write a file under, which takes its place whole and flushed when the block ends well."""
@@ -40,6 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
+        partial.chmod(_FILE_MODE)  # whoever wrote it may have kept it from the others who share the store
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -75,6 +85,8 @@ class Store:
             UsageError: there is no store, or it was written by a newer kdzoo.
         """
         marker = path / "store.json"
+        if path.is_file():
+            raise UsageError(f"{path} is a file, and a store of runs is a folder")
         if not marker.is_file():
             raise UsageError(f"{path} is not a store of runs; `kdzoo bench --out {path}` makes one")
         try:
@@ -197,8 +209,22 @@ class Store:
         return cells
 
     def records(self) -> list[Record]:
-        """All records of the store, in the order of their ids."""
+        """All records of the store, in the order of their ids.
+
+        Raises:
+            KdzooError: one is damaged or newer.
+        """
         return [self.record(path.parent.name) for path in sorted(self.cells.glob("*/record.json"))]
+
+    def readable_records(self) -> tuple[list[Record], list[str]]:
+        """The records that can be read, in the order of their ids, and why the others cannot."""
+        records, problems = [], []
+        for path in sorted(self.cells.glob("*/record.json")):
+            try:
+                records.append(self.record(path.parent.name))
+            except KdzooError as error:
+                problems.append(str(error))
+        return records, problems
 
     @contextlib.contextmanager
     def claim(self, key: str, *, wait: bool = False) -> Iterator[bool]:

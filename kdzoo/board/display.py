@@ -151,7 +151,7 @@ def heading(table: Table) -> list[tuple[str, str]]:
         lines.append(("teacher", f"{rows[0]['teacher']}, {size} parameters, test top-1 {top1}, {_weights(rows)}"))
     if "student" in table.same:
         compression = _common(rows, "compression")
-        smaller = "" if compression is None else f", {number(compression, 1)}x smaller"
+        smaller = "" if compression is None else f", {_compared(compression)}"
         size = millions(_common(rows, "student_parameters"))
         lines.append(("student", f"{rows[0]['student']}, {size} parameters{smaller}, {group.init} init"))
     lines.append(("recipe", group.recipe))
@@ -160,6 +160,13 @@ def heading(table: Table) -> list[tuple[str, str]]:
     seeds = f"{len(group.seeds)} ({_ranges(group.seeds)})"
     lines.append(("seeds", f"{seeds}, protocol {group.protocol}, evaluation {group.evaluation}{older}"))
     return lines
+
+
+def _compared(compression: float) -> str:
+    """Teacher over student, in words that are true of a larger student too."""
+    if f"{compression:.1f}" == "1.0":
+        return "as large as the teacher"
+    return f"{number(compression, 1)}x smaller" if compression > 1 else f"{number(1 / compression, 1)}x larger"
 
 
 def problem_text(problem: Problem, *, with_pair: bool) -> str:

@@ -108,7 +108,6 @@ def strategy_labels(strategies: Sequence[StrategyRef]) -> list[str]:
 
 def recipe_text(recipe: Recipe) -> str:
     """A recipe in a few words."""
-    return (
-        f"{recipe.name} ({recipe.epochs} epochs, {recipe.optimizer}, lr {value_text(recipe.lr)},"
-        f" batch {recipe.batch_size}, {recipe.precision})"
-    )
+    length = f"{recipe.epochs} epoch{'' if recipe.epochs == 1 else 's'}"
+    step = f"{recipe.optimizer}, lr {value_text(recipe.lr)}, batch {recipe.batch_size}, {recipe.precision}"
+    return f"{recipe.name} ({length}, {step})"

@@ -19,4 +19,9 @@ def board(
     from kdzoo.store import Store
 
     store = Store.open(out)
-    typer.echo(board_text(store.records(), store.planned(), format=format, sort=sort, by=by), nl=False)
+    records, problems = store.readable_records()
+    for problem in problems:
+        typer.echo(f"warning: left out: {problem}", err=True)
+    typer.echo(board_text(records, store.planned(), format=format, sort=sort, by=by), nl=False)
+    if problems:
+        raise typer.Exit(1)

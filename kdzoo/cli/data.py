@@ -16,14 +16,14 @@ def data(
     download: Annotated[bool, typer.Option("--download", help="Fetch what is missing.")] = False,
     img_size: Annotated[str | None, typer.Option(help="Height and width in pixels: 64, or 64x96.")] = None,
     plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets.")] = None,
+    recipe: Annotated[str, typer.Option(help="The recipe whose augmentation is drawn.")] = "quick",
     out: Annotated[Path | None, typer.Option(help="Where the image grid goes; NAME.png by default.")] = None,
 ) -> None:
     """Print a dataset's splits, classes, shape and fingerprint, and draw a grid of its images."""
-    from kdzoo.config import parse_size
+    from kdzoo.config import load_recipe, parse_size
     from kdzoo.data.grid import image_grid
     from kdzoo.data.load import open_data
     from kdzoo.errors import UsageError
-    from kdzoo.recipe import Augment
     from kdzoo.registry import Registry
 
     path = out or Path(re.sub(r"\W+", "_", name).strip("_") + ".png")
@@ -38,7 +38,7 @@ def data(
     ref = loaded.ref
     height, width = ref.img_size
     try:
-        image_grid(loaded, Augment(crop=max(1, min(height, width) // 8), flip=True)).save(path, format="PNG")
+        image_grid(loaded, load_recipe(recipe, {}).augment).save(path, format="PNG")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -47,7 +47,7 @@ def data(
     facts["shape"] = f"{ref.channels} x {height} x {width}"
     facts["mean, std"] = f"{_numbers(loaded.mean)}, {_numbers(loaded.std)}"
     facts["fingerprint"] = ref.fingerprint
-    facts["image grid"] = f"{path} (left: as they are; right: with crop and flip)"
+    facts["image grid"] = f"{path} (left: as they are; right: augmented as by the recipe {recipe})"
     typer.echo(ref.name)
     for key, value in facts.items():
         typer.echo(f"  {key:<12} {value}")

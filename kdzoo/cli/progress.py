@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, Group
@@ -46,6 +47,7 @@ class PlainReport:
         self.ended = self.found = 0
         self.pace = Pace(cells)
         self._began = self._spoke = time.monotonic()
+        self._opened = datetime.now(UTC).isoformat(timespec="microseconds")
         self._ran = False
 
     def cell(self, cell: Cell) -> PlainReport:
@@ -90,7 +92,8 @@ class PlainReport:
 
     def _result(self, record: Record) -> str:
         if record.test is None:
-            return f"FAILED: {record.reason}"
+            before = record.ended < self._opened
+            return f"FAILED{' before' if before else ''}: {record.reason}"
         left = self.pace.left()
         eta = f", about {_duration(left)} left" if left else ""
         return f"{record.test.top1:.2f}% on test, {_duration(time.monotonic() - self._began)}{eta}"

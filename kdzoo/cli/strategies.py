@@ -23,6 +23,7 @@ PluginFiles = Annotated[
 @app.callback()
 def strategies(context: typer.Context, plugin: PluginFiles = None) -> None:
     """List the strategies, or show one with [bold]show NAME[/bold]."""
+    context.obj = plugin
     if context.invoked_subcommand is not None:
         return
     from kdzoo.cli.plugins import warn_of_broken
@@ -46,11 +47,15 @@ def strategies(context: typer.Context, plugin: PluginFiles = None) -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="NAME, or DISTRIBUTION:NAME.")], plugin: PluginFiles = None) -> None:
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="NAME, or DISTRIBUTION:NAME.")],
+    plugin: PluginFiles = None,
+) -> None:
     """Print a strategy's whole card."""
     from kdzoo.registry import Registry
 
-    typer.echo(card(Registry.load(plugin or ()).strategy(name)))
+    typer.echo(card(Registry.load(plugin or context.obj or ()).strategy(name)))
 
 
 def card(entry: Entry[type[Strategy]]) -> str:
@@ -69,7 +74,7 @@ def card(entry: Entry[type[Strategy]]) -> str:
         [
             param,
             spec.default,
-            spec.default if spec.paper is None else spec.paper,
+            (spec.default if spec.paper is None else spec.paper) if kind.paper else "-",
             spec.valid,
             _search(spec.search, spec.log),
             spec.help,

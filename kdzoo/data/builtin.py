@@ -140,6 +140,11 @@ class ImageNet(Dataset):
         """List the files; ``val`` is the test split. It cannot be fetched: its owners ask for a registration."""
         root = data_dir or DEFAULT_DIR
         inner = root / "imagenet"
+        if not any((place / "train").is_dir() for place in (inner, root)):
+            raise UsageError(
+                f"imagenet was not found in {root}: put its folders train and val, with one folder a class, into "
+                f"{inner}, or name the folder with --data-dir"
+            )
         return FolderDataset(str((inner if inner.is_dir() else root).absolute())).load(None, download=False)
 
 

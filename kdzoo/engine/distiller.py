@@ -56,12 +56,16 @@ class Distiller(nn.Module):
             logits = self.strategy.predict(student).float()
             loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.label_smoothing)
             terms["ce"] = self.strategy.ce_weight * loss
-        distilled: Terms = self.strategy(student, teacher, batch)
+        distilled: Any = self.strategy(student, teacher, batch)
         self._check(terms, distilled, batch.phase)
-        return terms | distilled
+        terms.update(distilled)
+        return terms
 
-    def _check(self, own: Terms, distilled: Terms, phase: str) -> None:
+    def _check(self, own: Terms, distilled: Any, phase: str) -> None:
         name = self.strategy.name
+        if not isinstance(distilled, dict):
+            kind = type(distilled).__name__
+            raise KdzooError(f"forward of {name} must give a dict such as {{'kd': loss}}, not a {kind}")
         if "ce" in distilled:
             raise KdzooError(f"the strategy {name} gives a term named 'ce', as the hard-label loss is called")
         if not own and not distilled:

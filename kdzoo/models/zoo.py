@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import traceback
 from collections.abc import Sequence
@@ -125,6 +126,8 @@ def create_model(
         mean, std = (_of_channels(plan.config[key], data.channels) for key in ("mean", "std"))
     if not pretrained:
         return _checked(ref, plan, mean, std)
+    # The hub's client tells of every retry; what matters is the one sentence at the end.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return plan.make(mean, std, pretrained=True)
     except Exception as error:  # timm fetches in several ways, and each fails in its own

@@ -55,7 +55,7 @@ def refused(kdzoo: Callable[..., Any], small: tuple[Any, ...], tmp_path: Path) -
         (["--set", "plain.weight=heavy"], "plain.weight must be a number at least 0, not 'heavy'"),
         (["--set", "plain.weight=.inf"], "--set plain.weight must be a single, finite value, not inf"),
         (["--set", "plain.weight"], "--set plain.weight: write strategy.param=value or recipe.key=value"),
-        (["--set", "soft.alpha=0.5"], "set soft.alpha: unknown strategy of this bench 'soft'"),
+        (["--set", "soft.alpha=0.5"], "set soft.alpha: unknown strategy of the bench 'soft'"),
         (["--set", "recipe.lrr=1"], "unknown key of the recipe 'lrr'; did you mean lr?"),
         (["--set", "recipe.augment.corp=1"], "unknown key of the recipe 'augment.corp'; did you mean augment.crop"),
         (["--set", "recipe.lr=-1"], "recipe.lr must be above 0, not -1"),

@@ -70,9 +70,15 @@ def test_settings_become_parameters_of_the_declared_type(registry: Registry, ben
         ({"soft.temprature": 2}, "unknown parameter of soft 'temprature'; did you mean temperature"),
         ({"soft.temperature": -2}, "soft.temperature must be a number above 0, not -2"),
         ({"soft.temperature": "hot"}, "soft.temperature must be a number above 0, not 'hot'"),
-        ({"sotf.temperature": 2}, "set sotf.temperature: unknown strategy of this bench 'sotf'; did you mean soft"),
-        ({"at.beta": 2}, "set at.beta: unknown strategy of this bench 'at'; known: ce, recipe, soft"),
-        ({"other:soft.temperature": 2}, "set other:soft.temperature: unknown strategy of this bench 'other:soft'"),
+        (
+            {"sotf.temperature": 2},
+            "set sotf.temperature: unknown strategy of the bench 'sotf'; did you mean soft",
+        ),
+        ({"at.beta": 2}, "set at.beta: unknown strategy of the bench 'at'; known: ce, recipe, soft"),
+        (
+            {"other:soft.temperature": 2},
+            "set other:soft.temperature: unknown strategy of the bench 'other:soft'",
+        ),
         ({"temperature": 2}, r"set temperature: write strategy\.param or recipe\.key"),
         ({"soft.": 2}, r"set soft\.: write strategy\.param or recipe\.key"),
         ({"ce.temperature": 2}, "unknown parameter of ce 'temperature'; known: none"),

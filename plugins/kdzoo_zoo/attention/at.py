@@ -101,6 +101,11 @@ class AttentionTransfer(Strategy):
         """Check that there is a stage to match."""
         if not setup.stage_pairs:
             raise PairError("at needs a paired stage, and this teacher and student have none: choose other models")
+        if not any(min(s.height, t.height) * min(s.width, t.width) > 1 for s, t in setup.paired_shapes()):
+            raise PairError(
+                "at compares positions, and every paired stage has a single one: choose a larger --img-size, or a "
+                "smaller patch_size of a transformer"
+            )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``attention``."""
