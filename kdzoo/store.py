@@ -8,7 +8,6 @@ import json
 import os
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -18,51 +17,13 @@ from pydantic import ValidationError
 
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.errors import KdzooError, UsageError
+from kdzoo.files import atomic_write
 from kdzoo.record import Record, parse_record
 
 STORE_SCHEMA = 1
 _OWN = frozenset({"cells", "teachers", "locks", "events.jsonl"})
 
 State = Literal["done", "failed", "started", "new"]
-
-
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: into a neighbour, flushed to the disk, then renamed over the old one."""
-    with replacing(path) as partial:
-        partial.write_bytes(content)
-
-
-def _default_mode() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
-
-
-_FILE_MODE = _default_mode()
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write a file under, which takes its place whole and flushed when the block ends well."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.chmod(_FILE_MODE)  # whoever wrote it may have kept it from the others who share the store
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Store:

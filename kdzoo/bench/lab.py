@@ -16,6 +16,7 @@ from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.errors import KdzooError
+from kdzoo.files import atomic_write
 from kdzoo.matrix import teacher_cell
 from kdzoo.models.profile import profile_model
 from kdzoo.models.taps import TappedModel
@@ -24,7 +25,7 @@ from kdzoo.models.weights import file_digest, load_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.record import EVALUATION, Measures, Size, TeacherMeasures
 from kdzoo.registry import Registry
-from kdzoo.store import Store, atomic_write
+from kdzoo.store import Store
 
 WEIGHTS = "student.safetensors"
 

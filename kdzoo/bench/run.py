@@ -26,11 +26,11 @@ from kdzoo.engine.distiller import Deployment, Distiller, student_signals, teach
 from kdzoo.engine.evaluate import agreement
 from kdzoo.engine.train import Training, Watch, measure
 from kdzoo.errors import KdzooError, UsageError
+from kdzoo.files import replacing
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
 from kdzoo.models.zoo import create_model, plain_arguments
 from kdzoo.record import Cost, Environment, Record, Size
-from kdzoo.store import replacing
 from kdzoo.strategy import Strategy
 
 _KEPT: dict[Rerun, set[str]] = {"never": {"done", "failed"}, "failed": {"done"}, "always": set()}

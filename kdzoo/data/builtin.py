@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,11 +11,10 @@ from kdzoo.data import idx
 from kdzoo.data.dataset import ArrayData, Dataset, Splits
 from kdzoo.data.folder import FolderDataset
 from kdzoo.data.splits import rest, stratified
+from kdzoo.data.vision import DEFAULT_DIR, from_torchvision, load_torchvision
 from kdzoo.errors import UsageError
 from kdzoo.plugins import hookimpl
 
-DEFAULT_DIR = Path("data")
-"""Where datasets are looked for when no folder is given."""
 _DIGITS = tuple("0123456789")
 _CLOTHES = (
     *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
@@ -85,7 +83,7 @@ class IdxDataset(Dataset):
         places = [*(root / stem / sub for stem in stems for sub in ("", "raw")), root, *self._places]
         found = self._find(places)
         if found is None and download:
-            _torchvision(self.name, self._torchvision, root, download=True, train=True)
+            load_torchvision(self.name, self._torchvision, root, download=True, train=True)
             found = self._find(places)
         if found is None:
             raise UsageError(
@@ -124,8 +122,8 @@ class Cifar(Dataset):
             UsageError: the files are missing or damaged.
         """
         root = data_dir or DEFAULT_DIR
-        train = _torchvision(self.name, self._torchvision, root, download=download, train=True)
-        test = _torchvision(self.name, self._torchvision, root, download=download, train=False)
+        train = load_torchvision(self.name, self._torchvision, root, download=download, train=True)
+        test = load_torchvision(self.name, self._torchvision, root, download=download, train=False)
         return Splits(from_torchvision(train), from_torchvision(test), tuple(train.classes))
 
 
@@ -170,16 +168,6 @@ def kdzoo_datasets() -> list[Dataset]:
     ]
 
 
-def from_torchvision(dataset: Any) -> ArrayData:
-    """The images that a torchvision dataset holds in ``data`` (N x H x W or N x H x W x C) and their ``targets``."""
-    images = np.asarray(dataset.data, dtype=np.uint8)
-    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    targets = np.asarray(dataset.targets, dtype=np.int64)
-    # QMNIST tells more of each digit than its class, which comes first.
-    labels = targets if targets.ndim == 1 else np.ascontiguousarray(targets[:, 0])
-    return ArrayData(np.ascontiguousarray(images), labels)
-
-
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -188,25 +176,5 @@ def _either(place: Path, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _torchvision(name: str, class_name: str, root: Path, *, download: bool, train: bool) -> Any:
-    from torchvision import datasets
-
-    make: Callable[..., Any] = getattr(datasets, class_name)
-    try:
-        return make(root, train=train, download=download)
-    except (RuntimeError, OSError) as error:
-        # torchvision's word for missing and for damaged files, and for a server that does not answer.
-        if download:
-            raise UsageError(f"{name} could not be downloaded into {root}: {_line(error)}") from error
-        raise UsageError(
-            f"{name} was not found in {root}, or is damaged: name the folder that holds torchvision's files with "
-            "--data-dir, or add --download to fetch them"
-        ) from error
-
-
 def _list(places: list[Path]) -> str:
     return ", ".join(str(place) for place in places)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

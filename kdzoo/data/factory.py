@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdzoo.data.builtin import DEFAULT_DIR, from_torchvision
 from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
 from kdzoo.data.folder import TEST, TRAIN, VALIDATION, file_data
 from kdzoo.data.hashing import digest
+from kdzoo.data.vision import DEFAULT_DIR, from_torchvision
 from kdzoo.errors import UsageError, unknown
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kdzoo.store import replacing
+from kdzoo.files import replacing
 
 _MAGIC = b"kdzoo-1\n"
 _HEAD = len(_MAGIC) + hashlib.sha256().digest_size

@@ -14,8 +14,9 @@ import pytest
 
 from kdzoo import KdzooError, UsageError
 from kdzoo.cell import Cell
+from kdzoo.files import atomic_write, replacing
 from kdzoo.record import Record
-from kdzoo.store import STORE_SCHEMA, Store, atomic_write, replacing
+from kdzoo.store import STORE_SCHEMA, Store
 
 
 @pytest.fixture
