@@ -69,10 +69,10 @@ def test_a_teacher_with_weights_of_its_own_sees_its_own_input(
     taught = bench.lab.teacher(record.cell)
     assert taught is not None
     assert taught.teacher.model.input_size == (48, 48)
-    # Nine times the positions of the student's 16 x 16, which is the same network.
+    # Nine times the pixels that the student sees, which is the same network; its small maps round up.
     assert record.teacher is not None
     assert record.student is not None
-    assert record.teacher.size.macs > 8 * record.student.macs
+    assert record.teacher.size.macs > 7 * record.student.macs
     (pair,) = bench.plan.pairs
     assert pair.teacher_plan.profile.macs == record.teacher.size.macs
     if trainings:
