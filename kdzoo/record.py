@@ -107,7 +107,30 @@ class Environment(Frozen):
 
 
 class Record(Frozen):
-    """The result of one cell: done, with every measure, or failed, with the reason."""
+    """The result of one cell: done, with every measure, or failed, with the reason.
+
+    Args:
+        record_schema: version of this form.
+        evaluation: version of the measures.
+        id: the cell's id.
+        status: ``done`` or ``failed``.
+        cell: what was run, with all its configuration.
+        family: the strategy's family.
+        curve: one line an epoch.
+        tune: the finished student on tune.
+        test: the finished student on test.
+        agreement: how often student and teacher guess the same class on test, percent.
+        teacher: the teacher's size and measures; None for a teacher's own training.
+        student: the student's size, with the modules that its strategy leaves in it.
+        adapter_parameters: parameters of the strategy that are left behind.
+        cost: what it took.
+        environment: where it ran.
+        started: when its last sitting began, UTC; ``cost`` sums all sittings of a run that was resumed.
+        ended: when it was recorded, UTC.
+        command: the command line of that sitting.
+        reason: why it failed.
+        traceback: where it failed.
+    """
 
     record_schema: int = SCHEMA
     evaluation: int = EVALUATION
