@@ -65,7 +65,11 @@ class PairPlan:
 
 @dataclass
 class BenchPlan:
-    """What a bench will do. ``cells`` holds the teachers' trainings first, then the students'."""
+    """What a bench will do. ``cells`` holds the teachers' trainings first, then the students'.
+
+    ``refused`` are strategies that cannot serve a pair and have no cells there; ``broken`` are those with a bug, whose
+    cells run and fail.
+    """
 
     device: torch.device
     data: dict[DataRef, LoadedData] = field(default_factory=dict)
@@ -73,6 +77,7 @@ class BenchPlan:
     pairs: list[PairPlan] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
+    broken: list[Refusal] = field(default_factory=list)
 
 
 def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
@@ -125,7 +130,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
                 pair_stages(student_plans[student].signature, teacher_plans[teacher_ref].signature),
             )
             plan.pairs.append(pair)
-            served = _served(pair, strategies, recipes.student.epochs, registry, plan.refused)
+            served = _served(pair, strategies, recipes.student.epochs, registry, plan)
             for cell in student_cells(data.ref, (teacher, student), served, recipes.student, config.seeds):
                 students.setdefault(cell.id, cell)
     plan.cells = [*trainings.values(), *students.values()]
@@ -144,9 +149,9 @@ def _plan_model(ref: ModelRef, data: LoadedData, *, own_input: bool = False) -> 
 
 
 def _served(
-    pair: PairPlan, strategies: Sequence[StrategyRef], epochs: int, registry: Registry, refused: list[Refusal]
+    pair: PairPlan, strategies: Sequence[StrategyRef], epochs: int, registry: Registry, plan: BenchPlan
 ) -> list[StrategyRef]:
-    """The strategies that can serve a pair; each is built once, from shapes, to find out.
+    """The strategies that run on a pair; each is built once, from shapes, to find out which cannot serve it.
 
     Raises:
         UsageError: a strategy's phases do not fit into the epochs.
@@ -154,20 +159,21 @@ def _served(
     served = []
     for strategy in strategies:
         kind = registry.strategy(f"{strategy.distribution}:{strategy.name}").value
+        where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         try:
-            built = kind(_setup(pair, kind), **strategy.params)
+            phases = kind(_setup(pair, kind), **strategy.params).phases(epochs)
+            planned = sum(phase.epochs for phase in phases)
         except PairError as error:
-            refused.append(Refusal(strategy.name, pair.teacher.model, pair.student, pair.data.name, str(error)))
+            plan.refused.append(Refusal(*where, str(error)))
             continue
         except UsageError:
             raise
-        except Exception:
-            # A plugin's bug: its cell fails in its turn, with reason and traceback, and the others run.
-            served.append(strategy)
-            continue
-        planned = sum(phase.epochs for phase in built.phases(epochs))
-        if planned != epochs:
-            raise UsageError(f"the phases of {strategy.name} take {planned} epochs, and the recipe has {epochs}")
+        except Exception as error:
+            # A plugin's bug: told now, and its cells fail in their turn with the traceback, and the others run.
+            plan.broken.append(Refusal(*where, f"{type(error).__name__}: {error}"))
+        else:
+            if planned != epochs:
+                raise UsageError(f"the phases of {strategy.name} take {planned} epochs, and the recipe has {epochs}")
         served.append(strategy)
     return served
 

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def show_refused(plan: BenchPlan) -> None:
-    """Name each strategy that cannot serve a pair, on standard error."""
-    for refusal in plan.refused:
-        where = f"{refusal.teacher} -> {refusal.student} on {refusal.data}"
-        typer.echo(f"warning: {refusal.strategy} cannot serve {where}: {refusal.reason}", err=True)
+    """Name each strategy that cannot serve a pair, or breaks on it, on standard error."""
+    for verb, refusals in (("cannot serve", plan.refused), ("breaks on", plan.broken)):
+        for refusal in refusals:
+            where = f"{refusal.teacher} -> {refusal.student} on {refusal.data}"
+            typer.echo(f"warning: {refusal.strategy} {verb} {where}: {refusal.reason}", err=True)
 
 
 def show_plan(plan: BenchPlan, store: Store) -> None:

@@ -93,3 +93,18 @@ def test_a_wrong_parameter_is_refused(tmp_path: Path) -> None:
         _plan(tmp_path / "out", ["soft"], set={"soft.temprature": 2.0})
     with pytest.raises(KdzooError, match=r"soft.alpha must be a number .*not 2"):
         _plan(tmp_path / "out", ["soft"], set={"soft.alpha": 2.0})
+
+
+@pytest.mark.parametrize("method", ["build", "phases"])
+def test_a_plugins_bug_is_told_while_planning_and_fails_its_own_cells(method: str, tmp_path: Path) -> None:
+    def buggy(self: Strategy, *_: Any) -> Any:
+        raise IndexError("no ninth stage")
+
+    broken = type("Broken", (Strategy,), {"name": "broken", method: buggy})
+    bench = run(tmp_path, [broken, "soft"], epochs=1, teacher_epochs=6)
+    (told,) = bench.plan.broken
+    assert (told.strategy, told.reason) == ("broken", "IndexError: no ninth stage")
+    assert not bench.plan.refused
+    assert bench.only("broken").reason == "IndexError: no ninth stage"
+    assert "raise IndexError" in bench.only("broken").traceback
+    assert bench.only("soft").status == "done"
