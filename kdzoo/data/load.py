@@ -16,7 +16,7 @@ from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
 from kdzoo.data.decoding import FileSource
 from kdzoo.data.factory import PREFIXES, TimmDataset
 from kdzoo.data.folder import FolderDataset
-from kdzoo.data.hashing import permutation, seed_from
+from kdzoo.data.hashing import digest, permutation, seed_from
 from kdzoo.data.loaders import ArraySource, Request, Source
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
 from kdzoo.errors import UsageError
@@ -237,7 +237,8 @@ def _loaded(name: str, splits: Splits, img_size: tuple[int, int], *, pads: bool)
     mean, std = _statistics(sources["fit"], len(parts["fit"]))
     ref = DataRef(
         name=name,
-        fingerprint=splits.fingerprint,
+        # A margin and an interpolation make other pixels of the same samples.
+        fingerprint=digest(splits.fingerprint, "margin")[:16] if pads else splits.fingerprint,
         num_classes=len(splits.classes),
         channels=sources["fit"].channels,
         img_size=img_size,
