@@ -122,9 +122,20 @@ class TeacherRef(Frozen):
 
 
 class Cell(Frozen):
-    """Dataset x pair x strategy x recipe x seed index. ``kind`` is ``teacher`` for the training of a teacher.
+    """Dataset x pair x strategy x recipe x seed index.
 
-    A teacher's cell has no teacher of its own, and its strategy is the label-only baseline.
+    Args:
+        kind: ``student``; ``teacher`` for the training of a teacher, which has no teacher of its own and whose
+            strategy is the label-only baseline; ``trial`` for one of tuning, which is never measured on test.
+        data: the dataset.
+        student: what is trained.
+        teacher: what teaches it.
+        strategy: how.
+        recipe: how it is trained.
+        seed: the seed index.
+        init: what the student starts from.
+        tuned_from: the recipe that tuning changed into this one. The cell keeps its seeds, and its place on a board.
+        protocol: version of the protocol.
     """
 
     kind: Literal["student", "teacher", "trial"]
@@ -135,6 +146,7 @@ class Cell(Frozen):
     recipe: Recipe
     seed: Annotated[int, Field(ge=0)]
     init: Literal["random", "pretrained"] = "random"
+    tuned_from: Recipe | None = None
     protocol: int = PROTOCOL
 
     @property
@@ -148,20 +160,20 @@ class Cell(Frozen):
         Values at their default are left out, so that a later version may add a field whose default means what was
         before, and old cells keep their names. A default is therefore never changed.
         """
-        nameless: dict[str, Any] = {"recipe": {"name"}, "teacher": {"recipe": {"name"}}}
+        nameless: dict[str, Any] = {"recipe": {"name"}, "tuned_from": {"name"}, "teacher": {"recipe": {"name"}}}
         return self.model_dump(mode="json", exclude=nameless, exclude_defaults=True) | {"protocol": self.protocol}
 
     def seed_for(self, purpose: str) -> int:
         """A 63-bit seed for one purpose (``init``, ``order``, ``adapters``, ...).
 
-        It depends on the data, the student, the recipe and the seed index, and not on teacher or strategy, so that
-        strategies are compared in pairs.
+        It depends on the data, the student, the recipe before tuning and the seed index, and not on teacher or
+        strategy, so that strategies are compared in pairs.
         """
         key = [
             self.kind == "teacher",  # else a teacher of the student's own kind would be the student of its seed
             self.data.model_dump(mode="json", exclude_defaults=True),
             self.student.model_dump(mode="json", exclude_defaults=True),
-            self.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"name"}),
+            (self.tuned_from or self.recipe).model_dump(mode="json", exclude_defaults=True, exclude={"name"}),
             self.seed,
             purpose,
         ]

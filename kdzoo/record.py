@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from kdzoo.cell import Cell, Frozen, canonical_json
-from kdzoo.errors import KdzooError
+from kdzoo.jsontext import parse
 
-SCHEMA = 1
-"""Version of the record's form. A reader refuses what is newer than itself and still reads what is older."""
+SCHEMA = 2
+"""Version of the record's form: 2 brought trials, which can be pruned and are not measured on test.
+
+A reader refuses what is newer than itself and still reads what is older.
+"""
 
 EVALUATION = 1
 """Version of how measures are computed; raised when the same weights would be given other numbers."""
-
-_MEND = "move the file away, and its cell is run again"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
@@ -109,16 +109,18 @@ class Environment(Frozen):
 class Record(Frozen):
     """The result of one cell: done, with every measure, or failed, with the reason.
 
+    A trial is not measured on test, and can also be pruned: by the pruner, or by a non-finite loss.
+
     Args:
         record_schema: version of this form.
         evaluation: version of the measures.
         id: the cell's id.
-        status: ``done`` or ``failed``.
+        status: ``done``, ``failed``, or of a trial ``pruned``.
         cell: what was run, with all its configuration.
         family: the strategy's family.
         curve: one line an epoch.
         tune: the finished student on tune.
-        test: the finished student on test.
+        test: the finished student on test; None for a trial.
         agreement: how often student and teacher guess the same class on test, percent.
         teacher: the teacher's size and measures; None for a teacher's own training.
         student: the student's size, with the modules that its strategy leaves in it.
@@ -128,14 +130,14 @@ class Record(Frozen):
         started: when its last sitting began, UTC; ``cost`` sums all sittings of a run that was resumed.
         ended: when it was recorded, UTC.
         command: the command line of that sitting.
-        reason: why it failed.
+        reason: why it failed or was pruned.
         traceback: where it failed.
     """
 
     record_schema: int = SCHEMA
     evaluation: int = EVALUATION
     id: str
-    status: Literal["done", "failed"]
+    status: Literal["done", "pruned", "failed"]
     cell: Cell
     family: str = ""
     curve: tuple[Epoch, ...] = ()
@@ -157,20 +159,21 @@ class Record(Frozen):
     def _complete(self) -> Record:
         if self.id != self.cell.id:
             raise ValueError(f"the id {self.id!r} is not the hash of the cell, {self.cell.id!r}")
+        trial = self.cell.kind == "trial"
+        if trial and (self.test, self.agreement) != (None, None):
+            raise ValueError("a trial is not measured on test")
+        if self.status == "pruned" and not trial:
+            raise ValueError("only a trial is pruned")
+        if self.status != "done" and not self.reason:
+            raise ValueError(f"a {self.status} record needs a reason")
         if self.status == "done":
-            needed: dict[str, object] = {
-                "tune": self.tune,
-                "test": self.test,
-                "student": self.student,
-                "cost": self.cost,
-            }
-            if self.cell.teacher is not None:
-                needed |= {"teacher": self.teacher, "agreement": self.agreement}
-            missing = [name for name, value in needed.items() if value is None]
+            needed = {"tune", "student", "cost"}
+            needed |= set() if trial else {"test"}
+            needed |= {"teacher"} if self.cell.teacher else set()
+            needed |= {"agreement"} if self.cell.teacher and not trial else set()
+            missing = sorted(name for name in needed if getattr(self, name) is None)
             if missing:
                 raise ValueError(f"a done record needs {', '.join(missing)}")
-        elif not self.reason:
-            raise ValueError("a failed record needs a reason")
         return self
 
     def outcome(self) -> dict[str, Any]:
@@ -193,25 +196,4 @@ def parse_record(text: str | bytes, where: str) -> Record:
     Raises:
         KdzooError: it is not JSON, not a record, or of a newer schema.
     """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise KdzooError(f"{where}: not valid JSON ({_first_line(error)}); {_MEND}") from None
-    if not isinstance(value, dict) or not isinstance(value.get("record_schema"), int):
-        raise KdzooError(f"{where}: not a kdzoo record; {_MEND}")
-    if value["record_schema"] > SCHEMA:
-        raise KdzooError(
-            f"{where}: written by a newer kdzoo, with record schema {value['record_schema']}; "
-            f"this one reads up to {SCHEMA}, so upgrade kdzoo"
-        )
-    try:
-        return Record.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "record"
-        message = first["msg"].removeprefix("Value error, ")
-        raise KdzooError(f"{where}: {place}: {message[0].lower()}{message[1:]}; {_MEND}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return parse(Record, text, where, version="record_schema", newest=SCHEMA)

@@ -19,24 +19,27 @@ from kdzoo.cell import Cell, canonical_json
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.files import atomic_write
 from kdzoo.record import Record, parse_record
+from kdzoo.study import Study, parse_study
 
 STORE_SCHEMA = 1
-_OWN = frozenset({"cells", "teachers", "locks", "events.jsonl"})
+_OWN = frozenset({"cells", "teachers", "studies", "locks", "events.jsonl"})
 
-State = Literal["done", "failed", "started", "new"]
+State = Literal["done", "pruned", "failed", "started", "new"]
 
 
 class Store:
     """A folder of runs.
 
     ``store.json`` names the schema; ``cells/ID/`` holds a cell's ``cell.json``, ``record.json``, weights and
-    checkpoints; ``teachers/KEY/`` holds what was measured of a teacher; ``events.jsonl`` tells what happened when.
+    checkpoints; ``teachers/KEY/`` holds what was measured of a teacher; ``studies/ID.json`` holds a study of tuning;
+    ``events.jsonl`` tells what happened when.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.cells = path / "cells"
         self.teachers = path / "teachers"
+        self.studies = path / "studies"
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -103,6 +106,7 @@ class Store:
                 atomic_write(path / "store.json", (canonical_json({"schema": STORE_SCHEMA}) + "\n").encode())
             store.cells.mkdir(exist_ok=True)
             store.teachers.mkdir(exist_ok=True)
+            store.studies.mkdir(exist_ok=True)
         return store
 
     @contextlib.contextmanager
@@ -186,6 +190,31 @@ class Store:
             except KdzooError as error:
                 problems.append(str(error))
         return records, problems
+
+    def find_study(self, study_id: str) -> Study | None:
+        """A study, or None.
+
+        Raises:
+            KdzooError: the file is damaged or newer.
+        """
+        path = self.studies / f"{study_id}.json"
+        return parse_study(path.read_bytes(), str(path)) if path.exists() else None
+
+    def write_study(self, study: Study) -> None:
+        """Keep a study as far as it is."""
+        with self.writing():
+            self.studies.mkdir(exist_ok=True)
+            atomic_write(self.studies / f"{study.id}.json", study.to_json().encode())
+
+    def readable_studies(self) -> tuple[list[Study], list[str]]:
+        """The studies that can be read, in the order of their ids, and why the others cannot."""
+        studies, problems = [], []
+        for path in sorted(self.studies.glob("*.json")):
+            try:
+                studies.append(parse_study(path.read_bytes(), str(path)))
+            except KdzooError as error:
+                problems.append(str(error))
+        return studies, problems
 
     @contextlib.contextmanager
     def claim(self, key: str, *, wait: bool = False) -> Iterator[bool]:

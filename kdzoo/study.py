@@ -1,0 +1,245 @@
+"""A study: the search for one strategy's parameters on one pair, and the trials it consists of. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from kdzoo.cell import Cell, DataRef, Frozen, ModelRef, Scalar, StrategyRef, TeacherRef, canonical_json, content_hash
+from kdzoo.jsontext import parse
+from kdzoo.recipe import Recipe
+
+STUDY_SCHEMA = 1
+"""Version of the study's form."""
+
+TUNER = 1
+"""Version of the search: raised when the same history would be answered by other values."""
+
+TRIAL_SEED = 1_000_000
+"""Seed index of every trial. Final runs count theirs from 0, so none repeats a trial's draws."""
+
+MOST_SEARCHED = 5
+"""Parameters of one strategy that may be searched: beyond, the usual budgets find nothing."""
+
+Pruner = Literal["none", "median", "hyperband"]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Range(Frozen):
+    """What tuning tries for one parameter.
+
+    Args:
+        low: lowest value, included.
+        high: highest value, included.
+        log: whether values are drawn on a log scale.
+        whole: whether only whole numbers are tried.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError(f"the range {self} must rise")
+        if self.log and self.low <= 0:
+            raise ValueError(f"the log range {self} must lie above 0")
+        if self.whole and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"the range {self} must have whole ends")
+        return self
+
+    def __contains__(self, value: Scalar) -> bool:
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low:g}:{self.high:g}" + (":log" if self.log else "")
+
+
+class Trial(Frozen):
+    """One trial of a study.
+
+    Args:
+        cell: id of its cell.
+        values: what was tried, by full name (``soft.temperature``, ``recipe.lr``).
+        state: ``asked`` until its cell has a record; ``done``; ``pruned`` by the pruner or a non-finite loss;
+            ``failed`` by anything else.
+        curve: top-1 on tune after each epoch, percent.
+        seconds: training and evaluation, the teacher's passes included.
+        reason: why it was pruned or failed.
+    """
+
+    cell: str
+    values: dict[str, Scalar]
+    state: Literal["asked", "done", "pruned", "failed"] = "asked"
+    curve: tuple[Percent, ...] = ()
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Trial:
+        if self.state == "done" and not self.curve:
+            raise ValueError("a done trial needs a curve")
+        if self.state in ("pruned", "failed") and not self.reason:
+            raise ValueError(f"a {self.state} trial needs a reason")
+        return self
+
+    @property
+    def tune_top1(self) -> float | None:
+        """The objective: top-1 on tune after the last epoch, percent; None unless it is done."""
+        return self.curve[-1] if self.state == "done" else None
+
+
+class StudyPlan(Frozen):
+    """What is searched, and how: all that decides which values are tried.
+
+    Args:
+        data: the dataset.
+        teacher: the teacher.
+        student: the student.
+        strategy: the strategy with the parameters of trial 0: the defaults, or what was set by hand.
+        recipe: the recipe of the final runs, before tuning.
+        trial_recipe: the same with the trials' epochs.
+        space: full name of a parameter -> what is tried.
+        trials: their number.
+        pruner: what ends trials early.
+        batch: how many trials are asked for at a time, each batch knowing the results of those before it.
+        tuner: version of the search.
+    """
+
+    data: DataRef
+    teacher: TeacherRef
+    student: ModelRef
+    strategy: StrategyRef
+    recipe: Recipe
+    trial_recipe: Recipe
+    space: Annotated[dict[str, Range], Field(min_length=1)]
+    trials: Annotated[int, Field(ge=1)]
+    pruner: Pruner = "none"
+    batch: Annotated[int, Field(ge=1)] = 1
+    tuner: int = TUNER
+
+    @model_validator(mode="after")
+    def _searches_what_is_there(self) -> StudyPlan:
+        for name in self.space:
+            if type(self._default(name)) not in (int, float):
+                raise ValueError(f"{name} is no number that could be searched")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits that name the study: a hash of all but the names of recipes."""
+        nameless: dict[str, Any] = {
+            "recipe": {"name"},
+            "trial_recipe": {"name"},
+            "teacher": {"recipe": {"name"}},
+        }
+        return content_hash(self.model_dump(mode="json", exclude=nameless, exclude_defaults=True))
+
+    def _default(self, name: str) -> Any:
+        owner, _, key = name.partition(".")
+        if owner == "recipe":
+            return getattr(self.recipe, key, None)
+        return self.strategy.params.get(key) if owner == self.strategy.name else None
+
+    def defaults(self) -> dict[str, Scalar]:
+        """The values of trial 0."""
+        return {name: self._default(name) for name in self.space}
+
+    def trial(self, values: dict[str, Scalar]) -> Cell:
+        """The cell of the trial with some values, by full name."""
+        return self._cell("trial", self.trial_recipe, values, TRIAL_SEED)
+
+    def final(self, values: dict[str, Scalar], seed: int) -> Cell:
+        """The cell that trains a student with some values, by full name, for the board."""
+        return self._cell("student", self.recipe, values, seed)
+
+    def _cell(self, kind: Literal["student", "trial"], recipe: Recipe, values: dict[str, Scalar], seed: int) -> Cell:
+        params, changes = dict(self.strategy.params), dict[str, Scalar]()
+        for name, value in values.items():
+            owner, _, key = name.partition(".")
+            (changes if owner == "recipe" else params)[key] = value
+        tuned = recipe.model_copy(update=changes)
+        return Cell(
+            kind=kind,
+            data=self.data,
+            student=self.student,
+            teacher=self.teacher,
+            strategy=self.strategy.model_copy(update={"params": params}),
+            recipe=tuned,
+            seed=seed,
+            tuned_from=None if tuned == recipe else recipe,
+        )
+
+
+class Study(Frozen):
+    """A study and its trials, in the order in which they were asked for.
+
+    Args:
+        study_schema: version of this form.
+        id: the plan's id.
+        plan: what is searched, and how.
+        trials: as far as they were asked for; the whole number once it is finished.
+    """
+
+    study_schema: int = STUDY_SCHEMA
+    id: str
+    plan: StudyPlan
+    trials: tuple[Trial, ...] = ()
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Study:
+        if self.id != self.plan.id:
+            raise ValueError(f"the id {self.id!r} is not the hash of the plan, {self.plan.id!r}")
+        if len(self.trials) > self.plan.trials:
+            raise ValueError(f"a study of {self.plan.trials} trials has {len(self.trials)}")
+        for number, trial in enumerate(self.trials):
+            if trial.values.keys() != self.plan.space.keys():
+                raise ValueError(f"trial {number} does not try what the plan searches")
+            if trial.cell != self.plan.trial(trial.values).id:
+                raise ValueError(f"trial {number} names another cell than that of its values")
+        if self.trials and self.trials[0].values != self.plan.defaults():
+            raise ValueError("trial 0 does not try the defaults")
+        return self
+
+    @property
+    def finished(self) -> bool:
+        """Whether every trial of the plan has ended."""
+        return len(self.trials) == self.plan.trials and all(trial.state != "asked" for trial in self.trials)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the highest top-1 on tune, the first of equals; None if none is done."""
+        done = [trial for trial in self.trials if trial.tune_top1 is not None]
+        return max(done, key=lambda trial: trial.tune_top1 or 0.0, default=None)
+
+    @property
+    def seconds(self) -> float:
+        """What the tuning took so far, seconds of training and evaluation."""
+        return sum(trial.seconds for trial in self.trials)
+
+    def finals(self, seeds: Sequence[int]) -> list[Cell]:
+        """The cells of the winner, one a seed; none before the study is finished or where no trial is done."""
+        if not self.finished or self.best is None:
+            return []
+        return [self.plan.final(self.best.values, seed) for seed in seeds]
+
+    def to_json(self) -> str:
+        """The study as it stands in its file: one canonical line."""
+        return canonical_json(self.model_dump(mode="json")) + "\n"
+
+
+def parse_study(text: str | bytes, where: str) -> Study:
+    """Read a study from its JSON.
+
+    Args:
+        text: the file's content.
+        where: what to call the file in a message.
+
+    Raises:
+        KdzooError: it is not JSON, not a study, or of a newer schema.
+    """
+    return parse(Study, text, where, version="study_schema", newest=STUDY_SCHEMA)
