@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,8 @@ from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.shipped import read_yaml, shipped
+from kdzoo.space import RecipeKey, parse_range
+from kdzoo.study import Pruner
 from kdzoo.validation import validate
 from kdzoo.yamltext import read_scalar
 
@@ -49,6 +51,11 @@ def _checked_setting(value: Any) -> Any:
     return value
 
 
+def _checked_range(value: str) -> str:
+    parse_range(value)
+    return value
+
+
 def _checked_weights(value: str) -> str:
     if value not in TEACHER_WEIGHTS and not set(value) & set("./\\"):
         raise ValueError(unknown("kind of weights", value, TEACHER_WEIGHTS) + f" (a file here is written ./{value})")
@@ -75,6 +82,12 @@ class BenchConfig(Frozen):
         teacher_weights: ``auto``, ``train``, ``pretrained`` or a file.
         img_size: size at which networks see images, pixels: one number, or HEIGHTxWIDTH.
         set: single changes, ``strategy.param`` or ``recipe.key`` -> value.
+        tune: trials of each study of tuning; none by default.
+        tune_epochs: length of a trial; by default that of the training.
+        tune_recipe: keys of the recipe that are searched too, for every strategy alike.
+        search: ``strategy.param`` or ``recipe.key`` -> ``low:high`` or ``low:high:log``, over the declared range.
+        pruner: what ends trials early: ``none``, ``median`` or ``hyperband``.
+        tune_batch: trials of a study that are asked for at a time.
         data_dir: folder of the datasets' files.
         download: whether a missing dataset may be fetched.
         device: ``auto`` takes the first accelerator there is.
@@ -96,6 +109,12 @@ class BenchConfig(Frozen):
     teacher_weights: Annotated[str, AfterValidator(_checked_weights)] = "auto"
     img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
     set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})
+    tune: Annotated[int, Field(ge=1)] | None = None
+    tune_epochs: Annotated[int, Field(ge=1)] | None = None
+    tune_recipe: Annotated[tuple[RecipeKey, ...], BeforeValidator(_as_list)] = ()
+    search: dict[str, Annotated[str, AfterValidator(_checked_range)]] = Field(default={})
+    pruner: Pruner = "none"
+    tune_batch: Annotated[int, Field(ge=1)] = 1
     data_dir: str | None = None
     download: bool = False
     device: Device = "auto"
@@ -109,6 +128,10 @@ class BenchConfig(Frozen):
             raise ValueError("give either pairs, or teacher and student")
         if not self.all_pairs():
             raise ValueError("give a teacher and a student")
+        if self.tune is None:
+            for key in ("tune_epochs", "tune_recipe", "search", "pruner", "tune_batch"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} belongs to tuning: give the number of trials too (tune)")
         return self
 
     def all_pairs(self) -> list[tuple[str, str]]:
@@ -158,11 +181,12 @@ def load_bench(source: str, flags: Mapping[str, Any]) -> BenchConfig:
                 raise UsageError(f"give --{key} or --set recipe.{key}, not both")
             values.pop(key, None)
     names = {key: "--" + key.replace("_", "-") for key in given}
-    names |= {f"set.{key}": f"--set {key}" for key in given.get("set", {})}
-    if values.get("set") is None:
-        values["set"] = {}
-    if isinstance(values["set"], dict):
-        given["set"] = {**values["set"], **given.get("set", {})}
+    for table in ("set", "search"):
+        names |= {f"{table}.{key}": f"--{table} {key}" for key in given.get(table, {})}
+        if values.get(table) is None:
+            values[table] = {}
+        if isinstance(values[table], dict):
+            given[table] = {**values[table], **given.get(table, {})}
     where = f"bench {source}" if source in shipped("bench") else source
     return validate(BenchConfig, {**values, **given}, where, names)
 
@@ -234,11 +258,22 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Scalar]:
     Raises:
         UsageError: a text has another form.
     """
-    settings: dict[str, Scalar] = {}
+    return {key: read_scalar(value) for key, value in _pieces("--set", texts, "value")}
+
+
+def parse_ranges(texts: Iterable[str]) -> dict[str, str]:
+    """Read ``soft.temperature=1:20:log`` and ``recipe.lr=0.01:1:log``.
+
+    Raises:
+        UsageError: a text has another form.
+    """
+    return dict(_pieces("--search", texts, "low:high[:log]"))
+
+
+def _pieces(flag: str, texts: Iterable[str], what: str) -> Iterator[tuple[str, str]]:
     for text in texts:
         key, equals, value = text.partition("=")
         owner, dot, name = key.strip().partition(".")
         if not (equals and owner and dot and name and value.strip()):
-            raise UsageError(f"--set {text}: write strategy.param=value or recipe.key=value")
-        settings[key.strip()] = read_scalar(value)
-    return settings
+            raise UsageError(f"{flag} {text}: write strategy.param={what} or recipe.key={what}")
+        yield key.strip(), value.strip()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig, load_recipe
 from kdzoo.errors import UsageError, unknown
 from kdzoo.recipe import Recipe
 from kdzoo.registry import Entry, Registry
+from kdzoo.space import recipe_space, strategy_space
+from kdzoo.study import Range
 
 if TYPE_CHECKING:
     from kdzoo.strategy import Strategy
@@ -19,18 +21,20 @@ BASELINE = "ce"
 """The strategy that every pair gets: the student alone."""
 
 _Origin: TypeAlias = tuple[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Recipes:
-    """The recipes of a bench, with all its changes."""
+    """The recipes of a bench, with all its changes: the students', the teachers' and that of tuning's trials."""
 
     student: Recipe
     teacher: Recipe
+    trial: Recipe
 
 
 def resolve_recipes(config: BenchConfig) -> Recipes:
-    """The students' and the teachers' recipe.
+    """The recipes of students, teachers and trials.
 
     Raises:
         UsageError: a recipe is missing, malformed, or has a wrong key or value.
@@ -48,6 +52,7 @@ def resolve_recipes(config: BenchConfig) -> Recipes:
     return Recipes(
         student=load_recipe(config.recipe, students),
         teacher=load_recipe(config.teacher_recipe or config.recipe, teachers),
+        trial=load_recipe(config.recipe, students | ({"epochs": config.tune_epochs} if config.tune_epochs else {})),
     )
 
 
@@ -71,7 +76,7 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
     for name in [BASELINE, *asked]:
         entry = registry.strategy(name)
         entries.setdefault((entry.plugin.distribution, entry.name), entry)
-    settings = _settings_by_strategy(config, list(entries))
+    settings = _by_strategy("set", config.set, list(entries))
     return [
         StrategyRef(
             name=entry.name,
@@ -83,26 +88,45 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
     ]
 
 
-def _settings_by_strategy(config: BenchConfig, origins: Sequence[_Origin]) -> dict[_Origin, dict[str, Any]]:
-    """The ``set`` of a bench by (distribution, name) of its strategies, each written ``name`` or in full."""
-    settings: dict[_Origin, dict[str, Any]] = {}
-    for key, value in config.set.items():
+def _by_strategy(word: str, table: Mapping[str, T], origins: Sequence[_Origin]) -> dict[_Origin, dict[str, T]]:
+    """A bench's ``set`` or ``search`` by (distribution, name) of its strategies, each written ``name`` or in full."""
+    found_by: dict[_Origin, dict[str, T]] = {}
+    for key, value in table.items():
         distribution, colon, rest = key.rpartition(":")
         name, dot, parameter = rest.partition(".")
         owner = distribution + colon + name
         if not dot or not parameter:
-            raise UsageError(f"set {key}: write strategy.param or recipe.key")
+            raise UsageError(f"{word} {key}: write strategy.param or recipe.key")
         if owner == "recipe":
             continue
         found = [origin for origin in origins if owner in (origin[1], ":".join(origin))]
         if len(found) > 1:
             brought = " and ".join(distribution for distribution, _ in found)
-            raise UsageError(f"set {key}: {name} is brought by {brought}; write {found[0][0]}:{key}")
+            raise UsageError(f"{word} {key}: {name} is brought by {brought}; write {found[0][0]}:{key}")
         if not found:
             known = ["recipe", *(each for _, each in origins)]
-            raise UsageError(f"set {key}: " + unknown("strategy of the bench", owner, known))
-        settings.setdefault(found[0], {})[parameter] = value
-    return settings
+            raise UsageError(f"{word} {key}: " + unknown("strategy of the bench", owner, known))
+        found_by.setdefault(found[0], {})[parameter] = value
+    return found_by
+
+
+def resolve_spaces(
+    config: BenchConfig, strategies: Sequence[StrategyRef], recipe: Recipe, registry: Registry
+) -> dict[StrategyRef, dict[str, Range]]:
+    """What tuning searches of each strategy and of the recipe; empty where there is nothing to search.
+
+    Raises:
+        UsageError: a range is wrong.
+    """
+    origins = [(strategy.distribution, strategy.name) for strategy in strategies]
+    given = _by_strategy("search", config.search, origins)
+    owned = {key.partition(".")[2]: text for key, text in config.search.items() if key.startswith("recipe.")}
+    shared = recipe_space(recipe, config.tune_recipe, owned)
+    spaces = {}
+    for strategy, origin in zip(strategies, origins, strict=True):
+        declared = registry.strategy(":".join(origin)).value.hyperparameters()
+        spaces[strategy] = strategy_space(strategy.name, declared, given.get(origin, {})) | shared
+    return spaces
 
 
 def teacher_cell(teacher: TeacherRef, data: DataRef) -> Cell | None:
@@ -149,5 +173,16 @@ def title(cell: Cell) -> str:
     """A cell in words, for progress and messages."""
     if cell.teacher is None:
         return f"{cell.kind} {cell.student} on {cell.data.name}"
-    pair = f"{cell.teacher.model} -> {cell.student}"
-    return f"{cell.strategy.name} {pair} on {cell.data.name} seed {cell.seed}"
+    where = f"{cell.strategy.name} {cell.teacher.model} -> {cell.student} on {cell.data.name}"
+    return f"trial of {where}" if cell.kind == "trial" else f"{where} seed {cell.seed}"
+
+
+def values_text(cell: Cell) -> str:
+    """What a trial tries, for progress: the strategy's parameters, and the recipe's changed keys."""
+    values: dict[str, Any] = dict(sorted(cell.strategy.params.items()))
+    if cell.tuned_from:
+        before = cell.tuned_from.model_dump()
+        values |= {key: value for key, value in cell.recipe.model_dump().items() if value != before[key]}
+    return " ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
+    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.train import Watch
+from kdzoo.engine.train import Stop, Watch
 from kdzoo.record import Record
 
 
@@ -26,35 +26,45 @@ class Report(Protocol):
         """A cell has its record."""
 
 
-def run_cells(cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun) -> list[Record]:
+def run_cells(
+    cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+) -> list[Record]:
     """The record of each cell, in the order given.
 
     A cell that another bench is running is passed over, and its record is waited for at the end (a teacher's at
     once, since the students need it); should that bench die, the cell is taken up here from its last checkpoint.
 
+    Args:
+        cells: what to run.
+        lab: store, data, plugins, device.
+        report: who shows it.
+        rerun: which finished cells run again.
+        stops: id of a cell -> who may end it early.
+
     Raises:
         UsageError: the disk is full.
     """
+    stops = stops or {}
     for cell in cells:
         lab.store.plan(cell)
     records: dict[str, Record] = {}
     left = []
     for cell in cells:
-        record = run_cell(cell, lab, report.cell(cell), rerun)
+        record = run_cell(cell, lab, report.cell(cell), rerun, stop=stops.get(cell.id))
         if record is None and cell.kind != "teacher":
             left.append(cell)
             continue
-        records[cell.id] = record or _wait_for(cell, lab, report, rerun)
+        records[cell.id] = record or _wait_for(cell, lab, report, rerun, stops.get(cell.id))
         report.done(records[cell.id])
     for cell in left:
-        records[cell.id] = _wait_for(cell, lab, report, rerun)
+        records[cell.id] = _wait_for(cell, lab, report, rerun, stops.get(cell.id))
         report.done(records[cell.id])
     return [records[cell.id] for cell in cells]
 
 
-def _wait_for(cell: Cell, lab: Lab, report: Report, rerun: Rerun) -> Record:
+def _wait_for(cell: Cell, lab: Lab, report: Report, rerun: Rerun, stop: Stop | None) -> Record:
     report.waiting(cell)
-    record = run_cell(cell, lab, report.cell(cell), rerun, wait=True)
+    record = run_cell(cell, lab, report.cell(cell), rerun, wait=True, stop=stop)
     if record is None:
         raise RuntimeError(f"the lock of cell {cell.id} was neither got nor refused")
     return record

@@ -17,12 +17,20 @@ from kdzoo.engine.devices import check_precision, pick_device
 from kdzoo.engine.distiller import student_signals, teacher_signals
 from kdzoo.engine.optim import check_recipe
 from kdzoo.errors import PairError, UsageError
-from kdzoo.matrix import resolve_recipes, resolve_strategies, student_cells, teacher_cell
+from kdzoo.matrix import (
+    Recipes,
+    resolve_recipes,
+    resolve_spaces,
+    resolve_strategies,
+    student_cells,
+    teacher_cell,
+)
 from kdzoo.models.align import pair_stages
 from kdzoo.models.profile import Profile, profile_model
 from kdzoo.models.zoo import check_model, create_model
 from kdzoo.registry import Registry
 from kdzoo.strategy import Classifier, Setup, Signature, Strategy
+from kdzoo.study import Range, StudyPlan
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ class PairPlan:
 
 @dataclass
 class BenchPlan:
-    """What a bench will do. ``cells`` holds the teachers' trainings first, then the students'.
+    """What a bench will do. ``cells`` holds the teachers' trainings first, then the students'; ``studies`` what is
+    tuned, whose winners are trained with ``seeds`` after them.
 
     ``refused`` are strategies that cannot serve a pair and have no cells there; ``broken`` are those with a bug, whose
     cells run and fail.
@@ -78,6 +87,16 @@ class BenchPlan:
     cells: list[Cell] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     broken: list[Refusal] = field(default_factory=list)
+    studies: list[StudyPlan] = field(default_factory=list)
+    seeds: int = 0
+
+    def later(self, *, only_tune: bool = False) -> list[Cell]:
+        """Stand-ins for the cells that tuning will add, whose values are not known yet: as many, and as long."""
+        found: list[Cell] = []
+        for study in self.studies:
+            found += [study.trial(study.defaults())] * study.trials
+            found += [] if only_tune else [study.final(study.defaults(), 0)] * self.seeds
+        return found
 
 
 def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
@@ -88,7 +107,8 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     """
     strategies = resolve_strategies(config, registry)
     recipes = resolve_recipes(config)
-    plan = BenchPlan(pick_device(config.device))
+    spaces = resolve_spaces(config, strategies, recipes.student, registry) if config.tune else {}
+    plan = BenchPlan(pick_device(config.device), seeds=config.seeds)
     for recipe in (recipes.student, recipes.teacher):
         check_precision(plan.device, recipe.precision)
     pairs = [(ModelRef.parse(teacher), ModelRef.parse(student)) for teacher, student in config.all_pairs()]
@@ -97,6 +117,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
 
     trainings: dict[str, Cell] = {}
     students: dict[str, Cell] = {}
+    studies: list[StudyPlan] = []
     for name in config.dataset:
         data = open_data(
             name,
@@ -130,11 +151,32 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
                 pair_stages(student_plans[student].signature, teacher_plans[teacher_ref].signature),
             )
             plan.pairs.append(pair)
-            served = _served(pair, strategies, recipes.student.epochs, registry, plan)
+            served = _served(pair, strategies, recipes, registry, plan)
             for cell in student_cells(data.ref, (teacher, student), served, recipes.student, config.seeds):
                 students.setdefault(cell.id, cell)
+            for strategy in served:
+                if config.tune and spaces[strategy]:
+                    studies.append(_study(pair, strategy, recipes, spaces[strategy], config))
     plan.cells = [*trainings.values(), *students.values()]
+    plan.studies = list({study.id: study for study in studies}.values())
     return plan
+
+
+def _study(
+    pair: PairPlan, strategy: StrategyRef, recipes: Recipes, space: dict[str, Range], config: BenchConfig
+) -> StudyPlan:
+    return StudyPlan(
+        data=pair.data,
+        teacher=pair.teacher,
+        student=pair.student,
+        strategy=strategy,
+        recipe=recipes.student,
+        trial_recipe=recipes.trial,
+        space=space,
+        trials=config.tune or 0,
+        pruner=config.pruner,
+        batch=config.tune_batch,
+    )
 
 
 def _plan_model(ref: ModelRef, data: LoadedData, *, own_input: bool = False) -> ModelPlan:
@@ -149,7 +191,7 @@ def _plan_model(ref: ModelRef, data: LoadedData, *, own_input: bool = False) -> 
 
 
 def _served(
-    pair: PairPlan, strategies: Sequence[StrategyRef], epochs: int, registry: Registry, plan: BenchPlan
+    pair: PairPlan, strategies: Sequence[StrategyRef], recipes: Recipes, registry: Registry, plan: BenchPlan
 ) -> list[StrategyRef]:
     """The strategies that run on a pair; each is built once, from shapes, to find out which cannot serve it.
 
@@ -157,12 +199,13 @@ def _served(
         UsageError: a strategy's phases do not fit into the epochs.
     """
     served = []
+    lengths = dict.fromkeys((recipes.student.epochs, recipes.trial.epochs))
     for strategy in strategies:
         kind = registry.strategy(f"{strategy.distribution}:{strategy.name}").value
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         try:
-            phases = kind(_setup(pair, kind), **strategy.params).phases(epochs)
-            planned = sum(phase.epochs for phase in phases)
+            built = kind(_setup(pair, kind), **strategy.params)
+            wrong = [n for n in lengths if sum(phase.epochs for phase in built.phases(n)) != n]
         except PairError as error:
             plan.refused.append(Refusal(*where, str(error)))
             continue
@@ -172,8 +215,8 @@ def _served(
             # A plugin's bug: told now, and its cells fail in their turn with the traceback, and the others run.
             plan.broken.append(Refusal(*where, f"{type(error).__name__}: {error}"))
         else:
-            if planned != epochs:
-                raise UsageError(f"the phases of {strategy.name} take {planned} epochs, and the recipe has {epochs}")
+            if wrong:
+                raise UsageError(f"the phases of {strategy.name} do not take the {wrong[0]} epochs of the recipe")
         served.append(strategy)
     return served
 

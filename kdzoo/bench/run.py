@@ -24,8 +24,8 @@ from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import make_accelerator, peak_memory, reset_peak_memory, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, student_signals, teacher_signals, with_modules
 from kdzoo.engine.evaluate import agreement
-from kdzoo.engine.train import Training, Watch, measure
-from kdzoo.errors import KdzooError, UsageError
+from kdzoo.engine.train import PrunedError, Stop, Training, Watch, measure
+from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
@@ -33,10 +33,16 @@ from kdzoo.models.zoo import create_model, plain_arguments
 from kdzoo.record import Cost, Environment, Record, Size
 from kdzoo.strategy import Strategy
 
-_KEPT: dict[Rerun, set[str]] = {"never": {"done", "failed"}, "failed": {"done"}, "always": set()}
+_KEPT: dict[Rerun, set[str]] = {
+    "never": {"done", "pruned", "failed"},
+    "failed": {"done", "pruned"},
+    "always": set(),
+}
 
 
-def run_cell(cell: Cell, lab: Lab, watch: Watch, rerun: Rerun, *, wait: bool = False) -> Record | None:
+def run_cell(
+    cell: Cell, lab: Lab, watch: Watch, rerun: Rerun, *, wait: bool = False, stop: Stop | None = None
+) -> Record | None:
     """The record of a cell, run if it must be.
 
     Args:
@@ -45,6 +51,7 @@ def run_cell(cell: Cell, lab: Lab, watch: Watch, rerun: Rerun, *, wait: bool = F
         watch: who is told how the training goes.
         rerun: which finished cells run again.
         wait: wait where another process runs the cell; otherwise that gives None.
+        stop: who may end it early.
 
     Raises:
         UsageError: the store's disk is full.
@@ -60,14 +67,14 @@ def run_cell(cell: Cell, lab: Lab, watch: Watch, rerun: Rerun, *, wait: bool = F
         lab.store.clear(cell.id, before_record=True)
         lab.store.plan(cell)
         lab.store.log("start", cell=cell.id)
-        record = _attempt(cell, lab, watch)
+        record = _attempt(cell, lab, watch, stop)
         lab.store.write_record(record)
         lab.store.clear(cell.id)
         lab.store.log(record.status, cell=cell.id)
         return record
 
 
-def _attempt(cell: Cell, lab: Lab, watch: Watch) -> Record:
+def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) -> Record:
     started = now()
     frame: dict[str, Any] = {
         "id": cell.id,
@@ -78,7 +85,7 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch) -> Record:
         "started": started,
     }
     try:
-        return Record(status="done", **frame, **_train_and_measure(cell, lab, watch), ended=now())
+        return Record(**frame, **_train_and_measure(cell, lab, watch, stop), ended=now())
     except Exception as error:
         if _disk_is_full(error):
             raise UsageError(
@@ -89,7 +96,7 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch) -> Record:
         return Record(status="failed", **frame, reason=_reason(error), traceback=story, ended=now())
 
 
-def _train_and_measure(cell: Cell, lab: Lab, watch: Watch) -> dict[str, Any]:
+def _train_and_measure(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) -> dict[str, Any]:
     data = lab.data[cell.data]
     reset_peak_memory(lab.device)
     taught = lab.teacher(cell)
@@ -105,22 +112,39 @@ def _train_and_measure(cell: Cell, lab: Lab, watch: Watch) -> dict[str, Any]:
         accelerator,
         Checkpoints(lab.store.folder(cell.id)),
         watch,
+        stop,
     )
-    trained = training.run()
-    with training.timed("evaluate"):
-        tune = measure(trained, strategy, data, "tune", lab.device)
-        test = measure(trained, strategy, data, "test", lab.device)
-    _keep_weights(cell, lab, trained)
-    extra = _count(trained.extra)
-    return {
+    outcome = _finish(training, cell, lab, taught, own)
+    return outcome | {
         "curve": tuple(training.curve),
-        "tune": tune.measures,
-        "test": test.measures,
-        "agreement": agreement(test.guesses, taught.guesses) if taught else None,
         "teacher": taught.measures if taught else None,
+        "cost": Cost(**training.seconds, peak_memory=peak_memory(lab.device)),
+    }
+
+
+def _finish(training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, own: Size) -> dict[str, Any]:
+    """Train to the end and measure; a trial's early end, by the pruner or a non-finite loss, is an outcome too."""
+    data, strategy, trial = training.data, training.strategy, cell.kind == "trial"
+    try:
+        trained = training.run()
+    except (PrunedError, NonFiniteLossError) as error:
+        if not trial:
+            raise
+        return {"status": "pruned", "reason": str(error)}
+    measured: dict[str, Any] = {}
+    with training.timed("evaluate"):
+        measured["tune"] = measure(trained, strategy, data, "tune", lab.device).measures
+        if not trial:
+            test = measure(trained, strategy, data, "test", lab.device)
+            measured["test"] = test.measures
+            measured["agreement"] = agreement(test.guesses, taught.guesses) if taught else None
+    if not trial:
+        _keep_weights(cell, lab, trained)
+    extra = _count(trained.extra)
+    return measured | {
+        "status": "done",
         "student": Size(parameters=own.parameters + extra, macs=own.macs + _extra_macs(trained, strategy, data)),
         "adapter_parameters": _count(strategy) - extra,
-        "cost": Cost(**training.seconds, peak_memory=peak_memory(lab.device)),
     }
 
 

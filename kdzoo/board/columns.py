@@ -37,10 +37,16 @@ def _difference(to: str) -> tuple[Column, ...]:
         Column(f"{name}_low", "number", "lower end of its 95% paired t interval", high=True),
         Column(f"{name}_high", "number", "upper end of its 95% paired t interval", high=True),
         Column(f"{name}_p", "number", "two-sided p value of the paired t test"),
-        Column(f"{name}_p_holm", "number", "the p value, Holm-corrected over the strategies of the pair"),
+        Column(f"{name}_p_holm", "number", "the p value, Holm-corrected over the rows of the pair"),
         Column(f"{name}_n", "integer", f"seeds that the row and {to} both have", high=True),
         Column(f"{name}_note", "text", "why there is no difference or no interval"),
-        Column(f"{name}_to", "text", f"the {to} row that it is taken to"),
+        Column(
+            f"{name}_to",
+            "text",
+            f"the {to} row that it is taken to: for a tuned row the one tuned on the same budget, if there is one,"
+            " else the default one",
+        ),
+        Column(f"{name}_to_variant", "text", "variant of that row"),
     )
 
 
@@ -50,13 +56,16 @@ COLUMNS: tuple[Column, ...] = (
     Column("dataset", "text", "dataset, with its subset"),
     Column("img_size", "text", "height x width of the images that networks see"),
     Column("fingerprint", "text", "hash of the samples and labels"),
-    Column("recipe", "text", "name of the recipe"),
-    Column("recipe_hash", "text", "hash of everything in the recipe"),
+    Column("recipe", "text", "name of the recipe, before tuning"),
+    Column("recipe_hash", "text", "hash of everything in it"),
     Column("init", "text", "what the student starts from"),
     Column("protocol", "integer", "version of the protocol"),
     Column("evaluation", "integer", "version of the evaluation"),
     Column("strategy", "text", "strategy, with distribution or revision where the name alone is ambiguous"),
-    Column("params", "text", "all its parameters, as JSON"),
+    Column(
+        "variant", "text", "tuned: the winner of a study; default: its trial 0; empty where no study concerns the row"
+    ),
+    Column("params", "text", "all its parameters, and what tuning changed in the recipe, as JSON"),
     Column("distribution", "text", "the distribution that brings the strategy"),
     Column("revision", "text", "revision of the strategy's maths"),
     Column("family", "text", "family of the strategy"),
@@ -78,6 +87,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("top1_sd", "number", "its standard deviation over seeds (n-1), points"),
     Column("top1_low", "number", "lower end of its 95% t interval", high=True),
     Column("top1_high", "number", "upper end of its 95% t interval", high=True),
+    Column("top1_note", "text", "why there is no interval"),
     Column("top5", "number", "mean test top-5, percent", high=True),
     Column("nll", "number", "mean negative log-likelihood on test, nats"),
     Column("ece", "number", "mean expected calibration error on test, percent"),
@@ -86,15 +96,29 @@ COLUMNS: tuple[Column, ...] = (
     *_difference("ce"),
     *_difference("soft"),
     Column("bold", "flag", "whether the interval of the difference to ce excludes 0", high=True),
-    Column("gap_recovered", "number", "(top1 - ce) / (teacher - ce) on shared seeds, as a share", high=True),
+    Column(
+        "gap_recovered",
+        "number",
+        "(top1 - ce) / (teacher - ce) on shared seeds, as a share; ce as in diff_ce_to",
+        high=True,
+    ),
     Column("gap_recovered_low", "number", "lower end of its 95% bootstrap interval", high=True),
     Column("gap_recovered_high", "number", "upper end of its 95% bootstrap interval", high=True),
+    Column("gap_recovered_n", "integer", "seeds in gap_recovered", high=True),
     Column("gap_recovered_note", "text", "why there is no share or no interval"),
     Column("retention", "number", "top1 / teacher_top1, as a share", high=True),
     Column("train_seconds", "number", "mean seconds of training steps, the teacher's passes included"),
     Column("teacher_seconds", "number", "mean seconds of the teacher's passes"),
-    Column("time_vs_ce", "number", "seconds of training / those of ce, same seeds, device and threads"),
+    Column(
+        "time_vs_ce", "number", "seconds of training / those of ce, same seeds, device and threads; ce as in diff_ce_to"
+    ),
     Column("time_vs_ce_n", "integer", "seeds in time_vs_ce", high=True),
+    Column("trials", "integer", "trials of the study that the row won; these six columns are empty for other rows"),
+    Column("tune_epochs", "integer", "epochs of each trial"),
+    Column("tuning_seconds", "number", "seconds of training and evaluation that all trials took"),
+    Column("pruner", "text", "what could end trials early: none, median or hyperband"),
+    Column("tune_space", "text", "what was searched: JSON of full name -> low:high[:log]"),
+    Column("study", "text", "id of the study; ids, the smallest budget first, where several have this winner"),
     Column("peak_memory", "integer", "largest memory of any seed, bytes"),
     Column("records", "text", "ids of the records, in the order of their seeds"),
 )

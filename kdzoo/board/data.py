@@ -12,6 +12,8 @@ import pandas as pd
 from kdzoo.board.columns import COLUMNS
 from kdzoo.board.display import Table, notes
 from kdzoo.board.escape import csv_cell
+from kdzoo.board.overall import Overall, overall
+from kdzoo.board.overall_text import overall_notes, section
 from kdzoo.board.table import Board
 from kdzoo.cell import canonical_json
 
@@ -27,19 +29,44 @@ def to_csv(board: Board, printed: Sequence[Table], width: int) -> str:
 
 
 def to_json(board: Board, printed: Sequence[Table], width: int) -> str:
-    """Groups with their rows and problems; null where there is no value. Texts are as they are in the records.
+    """Groups with their rows and problems, and what is true over their pairs; null where there is no value.
+    Texts are as they are in the records.
 
     Each row has a line of its own, so that a published board's changes can be read.
     """
     groups = ",\n".join(_json_group(table) for table in printed)
-    method = json.dumps(notes(board, printed, "bold"), indent=1)
-    return f'{{"board_schema": {BOARD_SCHEMA},\n"notes": {method},\n"groups": [\n{groups}\n]}}\n'
+    overalls = overall(board)
+    method = json.dumps(notes(board, printed, "bold") + overall_notes(overalls, "bold"), indent=1)
+    summaries = ",\n".join(_json_overall(one) for one in overalls)
+    return (
+        f'{{"board_schema": {BOARD_SCHEMA},\n"notes": {method},\n"groups": [\n{groups}\n],\n'
+        f'"overall": [\n{summaries}\n]}}\n'
+    )
 
 
 def _json_group(table: Table) -> str:
     head = json.dumps({**asdict(table.group), "problems": [asdict(problem) for problem in table.problems]})
     rows = [json.dumps({**row, "records": row["records"].split()}, allow_nan=False) for row in table.rows]
     return f'{head[:-1]}, "rows": [\n' + ",\n".join(rows) + "\n]}"
+
+
+def _json_overall(one: Overall) -> str:
+    words = section(one)
+    head = json.dumps(
+        {
+            "title": words.title,
+            "protocol": one.protocol,
+            "evaluation": one.evaluation,
+            "pairs": [asdict(block) for block in one.blocks],
+            "friedman": asdict(one.friedman),
+            "critical_difference": one.critical_difference,
+            "alike": one.alike,
+            "findings": words.findings,
+        },
+        allow_nan=False,
+    )
+    standings = [json.dumps(asdict(standing), allow_nan=False) for standing in one.standings]
+    return f'{head[:-1]}, "standings": [\n' + ",\n".join(standings) + "\n]}"
 
 
 def _csv_value(value: Any) -> Any:

@@ -10,8 +10,9 @@ from typing import Any, Literal, cast
 import pandas as pd
 
 from kdzoo.board.columns import sort_column
-from kdzoo.board.labels import params_text
+from kdzoo.board.labels import counted, params_text
 from kdzoo.board.table import Board, Group, Problem
+from kdzoo.board.tuned_rows import to_tuned, tuning_notes
 
 Values = dict[str, Any]
 
@@ -54,6 +55,7 @@ def tables(board: Board, sort: str) -> list[Table]:
     found = [Table(group, [], []) for group in board.groups]
     for row in cast(list[Values], frame.where(pd.notna(frame), None).to_dict("records")):
         row["params"] = json.loads(row["params"])
+        row["tune_space"] = json.loads(row["tune_space"]) if row["tune_space"] else None
         found[row["group"]].rows.append(row)
     for problem in board.problems:
         found[problem.group].problems.append(problem)
@@ -83,15 +85,26 @@ def seeds_text(row: Values) -> str:
 
 
 def interval_text(row: Values) -> str:
-    """The interval of the difference to ``ce`` or why there is none; and its n where that is not the row's."""
+    """The interval of the difference to ``ce`` or why there is none; whether that ``ce`` was tuned; and the n where it
+    is not the row's."""
     note = row["diff_ce_note"]
     text = note or f"[{number(row['diff_ce_low'], sign=True)}, {number(row['diff_ce_high'], sign=True)}]"
+    text += " (tuned)" if to_tuned(row) else ""
     return text + (f" (n={row['diff_ce_n']})" if _partly_paired(row) else "")
 
 
 def strategy_text(row: Values) -> str:
-    """The strategy and all its parameters."""
-    return f"{row['strategy']} {params_text(row['params'])}".strip()
+    """The strategy, its variant and all its parameters."""
+    return " ".join(filter(None, (row["strategy"], row["variant"], params_text(row["params"]))))
+
+
+def tuning_text(row: Values) -> str:
+    """What the tuning of the row took, and the pruner if there was one."""
+    if row["trials"] is None:
+        return NONE
+    took = number(row["tuning_seconds"], 0 if row["tuning_seconds"] >= 10 else 1, unit=" s")
+    pruner = [] if row["pruner"] == "none" else [row["pruner"]]
+    return ", ".join([counted(row["trials"], "trial"), took, *pruner])
 
 
 def teacher_text(row: Values) -> str:
@@ -134,11 +147,17 @@ SHOWN: tuple[Shown, ...] = (
     Shown("retention", "right", percent("retention", 1)),
     Shown("time", "right", lambda row: number(row["time_vs_ce"], unit="x")),
 )
+TUNING = Shown("tuning", "left", tuning_text)
+
+
+def shown(table: Table) -> tuple[Shown, ...]:
+    """The printed columns of a table; that of tuning only where a row is tuned."""
+    return (*SHOWN, TUNING) if any(row["trials"] is not None for row in table.rows) else SHOWN
 
 
 def title(group: Group) -> str:
     """The group's title, with what sets it apart."""
-    return f"{group.title} ({group.apart})" if group.apart else group.title
+    return group.full_title
 
 
 def heading(table: Table) -> list[tuple[str, str]]:
@@ -155,6 +174,8 @@ def heading(table: Table) -> list[tuple[str, str]]:
         size = millions(_common(rows, "student_parameters"))
         lines.append(("student", f"{rows[0]['student']}, {size} parameters{smaller}, {group.init} init"))
     lines.append(("recipe", group.recipe))
+    if group.tuning:
+        lines.append(("tuning", group.tuning))
     lines.append(("data", group.data))
     older = " (an older one: its numbers do not compare with today's)" if group.outdated else ""
     seeds = f"{len(group.seeds)} ({_ranges(group.seeds)})"
@@ -170,10 +191,10 @@ def _compared(compression: float) -> str:
 
 
 def problem_text(problem: Problem, *, with_pair: bool) -> str:
-    """One line for seeds without a result."""
+    """One line for seeds without a result, or for a study."""
     pair = f" ({problem.teacher or 'no teacher'} -> {problem.student})" if with_pair else ""
-    seeds = ("seed " if len(problem.seeds) == 1 else "seeds ") + _ranges(problem.seeds)
-    return f"{problem.row}{pair}, {seeds}" + (f": {problem.reason}" if problem.reason else "")
+    seeds = (", seed " if len(problem.seeds) == 1 else ", seeds ") + _ranges(problem.seeds) if problem.seeds else ""
+    return f"{problem.row}{pair}{seeds}" + (f": {problem.reason}" if problem.reason else "")
 
 
 def notes(board: Board, printed: Sequence[Table], emphasis: str) -> list[str]:
@@ -200,7 +221,7 @@ def notes(board: Board, printed: Sequence[Table], emphasis: str) -> list[str]:
         f"gap: (top-1 - ce) / (teacher - ce) on the same seeds, {NONE} where the teacher is not above ce;"
         " retention: top-1 / teacher; time: seconds of training / those of ce"
     )
-    return lines + list(board.remarks)
+    return lines + tuning_notes(rows) + list(board.remarks)
 
 
 def _partly_paired(row: Values) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
-from kdzoo.cell import Scalar, StrategyRef, TeacherRef
+from kdzoo.cell import StrategyRef, TeacherRef
 from kdzoo.recipe import Recipe
 
 OWN_DISTRIBUTION = "kdzoo"
@@ -64,9 +65,15 @@ def spell(one: Facts, names: Iterable[str]) -> str:
     return ", ".join(f"{name}={one[name]}" for name in names if name in one)
 
 
-def params_text(params: dict[str, Scalar]) -> str:
-    """A strategy's parameters in compact text, by name."""
-    return " ".join(f"{name}={value_text(value)}" for name, value in sorted(params.items()))
+def counted(number: int, noun: str) -> str:
+    """``1 trial``, ``15 trials``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """A strategy's parameters in compact text, by name; what tuning changed in the recipe comes last."""
+    names = sorted(params, key=lambda name: (name.startswith("recipe."), name))
+    return " ".join(f"{name}={value_text(params[name])}" for name in names)
 
 
 def teacher_labels(teachers: Sequence[TeacherRef]) -> list[str]:
@@ -108,6 +115,6 @@ def strategy_labels(strategies: Sequence[StrategyRef]) -> list[str]:
 
 def recipe_text(recipe: Recipe) -> str:
     """A recipe in a few words."""
-    length = f"{recipe.epochs} epoch{'' if recipe.epochs == 1 else 's'}"
+    length = counted(recipe.epochs, "epoch")
     step = f"{recipe.optimizer}, lr {value_text(recipe.lr)}, batch {recipe.batch_size}, {recipe.precision}"
     return f"{recipe.name} ({length}, {step})"

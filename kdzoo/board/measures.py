@@ -4,37 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from kdzoo.board.labels import OWN_DISTRIBUTION
+from kdzoo.board.lines import BASELINES, Line, baselines_of
 from kdzoo.board.rows import Row
 from kdzoo.board.stats import Estimate, estimate, gap_recovered, holm, paired_difference
-from kdzoo.cell import StrategyRef
-
-BASELINES = ("ce", "soft")
-"""The strategies that the others are compared with."""
-
-
-@dataclass
-class Line:
-    """One line of a board: a row on one pair.
-
-    Attributes:
-        row: its seeds.
-        strategy: the strategy.
-        text: what the line is called, parameters included.
-        label: what the strategy is called.
-        params: its parameters as JSON.
-        values: the line's columns, as far as they are known.
-    """
-
-    row: Row
-    strategy: StrategyRef
-    text: str
-    label: str
-    params: str
-    values: dict[str, Any] = field(default_factory=dict)
 
 
 def fill_pair(lines: Sequence[Line]) -> str:
@@ -53,10 +27,11 @@ def fill_pair(lines: Sequence[Line]) -> str:
         top1 = line.values["top1"]
         line.values["retention"] = top1 / teacher_top1 if top1 is not None and teacher_top1 else None
     for name in BASELINES:
-        _compare(lines, name, _baseline(lines, name))
-    baseline = _baseline(lines, "ce")
-    for line in lines:
-        _against_ce(line, baseline, teacher_top1)
+        baselines = baselines_of(lines, name)
+        _compare(lines, name, baselines)
+        if name == "ce":
+            for line, baseline in zip(lines, baselines, strict=True):
+                _against_ce(line, baseline, teacher_top1)
     return remark
 
 
@@ -99,6 +74,7 @@ def _own(row: Row) -> dict[str, Any]:
         "top1_sd": top1.sd,
         "top1_low": top1.low,
         "top1_high": top1.high,
+        "top1_note": top1.note,
         "top5": _mean([one.top5 for one in scores]),
         "nll": _mean([one.nll for one in scores]),
         "ece": _mean([one.ece for one in scores]),
@@ -111,45 +87,31 @@ def _own(row: Row) -> dict[str, Any]:
     }
 
 
-def _baseline(lines: Sequence[Line], name: str) -> Line | None:
-    """The line of that name; of several the one of kdzoo, then with most seeds, then by name: never by its result."""
-    found = [line for line in lines if line.strategy.name == name]
-    return min(
-        found,
-        key=lambda line: (
-            line.strategy.distribution != OWN_DISTRIBUTION,
-            -len(line.row.done),
-            line.label,
-            line.params,
-        ),
-        default=None,
-    )
-
-
-def _compare(lines: Sequence[Line], name: str, baseline: Line | None) -> None:
-    """Fill the columns ``diff_NAME…``; the correction is over all rows of the pair but the baseline."""
-    differences = [_difference(line, name, baseline) for line in lines]
-    for line, difference, adjusted in zip(
-        lines, differences, holm([difference.p for difference in differences]), strict=True
-    ):
-        prefix = f"diff_{name}"
+def _compare(lines: Sequence[Line], name: str, baselines: Sequence[Line | None]) -> None:
+    """Fill the columns ``diff_NAME…``; the correction is over all rows of the pair that have a p value."""
+    lacking = f"no default {name} row" if any(line.strategy.name == name for line in lines) else f"no {name} row"
+    differences = [_difference(line, baseline, lacking) for line, baseline in zip(lines, baselines, strict=True)]
+    adjusted = holm([difference.p for difference in differences])
+    prefix = f"diff_{name}"
+    for line, baseline, difference, p_holm in zip(lines, baselines, differences, adjusted, strict=True):
         line.values |= {
             prefix: difference.mean,
             f"{prefix}_low": difference.low,
             f"{prefix}_high": difference.high,
             f"{prefix}_p": difference.p,
-            f"{prefix}_p_holm": adjusted,
+            f"{prefix}_p_holm": p_holm,
             f"{prefix}_n": difference.n,
             f"{prefix}_note": difference.note,
             f"{prefix}_to": baseline.text if baseline else "",
+            f"{prefix}_to_variant": baseline.tuning.variant if baseline else "",
         }
         if name == "ce":
             line.values["bold"] = difference.excludes_zero
 
 
-def _difference(line: Line, name: str, baseline: Line | None) -> Estimate:
+def _difference(line: Line, baseline: Line | None, lacking: str) -> Estimate:
     if baseline is None:
-        return Estimate(0, None, note=f"no {name} row")
+        return Estimate(0, None, note=lacking)
     if baseline is line:
         return Estimate(0, None, note="baseline")
     own, other = _paired(line, baseline)
@@ -160,7 +122,7 @@ def _difference(line: Line, name: str, baseline: Line | None) -> Estimate:
 
 def _against_ce(line: Line, baseline: Line | None, teacher_top1: float | None) -> None:
     if baseline is None or teacher_top1 is None:
-        gap = Estimate(0, None, note="no ce row" if baseline is None else "no teacher")
+        gap = Estimate(0, None, note=line.values["diff_ce_note"] if baseline is None else "no teacher")
     else:
         gap = gap_recovered(*_paired(line, baseline), teacher_top1)
     seconds = [] if baseline is None else _paired_seconds(line, baseline)
@@ -169,6 +131,7 @@ def _against_ce(line: Line, baseline: Line | None, teacher_top1: float | None) -
         "gap_recovered": gap.mean,
         "gap_recovered_low": gap.low,
         "gap_recovered_high": gap.high,
+        "gap_recovered_n": gap.n,
         "gap_recovered_note": "baseline" if line is baseline and gap.mean is not None else gap.note,
         "time_vs_ce": math.fsum(own for own, _ in seconds) / reference if reference > 0 else None,
         "time_vs_ce_n": len(seconds),

@@ -8,11 +8,13 @@ from kdzoo.board.columns import sort_column
 from kdzoo.board.data import to_csv, to_json
 from kdzoo.board.display import Table, tables
 from kdzoo.board.markup import to_latex, to_markdown
+from kdzoo.board.power_text import checked_points, to_power
 from kdzoo.board.table import Board, make_board
 from kdzoo.board.terminal import to_terminal
 from kdzoo.cell import Cell
 from kdzoo.errors import UsageError, unknown
 from kdzoo.record import Record
+from kdzoo.study import Study
 
 FORMATS: dict[str, Callable[[Board, Sequence[Table], int], str]] = {
     "table": to_terminal,
@@ -26,6 +28,7 @@ FORMATS: dict[str, Callable[[Board, Sequence[Table], int], str]] = {
 def board_text(
     records: Iterable[Record],
     planned: Iterable[Cell] = (),
+    studies: Iterable[Study] = (),
     *,
     format: str = "table",
     sort: str = "rank",
@@ -35,7 +38,7 @@ def board_text(
     """A board, ready to print. The same records give the same bytes, whatever their order.
 
     Args:
-        records, planned, by: as :func:`kdzoo.board.table.make_board` takes them.
+        records, planned, studies, by: as :func:`kdzoo.board.table.make_board` takes them.
         format: ``table`` for a terminal, ``md``, ``csv``, ``json`` or ``latex``.
         sort: a column of the frame, best first; ``-column`` turns the order round.
         width: columns that a terminal's table may take, where that is possible.
@@ -46,5 +49,31 @@ def board_text(
     if format not in FORMATS:
         raise UsageError(unknown("board format", format, FORMATS))
     sort_column(sort)
-    board = make_board(records, planned, by=by)
+    board = make_board(records, planned, studies, by=by)
     return FORMATS[format](board, tables(board, sort), width)
+
+
+def power_text(
+    records: Iterable[Record],
+    planned: Iterable[Cell] = (),
+    studies: Iterable[Study] = (),
+    *,
+    points: float,
+    sort: str = "rank",
+    by: str = "pair",
+    width: int = 120,
+) -> str:
+    """How many seeds would show a difference to ``ce``, given the spread seen so far, for a terminal.
+
+    Args:
+        records, planned, studies, by: as :func:`kdzoo.board.table.make_board` takes them.
+        points: the difference, points of top-1.
+        sort, width: as :func:`board_text` takes them.
+
+    Raises:
+        UsageError: points that are not above 0 and finite, an unknown column or grouping.
+    """
+    checked_points(points)
+    sort_column(sort)
+    board = make_board(records, planned, studies, by=by)
+    return to_power(tables(board, sort), points, width)

@@ -1,28 +1,35 @@
-"""Records and planned cells -> rows: the seeds of one strategy on one pair, and what makes rows comparable."""
+"""Records and planned cells -> rows: the seeds of one setting on one pair, and what makes rows comparable."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from kdzoo.board.identity import (
+    Context,
+    Setting,
+    data_key,
+    model_key,
+    place_key,
+    recipe_changes,
+    recipe_key,
+    setting_key,
+    teacher_key,
+)
 from kdzoo.board.results import Result, result_of
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
-from kdzoo.recipe import Augment, Recipe
+from kdzoo.cell import Cell, ModelRef, TeacherRef
 from kdzoo.record import EVALUATION, Record
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Context:
-    """What rows must share, beside the version of the evaluation, to be compared."""
+class Place(NamedTuple):
+    """A pair in one context, by the numbers that :class:`Rows` gives to equal things."""
 
-    data: DataRef
-    recipe: Recipe
-    init: str
-    protocol: int
+    context: int
+    student: int
+    teacher: int | None
 
 
 class Identity(NamedTuple):
@@ -31,7 +38,7 @@ class Identity(NamedTuple):
     context: int
     student: int
     teacher: int | None
-    strategy: int
+    setting: int
 
 
 class RowKey(NamedTuple):
@@ -43,7 +50,7 @@ class RowKey(NamedTuple):
 
 @dataclass(slots=True)
 class Row:
-    """One strategy with its parameters on one pair in one context: its seeds, done, failed or missing."""
+    """One setting on one pair in one context: its seeds, done, failed or missing."""
 
     done: dict[int, Result] = field(default_factory=dict)
     failed: dict[int, Result] = field(default_factory=dict)
@@ -69,6 +76,10 @@ class Numbering(Generic[T]):
             self.things.append(thing)
         return found
 
+    def find(self, key: Hashable) -> int | None:
+        """The number of a key that has one."""
+        return self._numbers.get(key)
+
 
 class Rows:
     """All rows of a board. Only cells of students are rows: a teacher's training and a tuning trial are none.
@@ -76,7 +87,7 @@ class Rows:
     A planned cell without a record is a missing seed of its row, as the newest evaluation there measured it.
 
     Args:
-        records: in any order.
+        records: in any order, read once.
         planned: the cells that were asked for, in any order, with and without a record.
     """
 
@@ -84,9 +95,10 @@ class Rows:
         self.contexts: Numbering[Context] = Numbering()
         self.students: Numbering[ModelRef] = Numbering()
         self.teachers: Numbering[TeacherRef] = Numbering()
-        self.strategies: Numbering[StrategyRef] = Numbering()
+        self.settings: Numbering[Setting] = Numbering()
         self.rows: dict[RowKey, Row] = {}
         self.conflicts: set[tuple[RowKey, int]] = set()
+        self._changes: dict[Hashable, dict[str, Any]] = {}
         newest: dict[Identity, int] = {}
         recorded: set[tuple[Identity, int]] = set()
         for record in records:
@@ -99,6 +111,15 @@ class Rows:
             if cell.kind == "student" and ((identity := self._identity(cell)), cell.seed) not in recorded:
                 key = RowKey(identity, newest.get(identity, EVALUATION))
                 self.rows.setdefault(key, Row()).missing.add(cell.seed)
+
+    def place_key(self, place: Place) -> Hashable:
+        """The :func:`kdzoo.board.identity.place_key` of a place."""
+        teacher = None if place.teacher is None else self.teachers.things[place.teacher]
+        return place_key(self.contexts.things[place.context], self.students.things[place.student], teacher)
+
+    def find_setting(self, cell: Cell) -> int | None:
+        """The number of a cell's setting, if a row has it."""
+        return self.settings.find(setting_key(cell.strategy, recipe_changes(cell)))
 
     def _add(self, identity: Identity, record: Record) -> None:
         key = RowKey(identity, record.evaluation)
@@ -114,37 +135,22 @@ class Rows:
 
     def _identity(self, cell: Cell) -> Identity:
         teacher = cell.teacher
-        strategy = cell.strategy
-        context = (_data_key(cell.data), _recipe_key(cell.recipe), cell.init, cell.protocol)
+        base = cell.tuned_from or cell.recipe
+        changes = self._changed(cell)
         return Identity(
-            self.contexts.number(context, Context(cell.data, cell.recipe, cell.init, cell.protocol)),
-            self.students.number(_model_key(cell.student), cell.student),
-            None if teacher is None else self.teachers.number(_teacher_key(teacher), teacher),
-            self.strategies.number(
-                (strategy.name, strategy.distribution, strategy.revision, _items(strategy.params)), strategy
+            self.contexts.number(
+                (data_key(cell.data), recipe_key(base), cell.init, cell.protocol),
+                Context(cell.data, base, cell.init, cell.protocol),
             ),
+            self.students.number(model_key(cell.student), cell.student),
+            None if teacher is None else self.teachers.number(teacher_key(teacher), teacher),
+            self.settings.number(setting_key(cell.strategy, changes), Setting(cell.strategy, changes)),
         )
 
-
-# Tuples are hashed and compared several times as fast as models.
-_data_key = attrgetter(*DataRef.model_fields)
-_augment_key = attrgetter(*Augment.model_fields)
-_flat_recipe_key = attrgetter(*(name for name in Recipe.model_fields if name != "augment"))
-
-
-def _recipe_key(recipe: Recipe) -> Hashable:
-    return _flat_recipe_key(recipe), _augment_key(recipe.augment)
-
-
-def _items(values: dict[str, bool | int | float | str | None]) -> Hashable:
-    # By their text, because True, 1 and 1.0 are equal in Python and not in a cell's id.
-    return tuple(sorted((name, repr(value)) for name, value in values.items())) if values else ()
-
-
-def _model_key(model: ModelRef) -> Hashable:
-    return model.name, _items(model.args)
-
-
-def _teacher_key(teacher: TeacherRef) -> Hashable:
-    recipe = teacher.recipe and _recipe_key(teacher.recipe)
-    return _model_key(teacher.model), teacher.weights, recipe, teacher.seed, teacher.digest
+    def _changed(self, cell: Cell) -> dict[str, Any]:
+        if cell.tuned_from is None:
+            return {}
+        key = (recipe_key(cell.tuned_from), recipe_key(cell.recipe))
+        if key not in self._changes:
+            self._changes[key] = recipe_changes(cell)
+        return self._changes[key]

@@ -11,25 +11,29 @@ import pandas as pd
 
 from kdzoo.board.columns import COLUMNS, DTYPES
 from kdzoo.board.labels import params_text, recipe_text
-from kdzoo.board.measures import Line, fill_pair
+from kdzoo.board.lines import Line
+from kdzoo.board.measures import fill_pair
 from kdzoo.board.rows import Row, RowKey, Rows
+from kdzoo.board.searches import Searched, budget_text, rowless, searched, unequal
 from kdzoo.board.titles import BY, PairKey, Titles
+from kdzoo.board.tunings import Tunings
 from kdzoo.cell import Cell
 from kdzoo.errors import UsageError, unknown
 from kdzoo.record import EVALUATION, Record
+from kdzoo.study import Study
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Seeds of one row that have no result, and why.
+    """Seeds of one row that have no result, or a study that gave no row, and why.
 
     Attributes:
         group: number of the row's group.
-        row: the strategy with its parameters.
+        row: the strategy with its parameters; of a study the strategy alone.
         teacher, student: labels of the pair.
-        seeds: ascending.
-        kind: ``failed`` or ``missing``.
-        reason: the failed records' own words.
+        seeds: ascending; none for a study.
+        kind: ``failed``, ``missing`` or, for a study, ``tuning``.
+        reason: the failed records' own words, or what is wrong with the study.
     """
 
     group: int
@@ -37,7 +41,7 @@ class Problem:
     teacher: str
     student: str
     seeds: tuple[int, ...]
-    kind: Literal["failed", "missing"]
+    kind: Literal["failed", "missing", "tuning"]
     reason: str = ""
 
 
@@ -54,6 +58,7 @@ class Group:
         outdated: whether the records were evaluated by an older version than this kdzoo's.
         seeds: all seeds that occur.
         apart: what tells it from the groups of the same title; empty for the only one.
+        tuning: the budget of its studies in words; empty without a study.
     """
 
     number: int
@@ -66,6 +71,12 @@ class Group:
     outdated: bool
     seeds: tuple[int, ...]
     apart: str
+    tuning: str
+
+    @property
+    def full_title(self) -> str:
+        """The title with what sets it apart."""
+        return f"{self.title} ({self.apart})" if self.apart else self.title
 
 
 @dataclass(frozen=True)
@@ -78,14 +89,18 @@ class Board:
     remarks: tuple[str, ...]
 
 
-def make_board(records: Iterable[Record], planned: Iterable[Cell] = (), *, by: str = "pair") -> Board:
+def make_board(
+    records: Iterable[Record], planned: Iterable[Cell] = (), studies: Iterable[Study] = (), *, by: str = "pair"
+) -> Board:
     """The board of some records. Equal records give an equal board, whatever their order.
 
     Args:
-        records: done and failed, of any kind; those of teachers and trials are no rows.
+        records: done and failed, of any kind; those of teachers and trials are no rows. They are read once, and what
+            boards do not use of them is not kept.
         planned: the cells that were asked for; one without a record is a missing seed.
+        studies: what tells which rows are ``tuned`` or ``default``, and what the tuning took.
         by: what one table holds: a ``pair``, or all of a ``dataset``, ``teacher``, ``student`` or ``strategy``.
-            Whichever it is, only rows of equal data, recipe, protocol and evaluation share a table.
+            Whichever it is, only rows of equal data, recipe (before tuning), protocol and evaluation share a table.
 
     Raises:
         UsageError: ``by`` is none of these.
@@ -93,12 +108,13 @@ def make_board(records: Iterable[Record], planned: Iterable[Cell] = (), *, by: s
     if by not in BY:
         raise UsageError(unknown("grouping", by, BY))
     rows = Rows(records, planned)
+    tunings = Tunings(rows, studies)
     titles = Titles(rows, by)
     remarks = set()
     if rows.conflicts:
         remarks.add(f"cells with different results, of which the one that ended last is used: {len(rows.conflicts)}")
     grouped: dict[tuple[Any, ...], list[tuple[PairKey, Line]]] = defaultdict(list)
-    for key, lines in _pairs(rows, titles).items():
+    for key, lines in _pairs(rows, titles, tunings).items():
         if remark := fill_pair(lines):
             remarks.add(f"{titles.teacher(key)} -> {titles.student(key)}: {remark}")
         for line in lines:
@@ -107,21 +123,26 @@ def make_board(records: Iterable[Record], planned: Iterable[Cell] = (), *, by: s
     apart = titles.apart([group[0] for group in members])
     values: list[dict[str, Any]] = []
     problems: list[Problem] = []
+    groups: list[Group] = []
+    untold = {study.id: study for study in tunings.studies}
     for number, group in enumerate(members):
         _rank([line for _, line in group])
         group.sort(key=lambda member: _line_order(titles, *member))
         for key, line in group:
             values.append({"group": number, **titles.columns(key, line), **line.values})
             problems.extend(_problems(number, titles, key, line))
-    return Board(
-        frame=_frame(values),
-        groups=tuple(_group(number, titles, group, apart[number]) for number, group in enumerate(members)),
-        problems=tuple(problems),
-        remarks=tuple(sorted(remarks)),
-    )
+        studies_here = searched(tunings, group, rows_only=by == "strategy")
+        for one in studies_here:
+            untold.pop(one.study.id, None)
+            problems.extend(_tuning_problems(number, titles, tunings, one))
+        groups.append(_group(number, titles, group, apart[number], budget_text(group, studies_here)))
+        if unequal(group):
+            remarks.add(f"{groups[-1].full_title}: unequal tuning budgets, so its tuned rows do not compare fairly")
+    remarks.update(rowless(study) for study in untold.values())
+    return Board(_frame(values), tuple(groups), tuple(problems), tuple(sorted(remarks)))
 
 
-def _pairs(rows: Rows, titles: Titles) -> dict[PairKey, list[Line]]:
+def _pairs(rows: Rows, titles: Titles, tunings: Tunings) -> dict[PairKey, list[Line]]:
     """The lines of each pair; a row without a teacher stands with every pair of its student."""
     teachers: dict[tuple[int, int, int], dict[int, None]] = defaultdict(dict)
     for identity, evaluation in rows.rows:
@@ -132,15 +153,17 @@ def _pairs(rows: Rows, titles: Titles) -> dict[PairKey, list[Line]]:
         place = (key.identity.context, key.evaluation, key.identity.student)
         own = key.identity.teacher
         for teacher in teachers.get(place, [None]) if own is None else [own]:
-            pairs[PairKey(*place, teacher)].append(_line(titles, key, row))
+            pairs[PairKey(*place, teacher)].append(_line(titles, tunings, key, row))
     return pairs
 
 
-def _line(titles: Titles, key: RowKey, row: Row) -> Line:
-    number = key.identity.strategy
-    strategy = titles.rows.strategies.things[number]
+def _line(titles: Titles, tunings: Tunings, key: RowKey, row: Row) -> Line:
+    number = key.identity.setting
+    setting = titles.rows.settings.things[number]
     label = titles.strategies[number]
-    return Line(row, strategy, f"{label} {params_text(strategy.params)}".strip(), label, titles.params[number])
+    tuning = tunings.of(key)
+    text = " ".join(filter(None, (label, tuning.variant, params_text(setting.params))))
+    return Line(row, setting, tuning, text, label, titles.params[number])
 
 
 def _rank(lines: Sequence[Line]) -> None:
@@ -169,7 +192,12 @@ def _problems(number: int, titles: Titles, key: PairKey, line: Line) -> list[Pro
     return found
 
 
-def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, Line]], apart: str) -> Group:
+def _tuning_problems(number: int, titles: Titles, tunings: Tunings, one: Searched) -> list[Problem]:
+    names = (number, one.label, titles.teacher(one.key), titles.student(one.key))
+    return [Problem(*names, (), "tuning", fault) for fault in tunings.faults(one.study, one.key.place)]
+
+
+def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, Line]], apart: str, tuning: str) -> Group:
     key, line = members[0]
     context = titles.context(key)
     data = context.data
@@ -184,6 +212,7 @@ def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, Line]],
         outdated=key.evaluation < EVALUATION,
         seeds=tuple(sorted({seed for _, line in members for seed in line.row.seeds})),
         apart=apart,
+        tuning=tuning,
     )
 
 

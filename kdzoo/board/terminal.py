@@ -7,30 +7,21 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from kdzoo.board.display import (
-    INTERVAL,
-    SEEDS,
-    SHOWN,
-    STRATEGY,
-    STUDENT,
-    TEACHER,
-    Shown,
-    Table,
-    Values,
-    heading,
-    notes,
-    problem_text,
-    title,
-)
+from kdzoo.board.display import INTERVAL, Shown, Table, Values, heading, notes, problem_text, shown, title
 from kdzoo.board.escape import shorten, visible
+from kdzoo.board.overall import overall
+from kdzoo.board.overall_text import Section, overall_notes, section
 from kdzoo.board.table import Board
 
 _GAP = "  "
 _LONGEST = 500
 """Characters of a name or a reason that a terminal shows; the other formats show all."""
 
-_LEAST = ({STRATEGY: 18, TEACHER: 11, STUDENT: 11}, {SEEDS: 10}, {INTERVAL: 10})
-"""What is folded to fit the terminal, first to last, and the width that is left to it."""
+_LONGEST_LIST = 5_000
+"""The same for a list of names."""
+
+_LEAST = ({"strategy": 18, "teacher": 11, "student": 11}, {"seeds": 10}, {INTERVAL.header: 10})
+"""The columns that are folded to fit the terminal, first to last, and the width that is left to it."""
 
 
 def to_terminal(board: Board, printed: Sequence[Table], width: int) -> str:
@@ -38,22 +29,35 @@ def to_terminal(board: Board, printed: Sequence[Table], width: int) -> str:
     star."""
     if not printed:
         return "no cells yet\n"
-    blocks = []
-    for table in printed:
-        lines = [_folded(_plain(title(table.group)), width, 2)]
-        lines += [_folded(f"  {word:<9}{_plain(text)}", width, 11) for word, text in heading(table)]
-        lines += ["", _grid(table, width), ""]
-        for problem in table.problems:
-            text = problem_text(problem, with_pair=len(table.same) < 2)
-            lines.append(_folded(f"{problem.kind:<9}{_plain(text)}", width, 9))
-        blocks.append("\n".join(lines).rstrip("\n"))
-    method = "\n".join(_folded(_plain(note), width, 2) for note in notes(board, printed, "*"))
-    return "\n\n\n".join([*blocks, method]) + "\n"
+    overalls = overall(board)
+    blocks = [_table(table, width) for table in printed] + [_section(section(one), width) for one in overalls]
+    method = notes(board, printed, "*") + overall_notes(overalls, "*")
+    return "\n\n\n".join([*blocks, "\n".join(folded(note, width, 2) for note in method)]) + "\n"
 
 
-def _grid(table: Table, width: int) -> str:
-    columns = [column for column in SHOWN if column.header not in table.same]
-    cells = [[_cell(column, row) for column in columns] for row in table.rows]
+def _table(table: Table, width: int) -> str:
+    lines = [folded(title(table.group), width, 2)]
+    lines += [folded(f"  {word:<9}{text}", width, 11) for word, text in heading(table)]
+    columns = [column for column in shown(table) if column.header not in table.same]
+    lines += ["", grid(columns, table.rows, width), ""]
+    for problem in table.problems:
+        text = problem_text(problem, with_pair=len(table.same) < 2)
+        lines.append(folded(f"{problem.kind:<9}{text}", width, 9))
+    return "\n".join(lines).rstrip("\n")
+
+
+def _section(words: Section, width: int) -> str:
+    lines = [folded(words.title, width, 2)]
+    lines += [folded(f"  pair {number:<4}{pair}", width, 11) for number, pair in enumerate(words.pairs, start=1)]
+    lines += ["", grid(words.columns, words.rows, width), ""]
+    lines += [folded(f"left out {reasons}", width, 9, most=_LONGEST_LIST) for reasons in words.lacking]
+    lines += [folded(finding, width, 2, most=_LONGEST_LIST) for finding in words.findings]
+    return "\n".join(lines)
+
+
+def grid(columns: Sequence[Shown], rows: Sequence[Values], width: int) -> str:
+    """The rows under their headers, folded to the width where that is possible."""
+    cells = [[_cell(column, row) for column in columns] for row in rows]
     widths = [max(len(column.header), *(len(row[place]) for row in cells)) for place, column in enumerate(columns)]
     _fit(columns, widths, width)
     for row in cells:
@@ -69,7 +73,7 @@ def _grid(table: Table, width: int) -> str:
 
 
 def _cell(column: Shown, row: Values) -> str:
-    star = " *" if column is INTERVAL and row["bold"] else ""
+    star = " *" if column.header == INTERVAL.header and row["bold"] else ""
     return _plain(column.text(row)) + star
 
 
@@ -78,7 +82,8 @@ def _fit(columns: Sequence[Shown], widths: list[int], width: int) -> None:
     excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
     for least in _LEAST:
         while excess > 0:
-            spare = [place for place, column in enumerate(columns) if widths[place] > least.get(column, widths[place])]
+            limits = [least.get(column.header, widths[place]) for place, column in enumerate(columns)]
+            spare = [place for place, limit in enumerate(limits) if widths[place] > limit]
             if not spare:
                 break
             widest = max(spare, key=lambda place: widths[place])
@@ -86,13 +91,14 @@ def _fit(columns: Sequence[Shown], widths: list[int], width: int) -> None:
             excess -= 1
 
 
-def _plain(text: str) -> str:
-    return shorten(visible(text), _LONGEST)
+def _plain(text: str, most: int = _LONGEST) -> str:
+    return shorten(visible(text), most)
 
 
-def _folded(line: str, width: int, indent: int) -> str:
-    """The line, folded between words; what follows its first line is set in by ``indent``."""
-    lead = len(line) - len(line.lstrip())
+def folded(line: str, width: int, indent: int, *, most: int = _LONGEST) -> str:
+    """The line, safe to print and folded between words; what follows its first line is set in by ``indent``."""
+    text = _plain(line, most)
+    lead = len(text) - len(text.lstrip())
     return textwrap.fill(
-        line.lstrip(), width, initial_indent=" " * lead, subsequent_indent=" " * indent, break_on_hyphens=False
+        text.lstrip(), width, initial_indent=" " * lead, subsequent_indent=" " * indent, break_on_hyphens=False
     )

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
+from kdzoo.board.identity import Context
 from kdzoo.board.labels import differing, facts, spell, strategy_labels, teacher_labels
-from kdzoo.board.measures import Line
-from kdzoo.board.rows import Context, Rows
+from kdzoo.board.lines import Line
+from kdzoo.board.rows import Place, Rows
 from kdzoo.cell import canonical_json, content_hash
 
 By = Literal["pair", "dataset", "teacher", "student", "strategy"]
@@ -23,6 +24,11 @@ class PairKey(NamedTuple):
     student: int
     teacher: int | None
 
+    @property
+    def place(self) -> Place:
+        """The pair in its context, however it was measured."""
+        return Place(self.context, self.student, self.teacher)
+
 
 class Titles:
     """Names for the things of a board, computed once each.
@@ -35,8 +41,8 @@ class Titles:
     def __init__(self, rows: Rows, by: By) -> None:
         self.rows = rows
         self.by = by
-        self.strategies = strategy_labels(rows.strategies.things)
-        self.params = [canonical_json(strategy.params) for strategy in rows.strategies.things]
+        self.strategies = strategy_labels([setting.strategy for setting in rows.settings.things])
+        self.params = [canonical_json(setting.params) for setting in rows.settings.things]
         self._teachers = teacher_labels(rows.teachers.things)
         self._students = [str(student) for student in rows.students.things]
         self._recipe_hashes = [content_hash(context.recipe.model_dump(mode="json")) for context in rows.contexts.things]
@@ -119,6 +125,7 @@ class Titles:
             "protocol": context.protocol,
             "evaluation": key.evaluation,
             "strategy": line.label,
+            **line.tuning.columns(),
             "params": line.params,
             "distribution": line.strategy.distribution,
             "revision": line.strategy.revision,

@@ -13,6 +13,7 @@ from kdzoo.cli.data import data
 from kdzoo.cli.pair import pair
 from kdzoo.cli.plugins import plugins
 from kdzoo.cli.strategies import app as strategies_app
+from kdzoo.cli.tune import tune
 from kdzoo.errors import KdzooError
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ def _common(
 
 
 app.command()(bench)
+app.command()(tune)
 app.command()(board)
 app.add_typer(strategies_app, name="strategies")
 app.command()(plugins)

@@ -33,7 +33,20 @@ def show_plan(plan: BenchPlan, store: Store) -> None:
         rows.append([cell.id, state, title(cell), cell.recipe.name, cell.recipe.epochs])
     typer.echo(tabulate(rows, headers=["cell", "state", "what", "recipe", "epochs"], disable_numparse=True))
     states = Counter(row[1] for row in rows)
+    if plan.studies:
+        typer.echo("\n" + tabulate(_study_rows(plan, store), headers=["study", "trials", "of", "searched"]))
     typer.echo(f"\n{len(rows)} cells: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+
+
+def _study_rows(plan: BenchPlan, store: Store) -> list[list[str]]:
+    rows = []
+    for study in plan.studies:
+        found = store.find_study(study.id)
+        ended = sum(trial.state != "asked" for trial in found.trials) if found else 0
+        what = f"{study.strategy.name} {study.teacher.model} -> {study.student} on {study.data.name}"
+        searched = ", ".join(f"{name}={tried}" for name, tried in study.space.items())
+        rows.append([study.id, f"{ended}/{study.trials}", what, searched])
+    return rows
 
 
 def _pair_text(pair: PairPlan) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,23 +16,28 @@ from rich.table import Table
 from rich.text import Text
 
 from kdzoo.cell import Cell
-from kdzoo.matrix import title
+from kdzoo.matrix import title, values_text
 from kdzoo.record import Epoch, Record
 
 _QUIET_SECONDS = 20.0
 
 
 @contextmanager
-def make_report(cells: Sequence[Cell]) -> Iterator[PlainReport]:
-    """The report for where standard error goes."""
+def make_report(cells: Sequence[Cell], later: Sequence[Cell] = ()) -> Iterator[PlainReport]:
+    """The report for where standard error goes.
+
+    Args:
+        cells: what will run.
+        later: stand-ins for what will run beside them, each as long as what it stands for.
+    """
     console = Console(stderr=True)
     report: PlainReport
     if console.is_terminal:
-        report = live = LiveReport(cells, console)
+        report = live = LiveReport(cells, console, later)
         with Live(get_renderable=live.view, console=console, refresh_per_second=4, transient=True):
             yield report
     else:
-        report = PlainReport(cells, console)
+        report = PlainReport(cells, console, later)
         yield report
     if report.found:
         report.say(f"{report.found} of {report.total} cells were done before")
@@ -41,11 +46,11 @@ def make_report(cells: Sequence[Cell]) -> Iterator[PlainReport]:
 class PlainReport:
     """One line for each cell that ends, and one now and then while a long one runs."""
 
-    def __init__(self, cells: Sequence[Cell], console: Console) -> None:
+    def __init__(self, cells: Sequence[Cell], console: Console, later: Sequence[Cell] = ()) -> None:
         self.console = console
-        self.total = len(cells)
+        self.total = len(cells) + len(later)
         self.ended = self.found = 0
-        self.pace = Pace(cells)
+        self.pace = Pace(cells, later)
         self._began = self._spoke = time.monotonic()
         self._opened = datetime.now(UTC).isoformat(timespec="microseconds")
         self._ran = False
@@ -86,17 +91,21 @@ class PlainReport:
         """A cell has its record; say so, unless it was found done."""
         self.ended += 1
         self.pace.end(record.cell)
-        self.found += record.status == "done" and not self._ran
+        before = record.ended < self._opened
+        self.found += before and record.status != "failed"
         if self._ran or record.status == "failed":
-            self.say(f"[{self.ended}/{self.total}] {title(record.cell)}: {self._result(record)}")
+            result = self._result(record, "FAILED before" if before else "FAILED")
+            self.say(f"[{self.ended}/{self.total}] {title(record.cell)}: {result}")
 
-    def _result(self, record: Record) -> str:
-        if record.test is None:
-            before = record.ended < self._opened
-            return f"FAILED{' before' if before else ''}: {record.reason}"
+    def _result(self, record: Record, failed: str) -> str:
+        if record.status == "failed":
+            return f"{failed}: {record.reason}"
         left = self.pace.left()
-        eta = f", about {_duration(left)} left" if left else ""
-        return f"{record.test.top1:.2f}% on test, {_duration(time.monotonic() - self._began)}{eta}"
+        took = _duration(time.monotonic() - self._began) + (f", about {_duration(left)} left" if left else "")
+        if record.cell.kind == "trial":
+            tune = f"{record.tune.top1:.2f}% on tune" if record.tune else f"pruned ({record.reason})"
+            return f"{values_text(record.cell)}: {tune}, {took}"
+        return f"{record.test.top1:.2f}% on test, {took}" if record.test else took
 
     def say(self, text: str) -> None:
         """One plain line."""
@@ -133,34 +142,57 @@ class LiveReport(PlainReport):
         return Group(top, below, Text("      " + (_line_text(self.line) if self.line else ""), style="dim"))
 
 
-class Pace:
-    """Guesses the time that is left from the mean time of an epoch, kept for each kind of network apart."""
+_Kind: TypeAlias = tuple[bool, str]
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self._epochs_left = {cell.id: cell.recipe.epochs for cell in cells}
-        self._key = {cell.id: (cell.kind, str(cell.student)) for cell in cells}
-        self._times: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+class Pace:
+    """Guesses the time that is left from the mean time of an epoch, kept for each kind of network apart.
+
+    Args:
+        cells: what will run.
+        later: stand-ins for cells that are not known yet.
+    """
+
+    def __init__(self, cells: Sequence[Cell], later: Sequence[Cell] = ()) -> None:
+        self._left = {cell.id: (_kind(cell), cell.recipe.epochs) for cell in cells}
+        self._later = Counter((_kind(cell), cell.recipe.epochs) for cell in later)
+        self._times: dict[_Kind, list[float]] = defaultdict(list)
         self._last = time.monotonic()
 
     def epoch(self, cell: Cell) -> None:
         """An epoch of a cell is done."""
         now = time.monotonic()
-        self._times[self._key[cell.id]].append(now - self._last)
+        kind, epochs = self._admit(cell)
+        self._times[kind].append(now - self._last)
         self._last = now
-        self._epochs_left[cell.id] -= 1
+        self._left[cell.id] = (kind, epochs - 1)
 
     def end(self, cell: Cell) -> None:
         """A cell needs no more time."""
-        self._epochs_left[cell.id] = 0
+        kind, _ = self._admit(cell)
+        self._left[cell.id] = (kind, 0)
         self._last = time.monotonic()
 
     def left(self) -> float | None:
         """Seconds to go, or None before anything was timed."""
-        means = {key: sum(times) / len(times) for key, times in self._times.items()}
+        means = {kind: sum(times) / len(times) for kind, times in self._times.items()}
         if not means:
             return None
         overall = sum(means.values()) / len(means)
-        return sum(epochs * means.get(self._key[cell], overall) for cell, epochs in self._epochs_left.items())
+        known = sum(epochs * means.get(kind, overall) for kind, epochs in self._left.values())
+        return known + sum(count * epochs * means.get(kind, overall) for (kind, epochs), count in self._later.items())
+
+    def _admit(self, cell: Cell) -> tuple[_Kind, int]:
+        """What is left of a cell; one that was not known before takes the place of a stand-in."""
+        place = (_kind(cell), cell.recipe.epochs)
+        if cell.id not in self._left:
+            self._later[place] = max(0, self._later[place] - 1)
+            self._left[cell.id] = place
+        return self._left[cell.id]
+
+
+def _kind(cell: Cell) -> _Kind:
+    return cell.kind == "teacher", str(cell.student)
 
 
 def _line_text(line: Epoch) -> str:

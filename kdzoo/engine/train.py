@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -36,6 +36,14 @@ class Watch(Protocol):
         """An epoch is done and measured on tune."""
 
 
+class PrunedError(KdzooError):
+    """A trial was ended early, because its curve promised too little."""
+
+
+Stop = Callable[[Sequence[Epoch]], str]
+"""Asked after each epoch but the last, with the curve so far: why the training ends here, or an empty text."""
+
+
 class Training:
     """The training of one cell: the loop, and the state that a checkpoint keeps.
 
@@ -50,6 +58,7 @@ class Training:
         accelerator: device and precision.
         checkpoints: where the state is kept; training goes on from the newest one.
         watch: who is told of steps and epochs.
+        stop: who may end the training early; nobody by default.
     """
 
     def __init__(
@@ -61,8 +70,9 @@ class Training:
         accelerator: Accelerator,
         checkpoints: Checkpoints,
         watch: Watch,
+        stop: Stop | None = None,
     ) -> None:
-        self.cell, self.recipe, self.data, self.watch = cell, cell.recipe, data, watch
+        self.cell, self.recipe, self.data, self.watch, self.stop = cell, cell.recipe, data, watch, stop
         self.accelerator, self.device, self.checkpoints = accelerator, accelerator.device, checkpoints
         self.distiller, self.strategy, self.teacher = distiller, distiller.strategy, teacher
         self.model = accelerator.prepare(distiller)
@@ -81,9 +91,13 @@ class Training:
 
         Raises:
             NonFiniteLossError: a term was NaN or infinite in an epoch.
+            PrunedError: ``stop`` ended it.
         """
         self._resume()
         for number in range(len(self.curve), len(self.plan)):
+            # Asked before the epoch, so that a run which was killed while it asked is asked again.
+            if self.stop and self.curve and (reason := self.stop(self.curve)):
+                raise PrunedError(reason)
             phase, local = self.plan[number]
             if local == 0:
                 self._start_phase(phase)

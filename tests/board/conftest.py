@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.recipe import Recipe
 from kdzoo.record import Cost, Environment, Measures, Record, Size, TeacherMeasures
+from kdzoo.study import Range, Study, StudyPlan, Trial
 
 RECIPE = Recipe(name="quick", epochs=8, batch_size=64)
 DATA = DataRef(
@@ -92,6 +93,54 @@ def make_rows(results: dict[str, list[int]], **changes: Any) -> list[Record]:
     ]
 
 
+SPACE = {"soft.temperature": Range(low=1, high=20, log=True)}
+
+
+def make_study(strategy: str = "soft", *, states: Sequence[Any] = (), seconds: float = 4.0, **changes: Any) -> Study:
+    """A study whose trial 1 wins with the values of ``best``, or trial 0 where there are none."""
+    best = changes.pop("best", None)
+    epochs = changes.pop("epochs", 5)
+    one = make_cell(strategy, params=changes.pop("params", PARAMS.get(strategy, {})))
+    values: dict[str, Any] = {
+        "data": DATA,
+        "teacher": one.teacher,
+        "student": one.student,
+        "strategy": one.strategy,
+        "recipe": RECIPE,
+        "trial_recipe": RECIPE.model_copy(update={"epochs": epochs}),
+        "space": SPACE,
+        "trials": 3,
+    }
+    plan = StudyPlan(**(values | changes))
+    trials = []
+    for number, state in enumerate(states or ["done"] * plan.trials):
+        tried: dict[str, Any] = {
+            name: one.low + number * (one.high - one.low) / 100 for name, one in plan.space.items()
+        }
+        top1 = 85.0
+        if number == 0:
+            tried, top1 = plan.defaults(), 90.0
+        elif number == 1 and best:
+            tried, top1 = best, 95.0
+        trials.append(
+            Trial(
+                cell=plan.trial(tried).id,
+                values=tried,
+                state=state,
+                curve=(50.0, top1) if state == "done" else (),
+                seconds=seconds,
+                reason="the loss became NaN" if state in ("failed", "pruned") else "",
+            )
+        )
+    return Study(id=plan.id, plan=plan, trials=tuple(trials))
+
+
+def make_finals(study: Study, correct_by_seed: Sequence[int]) -> list[Record]:
+    """Records of a study's winner: correct answers of 1000 for each seed."""
+    cells = study.finals(range(len(correct_by_seed)))
+    return [make_record(final, correct) for final, correct in zip(cells, correct_by_seed, strict=True)]
+
+
 @pytest.fixture
 def cell() -> Callable[..., Cell]:
     return make_cell
@@ -110,6 +159,16 @@ def failure() -> Callable[..., Record]:
 @pytest.fixture
 def rows() -> Callable[..., list[Record]]:
     return make_rows
+
+
+@pytest.fixture
+def study() -> Callable[..., Study]:
+    return make_study
+
+
+@pytest.fixture
+def finals() -> Callable[[Study, Sequence[int]], list[Record]]:
+    return make_finals
 
 
 @pytest.fixture

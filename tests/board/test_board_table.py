@@ -24,7 +24,7 @@ def named(frame: pd.DataFrame, strategy: str) -> dict[str, Any]:
     found = frame[frame["strategy"] == strategy]
     assert len(found) == 1
     values = found.iloc[0].to_dict()
-    return {name: None if pd.isna(value) else value for name, value in values.items()}
+    return {str(name): None if pd.isna(value) else value for name, value in values.items()}
 
 
 def test_every_figure_of_a_row_by_hand(sweep: list[Record]) -> None:
@@ -33,6 +33,9 @@ def test_every_figure_of_a_row_by_hand(sweep: list[Record]) -> None:
     t = 3 / (0.4 / math.sqrt(3))
     assert (row["rank"], row["seeds"], row["done"], row["failed"], row["missing"]) == (1, 3, 3, 0, 0)
     assert (row["top1"], row["top1_sd"]) == pytest.approx((93.0, 0.6))
+    spread = 4.302653 * 0.6 / math.sqrt(3)
+    assert (row["top1_low"], row["top1_high"]) == pytest.approx((93 - spread, 93 + spread), abs=1e-6)
+    assert row["top1_note"] == ""
     assert (row["diff_ce"], row["diff_ce_low"], row["diff_ce_high"]) == pytest.approx(
         (3, 3 - reach, 3 + reach), abs=1e-6
     )
@@ -58,6 +61,8 @@ def test_a_failed_seed_is_counted_and_not_averaged(sweep: list[Record]) -> None:
     assert (row["diff_ce"], row["diff_ce_n"], row["diff_ce_note"]) == (pytest.approx(0.2), 2, "n<3")
     assert row["gap_recovered"] == pytest.approx(0.2 / (98 - 90.5))
     assert (row["diff_ce_low"], row["diff_ce_p"], row["bold"]) == (None, None, False)
+    assert (row["top1_low"], row["top1_note"]) == (None, "n<3")
+    assert (row["gap_recovered_n"], row["gap_recovered_note"]) == (2, "n<3")
     assert (row["time_vs_ce"], row["time_vs_ce_n"]) == (2.0, 2)
     problem = board.problems[0]
     assert (problem.row, problem.seeds, problem.kind) == ("fitnets beta=100 stage=1", (2,), "failed")
@@ -67,7 +72,7 @@ def test_a_failed_seed_is_counted_and_not_averaged(sweep: list[Record]) -> None:
 def test_the_baseline_stands_at_nothing_gained(sweep: list[Record]) -> None:
     row = named(make_board(sweep).frame, "ce")
     assert (row["diff_ce"], row["diff_ce_note"], row["bold"]) == (None, "baseline", False)
-    assert (row["gap_recovered"], row["time_vs_ce"]) == (0.0, 1.0)
+    assert (row["gap_recovered"], row["gap_recovered_n"], row["time_vs_ce"]) == (0.0, 3, 1.0)
     assert row["diff_soft"] == pytest.approx(-3.0)
 
 
@@ -165,7 +170,8 @@ def test_a_missing_seed_joins_its_row_as_it_was_evaluated(cell: Factory, record:
 
 
 def test_trained_teachers_and_trials_are_no_rows(cell: Factory, record: Factory) -> None:
-    records = [record(cell("ce")), record(cell("ce", kind="trial")), record(cell("ce", kind="teacher", teacher=None))]
+    trial = record(cell("ce", kind="trial"), test=None, agreement=None)
+    records = [record(cell("ce")), trial, record(cell("ce", kind="teacher", teacher=None))]
     board = make_board(records, [cell("soft", kind="trial")])
     assert list(board.frame["seeds"]) == [1]
 

@@ -94,7 +94,7 @@ class AttentionTransfer(Strategy):
     )
     signals = ("stages",)
 
-    beta: float = param(1000.0, "weight of the sum over stages", ge=0.0, search=(10.0, 10000.0), log=True)
+    beta: float = param(1000.0, "weight of the sum over stages", ge=0.0, search=(1.0, 10000.0), log=True)
     power: float = param(2.0, "exponent of the activations: higher looks at peaks", ge=1.0, le=8.0, search=(1.0, 4.0))
 
     def build(self, setup: Setup) -> None:

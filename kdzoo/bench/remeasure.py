@@ -1,0 +1,187 @@
+"""Measures published students again, from the weights in a store, and tells where a record does not agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from kdzoo.bench.lab import WEIGHTS
+from kdzoo.bench.setup import make_setup
+from kdzoo.board.escape import shorten, visible
+from kdzoo.cell import PROTOCOL, Cell, DataRef, canonical_json
+from kdzoo.data.load import LoadedData, open_data
+from kdzoo.engine.devices import pick_device
+from kdzoo.engine.distiller import Deployment, teacher_signals
+from kdzoo.engine.train import measure
+from kdzoo.errors import KdzooError, UsageError
+from kdzoo.models.taps import TappedModel
+from kdzoo.models.weights import METADATA_KEY, load_weights
+from kdzoo.models.zoo import create_model
+from kdzoo.record import EVALUATION, Measures, Record
+from kdzoo.registry import Registry
+from kdzoo.store import Store
+from kdzoo.strategy import Classifier, Strategy
+
+DEPLOYED = "deployed.safetensors"
+
+TOLERANCE = 0.05
+"""Points of top-1 by which a record and the new measurement may differ."""
+
+_LONGEST = 500
+
+
+def remeasure(
+    records: Iterable[Record], store: Store, registry: Registry, *, data_dir: Path | None, device: str = "auto"
+) -> list[str]:
+    """Measure the done students among some records again on test.
+
+    Neither records nor weights are trusted: weights are read as safetensors only, and nothing is downloaded.
+
+    Args:
+        records: published records; trials, teachers and failures among them are passed over.
+        store: holds the weights, in the folders of the cells.
+        registry: the loaded plugins.
+        data_dir: the folder that holds datasets.
+        device: where to measure; as ``--device``.
+
+    Returns:
+        One line ``id: reason`` for each record that could not be confirmed; it lacks its weights or its dataset, has
+        foreign ones, or differs in parameters, or in top-1 by more than 0.05 points.
+
+    Raises:
+        UsageError: the device is not there.
+    """
+    where = pick_device(device)
+    students = [record for record in records if record.cell.kind == "student" and record.status == "done"]
+    students.sort(key=lambda record: (canonical_json(record.cell.data.model_dump(mode="json")), record.id))
+    faults = []
+    # One dataset is open at a time, because each may fill a good part of the memory.
+    for ref, group in groupby(students, key=lambda record: record.cell.data):
+        data = _open(ref, registry, data_dir)
+        for record in group:
+            reason = data if isinstance(data, str) else _fault(record, store, registry, data, where)
+            if reason:
+                faults.append(f"{record.id}: {shorten(visible(reason), _LONGEST)}")
+    return faults
+
+
+def rebuild(cell: Cell, folder: Path, data: LoadedData, registry: Registry) -> tuple[Deployment, Strategy]:
+    """The trained student of a cell, with the modules that its strategy left in it, and the strategy by which it
+    predicts.
+
+    Args:
+        cell: a student's.
+        folder: the cell's folder of the store.
+        data: the cell's dataset.
+        registry: the loaded plugins.
+
+    Raises:
+        UsageError: the strategy or the model is unknown here, or a file of weights is missing, damaged, or not the
+            cell's.
+        PairError: the strategy asks for the classifier of a teacher that has none.
+    """
+    student = create_model(
+        cell.student, data.ref, data.mean, data.std, pretrained=False, own_input=cell.init == "pretrained"
+    )
+    strategy = _strategy(cell, student, data, registry)
+    deployment = Deployment(student, strategy)
+    _load(student.model, folder / WEIGHTS, cell)
+    if deployment.extra:
+        _load(deployment.extra, folder / DEPLOYED, cell)
+    return deployment, strategy
+
+
+def _open(ref: DataRef, registry: Registry, data_dir: Path | None) -> LoadedData | str:
+    """The dataset of a cell, or why it cannot be had."""
+    try:
+        data = open_data(ref.name, registry.find_dataset, data_dir=data_dir, img_size=ref.img_size)
+    except UsageError as error:
+        return str(error)
+    if data.ref.fingerprint != ref.fingerprint:
+        here = data.ref.fingerprint
+        return f"the dataset {ref.name} is another one here: its fingerprint is {here}, not {ref.fingerprint}"
+    if data.ref != ref:
+        return f"the dataset {ref.name} is split or shaped in another way here: {data.ref}, not {ref}"
+    return data
+
+
+def _fault(record: Record, store: Store, registry: Registry, data: LoadedData, device: torch.device) -> str:
+    """Why a record is not confirmed; empty where it is."""
+    if (record.cell.protocol, record.evaluation) != (PROTOCOL, EVALUATION):
+        return (
+            f"made by protocol {record.cell.protocol} and evaluation {record.evaluation}, "
+            f"and this kdzoo measures by {PROTOCOL} and {EVALUATION}"
+        )
+    try:
+        deployment, strategy = rebuild(record.cell, store.folder(record.id), data, registry)
+        test = measure(deployment.to(device), strategy.to(device), data, "test", device).measures
+    except KdzooError as error:
+        return str(error)
+    except Exception as error:  # a plugin's strategy may fail in any way
+        return f"cannot be measured: {type(error).__name__}: {error}"
+    return _difference(record, test, sum(parameter.numel() for parameter in deployment.parameters()))
+
+
+def _difference(record: Record, test: Measures, parameters: int) -> str:
+    """Where a record differs from what was measured; empty where it does not."""
+    if record.test is None or record.student is None:
+        return "the record lacks its measures"
+    if record.student.parameters != parameters:
+        return f"the student has {parameters:,} parameters, and the record says {record.student.parameters:,}"
+    if record.test.n != test.n:
+        return f"there are {test.n:,} test samples, and the record says {record.test.n:,}"
+    if abs(test.top1 - record.test.top1) > TOLERANCE:
+        return f"top-1 on test is {test.top1:.2f} %, and the record says {record.test.top1:.2f} %"
+    return ""
+
+
+def _strategy(cell: Cell, student: TappedModel, data: LoadedData, registry: Registry) -> Strategy:
+    """What predicts. The teacher's network is made, without its weights, only where a strategy needs its shapes."""
+    kind = registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
+    own = student.signature()
+    if kind.predict is Strategy.predict and not kind.deployed:
+        return Strategy(make_setup(own, own, data.ref, None))
+    theirs, classifier = own, None
+    if cell.teacher:
+        teacher = create_model(
+            cell.teacher.model, data.ref, data.mean, data.std, pretrained=False, own_input=cell.teacher.own_input
+        )
+        theirs = teacher.signature()
+        if "classifier" in teacher_signals(kind):
+            weight, bias = teacher.classifier()
+            classifier = Classifier(weight.detach().clone(), None if bias is None else bias.detach().clone())
+    return kind(make_setup(own, theirs, data.ref, classifier), **cell.strategy.params)
+
+
+def _load(module: torch.nn.Module, path: Path, cell: Cell) -> None:
+    written_for = _cell_of(path)
+    if written_for != cell.id:
+        raise UsageError(f"the weights {path} were written for the cell {written_for}, so they are another student's")
+    load_weights(module, path)
+
+
+def _cell_of(path: Path) -> str:
+    """The cell that a file of weights says it was written for.
+
+    Raises:
+        UsageError: the file is missing, damaged, or says nothing of the kind.
+    """
+    if not path.is_file():
+        raise UsageError(f"the weights {path} are not there")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"the weights {path} are damaged, or not a file of weights") from error
+    try:
+        told = json.loads(header.get(METADATA_KEY, ""))
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict) or not isinstance(told.get("cell"), str):
+        raise UsageError(f"the weights {path} do not say which cell they were written for, so kdzoo did not write them")
+    return str(told["cell"])

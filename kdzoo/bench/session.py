@@ -1,0 +1,55 @@
+"""A whole bench: teachers and defaults first, then tuning, then the winners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kdzoo.bench.lab import Lab
+from kdzoo.bench.local import Report, run_cells
+from kdzoo.bench.plan import BenchPlan
+from kdzoo.bench.tune import tune
+from kdzoo.cell import Cell
+from kdzoo.config import Rerun
+from kdzoo.engine.train import Stop
+from kdzoo.record import Record
+from kdzoo.study import Study
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What came of a bench: the cells of its board, the studies, and the records of all cells, trials included."""
+
+    cells: list[Cell]
+    studies: list[Study]
+    records: list[Record]
+
+
+def run_bench(plan: BenchPlan, lab: Lab, report: Report, rerun: Rerun, *, only_tune: bool = False) -> BenchResult:
+    """Run what the plan holds; what is done already is found.
+
+    Args:
+        plan: what to run.
+        lab: store, data, plugins, device.
+        report: who shows it.
+        rerun: which finished cells run again.
+        only_tune: run the teachers and the studies, and no final cell.
+
+    Raises:
+        UsageError: the disk is full.
+    """
+    cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
+    records = run_cells(cells, lab, report, rerun)
+
+    def run(trials: Sequence[Cell], stops: Mapping[str, Stop]) -> None:
+        run_cells(trials, lab, report, rerun, stops)
+
+    studies = tune(plan.studies, lab.store, run, rerun)
+    trials = dict.fromkeys(trial.cell for study in studies for trial in study.trials)
+    records.extend(lab.store.record(cell) for cell in trials)
+    if not only_tune:
+        finals = list({cell.id: cell for study in studies for cell in study.finals(range(plan.seeds))}.values())
+        known = {cell.id for cell in cells}
+        records.extend(record for record in run_cells(finals, lab, report, rerun) if record.id not in known)
+        cells.extend(cell for cell in finals if cell.id not in known)
+    return BenchResult(cells, studies, records)

@@ -1,0 +1,97 @@
+"""Tuning: asks for trials, has them run as cells, and keeps each study as far as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from kdzoo.bench.search import Pruning, ask
+from kdzoo.cell import Cell
+from kdzoo.config import Rerun
+from kdzoo.engine.train import Stop
+from kdzoo.store import Store
+from kdzoo.study import Study, StudyPlan, Trial
+
+RunCells: TypeAlias = Callable[[Sequence[Cell], Mapping[str, Stop]], None]
+"""Runs cells, with who may end which early, until each has its record in the store."""
+
+_AGAIN: dict[Rerun, set[str]] = {"never": set(), "failed": {"failed"}, "always": {"done", "pruned", "failed"}}
+
+
+def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) -> list[Study]:
+    """Every study to its last trial, in the order given.
+
+    The studies go on side by side: each asks for a batch, all batches run, and the results decide what is asked
+    next. What was asked for is written down before it runs, so a study that was stopped goes on with the same
+    trials, and their number stays that of the plan. Two benches may share a study: they run its cells between them.
+    """
+    for plan in plans:
+        _begin(plan, store, rerun)
+    while True:
+        rounds = [study for study in (_next_batch(plan, store) for plan in plans) if not study.finished]
+        if not rounds:
+            return [_load(plan, store) for plan in plans]
+        run(*_asked(rounds))
+        for study in rounds:
+            _collect(study.plan, store)
+
+
+def _load(plan: StudyPlan, store: Store) -> Study:
+    return store.find_study(plan.id) or Study(id=plan.id, plan=plan)
+
+
+def _begin(plan: StudyPlan, store: Store, rerun: Rerun) -> None:
+    """Ask again for the trials that are to run again, with the values that they had."""
+    with store.claim(f"study-{plan.id}", wait=True):
+        study = _load(plan, store)
+        again = _AGAIN[rerun]
+        if any(trial.state in again for trial in study.trials):
+            trials = [
+                Trial(cell=trial.cell, values=trial.values) if trial.state in again else trial for trial in study.trials
+            ]
+            store.write_study(study.model_copy(update={"trials": tuple(trials)}))
+
+
+def _next_batch(plan: StudyPlan, store: Store) -> Study:
+    """The study with its next batch, if it had no trial left to run."""
+    with store.claim(f"study-{plan.id}", wait=True):
+        study = _load(plan, store)
+        if len(study.trials) < plan.trials and all(trial.state != "asked" for trial in study.trials):
+            new = [Trial(cell=plan.trial(values).id, values=values) for values in ask(study)]
+            study = study.model_copy(update={"trials": (*study.trials, *new)})
+            store.write_study(study)
+    return study
+
+
+def _asked(studies: Sequence[Study]) -> tuple[list[Cell], dict[str, Stop]]:
+    cells: dict[str, Cell] = {}
+    stops: dict[str, Stop] = {}
+    for study in studies:
+        for number, trial in enumerate(study.trials):
+            if trial.state == "asked":
+                cells.setdefault(trial.cell, study.plan.trial(trial.values))
+                if study.plan.pruner != "none":
+                    stops[trial.cell] = Pruning(study, number)
+    return list(cells.values()), stops
+
+
+def _collect(plan: StudyPlan, store: Store) -> None:
+    """Write down the results of the trials that have any."""
+    with store.claim(f"study-{plan.id}", wait=True):
+        study = _load(plan, store)
+        trials = tuple(_result(trial, store) if trial.state == "asked" else trial for trial in study.trials)
+        store.write_study(study.model_copy(update={"trials": trials}))
+
+
+def _result(trial: Trial, store: Store) -> Trial:
+    record = store.find_record(trial.cell)
+    if record is None:  # asked for meanwhile, by another bench
+        return trial
+    return Trial(
+        cell=trial.cell,
+        values=trial.values,
+        state=record.status,
+        curve=tuple(line.tune_top1 for line in record.curve),
+        seconds=record.cost.train + record.cost.evaluate if record.cost else 0.0,
+        reason=record.reason,
+    )

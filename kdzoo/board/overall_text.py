@@ -1,0 +1,145 @@
+"""What a printed board says over its pairs, as plain words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from kdzoo.board.display import NONE, Shown, Values, number
+from kdzoo.board.overall import Overall
+from kdzoo.board.ranks import SIGNIFICANCE, Friedman
+from kdzoo.board.standings import Standing
+
+_ENOUGH_BLOCKS, _ENOUGH_STRATEGIES = 10, 5
+"""Numbers above which Demsar (2006, JMLR 7: 1-30) calls the approximations of Friedman's test good."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """The printed form of one :class:`Overall`.
+
+    Attributes:
+        title: its heading.
+        pairs: the pairs, each with its number.
+        columns, rows: the table.
+        lacking: for each strategy that is left out, why.
+        findings: the tests in words.
+    """
+
+    title: str
+    pairs: list[str]
+    columns: Sequence[Shown]
+    rows: list[Values]
+    lacking: list[str]
+    findings: list[str]
+
+
+def section(overall: Overall) -> Section:
+    """The words of one summary over pairs."""
+    blocks = len(overall.blocks)
+    return Section(
+        title=f"Over {blocks} pairs (protocol {overall.protocol}, evaluation {overall.evaluation})",
+        pairs=[block.text for block in overall.blocks],
+        columns=_COLUMNS,
+        rows=[{"standing": standing, "bold": standing.diff_ce.excludes_zero} for standing in overall.standings],
+        lacking=[_lacking(standing) for standing in overall.standings if not standing.complete],
+        findings=[_friedman(overall.friedman), *_nemenyi(overall)],
+    )
+
+
+def overall_notes(overalls: Sequence[Overall], emphasis: str) -> list[str]:
+    """How the numbers over pairs were made; nothing where there are none.
+
+    Args:
+        overalls: the board's summaries.
+        emphasis: how a row is marked whose interval excludes 0.
+    """
+    if not overalls:
+        return []
+    lines = [
+        "mean rank: place by mean top-1 within a pair, ties sharing the mean of their places, averaged over all pairs;"
+        " only strategies with every seed done on every pair are ranked, and no mean is taken over fewer pairs",
+        "mean top-1, mean vs ce: means over the pairs of the pairs' own means, n their number; the 95% interval:"
+        f" Student's t over the pairs, {emphasis} where it excludes 0",
+    ]
+    if any(standing.diff_ce.note == "n<3" for one in overalls for standing in one.standings):
+        lines.append("n<3 over pairs: no interval, because there are fewer than 3 pairs")
+    if any(one.critical_difference is not None for one in overalls):
+        lines.append(
+            "Friedman test: chi-square corrected for ties, F after Iman and Davenport; Nemenyi's critical difference"
+            " from the studentized range; both as in Demsar 2006 (JMLR 7), which takes the pairs for independent:"
+            " pairs that share a dataset, a teacher or a student are so only in part"
+        )
+    return lines
+
+
+def _standing(row: Values) -> Standing:
+    return cast(Standing, row["standing"])
+
+
+def _pairs(row: Values) -> str:
+    standing = _standing(row)
+    return f"{sum(not lack for lack in standing.lacking)}/{len(standing.lacking)}"
+
+
+def _seeds(row: Values) -> str:
+    seeds = _standing(row).seeds
+    return str(min(seeds)) if min(seeds) == max(seeds) else f"{min(seeds)}-{max(seeds)}"
+
+
+def _interval(row: Values) -> str:
+    found = _standing(row).diff_ce
+    return found.note or f"[{number(found.low, sign=True)}, {number(found.high, sign=True)}]"
+
+
+_COLUMNS = (
+    Shown("mean rank", "right", lambda row: number(_standing(row).mean_rank)),
+    Shown("strategy", "left", lambda row: _standing(row).text),
+    Shown("pairs", "right", _pairs),
+    Shown("seeds", "right", _seeds),
+    Shown("mean top-1 %", "right", lambda row: number(_standing(row).top1)),
+    Shown("mean vs ce", "right", lambda row: number(_standing(row).diff_ce.mean, sign=True)),
+    Shown("95% interval", "left", _interval),
+)
+
+
+def _lacking(standing: Standing) -> str:
+    """``at: 1 failed of 3 seeds on pair 2; no row on pairs 3, 4``."""
+    pairs: dict[str, list[int]] = defaultdict(list)
+    for pair, reason in enumerate(standing.lacking, start=1):
+        if reason:
+            pairs[reason].append(pair)
+    reasons = (
+        f"{reason} on pair{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+        for reason, numbers in pairs.items()
+    )
+    return f"{standing.text}: {'; '.join(reasons)}"
+
+
+def _friedman(test: Friedman) -> str:
+    start = f"Friedman test over {test.blocks} pairs and {test.strategies} ranked strategies: "
+    if test.chi2 is None:
+        return f"{start}none, because {test.note}"
+    chi2 = f"chi-square {number(test.chi2)} ({test.freedom} degrees of freedom), {_p(test.p)}"
+    f = test.note if test.f is None else f"F {number(test.f)} ({test.freedom} and {test.f_freedom}), {_p(test.f_p)}"
+    enough = test.blocks > _ENOUGH_BLOCKS and test.strategies > _ENOUGH_STRATEGIES
+    rough = f"; p is rough up to {_ENOUGH_BLOCKS} pairs or {_ENOUGH_STRATEGIES} strategies"
+    return f"{start}{chi2}; {f}{'' if enough else rough}"
+
+
+def _nemenyi(overall: Overall) -> list[str]:
+    if overall.critical_difference is None:
+        return []
+    start = f"Nemenyi's critical difference at {SIGNIFICANCE}: {number(overall.critical_difference)} ranks; "
+    if not overall.alike:
+        return [f"{start}it separates every two strategies"]
+    groups = "; ".join(", ".join(names) for names in overall.alike)
+    return [f"{start}not separated: {groups}"]
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -1,0 +1,131 @@
+"""How many seeds would show a difference, and which difference the seeds there are would show. Floats only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+from scipy.special import chdtri, nctdtr, stdtrit
+
+from kdzoo.board.stats import FEWEST, LEVEL
+
+SIGNIFICANCE = 0.05
+"""Level of the two-sided paired t test."""
+
+POWER = 0.8
+"""Probability with which a difference that is there shall be shown."""
+
+MOST = 1_000_000
+"""Numbers of seeds above this are not told apart."""
+
+_CERTAIN = 30.0
+"""Non-centrality from which on the power of three seeds or more is 1 to double precision; scipy has NaN beyond."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Seeds that would show a difference, by the spread of the paired differences seen so far.
+
+    Attributes:
+        n: seeds that the spread was estimated from.
+        sd: standard deviation (n-1) of the paired differences, points.
+        sd_low, sd_high: its 95% chi-square interval.
+        seeds: fewest that would do if ``sd`` were the true one; more than :data:`MOST` for None.
+        seeds_low, seeds_high: the same for the ends of the interval of the sd.
+        shown: smallest difference that ``n`` seeds would show if ``sd`` were the true one, points.
+    """
+
+    n: int
+    sd: float
+    sd_low: float
+    sd_high: float
+    seeds: int | None
+    seeds_low: int | None
+    seeds_high: int | None
+    shown: float
+
+
+def needed(difference: float, sd: float, n: int) -> Needed:
+    """What a spread, estimated from n seeds, says of a difference.
+
+    Args:
+        difference: to be shown, points, above 0.
+        sd: standard deviation of the paired differences, points, above 0.
+        n: seeds that it was estimated from, at least 3.
+    """
+    low, high = sd_interval(sd, n)
+    return Needed(
+        n=n,
+        sd=sd,
+        sd_low=low,
+        sd_high=high,
+        seeds=seeds_for(difference / sd),
+        seeds_low=seeds_for(difference / low),
+        seeds_high=seeds_for(difference / high),
+        shown=sd * effect_shown(n),
+    )
+
+
+def power(effect: float, n: int) -> float:
+    """Probability that a two-sided paired t test at 0.05 rejects (Cohen 1988, Statistical Power Analysis, ch. 2).
+
+    The statistic follows the non-central t distribution with n-1 degrees of freedom and effect * sqrt(n) as its
+    non-centrality. Both tails count.
+
+    Args:
+        effect: the true mean difference / the true standard deviation of the differences.
+        n: seeds, at least 3.
+    """
+    critical = float(stdtrit(n - 1, 1 - SIGNIFICANCE / 2))
+    shift = abs(effect) * math.sqrt(n)
+    if shift > _CERTAIN:
+        return 1.0
+    # The lower tail is taken from the mirrored distribution, because far out scipy's own is NaN.
+    return float(2 - nctdtr(n - 1, shift, critical) - nctdtr(n - 1, -shift, critical))
+
+
+def seeds_for(effect: float) -> int | None:
+    """The fewest seeds, at least 3, with which an effect is shown with power 0.8; None above :data:`MOST`.
+
+    Args:
+        effect: difference / standard deviation of the paired differences, above 0.
+    """
+    # A test that knew the spread needs fewer: what it needs is where to start from. 1.96 + 0.84 are normal quantiles.
+    at_least = (2.8 / effect) ** 2
+    if at_least > MOST:
+        return None
+    n = max(FEWEST, math.floor(at_least))
+    while power(effect, n) < POWER:
+        n += 1
+    return n if n <= MOST else None
+
+
+@cache
+def effect_shown(n: int) -> float:
+    """The smallest effect that n seeds show with power 0.8.
+
+    Args:
+        n: seeds, at least 3.
+    """
+    from scipy.optimize import brentq
+
+    root = brentq(lambda effect: power(effect, n) - POWER, 0.0, 10.0, xtol=1e-12)  # type: ignore[no-untyped-call]
+    return float(root)
+
+
+def sd_interval(sd: float, n: int) -> tuple[float, float]:
+    """The 95% interval of a standard deviation: (n-1) sd^2 / sigma^2 is chi-square with n-1 degrees of freedom.
+
+    Args:
+        sd: with n-1 in the denominator.
+        n: values, at least 2.
+    """
+    tail = (1 - LEVEL) / 2
+    low, high = (sd * math.sqrt((n - 1) / float(chdtri(n - 1, upper))) for upper in (tail, 1 - tail))
+    return low, high
+
+
+def sd_of_interval(low: float, high: float, n: int) -> float:
+    """The standard deviation (n-1) that Student's 95% interval of a mean was made with."""
+    return (high - low) / 2 / float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(n)

@@ -1,0 +1,170 @@
+"""The strategies of a board over its pairs: who stands in how many of them, how high, and how far from ``ce``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdzoo.board.labels import params_text
+from kdzoo.board.ranks import ranks
+from kdzoo.board.stats import Estimate, estimate
+
+FEWEST = 2
+"""Pairs, and strategies, below which there is nothing to sum up."""
+
+_DEFAULT = "default"
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One strategy over all blocks.
+
+    A figure over the blocks is None unless every block has its part: nothing is averaged over fewer blocks.
+
+    Attributes:
+        text: what it is called.
+        strategy, variant: as in the frame.
+        params: its parameters as text, only where strategy and variant name several rows of a block.
+        seeds: seeds done in each block.
+        scores: mean top-1 in each block, percent; None where there is no row, or a seed of it failed or is missing.
+        lacking: for each block why it has no score; empty where it has.
+        mean_rank: mean over the blocks of its place among the ranked strategies.
+        top1: mean of the scores, percent.
+        diff_ce: mean over the blocks of the mean difference to ce, points, with its t interval and test; n is blocks.
+    """
+
+    text: str
+    strategy: str
+    variant: str
+    params: str
+    seeds: tuple[int, ...]
+    scores: tuple[float | None, ...]
+    lacking: tuple[str, ...]
+    mean_rank: float | None
+    top1: float | None
+    diff_ce: Estimate
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has a score in every block, and so is ranked."""
+        return not any(self.lacking)
+
+
+class _Entrant(NamedTuple):
+    """Who is ranked; the parameters are empty unless they are needed to tell two rows of a block apart."""
+
+    strategy: str
+    variant: str
+    params: str = ""
+
+
+def standings_of(blocks: Sequence[Sequence[Values]]) -> list[Standing]:
+    """The strategies in the order of their names, not ranked yet."""
+    defaults = _default_params(blocks)
+    found = [_by_variant(rows, defaults) for rows in blocks]
+    crowded = {key for block in found for key, rows in block.items() if len(rows) > 1}
+    entered: dict[_Entrant, list[Values | None]] = defaultdict(lambda: [None] * len(blocks))
+    for place, block in enumerate(found):
+        for key, rows in block.items():
+            for row in rows:
+                entered[_Entrant(*key, row["params"] if key in crowded else "")][place] = row
+    called = [{_text(row): row for row in rows} for rows in blocks]
+    return [_standing(entrant, entered[entrant], called) for entrant in sorted(entered)]
+
+
+def ranked(standings: Sequence[Standing]) -> tuple[list[Standing], list[Standing]]:
+    """All standings with their mean ranks, the best first and the incomplete last; and the complete ones alone."""
+    complete = [standing for standing in standings if standing.complete]
+    rest = [standing for standing in standings if not standing.complete]
+    if len(complete) >= FEWEST:
+        means = ranks(scores_of(complete, len(complete[0].scores))).mean(axis=0)
+        complete = [replace(one, mean_rank=float(mean)) for one, mean in zip(complete, means, strict=True)]
+        complete.sort(key=lambda standing: standing.mean_rank or 0.0)
+    return complete + rest, complete
+
+
+def scores_of(standings: Sequence[Standing], blocks: int) -> NDArray[np.float64]:
+    """blocks x standings."""
+    return np.array([standing.scores for standing in standings], dtype=np.float64).reshape(len(standings), blocks).T
+
+
+def _default_params(blocks: Sequence[Sequence[Values]]) -> set[tuple[str, str]]:
+    """Labels and parameters of the rows that a study calls its default."""
+    return {
+        (row["strategy"], row["params"])
+        for rows in blocks
+        for row in rows
+        if row["variant"].partition(", ")[0] == _DEFAULT
+    }
+
+
+def _by_variant(rows: Sequence[Values], defaults: set[tuple[str, str]]) -> dict[tuple[str, str], list[Values]]:
+    """The rows of a block by label and variant; a default that won its study stands as both."""
+    found: dict[tuple[str, str], list[Values]] = defaultdict(list)
+    for row in rows:
+        variant = row["variant"]
+        first, _, rest = variant.partition(", ")
+        if not variant and (row["strategy"], row["params"]) in defaults:
+            variant = _DEFAULT
+        for one in (first, rest) if first == _DEFAULT and rest else (variant,):
+            found[row["strategy"], one].append(row)
+    return found
+
+
+def _standing(entrant: _Entrant, rows: Sequence[Values | None], called: Sequence[dict[str, Values]]) -> Standing:
+    params = params_text(json.loads(entrant.params)) if entrant.params else ""
+    lacking = tuple(_lacks(row) for row in rows)
+    scores = tuple(None if row is None or lack else row["top1"] for row, lack in zip(rows, lacking, strict=True))
+    differences = [
+        # A difference to a baseline that lacks seeds is not the whole pair's.
+        None if row is None or lack or _lacks(named.get(row["diff_ce_to"])) else row["diff_ce"]
+        for row, lack, named in zip(rows, lacking, called, strict=True)
+    ]
+    return Standing(
+        text=" ".join(filter(None, (entrant.strategy, entrant.variant, params))),
+        strategy=entrant.strategy,
+        variant=entrant.variant,
+        params=params,
+        seeds=tuple(0 if row is None else row["done"] for row in rows),
+        scores=scores,
+        lacking=lacking,
+        mean_rank=None,
+        top1=_mean(scores),
+        diff_ce=_over_blocks(differences, [row for row in rows if row is not None]),
+    )
+
+
+def _text(row: Values) -> str:
+    """What ``diff_ce_to`` calls a row."""
+    return " ".join(filter(None, (row["strategy"], row["variant"], params_text(json.loads(row["params"])))))
+
+
+def _lacks(row: Values | None) -> str:
+    """Why a row has no score for its block; empty where it has."""
+    if row is None:
+        return "no row"
+    lacking = [f"{row[kind]} {kind}" for kind in ("failed", "missing") if row[kind]]
+    return " and ".join(lacking) + f" of {row['seeds']} seeds" if lacking else ""
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
+
+
+def _over_blocks(differences: Sequence[float | None], rows: Sequence[Values]) -> Estimate:
+    known = [difference for difference in differences if difference is not None]
+    if len(known) == len(differences):
+        return estimate(known)
+    without = {row["diff_ce_note"] if row["diff_ce"] is None else "" for row in rows}
+    reason = without.pop() if len(without) == 1 else ""
+    return Estimate(0, None, note=reason or "incomplete")

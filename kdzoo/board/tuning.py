@@ -1,0 +1,118 @@
+"""What studies say of one row: whether it is a winner or a trial 0, what was searched, and what that took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kdzoo.board.labels import Facts, counted, params_text, telling
+from kdzoo.cell import canonical_json
+from kdzoo.study import Study
+
+_OWNER = "recipe."
+
+
+class Budget(NamedTuple):
+    """What a search may use. Two tuned rows compare fairly if theirs are equal.
+
+    Attributes:
+        trials: their number.
+        epochs: of each.
+        pruner: what may end them early.
+        recipe: the recipe's keys that are searched too.
+    """
+
+    trials: int
+    epochs: int
+    pruner: str
+    recipe: tuple[str, ...]
+
+    def words(self, each: str = "", sampler: str = "") -> str:
+        """``15 trials, 5 epochs a trial, no pruner``, with words after the number of trials and before the pruner."""
+        parts = [counted(self.trials, "trial") + each, f"{counted(self.epochs, 'epoch')} a trial"]
+        parts += [sampler] if sampler else []
+        parts.append(pruner_text(self.pruner))
+        parts += [f"{' and '.join(self.recipe)} of the recipe searched too"] if self.recipe else []
+        return ", ".join(parts)
+
+
+def budget(study: Study) -> Budget:
+    """The budget of a study."""
+    plan = study.plan
+    recipe = tuple(sorted(name.removeprefix(_OWNER) for name in plan.space if name.startswith(_OWNER)))
+    return Budget(plan.trials, plan.trial_recipe.epochs, plan.pruner, recipe)
+
+
+def pruner_text(pruner: str) -> str:
+    """``no pruner``, ``median pruner``."""
+    return f"{'no' if pruner == 'none' else pruner} pruner"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the studies say of one row.
+
+    Attributes:
+        won: the studies whose winner it is, the smallest budget first.
+        default: whether it is trial 0 of a study.
+        apart: what tells the studies it won from those that others won; empty for the strategy's only winner.
+    """
+
+    won: tuple[Study, ...] = ()
+    default: bool = False
+    apart: str = ""
+
+    @property
+    def variant(self) -> str:
+        """``default``, ``tuned``, ``default, tuned`` or nothing; ``tuned (30 trials)`` where it has namesakes."""
+        tuned = "tuned" + (f" ({self.apart})" if self.apart else "")
+        return ", ".join([*(["default"] if self.default else []), *([tuned] if self.won else [])])
+
+    @property
+    def plain(self) -> bool:
+        """Whether no search made it, or a search that came back to where it began."""
+        return self.default or not self.won
+
+    @property
+    def budgets(self) -> set[Budget]:
+        """The budgets of the studies it won."""
+        return {budget(study) for study in self.won}
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of tuning; of several studies it won, those of the smallest budget."""
+        plan = self.won[0].plan if self.won else None
+        space = {name: str(one) for name, one in plan.space.items()} if plan else {}
+        return {
+            "variant": self.variant,
+            "trials": plan and plan.trials,
+            "tune_epochs": plan and plan.trial_recipe.epochs,
+            "tuning_seconds": self.won[0].seconds if self.won else None,
+            "pruner": plan.pruner if plan else "",
+            "tune_space": canonical_json(space) if space else "",
+            "study": " ".join(study.id for study in self.won),
+        }
+
+
+UNTUNED = Tuning()
+
+
+def study_labels(studies: Sequence[Study]) -> dict[str, str]:
+    """For each study by its id: as few words as tell it from the others."""
+    names = sorted({name for study in studies for name in study.plan.space})
+    everyone = {study.id: _facts(study, names) for study in studies}
+    told = telling(list(everyone.values()))
+    return {study_id: ", ".join(one[name] for name in told if one[name]) for study_id, one in everyone.items()}
+
+
+def _facts(study: Study, names: Sequence[str]) -> Facts:
+    plan = study.plan
+    return {
+        "trials": counted(plan.trials, "trial"),
+        "epochs": f"{counted(plan.trial_recipe.epochs, 'epoch')} a trial",
+        "pruner": pruner_text(plan.pruner),
+        **{name: f"{name}={plan.space[name]}" if name in plan.space else "" for name in names},
+        "from": f"from {params_text(plan.strategy.params)}",
+        "batch": f"{plan.batch} at a time",
+        "study": f"study {study.id}",
+    }

@@ -1,0 +1,212 @@
+"""The options that ``kdzoo bench`` and ``kdzoo tune`` share, and the configuration that they give."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from kdzoo.config import BenchConfig
+
+_WHAT, _HOW, _TUNE, _WHERE = "What to compare", "How to train", "Tuning", "Where and when"
+
+Options: TypeAlias = dict[str, Any]
+"""The shared options by name, as the command line gave them."""
+
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", metavar="", help="Show the cells and pairs, train nothing.", rich_help_panel=_WHERE),
+]
+
+
+def _options(
+    strategies: Annotated[
+        str | None,
+        typer.Option(
+            help="Strategies, a comma list, or all. ce is always added.", metavar="NAMES", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="timm models, a comma list; arguments as in NAME:patch_size=4.",
+            metavar="MODELS",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    student: Annotated[
+        str | None, typer.Option(help="timm models, a comma list.", metavar="MODELS", rich_help_panel=_WHAT)
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Datasets, a comma list; NAME[:5000] takes a subset.", metavar="NAMES", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Trainings of each strategy, each from a seed of its own; by default 3.",
+            metavar="N",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    config: Annotated[
+        str,
+        typer.Option(
+            help="A shipped bench or a YAML file; flags win over it.", metavar="NAME|FILE", rich_help_panel=_WHAT
+        ),
+    ] = "quick",
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Python file with strategies; may be repeated.", metavar="FILE", rich_help_panel=_WHAT),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A shipped recipe or a YAML file.", metavar="NAME|FILE", rich_help_panel=_HOW)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of each training.", metavar="N", rich_help_panel=_HOW)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="strategy.param=value or recipe.key=value; may be repeated.",
+            metavar="KEY=VALUE",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    teacher_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="auto (the default), train, pretrained, or a file of weights.",
+            metavar="KIND|FILE",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    teacher_recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Recipe of the teacher's training; by default the students'.",
+            metavar="NAME|FILE",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    teacher_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the teacher's training.", metavar="N", rich_help_panel=_HOW)
+    ] = None,
+    img_size: Annotated[
+        str | None,
+        typer.Option(help="Size of the images, pixels: 32 or 32x48.", metavar="PIXELS", rich_help_panel=_HOW),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or fp16.", metavar="KIND", rich_help_panel=_HOW)
+    ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(
+            "--tune",
+            "--trials",
+            help="Trials of tuning for each strategy and pair; the winners are trained again on fresh seeds.",
+            metavar="N",
+            rich_help_panel=_TUNE,
+        ),
+    ] = None,
+    tune_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs of a trial; by default those of the training.", metavar="N", rich_help_panel=_TUNE),
+    ] = None,
+    tune_recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Keys of the recipe that are searched too, for every strategy alike: lr, weight_decay, momentum, "
+            "label_smoothing.",
+            metavar="KEYS",
+            rich_help_panel=_TUNE,
+        ),
+    ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="strategy.param=low:high[:log], over the declared range; may be repeated.",
+            metavar="KEY=RANGE",
+            rich_help_panel=_TUNE,
+        ),
+    ] = None,
+    pruner: Annotated[
+        str | None,
+        typer.Option(
+            help="What ends trials early: none (the default), median or hyperband.",
+            metavar="KIND",
+            rich_help_panel=_TUNE,
+        ),
+    ] = None,
+    tune_batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Trials of a study that are asked for at a time, to run side by side; by default 1.",
+            metavar="N",
+            rich_help_panel=_TUNE,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto (the default), cpu, cuda or mps.", metavar="KIND", rich_help_panel=_WHERE)
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder of the data.", metavar="FOLDER", rich_help_panel=_WHERE)
+    ] = None,
+    download: Annotated[
+        bool | None, typer.Option("--download", metavar="", help="Fetch missing data.", rich_help_panel=_WHERE)
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder of the runs; by default runs.", metavar="FOLDER", rich_help_panel=_WHERE)
+    ] = None,
+    rerun: Annotated[
+        str | None,
+        typer.Option(
+            help="Finished cells to run again: never, failed (the default) or always.",
+            metavar="WHICH",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+) -> None:
+    """Never called: its signature holds the options."""
+
+
+def bench_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the shared options before its own; it gets them as its first argument, a dict by name."""
+
+    def run(**given: Any) -> None:
+        options = {name: given.pop(name) for name in shared}
+        command(options, **given)
+
+    shared, own = _parameters(_options), _parameters(command)
+    own.pop("options")
+    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+    # Typer reads both; the types are resolved here, because the names in them mean what they mean in their own module.
+    run.__annotations__ = {name: one.annotation for name, one in {**shared, **own}.items()}
+    run.__signature__ = inspect.Signature([*shared.values(), *own.values()])  # type: ignore[attr-defined]
+    return run
+
+
+def _parameters(function: Callable[..., None]) -> dict[str, inspect.Parameter]:
+    types = get_type_hints(function, include_extras=True)
+    return {name: one.replace(annotation=types[name]) for name, one in inspect.signature(function).parameters.items()}
+
+
+def read_config(options: dict[str, Any]) -> BenchConfig:
+    """The configuration that the options ask for.
+
+    Raises:
+        UsageError: one is wrong.
+    """
+    from kdzoo.config import load_bench, parse_ranges, parse_settings
+
+    flags = {name: value for name, value in options.items() if name not in ("config", "plugin", "set_", "search")}
+    flags["set"] = parse_settings(options["set_"]) if options["set_"] else None
+    flags["search"] = parse_ranges(options["search"]) if options["search"] else None
+    return load_bench(options["config"], flags)

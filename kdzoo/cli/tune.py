@@ -1,0 +1,83 @@
+"""``kdzoo tune``: the studies of a bench, without its final runs; and studies shown and drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdzoo.cli.options import DryRun, Options, bench_options
+from kdzoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from kdzoo.study import Study
+
+_SHOW = "Showing studies"
+_TRIALS = 20
+
+
+@bench_options
+def tune(
+    options: Options,
+    dry_run: DryRun = False,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--show",
+            metavar="",
+            help="Print the studies of --out, run nothing.",
+            rich_help_panel=_SHOW,
+        ),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw each study's history, slices and importances into this folder, as SVG and PNG.",
+            metavar="FOLDER",
+            rich_help_panel=_SHOW,
+        ),
+    ] = None,
+) -> None:
+    """Search each strategy's parameters by top-1 on tune, and print the studies. 20 trials unless --trials says.
+
+    `kdzoo bench` with the same options finds these studies done and trains the winners.
+
+    [dim]kdzoo tune --strategies soft,at --trials 15[/dim]
+    """
+    if show:
+        _show(_stored(Path(options["out"] or "runs")), plot)
+        return
+    from kdzoo.cli.running import prepare, run
+
+    if options["tune"] is None:
+        options["tune"] = _TRIALS
+    prepared = prepare(options, dry_run=dry_run)
+    if dry_run:
+        return
+    if not prepared.plan.studies:
+        raise UsageError("none of these strategies declares anything to search; give a range with --search")
+    result = run(prepared, only_tune=True)
+    _show(result.studies, plot)
+    if prepared.plan.refused or any(record.status == "failed" for record in result.records):
+        raise typer.Exit(1)
+
+
+def _stored(out: Path) -> list[Study]:
+    from kdzoo.store import Store
+
+    studies, problems = Store.open(out).readable_studies()
+    for problem in problems:
+        typer.echo(f"warning: left out: {problem}", err=True)
+    return studies
+
+
+def _show(studies: list[Study], plot: Path | None) -> None:
+    from kdzoo.board.studies import studies_text
+
+    typer.echo(studies_text(studies), nl=False)
+    if plot is not None:
+        from kdzoo.board.study_charts import write_plots
+
+        for path in write_plots(studies, plot):
+            typer.echo(f"wrote {path}", err=True)

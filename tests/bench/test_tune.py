@@ -1,0 +1,255 @@
+"""Tuning with real trainings: what a trial measures, what ends it, and what comes of the winner."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_lab import Quiet, Run, make_lab, prepare
+
+from kdzoo import Batch, Outputs, Strategy, Terms, param
+from kdzoo.bench.local import run_cells
+from kdzoo.bench.session import BenchResult, run_bench
+from kdzoo.cell import Cell
+from kdzoo.record import Epoch
+from kdzoo.store import Store
+from kdzoo.study import Study
+
+
+class Pull(Strategy):
+    """Pulls the student's logits to the teacher's, or with a high weight anywhere."""
+
+    name = "pull"
+    weight: float = param(0.5, search=(0.0, 1.0))
+    trap: float = param(0.0)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        if self.weight < self.trap:
+            raise RuntimeError("fell into the trap")
+        loss = self.weight * (student.logits - teacher.logits).square().mean()
+        return {"pull": loss * (math.nan if self.weight > 0.9 else 1)}
+
+
+def tuned(out: Path, teacher: str, report: Quiet | None = None, **config: Any) -> tuple[Run, BenchResult]:
+    config = {"tune": 6, "epochs": 2, "tune_epochs": 1, "seeds": 2} | config
+    bench = prepare(out, [Pull], teacher_weights=teacher, **config)
+    return bench, run_bench(bench.plan, bench.lab, report or Quiet(), "failed")
+
+
+def only(studies: list[Study]) -> Study:
+    (study,) = studies
+    return study
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, teacher_file: str) -> tuple[Run, BenchResult]:
+    return tuned(tmp_path_factory.mktemp("tuned"), teacher_file)
+
+
+def test_trials_are_cells_that_never_see_test(whole: tuple[Run, BenchResult]) -> None:
+    bench, result = whole
+    study = only(result.studies)
+    assert study.finished
+    assert bench.lab.store.find_study(study.id) == study
+    assert len(study.trials) == 6
+    trials = [record for record in result.records if record.cell.kind == "trial"]
+    assert {record.id for record in trials} == {trial.cell for trial in study.trials}
+    finals = {record.cell.seed for record in result.records if record.cell.kind == "student"}
+    assert finals == {0, 1}
+    for record in trials:
+        assert record.test is None
+        assert record.agreement is None
+        assert record.cell.seed not in finals
+        assert record.cell.recipe.epochs == 1
+        names = {path.name for path in bench.folder(record).iterdir()}
+        assert names == {"cell.json", "record.json"}
+    done = [record for record in trials if record.status == "done"]
+    for record in done:
+        assert record.tune is not None
+        assert record.curve[-1].tune_top1 == record.tune.top1
+
+
+def test_a_loss_that_is_not_finite_prunes_the_trial(whole: tuple[Run, BenchResult]) -> None:
+    study = only(whole[1].studies)
+    states = {float(str(trial.values["pull.weight"])) > 0.9: trial.state for trial in study.trials}
+    assert states == {False: "done", True: "pruned"}
+    assert all("not finite" in trial.reason or "NaN" in trial.reason for trial in study.trials if trial.reason)
+
+
+def test_the_winner_is_trained_on_the_seeds_of_the_default(whole: tuple[Run, BenchResult]) -> None:
+    _, result = whole
+    study = only(result.studies)
+    assert study.best is not None
+    by_weight: dict[Any, set[int]] = {}
+    for record in result.records:
+        if record.cell.kind == "student" and record.cell.strategy.name == "pull":
+            by_weight.setdefault(record.cell.strategy.params["weight"], set()).add(record.cell.seed)
+    assert by_weight == {0.5: {0, 1}, study.best.values["pull.weight"]: {0, 1}}
+    assert {cell.id for cell in result.cells} == {record.id for record in result.records if record.cell.kind != "trial"}
+
+
+def test_the_same_command_finds_everything_done(whole: tuple[Run, BenchResult]) -> None:
+    bench, result = whole
+    steps: list[Any] = []
+    again = run_bench(
+        bench.plan,
+        make_lab(bench.plan, bench.lab.store.path, [Pull]),
+        Quiet(lambda *step: steps.append(step)),
+        "failed",
+    )
+    assert steps == []
+    assert [record.id for record in again.records] == [record.id for record in result.records]
+    assert again.studies == result.studies
+
+
+def test_a_trial_that_was_stopped_resumes_and_loses_no_epoch(
+    tmp_path: Path, teacher_file: str, whole: tuple[Run, BenchResult]
+) -> None:
+    """Stopped in the middle of every epoch of every trial in turn; each stop loses the begun epoch only."""
+    config = {"tune": 3, "tune_epochs": 2}
+    _, uncut = tuned(tmp_path / "whole", teacher_file, **config)
+    finished: list[tuple[str, int]] = []
+    stopped: set[tuple[str, int]] = set()
+
+    def on_step(cell: Cell, epoch: int, done: int) -> None:
+        if cell.kind == "trial" and done == 2 and (cell.id, epoch) not in stopped:
+            stopped.add((cell.id, epoch))
+            raise KeyboardInterrupt
+
+    def on_epoch(cell: Cell, line: Epoch) -> None:
+        if cell.kind == "trial":
+            finished.append((cell.id, line.epoch))
+
+    for _ in range(20):
+        try:
+            _, result = tuned(tmp_path / "cut", teacher_file, Quiet(on_step, on_epoch), **config)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert len(stopped) >= 5
+    assert len(finished) == len(set(finished))
+    assert [timeless(study) for study in result.studies] == [timeless(study) for study in uncut.studies]
+    assert {record.id: record.outcome() for record in result.records} == {
+        record.id: record.outcome() for record in uncut.records
+    }
+
+
+def timeless(study: Study) -> list[Any]:
+    return [trial.model_dump(exclude={"seconds"}) for trial in study.trials]
+
+
+def test_another_exception_is_a_failure_that_is_shown(tmp_path: Path, teacher_file: str) -> None:
+    _, result = tuned(tmp_path, teacher_file, set={"pull.trap": 0.4}, search={"pull.weight": "0:0.8"})
+    study = only(result.studies)
+    failed = [trial for trial in study.trials if trial.state == "failed"]
+    assert 0 < len(failed) < 6
+    assert {trial.reason for trial in failed} == {"RuntimeError: fell into the trap"}
+    assert all(float(str(trial.values["pull.weight"])) < 0.4 for trial in failed)
+    assert len(study.trials) == 6
+    assert sum(record.status == "failed" for record in result.records) == len(failed)
+
+
+def test_a_pruner_ends_trials_after_whole_epochs(tmp_path: Path, teacher_file: str) -> None:
+    _, result = tuned(
+        tmp_path, teacher_file, tune=8, tune_epochs=4, pruner="median", search={"pull.weight": "0:0.8"}, epochs=4
+    )
+    study = only(result.studies)
+    states = [trial.state for trial in study.trials]
+    assert states[:4] == ["done"] * 4
+    assert "pruned" in states
+    for trial in study.trials:
+        assert len(trial.curve) == 4 if trial.state == "done" else 1 < len(trial.curve) < 4
+        if trial.state == "pruned":
+            assert trial.reason == f"median pruner, after epoch {len(trial.curve)} of 4"
+    seconds = [trial.seconds for trial in study.trials]
+    assert min(seconds) > 0
+
+
+def test_the_recipe_is_searched_for_the_baseline_too(tmp_path: Path, teacher_file: str) -> None:
+    bench, result = tuned(tmp_path, teacher_file, tune=2, tune_recipe="lr", seeds=1)
+    assert {study.plan.strategy.name for study in result.studies} == {"ce", "pull"}
+    assert {study.plan.trials for study in result.studies} == {2}
+    for study in result.studies:
+        assert study.best is not None
+        (final,) = study.finals([0])
+        assert final.recipe.lr == study.best.values["recipe.lr"]
+        record = bench.lab.store.record(final.id)
+        assert record.status == "done"
+
+
+def test_two_benches_share_a_study(tmp_path: Path, teacher_file: str) -> None:
+    """A second bench takes up the cells that the first does not hold, and both end with the same study."""
+    config = {"tune": 4, "tune_batch": 2}
+    _, alone = tuned(tmp_path / "alone", teacher_file, **config)
+    others: list[Study] = []
+
+    def on_step(cell: Cell, epoch: int, done: int) -> None:
+        if cell.kind == "trial" and not others:
+            others.append(None)  # type: ignore[arg-type]
+            bench = prepare(
+                tmp_path / "shared", [Pull], teacher_weights=teacher_file, epochs=2, tune_epochs=1, **config
+            )
+            store = bench.lab.store
+            study = store.find_study(bench.plan.studies[0].id)
+            assert study is not None
+            free = [study.plan.trial(trial.values) for trial in study.trials if trial.cell != cell.id]
+            run_cells(free, bench.lab, Quiet(), "failed")
+
+    _, both = tuned(tmp_path / "shared", teacher_file, Quiet(on_step), **config)
+    assert others
+    assert timeless(only(both.studies)) == timeless(only(alone.studies))
+
+
+def test_a_real_bench_killed_in_its_studies_keeps_their_number(tmp_path: Path) -> None:
+    options = shlex.split(
+        "bench --strategies soft --teacher test_efficientnet --student test_resnet --seeds 1 --epochs 1 "
+        "--dataset digits[:120] --img-size 16 --teacher-epochs 8 --device cpu --set recipe.batch_size=16 "
+        "--set recipe.lr=0.02 --tune 3 --tune-epochs 2"
+    )
+
+    def start(out: Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", "from kdzoo.cli import main; main()", *options, "--out", str(out)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    out = tmp_path / "cut"
+    killed = 0
+    for ended in (1, 2):
+        process = start(out)
+        while process.poll() is None and trials_begun(out) < ended:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed == 2
+    last = start(out)
+    told = last.communicate(timeout=100)
+    assert last.returncode == 0, told
+    (studies, problems) = Store.open(out).readable_studies()
+    assert problems == []
+    study = only(studies)
+    assert study.finished
+    assert len(study.trials) == 3
+    trials = [record for record in Store.open(out).records() if record.cell.kind == "trial"]
+    assert len(trials) == 3
+    whole = start(tmp_path / "whole")
+    assert whole.communicate(timeout=100)
+    (uncut, _) = Store.open(tmp_path / "whole").readable_studies()
+    assert timeless(study) == timeless(only(uncut))
+
+
+def trials_begun(out: Path) -> int:
+    paths = list((out / "studies").glob("*.json")) if out.exists() else []
+    studies = [Study.model_validate_json(path.read_bytes()) for path in paths]
+    return sum(len(study.trials) for study in studies)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+from board_rows import by_variant
+
+from kdzoo.board.display import SHOWN, heading, shown, tables
+from kdzoo.board.render import FORMATS, board_text
+from kdzoo.board.table import make_board
+from kdzoo.study import Range
+
+Factory = Callable[..., Any]
+
+TEMPERATURE = {"soft.temperature": Range(low=1, high=20, log=True)}
+LR = {"recipe.lr": Range(low=0.005, high=0.5, log=True)}
+SHARED = [900, 910, 890]
+
+
+def test_a_table_with_tuned_rows_has_a_column_more(rows: Factory, study: Factory, finals: Factory) -> None:
+    one = study(best={"soft.temperature": 8.0}, seconds=104.0)
+    records = rows({"ce": SHARED, "soft": [930, 936, 924]}) + finals(one, [940, 948, 935])
+    records += rows({"ce": SHARED}, student="resnet14")
+    board = make_board(records, studies=[one])
+    plain, tuned = tables(board, "rank")
+    assert [column.header for column in shown(tuned)] == [*(column.header for column in SHOWN), "tuning"]
+    assert shown(plain) == SHOWN
+    assert [shown(tuned)[-1].text(row) for row in tuned.rows] == ["3 trials, 312 s", "-", "-"]
+    assert [shown(tuned)[1].text(row) for row in tuned.rows] == [
+        "soft tuned alpha=0.9 temperature=8",
+        "soft default alpha=0.9 temperature=4",
+        "ce",
+    ]
+    assert ("tuning", "3 trials each, 5 epochs a trial, TPE, no pruner") in heading(tuned)
+    assert "tuning" not in dict(heading(plain))
+    text = board_text(records, studies=[one])
+    assert "tuned: best of 3 trials by top-1 on tune" in text
+    assert "pruner: ended" not in text
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_pruner_is_named(pruner: str, rows: Factory, study: Factory, finals: Factory) -> None:
+    one = study(best={"soft.temperature": 8.0}, pruner=pruner, states=["done", "done", "pruned"])
+    records = rows({"ce": SHARED, "soft": [930, 936, 924]}) + finals(one, [940, 948, 935])
+    board = make_board(records, studies=[one])
+    (table,) = tables(board, "rank")
+    assert dict(heading(table))["tuning"] == f"3 trials each, 5 epochs a trial, TPE, {pruner} pruner"
+    assert shown(table)[-1].text(table.rows[0]) == f"3 trials, 12 s, {pruner}"
+    assert by_variant(board)["soft", "tuned"]["pruner"] == pruner
+    assert f"{pruner} pruner: ended trials early" in board_text(records, studies=[one])
+    assert board.problems == ()
+
+
+@pytest.mark.parametrize("changes", [{"trials": 4}, {"epochs": 6}, {"pruner": "median"}])
+def test_unequal_budgets_are_remarked(changes: dict[str, Any], rows: Factory, study: Factory, finals: Factory) -> None:
+    at: dict[str, Any] = {"params": {"beta": 2.0}, "space": {"at.beta": Range(low=1, high=9)}, "best": {"at.beta": 3.0}}
+    soft, equal, other = study(best={"soft.temperature": 8.0}), study("at", **at), study("at", **at, **changes)
+    records = rows({"ce": SHARED}) + finals(soft, [940, 948, 935]) + finals(equal, [940, 948, 935])
+    assert make_board(records, studies=[soft, equal]).remarks == ()
+    for order in itertools.permutations([soft, other]):
+        board = make_board(records, studies=order)
+        assert board.remarks == (
+            "digits 8x8: resnet20 -> resnet8: unequal tuning budgets, so its tuned rows do not compare fairly",
+        )
+        assert board.groups[0].tuning.startswith("unequal: 3 trials, 5 epochs a trial, TPE, ")
+    # Each pair has its own budget, and no row of one is compared with a row of the other.
+    assert make_board(records, studies=[soft]).remarks == ()
+
+
+def test_csv_and_json_hold_the_columns_of_tuning(rows: Factory, study: Factory, finals: Factory) -> None:
+    one = study(space={**TEMPERATURE, **LR}, best={"soft.temperature": 8.0, "recipe.lr": 0.02})
+    records = rows({"ce": SHARED, "soft": [930, 936, 924]}) + finals(one, [940, 948, 935])
+    row = json.loads(board_text(records, studies=[one], format="json"))["groups"][0]["rows"][0]
+    assert (row["variant"], row["trials"], row["tuning_seconds"], row["study"]) == ("tuned", 3, 12.0, one.id)
+    assert row["params"] == {"alpha": 0.9, "temperature": 8.0, "recipe.lr": 0.02}
+    assert row["tune_space"] == {"soft.temperature": "1:20:log", "recipe.lr": "0.005:0.5:log"}
+    read = pd.read_csv(io.StringIO(board_text(records, studies=[one], format="csv")))
+    assert list(read["variant"].fillna("")) == ["tuned", "default", ""]
+    assert list(read["trials"].dropna()) == [3]
+    assert json.loads(read["tune_space"][0]) == row["tune_space"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("by", ["pair", "dataset", "strategy"])
+def test_the_order_of_inputs_changes_nothing(
+    format: str, by: str, rows: Factory, study: Factory, finals: Factory
+) -> None:
+    studies = [
+        study(best={"soft.temperature": 8.0}),
+        study(best={"soft.temperature": 3.0}, trials=4, pruner="median"),
+        study(best={"soft.temperature": 3.0}, trials=5),
+        study(states=["done", "asked"], epochs=7),
+        study(space={**TEMPERATURE, **LR}, best={"soft.temperature": 4.0, "recipe.lr": 0.1}),
+        study("ce", space=LR, best={"recipe.lr": 0.1}),
+    ]
+    winners = [studies[place] for place in (0, 1, 4, 5)]
+    records = rows({"ce": SHARED, "soft": [930, 936, 924]}) + rows({"soft": [920]}, student="resnet14")
+    records += [one for winner in winners for one in finals(winner, [940, 940, 941])]
+    planned = [final for winner in winners for final in winner.finals(range(4))]
+    expected = board_text(records, planned, studies, format=format, by=by)
+    draw = random.Random(2)
+    for _ in range(4):
+        for things in (records, planned, studies):
+            draw.shuffle(things)
+        assert board_text(iter(records), iter(planned), iter(studies), format=format, by=by) == expected
