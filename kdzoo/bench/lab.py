@@ -28,6 +28,8 @@ from kdzoo.registry import Registry
 from kdzoo.store import Store
 
 WEIGHTS = "student.safetensors"
+DEPLOYED = "deployed.safetensors"
+"""The modules that a strategy leaves in the student, where it has any."""
 
 
 def now() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from kdzoo.bench.lab import WEIGHTS
+from kdzoo.bench.lab import DEPLOYED, WEIGHTS
 from kdzoo.bench.setup import make_setup
 from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import PROTOCOL, Cell, DataRef, canonical_json
@@ -26,8 +26,6 @@ from kdzoo.record import EVALUATION, Measures, Record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Classifier, Strategy
-
-DEPLOYED = "deployed.safetensors"
 
 TOLERANCE = 0.05
 """Points of top-1 by which a record and the new measurement may differ."""

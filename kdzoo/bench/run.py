@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdzoo.bench.lab import WEIGHTS, Lab, MeasuredTeacher, now
+from kdzoo.bench.lab import DEPLOYED, WEIGHTS, Lab, MeasuredTeacher, now
 from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
@@ -192,7 +192,7 @@ def _keep_weights(cell: Cell, lab: Lab, trained: Deployment) -> None:
     with replacing(folder / WEIGHTS) as path:
         save_weights(student.model, path, metadata)
     if trained.extra:
-        with replacing(folder / "deployed.safetensors") as path:
+        with replacing(folder / DEPLOYED) as path:
             save_weights(trained.extra, path, metadata)
 
 

@@ -9,9 +9,12 @@ import typer
 
 from kdzoo.cli.bench import bench
 from kdzoo.cli.board import board
+from kdzoo.cli.check import check
 from kdzoo.cli.data import data
+from kdzoo.cli.merge import merge
 from kdzoo.cli.pair import pair
 from kdzoo.cli.plugins import plugins
+from kdzoo.cli.publish import publish
 from kdzoo.cli.strategies import app as strategies_app
 from kdzoo.cli.tune import tune
 from kdzoo.errors import KdzooError
@@ -48,6 +51,9 @@ def _common(
 app.command()(bench)
 app.command()(tune)
 app.command()(board)
+app.command()(publish)
+app.command()(check)
+app.command()(merge)
 app.add_typer(strategies_app, name="strategies")
 app.command()(plugins)
 app.command()(pair)

@@ -139,7 +139,7 @@ def test_a_record_that_cannot_be_read_is_told_before_anything_trains(
     whole = path.read_bytes()
     for damage, sentence in (
         (whole[:100], "not valid JSON"),
-        (whole.replace(b'"record_schema":1', b'"record_schema":99'), "written by a newer kdzoo"),
+        (whole.replace(b'"record_schema":2', b'"record_schema":99'), "written by a newer kdzoo"),
     ):
         path.write_bytes(damage)
         for options in (["--rerun", "always"], ["--dry-run"]):

@@ -61,7 +61,7 @@ def test_ctrl_c_before_anything_trains_writes_nothing(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdzoo.bench.plan.make_plan", interrupted)
+    monkeypatch.setattr("kdzoo.cli.running.make_plan", interrupted)
     result = kdzoo(*small, "--strategies", "plain")
     assert (result.code, result.out) == (130, "")
     assert list(tmp_path.iterdir()) == []

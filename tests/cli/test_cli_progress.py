@@ -33,15 +33,18 @@ def cell(seed: int) -> Cell:
     )
 
 
-def record(of: Cell, reason: str = "") -> Record:
+def record(of: Cell, reason: str = "", ended: str = "9") -> Record:
+    """One that ends after every bench began, unless ``ended`` says otherwise."""
     done: dict[str, Any] = {
         "tune": MEASURES, "test": MEASURES, "agreement": 90.0, "student": SIZE,
         "teacher": TeacherMeasures(size=SIZE, tune=MEASURES, test=MEASURES),
         "cost": Cost(train=1.0, teacher=0.5, evaluate=0.1, peak_memory=1),
     }  # fmt: skip
+    if of.kind == "trial":
+        done |= {"test": None, "agreement": None}
     frame: dict[str, Any] = {
         "id": of.id, "cell": of, "environment": Environment(versions={}, device="cpu", threads=1),
-        "started": "a", "ended": "b", "command": "c",
+        "started": "1", "ended": ended, "command": "c",
     }  # fmt: skip
     return Record(status="failed", reason=reason, **frame) if reason else Record(status="done", **frame, **done)
 
@@ -99,7 +102,7 @@ def test_a_cell_that_ends_is_one_plain_line(clock: Clock) -> None:
 def test_a_cell_that_was_found_done_is_counted_and_not_told(clock: Clock) -> None:
     report, buffer = make(PlainReport, [cell(0)])
     report.cell(cell(0))
-    report.done(record(cell(0)))
+    report.done(record(cell(0), ended="1"))
     assert buffer.getvalue() == ""
     assert (report.found, report.ended) == (1, 1)
 
@@ -177,8 +180,48 @@ def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch, capsys
     with make_report([cell(0)]) as report:
         assert type(report) is PlainReport
         report.cell(cell(0))
-        report.done(record(cell(0)))
+        report.done(record(cell(0), ended="1"))
     assert capsys.readouterr() == ("", "1 of 1 cells were done before\n")
+
+
+def trial(power: float) -> Cell:
+    return cell(0).model_copy(
+        update={
+            "kind": "trial",
+            "seed": 1_000_000,
+            "strategy": cell(0).strategy.model_copy(update={"params": {"power": power, "mode": "mean"}}),
+        }
+    )
+
+
+def test_a_trial_says_what_it_tried_and_how_it_ended(clock: Clock) -> None:
+    report, buffer = make(PlainReport, [])
+    done = trial(1.23456)
+    run(report, done, clock, 2.0)
+    report.done(record(done))
+    pruned = trial(2.0)
+    run(report, pruned, clock, 2.0, epochs=2)
+    report.done(record(pruned, "median pruner, after epoch 2 of 4").model_copy(update={"status": "pruned"}))
+    assert buffer.getvalue().splitlines() == [
+        "[1/0] trial of soft big -> small on toy: mode=mean power=1.235: 75.00% on tune, 8 s",
+        "[2/0] trial of soft big -> small on toy: mode=mean power=2: pruned (median pruner, after epoch 2 of 4), 4 s",
+    ]
+
+
+def test_the_pace_counts_cells_that_are_not_known_yet(clock: Clock) -> None:
+    pace = Pace([cell(0)], [trial(1.0), trial(1.0), cell(1)])
+    clock.now += 3.0
+    pace.epoch(cell(0))
+    pace.end(cell(0))
+    assert pace.left() == 36.0  # three of four epochs
+    clock.now += 3.0
+    pace.epoch(trial(7.0))
+    assert pace.left() == 33.0
+    pace.end(trial(7.0))
+    pace.end(trial(8.0))
+    assert pace.left() == 12.0
+    pace.end(trial(9.0))  # one more than was foreseen
+    assert pace.left() in (0.0, 12.0)
 
 
 def test_the_pace_knows_each_kind_of_network(clock: Clock) -> None:

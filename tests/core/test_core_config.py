@@ -36,14 +36,14 @@ def test_shipped_benches_load(name: str) -> None:
     load_recipe(config.recipe, {})
 
 
-@pytest.mark.parametrize("name", ["quick", "cifar240", "imagenet100", "modern"])
+@pytest.mark.parametrize("name", ["quick", "cifar240", "clothing", "imagenet100", "modern"])
 def test_shipped_recipes_load(name: str) -> None:
     assert load_recipe(name, {}).name == name
 
 
 def test_every_bench_and_recipe_is_tried_here() -> None:
     assert shipped("bench") == ["cifar100", "digits", "fashion_mnist", "imagenet", "quick"]
-    assert shipped("recipes") == ["cifar240", "imagenet100", "modern", "quick"]
+    assert shipped("recipes") == ["cifar240", "clothing", "imagenet100", "modern", "quick"]
 
 
 def test_cifar240_is_the_schedule_of_the_literature() -> None:

@@ -11,6 +11,8 @@ from kdzoo import KdzooError
 from kdzoo.cell import Cell
 from kdzoo.record import SCHEMA, Measures, Record, parse_record
 
+TEST = Measures(n=359, correct1=300, correct5=350, nll=0.5, ece=2.0)
+
 
 def test_a_record_survives_its_json(make_record: Callable[..., Record]) -> None:
     record = make_record()
@@ -64,6 +66,35 @@ def test_the_outcome_leaves_out_what_may_differ(make_record: Callable[..., Recor
     assert worse.outcome() != record.outcome()
 
 
+def trial_of(cell: Cell, **changes: Any) -> Cell:
+    return cell.model_copy(update={"kind": "trial", **changes})
+
+
+@pytest.mark.parametrize("measured", ["test", "agreement"])
+def test_a_trial_is_not_measured_on_test(measured: str, cell: Cell, make_record: Callable[..., Record]) -> None:
+    trial = trial_of(cell)
+    assert make_record(trial, test=None, agreement=None).status == "done"
+    with pytest.raises(ValueError, match="a trial is not measured on test"):
+        make_record(
+            trial, **({"test": None, "agreement": None} | {measured: {"test": TEST, "agreement": 90.0}[measured]})
+        )
+
+
+@pytest.mark.parametrize("missing", ["tune", "student", "cost", "teacher"])
+def test_a_done_trial_is_complete(missing: str, cell: Cell, make_record: Callable[..., Record]) -> None:
+    with pytest.raises(ValueError, match=f"a done record needs {missing}"):
+        make_record(trial_of(cell), **{"test": None, "agreement": None, missing: None})
+
+
+def test_only_a_trial_is_pruned_and_says_why(cell: Cell, make_record: Callable[..., Record]) -> None:
+    pruned = {"status": "pruned", "test": None, "agreement": None}
+    with pytest.raises(ValueError, match="only a trial is pruned"):
+        make_record(**pruned, reason="slow")
+    with pytest.raises(ValueError, match="a pruned record needs a reason"):
+        make_record(trial_of(cell), **pruned)
+    assert make_record(trial_of(cell), **pruned, reason="slow").status == "pruned"
+
+
 def changed(record: Record, **changes: Any) -> str:
     return json.dumps(json.loads(record.to_json()) | changes)
 
@@ -95,7 +126,9 @@ def test_a_newer_record_is_refused(make_record: Callable[..., Record]) -> None:
 def test_a_damaged_record_is_told_and_how_to_mend_it(
     damage: Callable[[str], str], message: str, make_record: Callable[..., Record]
 ) -> None:
-    with pytest.raises(KdzooError, match=rf"^r\.json: .*{message}.*; move the file away, and its cell is run again$"):
+    with pytest.raises(
+        KdzooError, match=rf"^r\.json: .*{message}.*; move the file away, and what it told is run again$"
+    ):
         parse_record(damage(make_record().to_json()), "r.json")
 
 
@@ -113,3 +146,9 @@ def test_a_record_of_an_older_version_still_loads(path: Path) -> None:
     assert record.status == "done"
     assert record.test is not None
     assert record.test.correct1 <= record.test.n
+
+
+def test_a_kept_trial_still_loads() -> None:
+    record = parse_record((Path(__file__).parent / "records" / "trial_schema_2.json").read_bytes(), "trial")
+    assert (record.cell.kind, record.status, record.test) == ("trial", "pruned", None)
+    assert record.cell.tuned_from is not None

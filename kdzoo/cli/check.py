@@ -1,0 +1,84 @@
+"""``kdzoo check``: whether a published folder is what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdzoo.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from kdzoo.leaderboard.check import Report
+    from kdzoo.leaderboard.reading import Fault
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(help="The published folder.")] = Path("leaderboards"),
+    format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    remeasure: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure the students again, with the weights of this folder of runs; top-1 must agree within "
+            "0.05 points.",
+            metavar="RUNS",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the data, for --remeasure.", metavar="FOLDER")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps, for --remeasure.", metavar="KIND")] = "auto",
+) -> None:
+    """Check a published folder: records, rows, tuning, and the files made from them.
+
+    One line for each fault, with the file and the reason. Exit code 1 if there is any.
+
+    [dim]kdzoo check leaderboards[/dim]
+    """
+    if format not in ("text", "json"):
+        raise UsageError(unknown("format", format, ("text", "json")))
+
+    from kdzoo.leaderboard.check import check_leaderboard
+
+    report = check_leaderboard(folder)
+    faults = list(report.faults)
+    if remeasure is not None:
+        faults += _measured_again(report, remeasure, data_dir, device)
+    if format == "json":
+        typer.echo(_as_json(report, faults))
+    else:
+        for fault in faults:
+            typer.echo(str(fault))
+        for remark in report.remarks:
+            typer.echo(f"remark: {remark}")
+        typer.echo(f"{report.summary(len(faults))}")
+    if faults:
+        raise typer.Exit(1)
+
+
+def _measured_again(report: Report, runs: Path, data_dir: Path | None, device: str) -> list[Fault]:
+    from kdzoo.bench.remeasure import remeasure
+    from kdzoo.leaderboard.layout import record_path
+    from kdzoo.leaderboard.reading import fault
+    from kdzoo.registry import Registry
+    from kdzoo.store import Store
+
+    records = report.leaderboard.records
+    lines = remeasure(records, Store.open(runs), Registry.load(()), data_dir=data_dir, device=device)
+    paths = {record.id: record_path(record) for record in records}
+    return [fault(paths[identity], reason) for identity, _, reason in (line.partition(": ") for line in lines)]
+
+
+def _as_json(report: Report, faults: list[Fault]) -> str:
+    import json
+
+    return json.dumps(
+        {
+            "records": len(report.leaderboard.records),
+            "studies": len(report.leaderboard.studies),
+            "faults": [fault._asdict() for fault in faults],
+            "remarks": list(report.remarks),
+        },
+        indent=1,
+    )
