@@ -29,17 +29,18 @@ def to_csv(board: Board, printed: Sequence[Table], width: int) -> str:
 
 
 def to_json(board: Board, printed: Sequence[Table], width: int) -> str:
-    """Groups with their rows and problems, and what is true over their pairs; null where there is no value.
-    Texts are as they are in the records.
+    """What the columns mean, the groups with their rows and problems, and what is true over their pairs.
 
+    null where there is no value. Texts are as they are in the records.
     Each row has a line of its own, so that a published board's changes can be read.
     """
     groups = ",\n".join(_json_group(table) for table in printed)
     overalls = overall(board)
     method = json.dumps(notes(board, printed, "bold") + overall_notes(overalls, "bold"), indent=1)
+    columns = json.dumps({column.name: column.help for column in COLUMNS}, indent=1)
     summaries = ",\n".join(_json_overall(one) for one in overalls)
     return (
-        f'{{"board_schema": {BOARD_SCHEMA},\n"notes": {method},\n"groups": [\n{groups}\n],\n'
+        f'{{"board_schema": {BOARD_SCHEMA},\n"notes": {method},\n"columns": {columns},\n"groups": [\n{groups}\n],\n'
         f'"overall": [\n{summaries}\n]}}\n'
     )
 

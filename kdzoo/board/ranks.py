@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import fdtrc
 
@@ -66,10 +67,7 @@ def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns:
         blocks x strategies.
     """
-    rounded = np.round(scores, _DIGITS)
-    above = (rounded[:, None, :] > rounded[:, :, None]).sum(axis=2)
-    equal = (rounded[:, None, :] == rounded[:, :, None]).sum(axis=2)
-    return above + (equal + 1) / 2
+    return pd.DataFrame(np.round(scores, _DIGITS)).rank(axis=1, ascending=False).to_numpy(dtype=np.float64)
 
 
 def friedman(scores: NDArray[np.float64]) -> Friedman:

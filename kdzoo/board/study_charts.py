@@ -105,7 +105,7 @@ def _points(study: Study) -> list[dict[str, Any]]:
 
 
 def _head(study: Study, title: str, what: str, *more: str) -> Spec:
-    lines = [f"{what} of {progress_text(study)}; {search_text(study)}", *more]
+    lines = [f"{what} of the trials, {progress_text(study)}; {search_text(study)}", *more]
     return {"title": {"text": title, "subtitle": lines}}
 
 
@@ -163,7 +163,7 @@ def _slice(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
             {**point, "value": point["values"][name]} for point in done if _has_place(point["values"][name], tried)
         ]
         notes += [
-            f"{shown(name)} of trial {point['trial']}, {shown(value_text(point['values'][name]))}, is off its axis"
+            f"trial {point['trial']}, {shown(name)}={shown(value_text(point['values'][name]))}, is off the axis"
             for point in done
             if not _has_place(point["values"][name], tried)
         ]
@@ -179,7 +179,8 @@ def _panel(name: str, tried: Range, drawn: list[dict[str, Any]], extent: tuple[f
         "width": _PANEL,
         "height": _HEIGHT * 2 // 3,
         "data": {"values": rows},
-        "mark": {"type": "point", "filled": True, "size": 80, "opacity": 0.8},
+        # Vega-Lite would write the axis' title, a name from a study, into an expression that describes each point.
+        "mark": {"type": "point", "filled": True, "size": 80, "opacity": 0.8, "aria": False},
         "encoding": {
             "x": {"field": "value", "type": "quantitative", "title": shown(name), **_scale(tried, rows)},
             "y": {"field": "top1", "type": "quantitative", "title": _TOP1, "scale": _fixed(*extent)},

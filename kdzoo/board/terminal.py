@@ -20,7 +20,7 @@ _LONGEST = 500
 _LONGEST_LIST = 5_000
 """The same for a list of names."""
 
-_LEAST = ({"strategy": 18, "teacher": 11, "student": 11}, {"seeds": 10}, {INTERVAL.header: 10})
+_LEAST = ({"strategy": 18, "teacher": 11, "student": 11}, {"seeds": 10, "tuning": 9}, {INTERVAL.header: 10})
 """The columns that are folded to fit the terminal, first to last, and the width that is left to it."""
 
 
@@ -50,7 +50,7 @@ def _section(words: Section, width: int) -> str:
     lines = [folded(words.title, width, 2)]
     lines += [folded(f"  pair {number:<4}{pair}", width, 11) for number, pair in enumerate(words.pairs, start=1)]
     lines += ["", grid(words.columns, words.rows, width), ""]
-    lines += [folded(f"left out {reasons}", width, 9, most=_LONGEST_LIST) for reasons in words.lacking]
+    lines += [folded(f"left out  {reasons}", width, 10, most=_LONGEST_LIST) for reasons in words.lacking]
     lines += [folded(finding, width, 2, most=_LONGEST_LIST) for finding in words.findings]
     return "\n".join(lines)
 
