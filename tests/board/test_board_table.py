@@ -224,6 +224,13 @@ def test_teachers_of_one_model_are_told_apart(cell: Factory, record: Factory) ->
     assert "resnet20 (weights=pretrained)" in frame["teacher"].str.replace(", .*\\)", ")", regex=True).tolist()
 
 
+def test_teachers_that_another_revision_trained_are_told_apart(cell: Factory, record: Factory) -> None:
+    strategies = [cell("ce", revision=revision).strategy for revision in ("1", "2")]
+    teachers = [cell().teacher.model_copy(update={"strategy": strategy}) for strategy in strategies]
+    frame = make_board([record(cell("soft", teacher=teacher)) for teacher in teachers]).frame
+    assert list(frame["teacher"]) == ["resnet20 (strategy.revision=1)", "resnet20 (strategy.revision=2)"]
+
+
 def test_seconds_compare_only_on_equal_machines(cell: Factory, record: Factory) -> None:
     records = [record(cell("ce", seed), seconds=10.0) for seed in range(2)]
     records += [record(cell("soft", 0), seconds=15.0), record(cell("soft", 1), seconds=90.0, threads=8)]

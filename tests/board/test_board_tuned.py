@@ -224,3 +224,14 @@ def test_a_strategy_without_a_row_is_remarked_in_any_grouping(rows: Factory, stu
     assert make_board(rows({"ce": SHARED}), studies=[one], by="strategy").remarks == (
         f"digits 8x8: resnet20 -> resnet8: study {one.id} of soft has no row",
     )
+
+
+def test_a_study_speaks_of_every_evaluation_and_its_faults_are_told_once(
+    cell: Factory, record: Factory, study: Factory
+) -> None:
+    one = study(states=["done", "asked"])
+    records = [record(cell(name, 0), evaluation=evaluation) for name in ("ce", "soft") for evaluation in (0, 1)]
+    board = make_board(records, studies=[one])
+    assert list(board.frame["variant"][board.frame["strategy"] == "soft"]) == ["default", "default"]
+    assert [board.groups[problem.group].evaluation for problem in board.problems] == [1]
+    assert board.remarks == ()

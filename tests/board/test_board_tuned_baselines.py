@@ -115,13 +115,15 @@ def test_of_two_tuned_rows_of_ce_that_of_the_same_budget_counts(
     assert found["soft", "tuned"]["diff_ce_to"] == "ce tuned (3 trials) recipe.lr=0.1"
 
 
-def test_a_row_by_default_is_not_compared_with_a_tuned_one(
-    studies: dict[str, Study], rows: Factory, finals: Factory
-) -> None:
-    records = rows({"at": SHARED}) + finals(studies["ce"], [915, 922, 905])
-    row = by_variant(make_board(records, studies=[studies["ce"]]))["at", ""]
+def test_a_row_by_default_is_not_compared_with_a_tuned_one(study: Factory, rows: Factory, finals: Factory) -> None:
+    ce, soft = study("ce", space=LR, best={"recipe.lr": 0.1}), study(best={"soft.temperature": 8.0})
+    records = rows({"at": SHARED}) + finals(ce, [915, 922, 905]) + finals(soft, [930, 936, 924])
+    row = by_variant(make_board(records, studies=[ce, soft]))["at", ""]
     assert (row["diff_ce"], row["diff_ce_to"], row["diff_ce_note"]) == (None, "", "no default ce row")
     assert row["gap_recovered_note"] == "no default ce row"
+    assert (row["diff_soft"], row["diff_soft_to"], row["diff_soft_note"]) == (None, "", "no default soft row")
+    # Without its study, too, a tuned recipe is seen to be one.
+    assert set(make_board(records).frame["diff_ce_note"]) == {"no default ce row"}
 
 
 def test_the_text_marks_what_is_to_a_tuned_row(studies: dict[str, Study], records: list[Record]) -> None:

@@ -28,7 +28,7 @@ def refused(tmp_path: Path, text: str, **flags: Any) -> str:
     return str(caught.value).replace(f"{tmp_path}/", "")
 
 
-@pytest.mark.parametrize("name", ["quick", "digits", "fashion_mnist", "cifar100", "imagenet"])
+@pytest.mark.parametrize("name", ["quick", "digits", "digits_vit", "fashion_mnist", "cifar100", "imagenet"])
 def test_shipped_benches_load(name: str) -> None:
     config = load_bench(name, {})
     assert "ce" in config.strategies
@@ -36,14 +36,14 @@ def test_shipped_benches_load(name: str) -> None:
     load_recipe(config.recipe, {})
 
 
-@pytest.mark.parametrize("name", ["quick", "cifar240", "clothing", "imagenet100", "modern"])
+@pytest.mark.parametrize("name", ["quick", "cifar240", "clothing", "imagenet100", "modern", "transformer"])
 def test_shipped_recipes_load(name: str) -> None:
     assert load_recipe(name, {}).name == name
 
 
 def test_every_bench_and_recipe_is_tried_here() -> None:
-    assert shipped("bench") == ["cifar100", "digits", "fashion_mnist", "imagenet", "quick"]
-    assert shipped("recipes") == ["cifar240", "clothing", "imagenet100", "modern", "quick"]
+    assert shipped("bench") == ["cifar100", "digits", "digits_vit", "fashion_mnist", "imagenet", "quick"]
+    assert shipped("recipes") == ["cifar240", "clothing", "imagenet100", "modern", "quick", "transformer"]
 
 
 def test_cifar240_is_the_schedule_of_the_literature() -> None:

@@ -1,0 +1,78 @@
+"""What must be true of one record, whatever else is there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from kdzoo.cell import PROTOCOL
+from kdzoo.leaderboard.layout import record_path
+from kdzoo.leaderboard.private import publishable
+from kdzoo.leaderboard.reading import Fault, fault
+from kdzoo.record import EVALUATION, Measures, Record
+from kdzoo.study import TRIAL_SEED
+
+
+def record_faults(records: Iterable[Record]) -> list[Fault]:
+    """The faults of each record by itself."""
+    return [fault(record_path(record), reason) for record in records for reason in _reasons(record)]
+
+
+def remarks(records: Sequence[Record]) -> list[str]:
+    """What is no fault, but stands apart on the board."""
+    found = []
+    for what, newest, versions in (
+        ("evaluation", EVALUATION, [record.evaluation for record in records]),
+        ("protocol", PROTOCOL, [record.cell.protocol for record in records]),
+    ):
+        for version in sorted({version for version in versions if version < newest}):
+            found.append(
+                f"records of {what} {version}, marked on the board and not mixed with today's {newest}: "
+                f"{versions.count(version):,}"
+            )
+    return found
+
+
+def better_than_chance(measures: Measures, classes: int) -> bool:
+    """Whether a teacher is more than three standard deviations above guessing one of equally frequent classes."""
+    chance = 1 / classes
+    return measures.correct1 / measures.n > chance + 3 * math.sqrt(chance * (1 - chance) / measures.n)
+
+
+def _reasons(record: Record) -> Iterator[str]:
+    cell = record.cell
+    if cell.kind == "trial":
+        yield "is a trial of tuning, whose result belongs in its study; it is no record to publish"
+    elif cell.seed == TRIAL_SEED:
+        yield f"has the seed {TRIAL_SEED}, which belongs to the trials of tuning"
+    if record.evaluation > EVALUATION or cell.protocol > PROTOCOL:
+        yield (
+            f"was made by a newer kdzoo (evaluation {record.evaluation}, protocol {cell.protocol}; this one knows "
+            f"{EVALUATION} and {PROTOCOL}), so upgrade kdzoo"
+        )
+    if publishable(record).model_copy(update={"record_schema": record.record_schema}) != record:
+        yield "holds a traceback or local paths; bring it here with `kdzoo publish`"
+    if record.status == "done":
+        yield from _measured(record)
+
+
+def _measured(record: Record) -> Iterator[str]:
+    cell = record.cell
+    data = cell.data
+    whose = [("", record.tune, record.test)]
+    if record.teacher:
+        whose.append(("its teacher on ", record.teacher.tune, record.teacher.test))
+    for who, tune, test in whose:
+        for name, measures, n in (("tune", tune, data.tune), ("test", test, data.test)):
+            if measures and measures.n != n:
+                yield f"measured {who}{name} with {measures.n:,} samples, and the dataset has {n:,}"
+    epochs = [line.epoch for line in record.curve]
+    if len(epochs) != cell.recipe.epochs or epochs != list(range(len(epochs))):
+        yield f"has a curve of {len(record.curve):,} lines, and its recipe {cell.recipe.epochs:,} epochs, one a line"
+    if record.test and record.test.top1 <= 100 / data.num_classes:
+        yield (
+            f"is not above chance: top-1 {record.test.top1:.2f}% on test, with {data.num_classes:,} classes; find out "
+            "why before it is published"
+        )
+    if record.teacher and not better_than_chance(record.teacher.test, data.num_classes):
+        yield f"has a teacher no better than chance: top-1 {record.teacher.test.top1:.2f}% on test"

@@ -1,0 +1,63 @@
+"""Whether a published folder is what it says: each fault is one line, and nothing in it can raise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdzoo.errors import UsageError
+from kdzoo.leaderboard.alone import record_faults, remarks
+from kdzoo.leaderboard.committed import generated_faults
+from kdzoo.leaderboard.groups import group_faults
+from kdzoo.leaderboard.layout import RECORDS, Leaderboard, read_leaderboard
+from kdzoo.leaderboard.reading import Fault
+from kdzoo.leaderboard.studies import study_faults
+from kdzoo.record import Record
+from kdzoo.study import Study
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        leaderboard: what could be read.
+        faults: file and reason, sorted.
+        remarks: what is no fault.
+    """
+
+    leaderboard: Leaderboard
+    faults: tuple[Fault, ...]
+    remarks: tuple[str, ...]
+
+    def summary(self, faults: int) -> str:
+        """The outcome in one line, with so many faults."""
+        found = f"{len(self.leaderboard.records):,} records and {len(self.leaderboard.studies):,} studies"
+        return f"{found}: {f'{faults:,}' if faults else 'no'} fault{'' if faults == 1 else 's'}"
+
+
+def check_leaderboard(folder: Path) -> Report:
+    """Check a published folder, which may be hostile.
+
+    Args:
+        folder: where.
+
+    Raises:
+        UsageError: it is no published folder.
+    """
+    if not (folder / RECORDS).is_dir():
+        raise UsageError(f"{folder} is no published folder; `kdzoo publish RUNS --to {folder}` makes one")
+    leaderboard = read_leaderboard(folder)
+    faults = [*leaderboard.faults, *content_faults(leaderboard.records, leaderboard.studies)]
+    notes = remarks(leaderboard.records)
+    if leaderboard.faults:
+        notes.append("the made files were not compared, because not all records could be read")
+    else:
+        faults += generated_faults(folder, leaderboard)
+    return Report(leaderboard, tuple(sorted(faults)), tuple(notes))
+
+
+def content_faults(records: Sequence[Record], studies: Sequence[Study]) -> list[Fault]:
+    """What is wrong with records and studies as such, wherever they stand."""
+    return sorted([*record_faults(records), *group_faults(records), *study_faults(records, studies)])

@@ -1,0 +1,172 @@
+"""A published folder's records -> the files that are made from them: tables, pages and plots for each dataset."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from kdzoo.board.data import to_csv, to_json
+from kdzoo.board.display import Table, tables
+from kdzoo.board.display import title as table_title
+from kdzoo.board.figures import png, svg
+from kdzoo.board.markup import to_latex, to_markdown
+from kdzoo.board.overall import overall
+from kdzoo.board.table import Board, make_board
+from kdzoo.leaderboard.charts import Chart, accuracy_chart, forest_chart, rank_chart
+from kdzoo.leaderboard.layout import PLOTS, Leaderboard, dataset_slug, record_path, study_path
+from kdzoo.leaderboard.page import dataset_page, index_page
+from kdzoo.leaderboard.summary import board_markdown, cards, index_markdown
+from kdzoo.record import Record
+from kdzoo.study import Study
+
+_WIDTH = 120
+_LINKS = {
+    "All datasets": "../index.html",
+    "Markdown": "board.md",
+    "CSV": "board.csv",
+    "JSON": "board.json",
+    "LaTeX": "board.tex",
+}
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What is made from records; what takes long to make is not made yet.
+
+    Attributes:
+        texts: path -> content of Markdown, CSV, JSON and LaTeX.
+        pages: path -> HTML.
+        charts: path without suffix -> what the SVG and the PNG are drawn from.
+    """
+
+    texts: dict[PurePosixPath, str] = field(default_factory=dict)
+    pages: dict[PurePosixPath, str] = field(default_factory=dict)
+    charts: dict[PurePosixPath, Chart] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a folder of a dataset is made from.
+
+    Attributes:
+        slug: the folder.
+        names: of the dataset: one, or those that share the folder.
+        records: students' and teachers'.
+        studies: those of its pairs.
+    """
+
+    slug: str
+    names: tuple[str, ...]
+    records: tuple[Record, ...]
+    studies: tuple[Study, ...]
+
+
+def datasets(leaderboard: Leaderboard) -> list[Dataset]:
+    """The datasets that have students, by their folders."""
+    records: dict[str, list[Record]] = defaultdict(list)
+    studies: dict[str, list[Study]] = defaultdict(list)
+    for record in leaderboard.records:
+        records[dataset_slug(record.cell.data)].append(record)
+    for study in leaderboard.studies:
+        studies[dataset_slug(study.plan.data)].append(study)
+    found = []
+    for slug in sorted(records):
+        students = [record for record in records[slug] if record.cell.kind == "student"]
+        if students:
+            names = tuple(sorted({record.cell.data.name for record in students}))
+            found.append(Dataset(slug, names, tuple(records[slug]), tuple(studies[slug])))
+    return found
+
+
+def generate(leaderboard: Leaderboard, *, with_library: bool = True) -> Generated:
+    """Everything but the drawings of the plots. Equal records give equal bytes.
+
+    Args:
+        leaderboard: records and studies.
+        with_library: whether the pages hold the library that draws their charts; without it they are made at once.
+    """
+    made = Generated()
+    found = datasets(leaderboard)
+    pairs = {}
+    for dataset in found:
+        board = make_board(dataset.records, (), dataset.studies, by="pair")
+        printed = tables(board, "rank")
+        pairs[dataset.slug] = printed
+        _add_dataset(made, dataset, board, printed, with_library)
+    index = make_board(leaderboard.records, (), leaderboard.studies, by="dataset")
+    made.texts[PurePosixPath("index.md")] = index_markdown(
+        [(dataset.slug, dataset.names, len(dataset.records), pairs[dataset.slug]) for dataset in found]
+    )
+    made.pages[PurePosixPath("index.html")] = index_page(
+        "Leaderboards",
+        index,
+        pages={name: f"{dataset.slug}/board.html" for dataset in found for name in dataset.names},
+        cards=cards(leaderboard.records),
+        links={"Markdown": "index.md"},
+        with_library=with_library,
+    )
+    return made
+
+
+def _add_dataset(made: Generated, dataset: Dataset, board: Board, printed: list[Table], with_library: bool) -> None:
+    folder = PurePosixPath(dataset.slug)
+    title = ", ".join(dataset.names)
+    whole = make_board(dataset.records, (), dataset.studies, by="dataset")
+    charts = _charts(whole, board)
+    made.charts.update({folder / PLOTS / name: chart for name, (_, chart) in charts.items()})
+    pictures = [(text, f"{PLOTS}/{name}.svg") for name, (text, _) in charts.items()]
+    made.texts[folder / "board.md"] = board_markdown(title, pictures, to_markdown(board, printed, _WIDTH))
+    made.texts[folder / "board.csv"] = to_csv(board, printed, _WIDTH)
+    made.texts[folder / "board.json"] = to_json(board, printed, _WIDTH)
+    made.texts[folder / "board.tex"] = to_latex(board, printed, _WIDTH)
+    made.pages[folder / "board.html"] = dataset_page(
+        title,
+        whole,
+        dataset.records,
+        dataset.studies,
+        record_url=lambda record: f"../{record_path(record)}",
+        study_url=lambda study: f"../{study_path(study)}",
+        cards=cards(dataset.records),
+        links=_LINKS,
+        with_library=with_library,
+    )
+
+
+def _charts(whole: Board, board: Board) -> dict[str, tuple[str, Chart]]:
+    """File's name without suffix -> (what it shows, chart)."""
+    found: dict[str, tuple[str, Chart]] = {}
+    printed = tables(whole, "rank")
+    for number, table in enumerate(printed, start=1):
+        end = f"-{number}" if number > 1 else ""
+        about = table_title(table.group)
+        kinds = (
+            ("accuracy-parameters", "Accuracy against parameters", accuracy_chart),
+            ("forest", "Differences to ce", forest_chart),
+        )
+        for name, words, draw in kinds:
+            if chart := draw(table.rows, about):
+                found[name + end] = (f"{words}, {about}", chart)
+    for number, one in enumerate(overall(board), start=1):
+        if chart := rank_chart(one, "Mean ranks"):
+            found["ranks" + (f"-{number}" if number > 1 else "")] = ("Mean ranks over all pairs", chart)
+    return found
+
+
+def generated_files(
+    leaderboard: Leaderboard, drawn: Callable[[PurePosixPath, Chart], bytes | None] = lambda path, chart: None
+) -> dict[PurePosixPath, bytes]:
+    """All files that are made from records, drawings included, each of which takes a good part of a second.
+
+    Args:
+        leaderboard: records and studies.
+        drawn: the content of a drawing that is there already; None where it must be drawn.
+    """
+    made = generate(leaderboard)
+    files = {path: text.encode() for path, text in {**made.texts, **made.pages}.items()}
+    for stem, chart in made.charts.items():
+        for suffix, draw in ((".svg", svg), (".png", png)):
+            path = stem.with_name(stem.name + suffix)
+            files[path] = drawn(path, chart) or draw(chart)
+    return files

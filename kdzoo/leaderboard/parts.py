@@ -1,0 +1,56 @@
+"""What the charts share: their frame, tooltips and marks. A chart is a Vega-Lite specification as a plain dict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kdzoo.board.figures import NEUTRAL
+from kdzoo.leaderboard.points import text
+
+Chart = dict[str, Any]
+
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+_WIDTH = 680
+_FORMATS = {"top1": ".2f", "teacher_top1": ".2f", "rank": ".2f", "diff": "+.2f", "teacher_parameters": ","}
+
+
+def chart(
+    title: str, data: Sequence[Mapping[str, Any]], *, height: int, name: str = "rows", subtitle: str | list[str] = ""
+) -> Chart:
+    """The frame of a chart, to which marks are added.
+
+    Args:
+        title: above it; none if empty.
+        data: its data set.
+        height: pixels, without axes and legends.
+        name: of the data set, by which a page replaces it.
+        subtitle: in words, below the title; several lines as a list.
+    """
+    frame: Chart = {"$schema": _SCHEMA, "width": _WIDTH, "height": height, "data": {"name": name, "values": list(data)}}
+    frame["autosize"] = {"type": "fit-x", "contains": "padding"}
+    if title or subtitle:
+        frame["title"] = {"text": text(title)} | ({"subtitle": subtitle} if subtitle else {})
+    return frame
+
+
+def tooltip(*fields: str | tuple[str, str]) -> list[Chart]:
+    """Fields by their names, or with a title of their own."""
+    shown = []
+    for field in fields:
+        name, title = (field, field) if isinstance(field, str) else field
+        kind = {"type": "quantitative", "format": _FORMATS[name]} if name in _FORMATS else {"type": "nominal"}
+        shown.append({"field": name, "title": title} | kind)
+    return shown
+
+
+def fill(found: Sequence[Mapping[str, Any]]) -> Chart:
+    """How marks are filled: hollow for the default where there are tuned rows too."""
+    if not any(point["searched"] for point in found):
+        return {"value": 1}
+    return {
+        "field": "searched",
+        "type": "nominal",
+        "scale": {"domain": ["default", "tuned"], "range": [0.1, 1]},
+        "legend": {"title": "parameters", "symbolFillColor": NEUTRAL, "symbolStrokeColor": NEUTRAL},
+    }

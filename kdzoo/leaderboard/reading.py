@@ -1,0 +1,154 @@
+"""Reading other people's folders and files: bounded, no link followed, every failure a line and none an exception."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TypeVar
+
+from kdzoo.board.escape import shorten, visible
+from kdzoo.cell import canonical_json
+from kdzoo.errors import KdzooError
+
+T = TypeVar("T")
+
+MOST_BYTES = 1 << 20
+"""Of a record or a study; one of 300 epochs takes 50 KB."""
+
+MOST_FILES = 100_000
+"""Of a folder."""
+
+_MOST_WHOLE = 2**53
+_MOST = 1e100
+"""Numbers above these are no result, and boards could not add and square them."""
+
+_LONGEST = 400
+"""Characters of a reason."""
+
+
+class Fault(NamedTuple):
+    """What is wrong with a file, in one line.
+
+    Args:
+        file: its path, or the folder it is about, relative to the folder that was read.
+        reason: what is wrong, and how to mend it.
+    """
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+class UnreadableError(Exception):
+    """A file was not read, and why; made a :class:`Fault` by who knows its name."""
+
+
+def fault(file: PurePosixPath | str, reason: str) -> Fault:
+    """A fault whose texts, which may be hostile, are one line without control characters."""
+    return Fault(shorten(visible(str(file)), _LONGEST), shorten(visible(reason), _LONGEST))
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a plain file, of at most so many bytes.
+
+    Raises:
+        UnreadableError: it is no plain file, larger, or cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK, opening a named pipe would wait for a writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK")), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableError("is no plain file")
+            content = file.read(most + 1)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnreadableError("is a symbolic link, which is not followed") from None
+        raise UnreadableError(f"cannot be read ({(error.strerror or str(error)).lower()})") from None
+    if len(content) > most:
+        raise UnreadableError(f"is larger than {most:,} bytes")
+    return content
+
+
+def read_value(path: Path, parse: Callable[[bytes, str], T]) -> tuple[T, bool]:
+    """What a file holds, and whether it is written as kdzoo writes it: canonical JSON, so every key once.
+
+    Args:
+        path: the file.
+        parse: makes a value of its content and its name, which may raise a :class:`KdzooError`.
+
+    Raises:
+        UnreadableError: it cannot be read, is no such value, or holds a number that no board could compute with.
+    """
+    content = read_bytes(path)
+    try:
+        found = parse(content, "")
+    except KdzooError as error:
+        raise UnreadableError(str(error).removeprefix(": ")) from None
+    plain = json.loads(content, parse_int=_whole, parse_float=_number)
+    return found, content == f"{canonical_json(plain)}\n".encode()
+
+
+def _whole(text: str) -> int:
+    if abs(value := int(text)) > _MOST_WHOLE:
+        raise UnreadableError(f"holds the number {text}, which is too large")
+    return value
+
+
+def _number(text: str) -> float:
+    if not abs(value := float(text)) <= _MOST:
+        raise UnreadableError(f"holds the number {text}, which is too large")
+    return value
+
+
+def _flag(name: str) -> int:
+    return getattr(os, name, 0)  # neither is there on Windows
+
+
+def walk(
+    folder: Path, may_enter: Callable[[PurePosixPath], bool], faults: list[Fault], most: int = MOST_FILES
+) -> list[PurePosixPath]:
+    """The plain files of a folder, sorted, by their paths in it.
+
+    Args:
+        folder: where.
+        may_enter: whether an inner folder is looked into.
+        faults: gets a line for whatever else is there.
+        most: entries after which it stops.
+    """
+    found: list[PurePosixPath] = []
+    waiting = [PurePosixPath()]
+    seen = 0
+    while waiting:
+        inner = waiting.pop()
+        for entry in _entries(folder / inner, inner, faults):
+            seen += 1
+            if seen > most:
+                faults.append(fault(inner, f"the folder holds more than {most:,} files, and the rest is not read"))
+                return sorted(found)
+            path = inner / entry.name
+            if entry.is_symlink():
+                faults.append(fault(path, "is a symbolic link, which is not followed"))
+            elif entry.is_dir(follow_symlinks=False):
+                if may_enter(path):
+                    waiting.append(path)
+                else:
+                    faults.append(fault(path, "is a folder where none belongs"))
+            elif entry.is_file(follow_symlinks=False):
+                found.append(path)
+            else:
+                faults.append(fault(path, "is no plain file"))
+    return sorted(found)
+
+
+def _entries(folder: Path, inner: PurePosixPath, faults: list[Fault]) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        faults.append(fault(inner, f"cannot be read ({(error.strerror or str(error)).lower()})"))

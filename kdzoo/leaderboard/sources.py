@@ -1,0 +1,105 @@
+"""Where records come from: a store of runs, or a folder that was published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from kdzoo.errors import UsageError
+from kdzoo.leaderboard.layout import RECORDS, read_leaderboard
+from kdzoo.leaderboard.private import publishable, publishable_study
+from kdzoo.leaderboard.reading import Fault, UnreadableError, fault, read_value
+from kdzoo.matrix import teacher_cell
+from kdzoo.record import Record, parse_record
+from kdzoo.store import Store
+from kdzoo.study import Study, parse_study
+
+T = TypeVar("T", Record, Study)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a folder offers to be published, in the form in which it is.
+
+    Args:
+        records: students', done and failed, and the trainings of their teachers.
+        studies: finished ones.
+        faults: what cannot be read, and why.
+    """
+
+    records: tuple[Record, ...]
+    studies: tuple[Study, ...]
+    faults: tuple[Fault, ...]
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a store of runs, which ``store.json`` says."""
+    return (folder / "store.json").is_file()
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder is a published one, which has ``records`` and no ``store.json``."""
+    return (folder / RECORDS).is_dir() and not is_store(folder)
+
+
+def read_source(folder: Path) -> Source:
+    """What a store or a published folder offers.
+
+    Raises:
+        UsageError: it is neither, or a newer store.
+    """
+    if is_store(folder):
+        return read_store(folder)
+    if not is_published(folder):
+        raise UsageError(f"{folder} is neither a store of runs nor a published folder; `kdzoo bench` makes the first")
+    found = read_leaderboard(folder)
+    return Source(tuple(map(publishable, found.records)), tuple(map(publishable_study, found.studies)), found.faults)
+
+
+def read_store(folder: Path) -> Source:
+    """What a store offers. It may be somebody else's: sizes are bounded and no link is followed.
+
+    Raises:
+        UsageError: it is no store, or a newer one.
+    """
+    store = Store.open(folder)
+    faults: list[Fault] = []
+    records: dict[str, Record] = {}
+    for path in sorted(store.cells.glob("*/record.json")):
+        record = _read(folder, path, path.parent.name, parse_record, faults)
+        if record is not None:
+            records[record.id] = record
+    studies = []
+    for path in sorted(store.studies.glob("*.json")):
+        study = _read(folder, path, path.stem, parse_study, faults)
+        if study is not None and study.finished:
+            studies.append(study)
+    students = [record for record in records.values() if record.cell.kind == "student"]
+    trainings = {
+        training.id
+        for record in students
+        if record.cell.teacher and (training := teacher_cell(record.cell.teacher, record.cell.data))
+    }
+    return Source(
+        records=tuple(map(publishable, [*students, *(records[each] for each in sorted(trainings & records.keys()))])),
+        studies=tuple(map(publishable_study, studies)),
+        faults=tuple(faults),
+    )
+
+
+def _read(folder: Path, path: Path, name: str, parse: Callable[[bytes, str], T], faults: list[Fault]) -> T | None:
+    inner = PurePosixPath(path.relative_to(folder))
+    if path.parent.is_symlink():
+        faults.append(fault(inner.parent, "is a symbolic link, which is not followed"))
+        return None
+    try:
+        found, _ = read_value(path, parse)
+    except UnreadableError as error:
+        faults.append(fault(inner, str(error)))
+        return None
+    if found.id != name:
+        faults.append(fault(inner, f"is misplaced: it holds {found.id}"))
+        return None
+    return found

@@ -1,0 +1,104 @@
+"""The texts around a published folder's tables: the head of a board, the index, and the cards of strategies."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from kdzoo.board.display import Table, Values, interval_text, number, strategy_text
+from kdzoo.board.display import title as table_title
+from kdzoo.board.escape import markdown
+from kdzoo.record import Record
+
+_MADE = "<!-- Made from the records by `kdzoo publish`. Do not edit: `kdzoo check` compares. -->"
+_FILES = "[CSV](board.csv), [JSON](board.json), [LaTeX](board.tex)"
+
+
+def board_markdown(title: str, pictures: Sequence[tuple[str, str]], board: str) -> str:
+    """The page of a dataset.
+
+    Args:
+        title: the dataset.
+        pictures: (what it shows, relative path) of each plot.
+        board: the tables, as Markdown.
+    """
+    shown = [f"![{markdown(text).replace(']', '&#93;')}]({path})" for text, path in pictures]
+    links = f"[All datasets](../index.md). The same to sort and filter: [board.html](board.html). Data: {_FILES}."
+    return "\n\n".join([_MADE, f"# {markdown(title)}", links, *shown, board])
+
+
+def index_markdown(found: Sequence[tuple[str, Sequence[str], int, Sequence[Table]]]) -> str:
+    """The page that joins the datasets: the best row of each pair, beside the baseline and the teacher.
+
+    Args:
+        found: (folder, names, number of records, tables by pair) of each dataset.
+    """
+    blocks = [_MADE, "# Leaderboards"]
+    if not found:
+        blocks.append("No records yet.")
+    for slug, names, records, printed in found:
+        name = markdown(", ".join(names)).replace("]", "&#93;").replace("[", "&#91;")
+        tables = "one table" if len(printed) == 1 else f"{len(printed)} tables"
+        counted = (
+            f"{records:,} records in {tables}, one for each pair and recipe"
+            if len(printed) > 1
+            else (f"{records:,} records in {tables}")
+        )
+        blocks.append(f"## [{name}]({slug}/board.md)\n\n{counted}.\n\n{_best(printed)}")
+    if found:
+        blocks.append(
+            "The best row of each pair is the one with the highest mean top-1 on test; its difference to ce is over "
+            "the same seeds, with a 95% paired t interval, and is bold where that excludes 0. The best of many rows "
+            "is partly so by luck: the boards show all of them."
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _best(printed: Sequence[Table]) -> str:
+    lines = [line for table in printed for line in _lines(table)]
+    headers = ["pair", "best row", "seeds", "top-1 %", "vs ce", "95% interval", "teacher %"]
+    align = ["left", "left", "right", "right", "right", "left", "right"]
+    return tabulate(lines, headers=headers, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def _lines(table: Table) -> list[list[str]]:
+    """A line for each row in the first place; one that says so where there is none."""
+    pair = markdown(table_title(table.group))
+    best = [row for row in table.rows if row["rank"] == 1]
+    if not best:
+        return [[pair, "none done", "-", "-", "-", "-", "-"]]
+    return [[pair, *(_strong(text, row) for text in _cells(row))] for row in best]
+
+
+def _strong(text: str, row: Values) -> str:
+    return f"**{markdown(text)}**" if row["bold"] and text != "-" else markdown(text)
+
+
+def _cells(row: Values) -> list[str]:
+    name = strategy_text(row) + (f" ({row['variant']})" if row["variant"] else "")
+    return [
+        name,
+        f"{row['done']}/{row['seeds']}",
+        number(row["top1"]),
+        number(row["diff_ce"], sign=True),
+        interval_text(row),
+        number(row["teacher_top1"]),
+    ]
+
+
+def cards(records: Iterable[Record]) -> dict[str, str]:
+    """Strategy -> what its records say of it, and the command that says more; the strategies need not be installed."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        strategy = record.cell.strategy
+        if record.cell.kind == "student":
+            family = f"family {record.family}, " if record.family else ""
+            origin = f"revision {strategy.revision} of the distribution {strategy.distribution}"
+            names = ", ".join(sorted(strategy.params)) or "none"
+            found[strategy.name].add(f"{family}{origin}; parameters: {names}")
+    return {
+        name: f"{'; '.join(sorted(told))}. The command `kdzoo strategies show {name}` prints the card."
+        for name, told in found.items()
+    }

@@ -1,0 +1,551 @@
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from folders import (
+    RECIPE,
+    finals,
+    make_cell,
+    make_failure,
+    make_folder,
+    make_record,
+    make_rows,
+    make_store,
+    make_study,
+    make_teacher,
+    make_tuned,
+    measures,
+    with_teachers,
+)
+from typer.testing import CliRunner, Result
+
+from kdzoo.cli import app
+from kdzoo.errors import UsageError
+from kdzoo.leaderboard.alone import better_than_chance, remarks
+from kdzoo.leaderboard.check import check_leaderboard, content_faults
+from kdzoo.leaderboard.drawings import drawing_fault
+from kdzoo.leaderboard.layout import record_path
+from kdzoo.leaderboard.library import END, START
+from kdzoo.record import EVALUATION, Record
+from kdzoo.study import TRIAL_SEED, TUNER, Range, Study, StudyPlan
+
+PAIR = "records/digits/resnet10t--test_resnet"
+
+
+def faults(records: Sequence[Record], studies: Sequence[Study] = ()) -> list[str]:
+    return [str(fault) for fault in content_faults(records, studies)]
+
+
+def only_fault(records: Sequence[Record], studies: Sequence[Study] = ()) -> str:
+    found = faults(records, studies)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def at(record: Record) -> str:
+    return f"{PAIR}/{record.id}.json: "
+
+
+@pytest.fixture
+def good() -> list[Record]:
+    """One pair, ce and soft, two seeds each, and the teacher's training."""
+    return with_teachers(make_rows({"ce": [900, 901], "soft": [910, 911]}))
+
+
+def replaced(records: Sequence[Record], place: int, **changes: Any) -> tuple[list[Record], Record]:
+    """The records with one of them changed, and that one."""
+    changed = records[place].model_copy(update=changes)
+    return [changed if number == place else record for number, record in enumerate(records)], changed
+
+
+def test_good_records_have_no_fault(good: list[Record]) -> None:
+    assert faults(good) == []
+    assert faults(*make_tuned()) == []
+
+
+# One record
+
+
+def teacher_of(record: Record, **changes: Any) -> dict[str, Any]:
+    assert record.teacher is not None
+    return {"teacher": record.teacher.model_copy(update=changes)}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda one: {"test": measures(910, 999)}, "measured test with 999 samples, and the dataset has 1,000"),
+        (lambda one: {"tune": measures(910, 499)}, "measured tune with 499 samples, and the dataset has 500"),
+        (lambda one: {"test": measures(100)}, "is not above chance: top-1 10.00% on test, with 10 classes"),
+        (lambda one: {"curve": one.curve[:1]}, "has a curve of 1 lines, and its recipe 2 epochs"),
+        (lambda one: {"curve": one.curve[::-1]}, "has a curve of 2 lines, and its recipe 2 epochs"),
+        (lambda one: {"evaluation": EVALUATION + 1}, "was made by a newer kdzoo"),
+        (lambda one: {"traceback": "File x"}, "holds a traceback or local paths; bring it here with `kdzoo publish`"),
+        (lambda one: {"command": "kdzoo bench --out runs"}, "holds a traceback or local paths"),
+    ],
+)
+def test_a_wrong_record_is_told(change: Callable[[Record], dict[str, Any]], reason: str, good: list[Record]) -> None:
+    records, wrong = replaced(good, 3, **change(good[3]))
+    found = [line for line in faults(records) if line.startswith(at(wrong))]
+    assert len(found) == 1
+    assert found[0].startswith(at(wrong) + reason)
+
+
+def test_a_failed_record_needs_no_measures(good: list[Record]) -> None:
+    assert faults([*good[:3], make_failure(good[3].cell), good[4]]) == []
+
+
+def test_a_trial_is_no_record_to_publish(good: list[Record]) -> None:
+    trial = make_record(make_study("soft", [50.0]).plan.trial({"soft.temperature": 4.0}))
+    assert only_fault([*good, trial]).startswith(at(trial) + "is a trial of tuning")
+
+
+def test_the_seed_of_trials_trains_no_student(good: list[Record]) -> None:
+    stray = make_record(make_cell("soft", TRIAL_SEED))
+    assert at(stray) + "has the seed 1000000, which belongs to the trials of tuning" in faults([*good, stray])
+
+
+def test_the_bound_of_chance() -> None:
+    """One of ten classes in 900 samples: 90 +- 9, so three standard deviations above chance are 117."""
+    assert not better_than_chance(measures(900, 900).model_copy(update={"correct1": 117}), 10)
+    assert better_than_chance(measures(900, 900).model_copy(update={"correct1": 118}), 10)
+
+
+def test_older_evaluations_are_remarked_and_no_fault(good: list[Record]) -> None:
+    older = [record.model_copy(update={"evaluation": EVALUATION - 1}) for record in good]
+    assert faults(older) == []
+    assert remarks([*older, *make_rows({"ce": [900]})]) == [
+        f"records of evaluation {EVALUATION - 1}, marked on the board and not mixed with today's {EVALUATION}: 5"
+    ]
+
+
+# Rows, pairs, teachers
+
+
+def test_a_pair_needs_its_baseline(good: list[Record]) -> None:
+    without = [record for record in good if record.cell.strategy.name != "ce" or record.cell.kind == "teacher"]
+    assert (
+        only_fault(without) == f"{PAIR}: has no ce row under the recipe quick, evaluation 1: the pair has no baseline"
+    )
+
+
+def test_a_baseline_that_failed_is_none(good: list[Record]) -> None:
+    failed = [make_failure(record.cell) for record in good[:2]]
+    assert (
+        only_fault([*failed, *good[2:]]) == f"{PAIR}: has no ce seed that is done under the recipe quick, evaluation 1"
+    )
+    assert faults([make_failure(record.cell) for record in good[:4]]) == []
+
+
+def test_every_recipe_needs_a_baseline_of_its_own(good: list[Record]) -> None:
+    longer = make_rows({"soft": [910, 911]}, recipe=RECIPE.model_copy(update={"name": "long", "epochs": 4}))
+    assert "has no ce row under the recipe long" in only_fault([*good, *longer])
+
+
+def test_evaluations_are_not_mixed(good: list[Record]) -> None:
+    older = [good[2].model_copy(update={"evaluation": EVALUATION - 1}), good[3]]
+    found = faults([*good[:2], *older, good[4]])
+    assert [f"has no ce row under the recipe quick, evaluation {EVALUATION - 1}" in line for line in found] == [
+        True,
+        False,
+    ]
+    assert "soft alpha=0.9 temperature=4: 1 seeds" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({"ce": (0, 1), "soft": (0,)}, "soft alpha=0.9 temperature=4: 1 seeds under the recipe quick"),
+        ({"ce": (0, 1), "soft": (0, 2)}, "2 seeds under the recipe quick, evaluation 1, without 1"),
+        ({"ce": (1, 2), "soft": (0, 1)}, "ce: 2 seeds under the recipe quick, evaluation 1, without 0"),
+        ({"ce": tuple(range(9)), "soft": (10**15,)}, "without 0, 1, 2, 3, 4, ...;"),
+    ],
+)  # fmt: skip
+def test_rows_are_whole(rows: dict[str, tuple[int, ...]], words: str) -> None:
+    records = [make_record(make_cell(strategy, seed)) for strategy, seeds in rows.items() for seed in seeds]
+    assert words in only_fault(with_teachers(records))
+
+
+def test_a_row_may_have_more_seeds_than_the_baseline(good: list[Record]) -> None:
+    assert faults([*good, make_record(make_cell("soft", 2))]) == []
+
+
+def test_one_teacher_taught_all(good: list[Record]) -> None:
+    other = teacher_of(good[3], test=measures(981))
+    records, odd = replaced(good, 3, **other)
+    reason = only_fault(records)
+    assert reason.startswith(at(odd) + "had another teacher: has 5,000,000 parameters, top-1 98.10%")
+
+
+def test_a_teacher_at_chance_taught_nothing() -> None:
+    rows = make_rows({"ce": [900]})
+    ignorant = rows[0].model_copy(update=teacher_of(rows[0], test=measures(120)))
+    assert "has a teacher no better than chance: top-1 12.00% on test" in only_fault(with_teachers([ignorant]))
+
+
+def test_the_training_of_a_teacher_is_there_and_done(good: list[Record]) -> None:
+    reason = f"{PAIR}: lacks the training of its teacher resnet10t, {good[4].id}; publish it from its runs"
+    assert only_fault(good[:4]) == reason
+    assert only_fault([*good[:4], make_failure(good[4].cell)]) == reason
+    from_a_file = make_teacher(weights="file", recipe=None, strategy=None, seed=None, digest="0")
+    elsewhere = make_rows({"ce": [900]}, teacher=from_a_file)
+    assert faults(elsewhere) == []
+
+
+# Tuning
+
+
+def soft(scores: Sequence[float | None] = (50.0, 60.0, 70.0), **changes: Any) -> Study:
+    return make_study("soft", scores, **changes)
+
+
+def test_a_winner_is_trained(good: list[Record]) -> None:
+    study = soft()
+    where = f"{PAIR}/studies/{study.id}.json: "
+    assert (
+        only_fault(good, [study])
+        == where + "found values for soft that have no record here; train and publish its winner"
+    )
+    assert faults([*good, *finals(study, [930, 931])], [study]) == []
+
+
+def test_a_winner_that_is_the_default_needs_no_other_row(good: list[Record]) -> None:
+    assert faults(good, [soft([90.0, 60.0])]) == []
+
+
+def test_a_study_without_a_winner_is_no_fault(good: list[Record]) -> None:
+    study = soft([None, None])
+    assert study.best is None
+    assert faults(good, [study]) == []
+
+
+def test_a_study_is_finished(good: list[Record]) -> None:
+    study = soft()
+    part = study.model_copy(update={"trials": study.trials[:2]})
+    assert only_fault(good, [part]) == f"{PAIR}/studies/{study.id}.json: is not finished: 2 of 3 trials ended"
+
+
+def test_another_trials_values_are_no_winner(good: list[Record]) -> None:
+    """Trial 1 may do better on test than the winner: it must not be shown in its place."""
+    study = soft([50.0, 60.0, 70.0, 65.0])
+    picked = [make_record(study.plan.final(study.trials[3].values, seed)) for seed in range(2)]
+    found = faults([*good, *finals(study, [930, 931]), *picked], [study])
+    words = f"has the values of trial 3 of study {study.id}, which is not its best one (2)"
+    assert found == sorted(at(record) + words for record in picked)
+
+
+def test_parameters_that_were_set_by_hand_are_shown_and_no_fault(good: list[Record]) -> None:
+    by_hand = make_rows({"soft": [905, 906]}, params={"alpha": 0.5, "temperature": 3.0})
+    study = soft()
+    assert faults([*good, *finals(study, [930, 931]), *by_hand], [study]) == []
+
+
+def tuned_recipe(strategy: str, scores: Sequence[float]) -> Study:
+    return make_study(strategy, scores, space={"recipe.lr": Range(low=0.001, high=1.0, log=True)})
+
+
+def test_a_tuned_recipe_has_the_study_that_found_it(good: list[Record]) -> None:
+    studies = [tuned_recipe("ce", [50.0, 51.0, 52.0]), tuned_recipe("soft", [50.0, 51.0, 52.0])]
+    winners = [record for study in studies for record in finals(study, [920, 921])]
+    assert faults([*good, *winners], studies) == []
+    assert all(record.cell.tuned_from == RECIPE for record in winners)
+    words = "its recipe is said to be tuned, and no finished study here found these values"
+    found = faults([*good, *winners])
+    assert len(found) == 4
+    assert all(words in line for line in found)
+
+
+def test_only_searched_keys_of_a_recipe_may_change(good: list[Record]) -> None:
+    studies = [tuned_recipe("ce", [50.0, 51.0]), tuned_recipe("soft", [50.0, 51.0])]
+    winners = [record for study in studies for record in finals(study, [920, 921])]
+    smuggled = RECIPE.model_copy(update={"lr": 0.1, "weight_decay": 0.1})
+    rows = [make_record(make_cell("soft", seed, recipe=smuggled, tuned_from=RECIPE)) for seed in range(2)]
+    found = faults([*good, *winners, *rows], studies)
+    words = "has another recipe.weight_decay than its recipe before tuning, which no study searched"
+    assert found == sorted(at(record) + words for record in rows)
+
+
+def budgets(first: Study, second: Study) -> list[str]:
+    records = make_rows({"ce": [900], "soft": [910], "fitnets": [905]})
+    winners = [record for study in (first, second) for record in finals(study, [930])]
+    return faults(with_teachers([*records, *winners]), [first, second])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trials": 3}, "fitnets: 3 trials of"),
+        ({"pruner": "median"}, "median pruner"),
+        ({"trial_recipe": RECIPE}, '"epochs":2'),
+        ({"trial_recipe": RECIPE.model_copy(update={"epochs": 1, "lr": 0.5})}, '"lr":0.5'),
+    ],
+)
+def test_every_strategy_has_the_same_budget(changes: dict[str, Any], words: str) -> None:
+    scores = [50.0, 60.0, 55.0][: changes.pop("trials", 2)]
+    (fault,) = budgets(soft([50.0, 60.0]), make_study("fitnets", scores, **changes))
+    assert fault.startswith(f"{PAIR}/studies: has studies on different budgets (fitnets: ")
+    assert words in fault
+
+
+def test_equal_budgets_are_equal_whatever_the_recipe_is_called() -> None:
+    renamed = RECIPE.model_copy(update={"name": "short", "epochs": 1})
+    assert budgets(soft([50.0, 60.0]), make_study("fitnets", [50.0, 60.0], trial_recipe=renamed)) == []
+
+
+def test_two_studies_of_one_strategy_are_twice_the_budget() -> None:
+    one = soft([50.0, 60.0])
+    two = soft([50.0, 70.0], space={"soft.temperature": Range(low=1.0, high=9.0)})
+    other = make_study("fitnets", [50.0, 60.0])
+    records = make_rows({"ce": [900], "soft": [910], "fitnets": [905]})
+    winners = [record for study in (one, other) for record in finals(study, [930])]
+    found = faults(with_teachers([*records, *winners]), [one, two, other])
+    assert len(found) == 1
+    assert "soft: 2 trials" in found[0]
+    assert found[0].count("2 trials") == 3
+
+
+def test_a_tuned_recipe_is_tuned_for_all_alike() -> None:
+    lr, decay = (
+        {"recipe.lr": Range(low=0.001, high=1.0)},
+        {"recipe.weight_decay": Range(low=1e-5, high=0.1), "recipe.lr": Range(low=0.001, high=1.0)},
+    )
+    found = budgets(soft([50.0, 60.0], space=lr), make_study("fitnets", [50.0, 60.0], space=decay))
+    assert found == [
+        f"{PAIR}/studies: has studies that search different keys or ranges of the recipe",
+        f"{PAIR}/studies: has studies that search the recipe, and none of ce, which must be tuned alike",
+    ]
+
+
+def test_a_study_tries_what_it_searches(good: list[Record]) -> None:
+    study = soft([50.0, 60.0])
+    plan = StudyPlan(**(dict(study.plan) | {"space": {"soft.temperature": Range(low=5.0, high=6.0)}}))
+    outside = study.trials[1].model_copy(update={"values": {"soft.temperature": 8.0}})
+    outside = outside.model_copy(update={"cell": plan.trial(outside.values).id})
+    wrong = Study(id=plan.id, plan=plan, trials=(study.trials[0], outside))
+    found = faults([*good, *finals(wrong, [930, 931])], [wrong])
+    assert found == [f"{PAIR}/studies/{wrong.id}.json: tried soft.temperature outside of its range in trial 1"]
+
+
+def test_a_study_of_a_newer_kdzoo_or_with_paths_is_told(good: list[Record]) -> None:
+    newer = soft([90.0, 60.0], tuner=TUNER + 1)
+    assert "was made by a newer kdzoo" in only_fault(good, [newer])
+    failed = soft([90.0, None])
+    trials = (failed.trials[0], failed.trials[1].model_copy(update={"reason": "cannot read /home/ada/x"}))
+    assert "holds local paths" in only_fault(good, [failed.model_copy(update={"trials": trials})])
+
+
+# The folder and the command line
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("published") / "board", *make_tuned())
+
+
+@pytest.fixture
+def board(first: Path, tmp_path: Path) -> Path:
+    """A published folder that passes."""
+    return Path(shutil.copytree(first, tmp_path / "board"))
+
+
+def check(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(app, ["check", *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_a_good_folder_passes(board: Path) -> None:
+    result = check(board)
+    assert (result.exit_code, result.stdout) == (0, "16 records and 2 studies: no faults\n")
+
+
+@pytest.mark.parametrize("name", ["board.md", "board.csv", "board.json", "board.tex", "board.html"])
+def test_a_number_that_was_changed_is_found(name: str, board: Path) -> None:
+    path = board / "digits" / name
+    text = path.read_text()
+    assert "93.2" in text
+    path.write_text(text.replace("93.2", "94.2", 1))
+    result = check(board)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"digits/{name}: differs from what the records give; `kdzoo publish --refresh` makes the folder's files anew",
+        "16 records and 2 studies: 1 fault",
+    ]
+
+
+def test_a_record_that_was_changed_shows_in_every_file(board: Path) -> None:
+    path = next(path for path in board.rglob("*--*/*.json") if '"name":"soft"' in path.read_text())
+    path.write_text(path.read_text().replace('"correct1":93', '"correct1":94'))
+    told = {line.partition(":")[0] for line in check(board).stdout.splitlines()}
+    assert {"index.md", "digits/board.md", "digits/board.csv", "digits/board.html", "digits/plots/forest.svg"} <= told
+
+
+@pytest.mark.parametrize("name", ["index.md", "index.html", "digits/board.tex", "digits/plots/forest.png"])
+def test_a_missing_file_is_found(name: str, board: Path) -> None:
+    (board / name).unlink()
+    assert f"{name}: is missing; `kdzoo publish --refresh` makes" in check(board).stdout
+    (board / name).mkdir()
+    assert f"{name}: is" in check(board).stdout
+
+
+@pytest.mark.parametrize("name", ["other/board.md", "digits/plots/accuracy-parameters-9.svg", "digits/plots/x.png"])
+def test_a_file_that_these_records_do_not_give_is_found(name: str, board: Path) -> None:
+    (board / name).parent.mkdir(exist_ok=True)
+    (board / name).write_text("x")
+    assert f"{name}: is not made from these records" in check(board).stdout
+
+
+def test_the_library_of_a_page_is_this_installations(board: Path) -> None:
+    page = board / "digits" / "board.html"
+    text = page.read_text()
+    start = text.index(">", text.index("<script", text.index(START))) + 1
+    page.write_text(text[:start] + "alert(1);" + text[start:])
+    told = check(board).stdout
+    assert told.startswith("digits/board.html: ")
+    page.write_text(text[: text.index(START)] + f"{START}\n{END}" + text[text.index(END) + len(END) :])
+    assert check(board).stdout.startswith("digits/board.html: ")
+
+
+CHART = {"mark": "point", "data": {"values": [{"x": 1}]}, "encoding": {"x": {"field": "x", "type": "quantitative"}}}
+
+
+@pytest.fixture(scope="module")
+def drawings() -> dict[str, bytes]:
+    from kdzoo.board.figures import png, svg
+
+    return {".svg": svg(CHART), ".png": png(CHART)}
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_a_drawing_is_known_by_what_it_was_drawn_from(suffix: str, drawings: dict[str, bytes]) -> None:
+    drawing = drawings[suffix]
+    assert drawing_fault(drawing, CHART, suffix) == ""
+    assert drawing_fault(drawing, CHART | {"mark": "line"}, suffix) == "was drawn from other records"
+    assert drawing_fault(drawing, CHART, {".svg": ".png", ".png": ".svg"}[suffix]).startswith("is no ")
+    assert drawing_fault(drawing[:60], CHART, suffix) != ""
+    assert drawing_fault(b"", CHART, suffix) != ""
+
+
+@pytest.mark.parametrize(
+    "active",
+    [
+        "<script>alert(1)</script>",
+        '<svg:script xmlns:svg="http://www.w3.org/2000/svg">alert(1)</svg:script>',
+        '<g onload="alert(1)"/>',
+        '<a href="javascript:alert(1)"><text>x</text></a>',
+        '<image href="https://example.org/x.png"/>',
+        '<rect fill="url(https://example.org/x#y)"/>',
+        '<rect style="fill:url(https://example.org/x)"/>',
+        '<use xlink:href="https://example.org/x"/>',
+        "<foreignObject/>",
+        "<animate/>",
+        "<?xml-stylesheet href='x.css'?>",
+        "<g>",
+        "&unknown;",
+    ],
+)
+def test_a_drawing_does_nothing_but_show(active: str, drawings: dict[str, bytes]) -> None:
+    text = drawings[".svg"].decode()
+    bad = text.replace("</svg>", f"{active}</svg>")
+    assert bad != text
+    assert drawing_fault(bad.encode(), CHART, ".svg") != ""
+
+
+def test_a_word_in_a_drawing_may_look_like_anything() -> None:
+    from kdzoo.board.figures import svg
+
+    name = 'onload="alert(1)" url(https://example.org) <script>'
+    chart = CHART | {"title": name, "description": name}
+    assert drawing_fault(svg(chart), chart, ".svg") == ""
+
+
+def test_files_are_not_compared_where_records_cannot_be_read(board: Path) -> None:
+    record = make_record(make_cell("soft", 1), 921)
+    (board / record_path(record)).write_text("{")
+    result = check(board)
+    assert result.exit_code == 1
+    row, unreadable, remark, summary = result.stdout.splitlines()
+    assert row.startswith(f"{PAIR}: soft alpha=0.9 temperature=4: 2 seeds")
+    assert unreadable.startswith(f"{at(record)}not valid JSON")
+    assert remark == "remark: the made files were not compared, because not all records could be read"
+    assert summary == "15 records and 2 studies: 2 faults"
+
+
+def test_json_says_the_same(board: Path) -> None:
+    assert json.loads(check(board, "--format", "json").stdout) == {
+        "records": 16, "studies": 2, "faults": [], "remarks": [],
+    }  # fmt: skip
+    (board / "notes.txt").write_text("x")
+    result = check(board, "--format", "json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["faults"] == [
+        {"file": "notes.txt", "reason": "is neither a record nor made from records; move it away"}
+    ]
+
+
+def test_what_is_no_published_folder_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no published folder; `kdzoo publish RUNS --to"):
+        check(tmp_path)
+    with pytest.raises(UsageError, match="unknown format 'yaml'"):
+        check(tmp_path, "--format", "yaml")
+
+
+def test_no_mutation_of_a_folder_raises(board: Path) -> None:
+    """Whatever is done to one file is told, in lines."""
+    draw = random.Random(1)
+    files = [path for path in sorted(board.rglob("*")) if path.is_file()]
+    for _ in range(25):
+        path = draw.choice(files)
+        good = path.read_bytes()
+        bad = bytearray(good)
+        start = draw.randrange(len(bad) - 60)
+        bad[start : start + 40] = bytes(draw.choices(range(256), k=40))
+        path.write_bytes(bad)
+        report = check_leaderboard(board)
+        # Pixels of a plot are not compared: a plot is known by what it says it was drawn from.
+        assert report.faults or path.suffix == ".png" or bytes(bad) == good, path
+        assert all("\n" not in str(fault) for fault in report.faults)
+        path.write_bytes(good)
+    assert check_leaderboard(board).faults == ()
+
+
+def test_a_check_needs_no_torch(board: Path) -> None:
+    code = (
+        "import sys; from kdzoo.cli import app; app(['check', sys.argv[1]], standalone_mode=False);"
+        "heavy = {'torch', 'timm', 'optuna', 'accelerate', 'torchvision'} & sys.modules.keys(); print(heavy or 'light')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, board], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["16 records and 2 studies: no faults", "light"]
+
+
+def test_remeasured_students_are_faults_of_their_files(
+    board: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, _ = make_tuned()
+    store = make_store(tmp_path / "runs", records)
+    wrong = next(record for record in records if record.cell.strategy.name == "soft")
+    asked: dict[str, Any] = {}
+
+    def remeasure(records: Sequence[Record], store: Any, registry: Any, **options: Any) -> list[str]:
+        asked.update(options, ids={record.id for record in records}, store=store.path)
+        return [f"{wrong.id}: top-1 on test is 90.00 %, and the record says 93.00 %: no"]
+
+    monkeypatch.setattr("kdzoo.bench.remeasure.remeasure", remeasure)
+    result = check(board, "--remeasure", store, "--data-dir", tmp_path / "data", "--device", "cpu")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        f"{at(wrong)}top-1 on test is 90.00 %, and the record says 93.00 %: no",
+        "16 records and 2 studies: 1 fault",
+    ]
+    assert asked == {
+        "data_dir": tmp_path / "data", "device": "cpu", "ids": {record.id for record in records}, "store": store,
+    }  # fmt: skip

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from folders import (
+    blank_drawings,
+    content,
+    finals,
+    ids,
+    make_cell,
+    make_failure,
+    make_folder,
+    make_record,
+    make_rows,
+    make_store,
+    make_study,
+    measures,
+    with_teachers,
+)
+from typer.testing import CliRunner, Result
+
+from kdzoo.cli import app
+from kdzoo.errors import UsageError
+from kdzoo.leaderboard.check import check_leaderboard
+from kdzoo.leaderboard.layout import read_leaderboard, record_path
+from kdzoo.record import Record
+
+
+def merge(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(app, ["merge", *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def ada() -> list[Record]:
+    return with_teachers(make_rows({"ce": [900, 901], "soft": [910, 911]}))
+
+
+def ben() -> list[Record]:
+    return with_teachers(make_rows({"ce": [900, 901], "fitnets": [905, 906]}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with blank_drawings():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ada's and Ben's records, published."""
+    path = tmp_path_factory.mktemp("folders")
+    make_folder(path / "ada", ada())
+    make_folder(path / "ben", ben())
+    return path
+
+
+@pytest.fixture
+def here(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of both, which is the working directory."""
+    shutil.copytree(folders, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_two_folders_become_one_that_passes(here: Path) -> None:
+    before = content(here)
+    result = merge("ada", "ben", "--to", "both")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("7 records and 0 studies; 7 came new, 0 replaced another, 3 were there\n")
+    assert ids(here / "both") == {record.id for record in [*ada(), *ben()]}
+    assert check_leaderboard(here / "both").faults == ()
+    merge("ben", "ada", "--to", "other")
+    assert content(here / "other") == content(here / "both")
+    assert {path: data for path, data in content(here).items() if path.startswith(("ada", "ben"))} == before
+
+
+def test_without_a_folder_the_second_is_added_to_the_first(here: Path) -> None:
+    theirs = content(here / "ben")
+    assert merge("ada", "ben").exit_code == 0
+    assert ids(here / "ada") == {record.id for record in [*ada(), *ben()]}
+    assert content(here / "ben") == theirs
+    assert check_leaderboard(here / "ada").faults == ()
+
+
+def test_runs_are_as_good_as_a_published_folder(here: Path) -> None:
+    private = {"traceback": "x", "command": "kdzoo bench --out runs"}
+    make_store(here / "runs", [record.model_copy(update=private) for record in ben()])
+    assert merge("ada", "runs", "--to", "one").exit_code == 0
+    assert merge("runs", "ada", "--to", "two").exit_code == 0
+    assert ids(here / "one") == ids(here / "two") == {record.id for record in [*ada(), *ben()]}
+    assert "--out OUT" in "".join(record.command for record in read_leaderboard(here / "two").records)
+    assert not [data for path, data in content(here / "one").items() if "safetensors" in path or b"--out runs" in data]
+
+
+def test_studies_are_united_and_seconds_do_not_contradict(here: Path) -> None:
+    study = make_study("soft", [50.0, 60.0])
+    slower = study.model_copy(
+        update={"trials": tuple(trial.model_copy(update={"seconds": 9.0}) for trial in study.trials)}
+    )
+    winners = finals(study, [930, 931])
+    make_folder(here / "one", [*ada(), *winners], [study])
+    make_folder(here / "two", [*ada(), *winners], [slower])
+    assert merge("one", "two").exit_code == 0
+    assert read_leaderboard(here / "one").studies == (study,)
+
+
+CONTRADICTION = "(soft resnet10t -> test_resnet on digits, seed 1): 91.10%, evaluation 1 and 95.00%, evaluation 1"
+
+
+def test_contradictions_are_listed_and_nothing_is_written(here: Path) -> None:
+    other = make_record(make_cell("soft", 1), 950)
+    make_folder(here / "liar", [*ada()[:3], other, ada()[4]])
+    before = content(here)
+    result = merge("ada", "liar", "--to", "both")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: nothing was merged; --prefer first or --prefer second decides these:",
+        f"  record {other.id} {CONTRADICTION}",
+    ]
+    assert merge("ada", "liar").exit_code == 1
+    assert content(here) == before
+
+
+@pytest.mark.parametrize(("prefer", "right"), [("first", 911), ("second", 950)])
+def test_a_side_may_be_preferred(prefer: str, right: int, here: Path) -> None:
+    other = make_record(make_cell("soft", 1), 950)
+    make_folder(here / "liar", [*ada()[:3], other, ada()[4]])
+    assert merge("ada", "liar", "--to", "both", "--prefer", prefer).exit_code == 0
+    kept = {record.id: record for record in read_leaderboard(here / "both").records}[other.id]
+    assert kept.test is not None
+    assert kept.test.correct1 == right
+    assert check_leaderboard(here / "both").faults == ()
+
+
+def test_studies_that_contradict_are_listed(here: Path) -> None:
+    one, two = make_study("soft", [50.0, 60.0]), make_study("soft", [50.0, 61.0])
+    assert one.id == two.id
+    for name, study in (("one", one), ("two", two)):
+        make_folder(here / name, [*ada(), *finals(study, [930, 931])], [study])
+    result = merge("one", "two")
+    assert result.exit_code == 1
+    assert f"study {one.id} (soft resnet10t -> test_resnet on digits): its trials gave other results" in result.stderr
+
+
+def test_a_done_record_goes_before_a_failed_one(here: Path) -> None:
+    make_folder(here / "failed", [*ada()[:3], make_failure(make_cell("soft", 1)), ada()[4]])
+    for one, two in (("ada", "failed"), ("failed", "ada")):
+        assert merge(one, two, "--to", f"{one}-{two}").exit_code == 0
+        assert {record.status for record in read_leaderboard(here / f"{one}-{two}").records} == {"done"}
+
+
+def test_what_would_not_pass_together_is_not_written(here: Path) -> None:
+    """Two trainings of one teacher on different machines are different teachers, and their students do not compare."""
+    theirs = []
+    for record in ben():
+        taught = record.teacher
+        update = {"teacher": taught.model_copy(update={"test": measures(970)})} if taught else {"test": measures(970)}
+        theirs.append(record.model_copy(update=update))
+    make_folder(here / "theirs", theirs)
+    assert merge("ada", "theirs", "--to", "both").exit_code == 1
+    result = merge("ada", "theirs", "--to", "both", "--prefer", "first")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: nothing was merged; together they would not pass `kdzoo check`:\n")
+    assert "had another teacher" in result.stderr
+    assert not (here / "both").exists()
+
+
+def test_more_seeds_of_one_are_told(here: Path) -> None:
+    make_folder(here / "more", with_teachers(make_rows({"ce": [900, 901, 902], "fitnets": [905, 906, 907]})))
+    result = merge("ada", "more", "--to", "both")
+    assert result.exit_code == 1
+    assert "soft alpha=0.9 temperature=4: 2 seeds" in result.stderr
+
+
+def test_what_cannot_be_read_stops_it(here: Path) -> None:
+    path = here / "ben" / record_path(ben()[2])
+    path.write_text("{")
+    result = merge("ada", "ben", "--to", "both")
+    assert result.exit_code == 1
+    assert f"  ben/{record_path(ben()[2])}: not valid JSON" in result.stderr
+    assert not (here / "both").exists()
+
+
+@pytest.mark.parametrize("damage", ["link", "name", "huge"])
+def test_a_hostile_store_is_told(damage: str, here: Path) -> None:
+    store = make_store(here / "runs", ben())
+    victim = store / "cells" / ben()[0].id
+    if damage == "link":
+        shutil.move(victim, here / "outside")
+        victim.symlink_to(here / "outside", target_is_directory=True)
+    elif damage == "name":
+        victim.rename(victim.with_name("0" * 16))
+    else:
+        (victim / "record.json").write_text("[" * (1 << 21))
+    result = merge("ada", "runs", "--to", "both")
+    assert result.exit_code == 1
+    words = {
+        "link": f"runs/cells/{victim.name}: is a symbolic link, which is not followed",
+        "name": f"runs/cells/{'0' * 16}/record.json: is misplaced: it holds {victim.name}",
+        "huge": f"runs/cells/{victim.name}/record.json: is larger than 1,048,576 bytes",
+    }
+    assert words[damage] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["ada", "none"], "none is neither a store of runs nor a published folder"),
+        (["runs", "ada"], "runs is a store of runs, to which nothing is merged; give a folder with --to"),
+        (["ada", "runs", "--to", "ben"], "ben holds records already; give a new or an empty folder"),
+        (["ada", "ben", "--prefer", "ada"], "unknown side to prefer 'ada'; known: first, second"),
+        (["ada", "ben", "--to", "runs"], "runs is a store of runs; give another folder"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(arguments: list[str], sentence: str, here: Path) -> None:
+    make_store(here / "runs", ben())
+    before = content(here)
+    with pytest.raises(UsageError) as caught:
+        merge(*arguments)
+    assert str(caught.value).startswith(sentence)
+    assert content(here) == before
