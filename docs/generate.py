@@ -5,6 +5,8 @@ with 1 where something is out of date. ``--boards quick`` (or ``card``, or both)
 its board into the README; ``--runs FOLDER`` keeps the runs there, so that finished cells are found again, and
 ``--flags`` adds flags to the command, which the README then shows.
 
+The README's part on published boards is made from ``leaderboards/*/board.json``. Where there is none yet, it says so.
+
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end of generated -->``.
 """
 
@@ -21,6 +23,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from published import boards, published_boards
 from reference import ROOT, configuration_page, table
 from typer.testing import CliRunner
 
@@ -64,6 +67,7 @@ def command_output(command: str) -> str:
 
 CHEAP: dict[str, Callable[[], str]] = {
     "strategies table": strategies_table,
+    "published boards": published_boards,
     "pair of CNNs": partial(command_output, "kdzoo pair --teacher resnet101 --student resnet18"),
     "pair with a ViT": partial(
         command_output, "kdzoo pair --teacher vit_tiny_patch16_224:patch_size=4 --student resnet18"
@@ -115,6 +119,11 @@ def main() -> int:
                 page.write_text(wanted, encoding="utf-8")
     for page in stale:
         print(f"{page} {'is out of date' if asked.check else 'written'}")
+    if not boards():
+        print(
+            "leaderboards/ holds no board yet: run `kdzoo publish RUNS --to leaderboards`, then this again",
+            file=sys.stderr,
+        )
     return 1 if asked.check and stale else 0
 
 

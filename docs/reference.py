@@ -30,8 +30,8 @@ This page is made from the code by `python docs/generate.py`; a test compares th
 files in `configs/`, not this page.
 
 A bench is a YAML file, or a shipped name, given by `--config`; `quick` is the default. Every key of it is also a flag
-of `kdzoo bench`, with `-` in the place of `_`, except `pairs`. Flags win over the file. YAML is read with `safe_load`;
-`5e-4` is a number, and a key that stands twice is an error.
+of `kdzoo bench` and `kdzoo tune`, with `-` in the place of `_`, except `pairs`. Flags win over the file. YAML is read
+with `safe_load`; `5e-4` is a number, and a key that stands twice is an error.
 """
 
 RECIPE = """\
@@ -45,6 +45,12 @@ timm's `sgd` has Nesterov momentum; `momentum` is SGD with plain momentum.
 
 """
 
+EXIT_CODES = """
+`1` also where a strategy cannot serve a pair (the other cells ran), where `kdzoo board` left out files that it could
+not read, where `kdzoo check` found a fault, and where `kdzoo publish` or `kdzoo merge` refused, and wrote nothing, or
+published what `kdzoo check` will find fault with.
+"""
+
 
 def configuration_page() -> str:
     """The whole page."""
@@ -56,7 +62,7 @@ def configuration_page() -> str:
         "## Shipped benches\n\n" + "\n".join(_file("bench", path) for path in _shipped("bench")),
         "## Shipped recipes\n\n" + "\n".join(_file("recipes", path) for path in _shipped("recipes")),
         "## Commands\n\n" + "\n".join(_commands()),
-        "## Exit codes\n\n" + exit_codes() + "\n`1` also where a strategy cannot serve a pair; the other cells ran.",
+        "## Exit codes\n\n" + exit_codes() + EXIT_CODES,
         "## Columns of a board\n\nWhat `kdzoo board --format csv` and `json` give, and what `--sort` takes.\n\n"
         + table([[f"`{one.name}`", one.kind, one.help] for one in COLUMNS], ["column", "kind", "meaning"]),
     ]
@@ -130,17 +136,26 @@ def _file(kind: str, path: Path) -> str:
 
 def _commands() -> Iterable[str]:
     group: Any = typer.main.get_command(app)
+    bench = _flags(group.commands["bench"])
     for name, command in sorted(_leaves(group, "kdzoo")):
-        about = (command.help or "").split("\n\n")[0]
-        rows = []
-        for param in command.params:
-            positional = param.param_type_name == "argument"
-            shown = param.name.upper() if positional else ", ".join(param.opts)
-            if not param.hidden and param.name != "help":
-                given = "required" if param.required else _default(param.default or None)
-                rows.append([f"`{shown}`", given, param.help])
+        about = " ".join((command.help or "").split("\n\n")[0].split())
+        rows = _flags(command)
+        if name != "kdzoo bench" and all(row in rows for row in bench):
+            about += " It takes every flag of `kdzoo bench`, and these:"
+            rows = [row for row in rows if row not in bench]
         yield f"### {name}\n\n{about}\n"
         yield table(rows, ["flag", "default", "meaning"])
+
+
+def _flags(command: Any) -> list[list[str]]:
+    rows = []
+    for param in command.params:
+        positional = param.param_type_name == "argument"
+        shown = (param.metavar or param.name.upper()) if positional else ", ".join(param.opts)
+        if not param.hidden and param.name != "help":
+            given = "required" if param.required else _default(param.default or None)
+            rows.append([f"`{shown}`", given, param.help])
+    return rows
 
 
 def _leaves(command: Any, name: str) -> Iterable[tuple[str, Any]]:

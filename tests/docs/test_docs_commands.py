@@ -10,18 +10,21 @@ import pytest
 import typer
 from docs_pages import NAMES, blocks, inline_commands, run_kdzoo, shown_commands, write_files
 
-from kdzoo.bench import plan as planning
 from kdzoo.cell import ModelRef
-from kdzoo.cli import app
+from kdzoo.cli import app, running
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import parse_subset
-from kdzoo.matrix import resolve_recipes, resolve_strategies
+from kdzoo.matrix import resolve_recipes, resolve_spaces, resolve_strategies
 from kdzoo.models.zoo import check_model
 from kdzoo.registry import Registry
 
 SHOWN = [(name, command) for name in NAMES for command in dict.fromkeys(shown_commands(name))]
 INLINE = [(name, command) for name in NAMES for command in dict.fromkeys(inline_commands(name))]
-BENCHES = [(name, command) for name, command in SHOWN if command.startswith("kdzoo bench")]
+BENCHES = [
+    (name, command)
+    for name, command in SHOWN
+    if command.startswith(("kdzoo bench", "kdzoo tune")) and "--show" not in command
+]
 
 
 def _parse(arguments: list[str]) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(("page", "command"), SHOWN + INLINE)
 def test_command_parses(page: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(command)[1:]
-    if command in ("kdzoo data", "kdzoo pair"):  # a command's name in a sentence, without what it needs
+    if command in ("kdzoo data", "kdzoo pair", "kdzoo merge"):  # a command's name in a sentence, without what it needs
         words.append("--help")
     read = _parse(words)
     if "--help" in words:
@@ -59,12 +62,13 @@ def test_a_wrong_flag_does_not_parse() -> None:
 
 @pytest.mark.parametrize(("page", "command"), BENCHES)
 def test_bench_is_possible(page: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bench gets as far as its plan: strategies, parameters, recipes, models and datasets are known."""
+    """A bench gets as far as its plan: strategies, parameters, ranges, recipes, models and datasets are known."""
     planned: list[BenchConfig] = []
 
     def check(config: BenchConfig, registry: Registry) -> None:
-        resolve_strategies(config, registry)
-        resolve_recipes(config)
+        strategies = resolve_strategies(config, registry)
+        spaces = resolve_spaces(config, strategies, resolve_recipes(config).student, registry)
+        assert config.tune is None or any(spaces.values())
         for ref in (ModelRef.parse(text) for pair in config.all_pairs() for text in pair):
             check_model(ref)
         for dataset in config.dataset:
@@ -74,14 +78,25 @@ def test_bench_is_possible(page: str, command: str, tmp_path: Path, monkeypatch:
 
     write_files(page, tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(planning, "make_plan", check)
+    monkeypatch.setattr(running, "make_plan", check)
     if "embedding" in command and "--plugin" not in command:  # there the strategy comes from an installed package
         command += " --plugin embedding.py"
     run_kdzoo(command)
     assert len(planned) == 1
 
 
-@pytest.mark.parametrize("kind", ["README.md", "docs/strategies.md", "docs/data.md", "docs/models.md"])
-def test_pages_show_commands(kind: str) -> None:
-    assert blocks(kind, "console")
-    assert shown_commands(kind)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "docs/strategies.md",
+        "docs/data.md",
+        "docs/models.md",
+        "docs/tuning.md",
+        "docs/leaderboards.md",
+        "docs/statistics.md",
+    ],
+)
+def test_pages_show_commands(name: str) -> None:
+    assert blocks(name, "console")
+    assert shown_commands(name)

@@ -1,0 +1,106 @@
+"""The README's part on the published boards, made from ``leaderboards/DATASET/board.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reference import ROOT, table
+
+from kdzoo.board.data import BOARD_SCHEMA
+from kdzoo.board.display import NONE, interval_text, millions, number, seeds_text, strategy_text
+from kdzoo.board.escape import markdown
+
+FOLDER = ROOT / "leaderboards"
+TOP = 3
+"""Rows of each pair that the README shows, beside the baseline; the introduction says the number."""
+
+ABSENT = (
+    "No boards are published here yet: `kdzoo publish RUNS --to leaderboards` makes them from runs, and\n"
+    "`python docs/generate.py` puts their first rows here.\n"
+)
+
+INTRODUCTION = "The first three rows of each pair in [{link}]({link}/index.md), and the pair's `ce`:\n"
+NOTE = """\
+`±`: standard deviation over the seeds. `vs ce`: mean difference to the student alone on the same seeds, with its 95%
+paired t interval; a row is bold where that excludes 0, in either direction. The first of many rows is partly first by
+luck; the boards show all of them.
+"""
+
+
+def boards(folder: Path = FOLDER) -> list[Path]:
+    """The published boards, by dataset."""
+    return sorted(folder.glob("*/board.json"))
+
+
+def published_boards(folder: Path = FOLDER, within: Path = ROOT) -> str:
+    """The first rows of every published board, as Markdown; a sentence that says how to make one where there is none.
+
+    Args:
+        folder: the published folder.
+        within: what the links are relative to.
+
+    Raises:
+        RuntimeError: a board has another form than this kdzoo writes.
+    """
+    found = boards(folder)
+    if not found:
+        return ABSENT
+    link = folder.relative_to(within).as_posix()
+    parts = [_dataset(path.parent, f"{link}/{path.parent.name}") for path in found]
+    return "\n".join([INTRODUCTION.format(link=link), *parts, NOTE])
+
+
+def _dataset(folder: Path, link: str) -> str:
+    board = json.loads((folder / "board.json").read_text(encoding="utf-8"))
+    if board["board_schema"] != BOARD_SCHEMA:
+        raise RuntimeError(f"{link}/board.json has another form: run `kdzoo publish --refresh --to {FOLDER.name}`")
+    groups = [group for group in board["groups"] if not group["outdated"]]
+    rows = [row for group in groups for row in group["rows"]]
+    several = len({row["teacher"] for row in rows}) > 1
+    lines = [_cells(row, several) for group in groups for row in _first(group["rows"])]
+    parts = [
+        f"### {markdown(', '.join(dict.fromkeys(row['dataset'] for row in rows)))}",
+        "\n".join(f"- {markdown(fact)}" for fact in _facts(groups, rows)),
+        table([list(line.values()) for line in lines], list(lines[0])).rstrip() if lines else "No row is done.",
+        f"[The whole board]({link}/board.md), with the same to sort and filter in `{link}/board.html`.",
+    ]
+    if (folder / "plots" / "accuracy-parameters.svg").exists():
+        parts.append(f"![Test accuracy against parameters]({link}/plots/accuracy-parameters.svg)")
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(groups: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What the tables are about, each fact once."""
+    teachers = [(row["teacher"], row["teacher_parameters"], row["teacher_top1"]) for row in rows if row["teacher"]]
+    for name, size, top1 in dict.fromkeys(teachers):
+        yield f"teacher: {name}, {millions(size)} parameters, test top-1 {number(top1)} %"
+    for word in ("recipe", "tuning", "data"):
+        yield from dict.fromkeys(f"{word}: {group[word]}" for group in groups if group[word])
+
+
+def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first rows of a table and its baseline, in the board's order."""
+    done = [row for row in rows if row["top1"] is not None]
+    return [row for place, row in enumerate(done) if place < TOP or row["diff_ce_note"] == "baseline"]
+
+
+def _cells(row: dict[str, Any], with_teacher: bool) -> dict[str, str]:
+    spread = "" if row["top1_sd"] is None else f" ± {number(row['top1_sd'])}"
+    cells = {
+        "#": str(row["rank"]),
+        "strategy": strategy_text(row | {"variant": ""}),
+        "variant": row["variant"] or NONE,
+        **({"teacher": row["teacher"] or NONE} if with_teacher else {}),
+        "student": row["student"],
+        "parameters": millions(row["student_parameters"]),
+        "top-1 %": number(row["top1"]) + spread,
+        "vs ce": number(row["diff_ce"], sign=True),
+        "95% interval": interval_text(row),
+        "seeds": seeds_text(row),
+    }
+    # The table escapes bars itself.
+    shown = {name: markdown(cell).replace("\\|", "|") for name, cell in cells.items()}
+    return {name: f"**{cell}**" if row["bold"] and cell != NONE else cell for name, cell in shown.items()}
