@@ -62,7 +62,9 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK")), "rb") as file:
+        with os.fdopen(
+            os.open(path, os.O_RDONLY | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY")), "rb"
+        ) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UnreadableError("is no plain file")
             content = file.read(most + 1)
@@ -107,7 +109,7 @@ def _number(text: str) -> float:
 
 
 def _flag(name: str) -> int:
-    return getattr(os, name, 0)  # neither is there on Windows
+    return getattr(os, name, 0)  # not every system has each of them
 
 
 def walk(
