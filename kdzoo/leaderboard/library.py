@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import re
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 START, END = "<!-- library: start -->", "<!-- library: end -->"
 _BLOCK = re.compile(
@@ -30,8 +31,7 @@ def load_library() -> Library:
     Raises:
         RuntimeError: the bundle cannot stand within a page.
     """
-    import vl_convert
-
+    vl_convert: Any = importlib.import_module("vl_convert")  # its stubs lack what is used here
     code: str = vl_convert.javascript_bundle().replace("\r\n", "\n")
     lower = code.lower()
     if "</script" in lower or "<!--" in lower or "\r" in lower:

@@ -50,7 +50,8 @@ def test_every_other_value_changes_the_id(cell: Cell) -> None:
         "kind": "trial", "init": "pretrained", "teacher.weights": "file", "teacher.digest": "ab",
         "recipe.schedule": "linear", "recipe.precision": "bf16", "data.img_size": [8, 9],
         "teacher.strategy.params": {"beta": 2.0}, "strategy.params": {"beta": 2.0},
-        "tuned_from": {"name": "base", "epochs": 3, "batch_size": 2}, "teacher.recipe.schedule": "linear", "teacher.recipe.precision": "bf16", "teacher.model.args": {"depth": 2},
+        "tuned_from": {"name": "base", "epochs": 3, "batch_size": 2},
+        "teacher.recipe.schedule": "linear", "teacher.recipe.precision": "bf16", "teacher.model.args": {"depth": 2},
     }  # fmt: skip
     ids = {cell.id}
     changed = 0

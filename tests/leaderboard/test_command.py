@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -66,7 +65,7 @@ def shown(again: Reproduction) -> str:
         {"teacher_recipe": "modern", "teacher_epochs": 9, "teacher_weights": "train"},
         {"student": "test_vit:patch_size=4", "dataset": "digits[:500]", "strategies": "ce"},
     ],
-    ids=lambda flags: "-".join(flags),
+    ids="-".join,
 )
 def test_the_command_names_the_cell(registry, flags):
     cell = student(plan_of(registry, **flags), flags.get("strategies", "soft"))

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from folders import (
+    blank_drawings,
     content,
     finals,
     ids,
@@ -43,6 +44,13 @@ def kdzoo(*arguments: str | Path) -> Result:
 
 def changed(record: Record, right: int) -> Record:
     return make_record(record.cell, right, ended="2027-01-01T00:00:00Z")
+
+
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """Blank plots, for tests that look at other things."""
+    with blank_drawings():
+        yield
 
 
 # What is private
@@ -92,6 +100,7 @@ def test_what_was_measured_stays_and_the_traceback_goes() -> None:
     assert publishable(published) == published
 
 
+@pytest.mark.usefixtures("quick")
 def test_an_old_record_is_published_in_todays_form(tmp_path: Path) -> None:
     old = parse_record((KEPT / "schema_1.json").read_bytes(), "old")
     store = make_store(tmp_path / "runs", [old])
@@ -184,6 +193,7 @@ def test_the_same_again_changes_nothing(published: Path, first: tuple[Path, Resu
     assert content(published) == before
 
 
+@pytest.mark.usefixtures("quick")
 def test_more_runs_add_to_what_is_there_in_any_order(tmp_path: Path) -> None:
     one = make_store(tmp_path / "one", with_teachers(make_rows({"ce": [900, 901], "soft": [910, 911]})))
     two = make_store(tmp_path / "two", with_teachers(make_rows({"ce": [900, 901], "fitnets": [905, 906]})))
@@ -195,6 +205,7 @@ def test_more_runs_add_to_what_is_there_in_any_order(tmp_path: Path) -> None:
     assert content(tmp_path / "a") == content(tmp_path / "b")
 
 
+@pytest.mark.usefixtures("quick")
 def test_failed_students_stay_visible_and_lose_their_paths(tmp_path: Path) -> None:
     failed = make_failure(make_cell("soft", 1), "cannot read /home/ada/x.npz").model_copy(
         update={"traceback": "File /home/ada/x.py, line 3"}
@@ -208,6 +219,7 @@ def test_failed_students_stay_visible_and_lose_their_paths(tmp_path: Path) -> No
     assert check_leaderboard(tmp_path / "board").faults == ()
 
 
+@pytest.mark.usefixtures("quick")
 def test_trials_and_unfinished_studies_stay_at_home(tmp_path: Path) -> None:
     whole, part = make_study("soft", [50.0, 60.0]), make_study("fitnets", [50.0])
     part = make_study("fitnets", [50.0, 60.0]).model_copy(update={"trials": part.trials})
@@ -217,6 +229,7 @@ def test_trials_and_unfinished_studies_stay_at_home(tmp_path: Path) -> None:
     assert ids(tmp_path / "board") == {record.id for record in records} - {trial.id} | {whole.id}
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_contradiction_is_named_and_writes_nothing(published: Path, tmp_path: Path) -> None:
     record = make_record(make_cell("soft", 1), 921)
     store = make_store(tmp_path / "again", with_teachers([changed(record, 999)]))
@@ -242,6 +255,7 @@ def test_two_stores_that_contradict_each_other_are_told_too(tmp_path: Path) -> N
     assert not (tmp_path / "board").exists()
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("failed_first", [True, False])
 def test_a_done_record_goes_before_a_failed_one(failed_first: bool, tmp_path: Path) -> None:
     rows = with_teachers(make_rows({"ce": [900], "soft": [910]}))
@@ -252,6 +266,7 @@ def test_a_done_record_goes_before_a_failed_one(failed_first: bool, tmp_path: Pa
     assert {record.status for record in read_leaderboard(tmp_path / "board").records} == {"done"}
 
 
+@pytest.mark.usefixtures("quick")
 def test_of_two_failures_the_later_one_counts(tmp_path: Path) -> None:
     rows = with_teachers(make_rows({"ce": [900]}))
     cell = make_cell("soft")
@@ -271,6 +286,7 @@ def test_an_unreadable_record_of_the_runs_stops_it(tmp_path: Path) -> None:
     assert not (tmp_path / "board").exists()
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_check_will_find_is_told_and_written(tmp_path: Path) -> None:
     records = with_teachers(make_rows({"ce": [900, 901], "soft": [910]}))
     result = kdzoo("publish", make_store(tmp_path / "runs", records), "--to", tmp_path / "board")
