@@ -44,7 +44,8 @@ def test_a_trained_teacher_is_a_cell_of_its_own_that_comes_first(tmp_path: Path)
     for record in students:
         assert record.status == "done", record.reason
         assert record.cell.teacher.weights == "trained"
-        assert record.teacher.test == teacher.test
+        # The teacher computes in another memory layout than the student that it was, so the last digits differ.
+        assert record.teacher.test.model_dump() == pytest.approx(teacher.test.model_dump(), rel=1e-5)
         assert record.teacher.tune == teacher.tune
         assert record.teacher.size == teacher.student
     assert len(list((tmp_path / "teachers").iterdir())) == 1

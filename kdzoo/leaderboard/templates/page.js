@@ -163,13 +163,28 @@
       all += points[number].length;
     });
     form.elements.count.value = `${shown} of ${all} rows`;
-    return Promise.all(views.map(({ view, place, name, rows, lines }) => {
-      const shown = rows(kept);
-      place.closest("figure").hidden = shown.length === 0;
-      if (shown.length === 0) return view; // no scale could be made of nothing
-      if (lines) view.height(height(lines, shown));
-      return view.data(name, shown).resize().runAsync();
-    }));
+    return drawAgain();
+  }
+
+  let drawing = null, outdated = false;
+
+  // One chart after the other, and never two changes of one chart at once: keys may come faster than charts are drawn.
+  function drawAgain() {
+    outdated = true;
+    drawing = drawing || (async () => {
+      while (outdated) {
+        outdated = false;
+        for (const { view, place, name, rows, lines } of views) {
+          const shown = rows(kept);
+          place.closest("figure").hidden = shown.length === 0;
+          if (shown.length === 0) continue; // no scale could be made of nothing
+          if (lines) view.height(height(lines, shown));
+          await view.data(name, shown).resize().runAsync();
+        }
+      }
+      drawing = null;
+    })();
+    return drawing;
   }
 
   // --- the details of a row -----------------------------------------------------------------------------------------
