@@ -205,7 +205,7 @@ def _served(
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         try:
             built = kind(_setup(pair, kind), **strategy.params)
-            wrong = [n for n in lengths if sum(phase.epochs for phase in built.phases(n)) != n]
+            planned = {length: sum(phase.epochs for phase in built.phases(length)) for length in lengths}
         except PairError as error:
             plan.refused.append(Refusal(*where, str(error)))
             continue
@@ -215,8 +215,9 @@ def _served(
             # A plugin's bug: told now, and its cells fail in their turn with the traceback, and the others run.
             plan.broken.append(Refusal(*where, f"{type(error).__name__}: {error}"))
         else:
-            if wrong:
-                raise UsageError(f"the phases of {strategy.name} do not take the {wrong[0]} epochs of the recipe")
+            for length, total in planned.items():
+                if total != length:
+                    raise UsageError(f"the phases of {strategy.name} take {total} epochs, and the recipe has {length}")
         served.append(strategy)
     return served
 

@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import re
 from functools import cache
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 START, END = "<!-- library: start -->", "<!-- library: end -->"
@@ -15,7 +14,6 @@ _BLOCK = re.compile(
     re.escape(START) + r'\n<script id="library" data-version="([\w ., -]+)">(.*?)</script>\n' + re.escape(END),
     re.DOTALL,
 )
-_SNIPPET = "window.vegaEmbed = vegaEmbed;"
 _EMPTY = f"{START}\n{END}"
 
 
@@ -37,10 +35,10 @@ def load_library() -> Library:
     code: str = vl_convert.javascript_bundle().replace("\r\n", "\n")
     lower = code.lower()
     if "</script" in lower or "<!--" in lower or "\r" in lower:
-        raise RuntimeError(f"the JavaScript of vl-convert {own} cannot be inlined in a page")
+        raise RuntimeError(f"the JavaScript of vl-convert {vl_convert.__version__} cannot be inlined in a page")
     versions = (
         f"vega {vl_convert.get_vega_version()}, vega-lite {vl_convert.get_vegalite_versions()[-1]}, "
-        f"vega-embed {vl_convert.get_vega_embed_version()}, vl-convert {own}"
+        f"vega-embed {vl_convert.get_vega_embed_version()}, vl-convert {vl_convert.__version__}"
     )
     return Library(versions, code)
 
