@@ -161,17 +161,18 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(piece.strip() for piece in text.split(",") if piece.strip())
 
 
-def load_bench(source: str, flags: Mapping[str, Any]) -> BenchConfig:
+def load_bench(source: str, flags: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> BenchConfig:
     """A bench from a shipped name or a YAML file, with the given flags over it.
 
     Args:
         source: ``quick`` or another shipped name, or the path of a YAML file.
         flags: keys of :class:`BenchConfig`; those that are None are left to the file.
+        defaults: keys for where neither says anything, over :class:`BenchConfig`'s own.
 
     Raises:
         UsageError: the file is missing or malformed, or a key or value is wrong.
     """
-    values = read_yaml("bench", source)
+    values = {**(defaults or {}), **read_yaml("bench", source)}
     given = {key: value for key, value in flags.items() if value is not None}
     if "teacher" in given or "student" in given:
         _set_aside_pairs(values)

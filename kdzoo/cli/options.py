@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 
@@ -198,8 +198,12 @@ def _parameters(function: Callable[..., None]) -> dict[str, inspect.Parameter]:
     return {name: one.replace(annotation=types[name]) for name, one in inspect.signature(function).parameters.items()}
 
 
-def read_config(options: dict[str, Any]) -> BenchConfig:
+def read_config(options: Options, defaults: Mapping[str, Any]) -> BenchConfig:
     """The configuration that the options ask for.
+
+    Args:
+        options: as the command line gave them.
+        defaults: keys for where neither options nor the bench file say anything.
 
     Raises:
         UsageError: one is wrong.
@@ -209,4 +213,4 @@ def read_config(options: dict[str, Any]) -> BenchConfig:
     flags = {name: value for name, value in options.items() if name not in ("config", "plugin", "set_", "search")}
     flags["set"] = parse_settings(options["set_"]) if options["set_"] else None
     flags["search"] = parse_ranges(options["search"]) if options["search"] else None
-    return load_bench(options["config"], flags)
+    return load_bench(options["config"], flags, defaults)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan, make_plan
 from kdzoo.bench.session import BenchResult, run_bench
 from kdzoo.cli.dryrun import show_plan, show_refused
-from kdzoo.cli.options import read_config
+from kdzoo.cli.options import Options, read_config
 from kdzoo.cli.plugins import warn_of_broken
 from kdzoo.cli.progress import make_report
 from kdzoo.config import BenchConfig
@@ -32,13 +33,18 @@ class Prepared:
     settings: BenchConfig
 
 
-def prepare(options: dict[str, Any], *, dry_run: bool) -> Prepared:
+def prepare(options: Options, *, dry_run: bool, defaults: Mapping[str, Any] | None = None) -> Prepared:
     """Plan what the options ask for; a dry run also prints it.
+
+    Args:
+        options: as the command line gave them.
+        dry_run: whether to print the plan.
+        defaults: keys of the configuration for where neither options nor the bench file say anything.
 
     Raises:
         UsageError: something is wrong, or no strategy can serve.
     """
-    settings = read_config(options)
+    settings = read_config(options, defaults or {})
     store = Store.check(Path(settings.out))
     registry = Registry.load(options["plugin"] or ())
     warn_of_broken(registry)

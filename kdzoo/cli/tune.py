@@ -39,7 +39,7 @@ def tune(
         ),
     ] = None,
 ) -> None:
-    """Search each strategy's parameters by top-1 on tune, and print the studies. 20 trials unless --trials says.
+    """Search each strategy's parameters by top-1 on tune, and print the studies. 20 trials unless told otherwise.
 
     `kdzoo bench` with the same options finds these studies done and trains the winners.
 
@@ -50,9 +50,7 @@ def tune(
         return
     from kdzoo.cli.running import prepare, run
 
-    if options["tune"] is None:
-        options["tune"] = _TRIALS
-    prepared = prepare(options, dry_run=dry_run)
+    prepared = prepare(options, dry_run=dry_run, defaults={"tune": _TRIALS})
     if dry_run:
         return
     if not prepared.plan.studies:

@@ -77,9 +77,8 @@ def _strong(text: str, row: Values) -> str:
 
 
 def _cells(row: Values) -> list[str]:
-    name = strategy_text(row) + (f" ({row['variant']})" if row["variant"] else "")
     return [
-        name,
+        strategy_text(row),
         f"{row['done']}/{row['seeds']}",
         number(row["top1"]),
         number(row["diff_ce"], sign=True),

@@ -138,6 +138,12 @@ def test_what_belongs_to_tuning_needs_a_number_of_trials(key: str, value: Any) -
     assert getattr(config(**{key: value, "tune": 1}), key)
 
 
+def test_a_default_is_for_where_neither_flag_nor_file_speaks() -> None:
+    assert load_bench("quick", {}, {"tune": 20}).tune == 20
+    assert load_bench("digits", {}, {"tune": 20}).tune == 15
+    assert load_bench("digits", {"tune": 3}, {"tune": 20}).tune == 3
+
+
 def test_flags_of_tuning_go_over_the_file() -> None:
     ranges = parse_ranges(["soft.temperature=1:2", "recipe.lr = 0.1:1:log"])
     assert ranges == {"soft.temperature": "1:2", "recipe.lr": "0.1:1:log"}
