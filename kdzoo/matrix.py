@@ -10,11 +10,11 @@ from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig, load_recipe
 from kdzoo.errors import UsageError, unknown
 from kdzoo.recipe import Recipe
-from kdzoo.registry import Entry, Registry
 from kdzoo.space import recipe_space, strategy_space
 from kdzoo.study import Range
 
 if TYPE_CHECKING:
+    from kdzoo.registry import Entry, Registry
     from kdzoo.strategy import Strategy
 
 BASELINE = "ce"
