@@ -143,10 +143,15 @@ def _data(sections: Iterable[Section], rankings: Iterable[Ranking]) -> dict[str,
 def _cards(cards: Mapping[str, str]) -> list[dict[str, str]]:
     """Name, and either text or URL, of each strategy that has a card; by name."""
     return [
-        {"name": visible(name), "url": card if is_address(card) else "", "text": "" if is_address(card) else card}
+        {"name": visible(name), "url": card if is_address(card) else "", "text": "" if is_address(card) else _lines(card)}
         for name, card in sorted(cards.items())
         if card
     ]
+
+
+def _lines(text: str) -> str:
+    """A text of several lines of which nothing but the line breaks acts."""
+    return "\n".join(visible(line) for line in text.split("\n"))
 
 
 def script_json(value: Any) -> str:

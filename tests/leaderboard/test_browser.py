@@ -96,10 +96,14 @@ def wait(driver: Any, condition: Callable[[Any], Any]) -> Any:
 
 
 def fill(driver: Any, name: str, text: str) -> None:
+    from selenium.webdriver.support.ui import Select
+
     field = one_of(driver, f"#filters [name={name}]")
-    if field.tag_name != "select":
+    if field.tag_name == "select":
+        Select(field).select_by_visible_text(text)
+    else:
         field.clear()
-    field.send_keys(text)
+        field.send_keys(text)
 
 
 def hover(driver: Any, element: Any) -> Any:

@@ -85,6 +85,8 @@
     }).then((result) => result.view);
   }
 
+  // Vega marks the objects that it is given and writes into them; given again, they would count as removed.
+  const fresh = (rows) => rows.map((row) => structuredClone(row));
   const has = (point, needs) => needs.every((name) => point[name] !== null && point[name] !== undefined);
 
   function drawAll() {
@@ -93,7 +95,7 @@
     data.sections.forEach((section, number) => {
       for (const { name, needs, spec } of section.charts) {
         const place = sections[number].querySelector(`[data-chart="${name}"] .drawing`);
-        const rows = (keep) => points[number].filter((point) => keep(number, point) && has(point, needs));
+        const rows = (keep) => fresh(points[number].filter((point) => keep(number, point) && has(point, needs)));
         drawings.push(draw(place, spec, "rows", rows(kept)).then((view) => {
           views.push({ view, place, name: "rows", rows, lines: spec.usermeta && spec.usermeta.lines });
           view.addEventListener("click", (event, item) => {
@@ -109,7 +111,7 @@
       const rows = (keep) => {
         const shown = new Set();
         points.forEach((all, section) => all.forEach((point) => keep(section, point) && shown.add(point.strategy)));
-        return ranking.points.filter((dot) => shown.has(dot.strategy));
+        return fresh(ranking.points.filter((dot) => shown.has(dot.strategy)));
       };
       drawings.push(draw(place, ranking.spec, "ranks", rows(kept)).then((view) => views.push({ view, place, name: "ranks", rows })));
     });
@@ -172,6 +174,7 @@
   function drawAgain() {
     outdated = true;
     drawing = drawing || (async () => {
+      await null; // so that what ends at once ends after `drawing` has its value
       while (outdated) {
         outdated = false;
         for (const { view, place, name, rows, lines } of views) {
@@ -301,6 +304,7 @@
     return choose(sections.indexOf(row.closest("[data-section]")), Number(row.dataset.row), false);
   });
   form.addEventListener("input", applyFilters);
+  form.addEventListener("change", applyFilters); // not every way to choose an option is an input
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(applyFilters));
   form.hidden = false;
