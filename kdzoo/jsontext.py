@@ -27,23 +27,40 @@ def parse(model: type[M], text: str | bytes, where: str, *, version: str, newest
     Raises:
         KdzooError: it is not JSON, not such a value, or of a newer version.
     """
+    try:
+        value = model.model_validate_json(text)
+    except ValidationError as error:
+        raise _told(model, text, where, version, newest, error) from None
+    if version not in value.model_fields_set:
+        raise KdzooError(f"{where}: not a kdzoo {model.__name__.lower()}; {_MEND}")
+    if getattr(value, version) > newest:
+        raise _newer(model, where, getattr(value, version), newest)
+    return value
+
+
+def _told(
+    model: type[BaseModel], text: str | bytes, where: str, version: str, newest: int, error: ValidationError
+) -> KdzooError:
+    """Why a text is not such a value. A file of a newer form is called so, whatever else does not fit in it."""
     kind = model.__name__.lower()
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise KdzooError(f"{where}: not valid JSON ({told}); {_MEND}") from None
+    except (ValueError, RecursionError) as fault:
+        told = (str(fault).splitlines() or [type(fault).__name__])[0]
+        return KdzooError(f"{where}: not valid JSON ({told}); {_MEND}")
     if not isinstance(value, dict) or not isinstance(value.get(version), int):
-        raise KdzooError(f"{where}: not a kdzoo {kind}; {_MEND}")
+        return KdzooError(f"{where}: not a kdzoo {kind}; {_MEND}")
     if value[version] > newest:
-        raise KdzooError(
-            f"{where}: written by a newer kdzoo, with {kind} schema {value[version]}; "
-            f"this one reads up to {newest}, so upgrade kdzoo"
-        )
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or kind
-        message = first["msg"].removeprefix("Value error, ")
-        raise KdzooError(f"{where}: {place}: {message[0].lower()}{message[1:]}; {_MEND}") from None
+        return _newer(model, where, value[version], newest)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or kind
+    message = first["msg"].removeprefix("Value error, ")
+    return KdzooError(f"{where}: {place}: {message[0].lower()}{message[1:]}; {_MEND}")
+
+
+def _newer(model: type[BaseModel], where: str, found: int, newest: int) -> KdzooError:
+    kind = model.__name__.lower()
+    return KdzooError(
+        f"{where}: written by a newer kdzoo, with {kind} schema {found}; "
+        f"this one reads up to {newest}, so upgrade kdzoo"
+    )

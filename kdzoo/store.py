@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from kdzoo.record import Record, parse_record
 from kdzoo.study import Study, parse_study
 
 STORE_SCHEMA = 1
-_OWN = frozenset({"cells", "teachers", "studies", "locks", "events.jsonl"})
+_OWN = frozenset({"cells", "teachers", "studies", "locks", "events.jsonl", "board.sqlite"})
 
 State = Literal["done", "pruned", "failed", "started", "new"]
 
@@ -32,7 +32,7 @@ class Store:
 
     ``store.json`` names the schema; ``cells/ID/`` holds a cell's ``cell.json``, ``record.json``, weights and
     checkpoints; ``teachers/KEY/`` holds what was measured of a teacher; ``studies/ID.json`` holds a study of tuning;
-    ``events.jsonl`` tells what happened when.
+    ``events.jsonl`` tells what happened when; ``board.sqlite`` spares boards to parse again what they have parsed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -159,19 +159,23 @@ class Store:
         with self.writing():
             atomic_write(self.folder(record.id) / "record.json", record.to_json().encode())
 
-    def planned(self) -> list[Cell]:
-        """All cells of the store, in the order of their ids.
+    def planned(self, known: Container[str] = ()) -> Iterator[Cell]:
+        """The cells of the store, in the order of their ids.
+
+        Args:
+            known: ids of those that are left out.
 
         Raises:
             UsageError: a ``cell.json`` is damaged.
         """
-        cells = []
-        for path in sorted(self.cells.glob("*/cell.json")):
+        for folder in sorted(self.cells.iterdir()):
+            path = folder / "cell.json"
+            if folder.name in known or not path.is_file():
+                continue
             try:
-                cells.append(Cell.model_validate_json(path.read_bytes()))
+                yield Cell.model_validate_json(path.read_bytes())
             except ValidationError as error:
                 raise UsageError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
-        return cells
 
     def records(self) -> list[Record]:
         """All records of the store, in the order of their ids.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from kdzoo.board.columns import sort_column
 from kdzoo.board.data import to_csv, to_json
 from kdzoo.board.display import Table, tables
+from kdzoo.board.entries import Entry
 from kdzoo.board.markup import to_latex, to_markdown
 from kdzoo.board.power_text import checked_points, to_power
 from kdzoo.board.table import Board, make_board
@@ -26,7 +27,7 @@ FORMATS: dict[str, Callable[[Board, Sequence[Table], int], str]] = {
 
 
 def board_text(
-    records: Iterable[Record],
+    records: Iterable[Record | Entry],
     planned: Iterable[Cell] = (),
     studies: Iterable[Study] = (),
     *,
@@ -54,7 +55,7 @@ def board_text(
 
 
 def power_text(
-    records: Iterable[Record],
+    records: Iterable[Record | Entry],
     planned: Iterable[Cell] = (),
     studies: Iterable[Study] = (),
     *,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+from kdzoo.board.entries import Entries, Entry, Parts
 from kdzoo.board.identity import (
     Context,
     Setting,
@@ -17,7 +18,7 @@ from kdzoo.board.identity import (
     setting_key,
     teacher_key,
 )
-from kdzoo.board.results import Result, result_of
+from kdzoo.board.results import Result
 from kdzoo.cell import Cell, ModelRef, TeacherRef
 from kdzoo.record import EVALUATION, Record
 
@@ -87,30 +88,35 @@ class Rows:
     A planned cell without a record is a missing seed of its row, as the newest evaluation there measured it.
 
     Args:
-        records: in any order, read once.
+        records: records, or entries made of them before; in any order, read once.
         planned: the cells that were asked for, in any order, with and without a record.
     """
 
-    def __init__(self, records: Iterable[Record], planned: Iterable[Cell] = ()) -> None:
+    def __init__(self, records: Iterable[Record | Entry], planned: Iterable[Cell] = ()) -> None:
         self.contexts: Numbering[Context] = Numbering()
         self.students: Numbering[ModelRef] = Numbering()
         self.teachers: Numbering[TeacherRef] = Numbering()
         self.settings: Numbering[Setting] = Numbering()
         self.rows: dict[RowKey, Row] = {}
         self.conflicts: set[tuple[RowKey, int]] = set()
-        self._changes: dict[Hashable, dict[str, Any]] = {}
+        self._known: dict[int, tuple[Parts, Identity]] = {}
+        entries = Entries()
         newest: dict[Identity, int] = {}
         recorded: set[tuple[Identity, int]] = set()
         for record in records:
-            if record.cell.kind == "student":
-                identity = self._identity(record.cell)
-                newest[identity] = max(record.evaluation, newest.get(identity, record.evaluation))
-                recorded.add((identity, record.cell.seed))
-                self._add(identity, record)
+            entry = record if isinstance(record, Entry) else entries.entry(record)
+            if entry is not None:
+                # Only the parts of ready entries are shared, and worth to be remembered.
+                identity = self._identity(entry.parts) if entry is record else self._number(entry.parts)
+                newest[identity] = max(entry.evaluation, newest.get(identity, entry.evaluation))
+                recorded.add((identity, entry.seed))
+                self._add(identity, entry)
         for cell in planned:
-            if cell.kind == "student" and ((identity := self._identity(cell)), cell.seed) not in recorded:
-                key = RowKey(identity, newest.get(identity, EVALUATION))
-                self.rows.setdefault(key, Row()).missing.add(cell.seed)
+            if cell.kind == "student":
+                identity = self._number(entries.parts(cell))
+                if (identity, cell.seed) not in recorded:
+                    key = RowKey(identity, newest.get(identity, EVALUATION))
+                    self.rows.setdefault(key, Row()).missing.add(cell.seed)
 
     def place_key(self, place: Place) -> Hashable:
         """The :func:`kdzoo.board.identity.place_key` of a place."""
@@ -121,11 +127,10 @@ class Rows:
         """The number of a cell's setting, if a row has it."""
         return self.settings.find(setting_key(cell.strategy, recipe_changes(cell)))
 
-    def _add(self, identity: Identity, record: Record) -> None:
-        key = RowKey(identity, record.evaluation)
+    def _add(self, identity: Identity, entry: Entry) -> None:
+        key = RowKey(identity, entry.evaluation)
         row = self.rows.setdefault(key, Row())
-        seed = record.cell.seed
-        result = result_of(record)
+        seed, result = entry.seed, entry.result
         twin = row.done.pop(seed, None) or row.failed.pop(seed, None)
         if twin is not None:
             if twin.differs(result):
@@ -133,24 +138,18 @@ class Rows:
             result = max(twin, result, key=Result.precedence)
         (row.failed if result.scores is None else row.done)[seed] = result
 
-    def _identity(self, cell: Cell) -> Identity:
-        teacher = cell.teacher
-        base = cell.tuned_from or cell.recipe
-        changes = self._changed(cell)
+    def _identity(self, parts: Parts) -> Identity:
+        if id(parts) not in self._known:  # what is kept here keeps its id
+            self._known[id(parts)] = (parts, self._number(parts))
+        return self._known[id(parts)][1]
+
+    def _number(self, parts: Parts) -> Identity:
+        context, teacher, setting = parts.context, parts.teacher, parts.setting
         return Identity(
             self.contexts.number(
-                (data_key(cell.data), recipe_key(base), cell.init, cell.protocol),
-                Context(cell.data, base, cell.init, cell.protocol),
+                (data_key(context.data), recipe_key(context.recipe), context.init, context.protocol), context
             ),
-            self.students.number(model_key(cell.student), cell.student),
+            self.students.number(model_key(parts.student), parts.student),
             None if teacher is None else self.teachers.number(teacher_key(teacher), teacher),
-            self.settings.number(setting_key(cell.strategy, changes), Setting(cell.strategy, changes)),
+            self.settings.number(setting_key(setting.strategy, setting.changes), setting),
         )
-
-    def _changed(self, cell: Cell) -> dict[str, Any]:
-        if cell.tuned_from is None:
-            return {}
-        key = (recipe_key(cell.tuned_from), recipe_key(cell.recipe))
-        if key not in self._changes:
-            self._changes[key] = recipe_changes(cell)
-        return self._changes[key]

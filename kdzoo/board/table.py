@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from kdzoo.board.columns import COLUMNS, DTYPES
+from kdzoo.board.entries import Entry
 from kdzoo.board.labels import params_text, recipe_text
 from kdzoo.board.lines import Line
 from kdzoo.board.measures import fill_pair
@@ -90,13 +91,13 @@ class Board:
 
 
 def make_board(
-    records: Iterable[Record], planned: Iterable[Cell] = (), studies: Iterable[Study] = (), *, by: str = "pair"
+    records: Iterable[Record | Entry], planned: Iterable[Cell] = (), studies: Iterable[Study] = (), *, by: str = "pair"
 ) -> Board:
     """The board of some records. Equal records give an equal board, whatever their order.
 
     Args:
-        records: done and failed, of any kind; those of teachers and trials are no rows. They are read once, and what
-            boards do not use of them is not kept.
+        records: done and failed, of any kind, or the entries made of them. Those of teachers and trials are no rows.
+            They are read once, and what boards do not use of them is not kept.
         planned: the cells that were asked for; one without a record is a missing seed.
         studies: what tells which rows are ``tuned`` or ``default``, and what the tuning took.
         by: what one table holds: a ``pair``, or all of a ``dataset``, ``teacher``, ``student`` or ``strategy``.

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from kdzoo.record import Record
-    from kdzoo.store import Store
 
 
 def board(
@@ -24,6 +19,7 @@ def board(
     ] = None,
 ) -> None:
     """Print the board of the runs that are there: strategies compared on the same pair, recipe and seeds."""
+    from kdzoo.board.cache import read_entries
     from kdzoo.board.render import board_text, power_text
     from kdzoo.errors import UsageError
     from kdzoo.store import Store
@@ -32,25 +28,15 @@ def board(
         raise UsageError("--power prints a table for the terminal; leave out --format")
     store = Store.open(out)
     studies, problems = store.readable_studies()
-    records = _records(store, problems)
+    read: set[str] = set()
+    entries = read_entries(store, problems, read)
+    planned = store.planned(read)  # asked for after the entries, when `read` is full
     if power is None:
-        text = board_text(records, store.planned(), studies, format=format, sort=sort, by=by)
+        text = board_text(entries, planned, studies, format=format, sort=sort, by=by)
     else:
-        text = power_text(records, store.planned(), studies, points=power, sort=sort, by=by)
+        text = power_text(entries, planned, studies, points=power, sort=sort, by=by)
     for problem in problems:
         typer.echo(f"warning: left out: {problem}", err=True)
     typer.echo(text, nl=False)
     if problems:
         raise typer.Exit(1)
-
-
-def _records(store: Store, problems: list[str]) -> Iterator[Record]:
-    """The records one by one, because all at once they might not fit in memory; why one cannot be read goes to the
-    problems."""
-    from kdzoo.errors import KdzooError
-
-    for path in sorted(store.cells.glob("*/record.json")):
-        try:
-            yield store.record(path.parent.name)
-        except KdzooError as error:
-            problems.append(str(error))

@@ -143,7 +143,7 @@ def _data(sections: Iterable[Section], rankings: Iterable[Ranking]) -> dict[str,
 def _cards(cards: Mapping[str, str]) -> list[dict[str, str]]:
     """Name, and either text or URL, of each strategy that has a card; by name."""
     return [
-        {"name": visible(name), "url": card if is_address(card) else "", "text": "" if is_address(card) else _lines(card)}
+        {"name": visible(name)} | ({"url": card, "text": ""} if is_address(card) else {"url": "", "text": _lines(card)})
         for name, card in sorted(cards.items())
         if card
     ]

@@ -32,7 +32,7 @@ def test_a_new_store_has_its_marker(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "deep" / "runs")
     assert json.loads((store.path / "store.json").read_text()) == {"schema": STORE_SCHEMA}
     assert Store.open(store.path).records() == []
-    assert Store.create(store.path).planned() == []
+    assert list(Store.create(store.path).planned()) == []
 
 
 def test_checking_writes_nothing(tmp_path: Path) -> None:
@@ -58,14 +58,14 @@ def test_a_folder_of_other_files_is_no_store(tmp_path: Path) -> None:
 
 def test_hidden_files_do_not_make_a_folder_foreign(tmp_path: Path) -> None:
     (tmp_path / ".gitkeep").touch()
-    assert Store.create(tmp_path).planned() == []
+    assert list(Store.create(tmp_path).planned()) == []
 
 
 @pytest.mark.parametrize("left", [("cells",), ("cells", "teachers"), (".store.json.123.abcdef01",), ()])
 def test_a_store_that_was_cut_short_at_birth_is_taken_up(left: tuple[str, ...], tmp_path: Path) -> None:
     for name in left:
         (tmp_path / name).mkdir()
-    assert Store.create(tmp_path).planned() == []
+    assert list(Store.create(tmp_path).planned()) == []
     assert (tmp_path / "store.json").is_file()
 
 
@@ -114,7 +114,7 @@ def test_a_cells_state_goes_from_new_to_done(store: Store, cell: Cell, make_reco
     assert store.state(cell.id) == "new"
     store.plan(cell)
     assert store.state(cell.id) == "new"
-    assert store.planned() == [cell]
+    assert list(store.planned()) == [cell]
     assert store.find_record(cell.id) is None
     (store.folder(cell.id) / "checkpoint-00001.pt").touch()
     assert store.state(cell.id) == "started"
@@ -152,7 +152,7 @@ def test_a_damaged_plan_is_told(store: Store, cell: Cell) -> None:
     store.plan(cell)
     (store.folder(cell.id) / "cell.json").write_text('{"kind":')
     with pytest.raises(UsageError, match=r"cell\.json is damaged"):
-        store.planned()
+        list(store.planned())
 
 
 @pytest.mark.parametrize("write", ["plan", "write_record", "log"])

@@ -1,0 +1,133 @@
+"""Time and memory of ``kdzoo board`` over a store of made-up records, as one JSON document.
+
+    python benchmarks/board.py --records 100000
+
+The bounds are 10 seconds and 2 GiB for 100,000 records. The median of the runs counts; the records' files are warm in
+the system's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from itertools import count, islice, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.recipe import Recipe
+from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS, BYTES = 10.0, 2 * 2**30
+STRATEGIES, SEEDS, STUDENTS, EPOCHS, TEST = 10, 5, 20, 60, 10_000
+
+
+def cells() -> Iterator[Cell]:
+    """Cells without end: datasets of twenty students, each with ten strategies on five seeds."""
+    recipe = Recipe(name="made-up", epochs=EPOCHS, batch_size=64)
+    baseline = StrategyRef(name="ce", distribution="kdzoo", revision="1")
+    for dataset in count():
+        data = DataRef(
+            name=f"set{dataset}", fingerprint=f"{dataset:04x}", num_classes=100, channels=3, img_size=(32, 32),
+            fit=45_000, tune=5_000, test=TEST,
+        )  # fmt: skip
+        teacher = TeacherRef(
+            model=ModelRef.parse("resnet101"), weights="trained", recipe=recipe, strategy=baseline, seed=0
+        )
+        for student, strategy, seed in product(range(STUDENTS), range(STRATEGIES), range(SEEDS)):
+            told = StrategyRef(
+                name=f"made{strategy}", distribution="kdzoo", revision="1", params={"alpha": 0.9, "temperature": 4.0}
+            )
+            yield Cell(
+                kind="student", data=data, student=ModelRef.parse(f"student{student}"), teacher=teacher,
+                strategy=told if strategy else baseline, recipe=recipe, seed=seed,
+            )  # fmt: skip
+
+
+def record(cell: Cell, place: int) -> Record:
+    """A done record whose accuracy follows from its place."""
+    right = 7_000 + place * 7919 % 997
+    measures = Measures(n=TEST, correct1=right, correct5=right + 1_500, nll=1.0, ece=5.0)
+    curve = tuple(
+        Epoch(epoch=epoch, phase="main", terms={"ce": 1.0, "kl": 0.5}, lr=0.05, tune_top1=70.0)
+        for epoch in range(EPOCHS)
+    )
+    size = Size(parameters=1_000_000 + 1_000 * (place % STUDENTS), macs=10_000_000)
+    return Record(
+        id=cell.id, status="done", cell=cell, family="response", curve=curve, tune=measures, test=measures,
+        agreement=80.0, student=size, teacher=TeacherMeasures(size=size, tune=measures, test=measures),
+        cost=Cost(train=100.0, teacher=30.0, evaluate=5.0, peak_memory=10**9),
+        environment=Environment(versions={"kdzoo": version("kdzoo")}, device="cpu", threads=2),
+        started="2026-01-01T00:00:00Z", ended="2026-01-01T00:02:00Z", command="kdzoo bench",
+    )  # fmt: skip
+
+
+def fill(store: Store, number: int) -> None:
+    """Write the records as a bench would, without its waits for the disk."""
+    for place, cell in enumerate(islice(cells(), number)):
+        folder = store.folder(cell.id)
+        folder.mkdir(parents=True)
+        (folder / "cell.json").write_text(cell.model_dump_json(), encoding="utf-8")
+        (folder / "record.json").write_text(record(cell, place).model_dump_json(), encoding="utf-8")
+
+
+def run(folder: Path) -> tuple[float, int, int]:
+    """Seconds, peak resident bytes and printed bytes of one board."""
+    command = [sys.executable, "-c", "from kdzoo.cli import main; main()", "board", "--format", "csv", "--out", folder]
+    began = time.perf_counter()
+    with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        printed = len(process.stdout.read())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"kdzoo board ended with exit code {process.returncode}")
+    # Linux gives KiB, macOS bytes.
+    return time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), printed
+
+
+def main() -> None:
+    """Make the records, print the board several times; exit code 1 if a bound is broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=3)
+    args = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        fill(Store.create(Path(folder) / "runs"), args.records)
+        runs = [run(Path(folder) / "runs") for _ in range(args.runs)]
+    seconds, peak = statistics.median(one[0] for one in runs), max(one[1] for one in runs)
+    print(
+        json.dumps(
+            {
+                "benchmark": "board",
+                "settings": vars(args),
+                "machine": {"processor": platform.processor() or platform.machine(), "system": platform.platform()},
+                "versions": {name: version(name) for name in ("kdzoo", "pydantic", "pandas")},
+                "result": {
+                    "seconds": [round(one[0], 2) for one in runs],
+                    "median_seconds": round(seconds, 2),
+                    "peak_gib": round(peak / 2**30, 3),
+                    "printed_bytes": runs[0][2],
+                    "bounds": {"seconds": SECONDS, "gib": BYTES / 2**30},
+                },
+            },
+            indent=2,
+        )
+    )
+    sys.exit(int(seconds > SECONDS or peak > BYTES))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A board parses each record once, and is the same from what it kept of it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from kdzoo.board import cache
+from kdzoo.board.cache import FILE, read_entries
+from kdzoo.board.table import make_board
+from kdzoo.cli import app
+from kdzoo.store import Store
+
+SWEEP = Path(__file__).parent / "sweep" / "store"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A copy of a store with failed, missing and tuned cells."""
+    return Store.open(Path(shutil.copytree(SWEEP, tmp_path / "runs")))
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the records that are parsed."""
+    ids: list[str] = []
+    whole: Callable[[Store, str], Any] = Store.record
+
+    def noted(self: Store, cell_id: str) -> Any:
+        ids.append(cell_id)
+        return whole(self, cell_id)
+
+    monkeypatch.setattr(Store, "record", noted)
+    return ids
+
+
+def board(store: Store, exit_code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["board", "--out", str(store.path), "--format", "csv"])
+    assert done.exit_code == exit_code, done.output
+    return done.stdout
+
+
+def test_each_record_is_parsed_once(store: Store, parsed: list[str]) -> None:
+    ids = {record.id for record in store.records()}
+    parsed.clear()
+    first = board(store)
+    assert set(parsed) == ids
+    parsed.clear()
+    assert board(store) == first
+    assert parsed == []
+    assert len(first.splitlines()) > 10
+
+
+def test_a_board_of_entries_is_that_of_their_records(store: Store) -> None:
+    planned, studies = list(store.planned()), store.readable_studies()[0]
+    direct = make_board(store.records(), planned, studies, by="dataset")
+    for _ in range(2):
+        read: set[str] = set()
+        kept = make_board(read_entries(store, [], read), store.planned(read), studies, by="dataset")
+        assert kept.frame.equals(direct.frame)
+        assert kept.groups == direct.groups
+        assert kept.problems == direct.problems
+        assert kept.remarks == direct.remarks
+
+
+def test_new_changed_and_lost_records_are_seen(store: Store, parsed: list[str]) -> None:
+    board(store)
+    done = [record for record in store.records() if record.status == "done" and record.cell.kind == "student"]
+    changed, lost = done[0], done[1]
+    assert changed.test is not None
+    better = changed.test.model_copy(update={"correct1": changed.test.correct1 + 1})
+    store.write_record(changed.model_copy(update={"test": better}))
+    (store.folder(lost.id) / "record.json").unlink()
+    parsed.clear()
+    entries = {entry.result.id: entry for entry in read_entries(store, [], set())}
+    assert parsed == [changed.id]
+    assert lost.id not in entries
+    scores = entries[changed.id].result.scores
+    assert scores is not None
+    assert scores.top1 == better.top1
+    store.write_record(lost)
+    parsed.clear()
+    assert lost.id in {entry.result.id for entry in read_entries(store, [], set())}
+    assert parsed == [lost.id]
+
+
+def test_an_unreadable_record_is_told_each_time(store: Store, parsed: list[str]) -> None:
+    cell_id = store.records()[0].id
+    (store.folder(cell_id) / "record.json").write_text("{}", encoding="utf-8")
+    for _ in range(2):
+        problems: list[str] = []
+        read: set[str] = set()
+        list(read_entries(store, problems, read))
+        assert len(problems) == 1
+        assert cell_id not in read
+    board(store, exit_code=1)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", None])
+def test_a_damaged_file_is_made_anew(store: Store, content: bytes | None, parsed: list[str]) -> None:
+    first = board(store)
+    path = store.path / FILE
+    path.write_bytes(path.read_bytes()[:3000] if content is None else content)
+    assert board(store) == first
+    parsed.clear()
+    assert board(store) == first
+    assert parsed == []
+
+
+def test_a_file_of_another_form_is_made_anew(store: Store, parsed: list[str]) -> None:
+    first = board(store)
+    with sqlite3.connect(store.path / FILE) as connection:
+        connection.execute("UPDATE form SET text = '0'")
+        connection.execute("UPDATE line SET seed = seed + 1")
+    connection.close()
+    parsed.clear()
+    assert board(store) == first
+    assert parsed
+
+
+def test_where_nothing_can_be_written_the_board_is_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    first = board(store)
+    (store.path / FILE).unlink()
+    monkeypatch.setattr(cache, "replacing", refuse)
+    assert board(store) == first
+    assert not (store.path / FILE).exists()
