@@ -1,0 +1,150 @@
+"""Which names `kdzoo new` takes, and what follows from them."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kdzoo.errors import UsageError
+from kdzoo.registry import Registry
+from kdzoo.scaffold.names import LONGEST, Names, read_name
+from kdzoo.scaffold.taken import check_free, declared_names
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("my-idea", Names("my-idea", "kdzoo-my-idea", "kdzoo_my_idea", "MyIdea")),
+        ("my_idea", Names("my_idea", "kdzoo-my-idea", "kdzoo_my_idea", "MyIdea")),
+        ("rkd2", Names("rkd2", "kdzoo-rkd2", "kdzoo_rkd2", "Rkd2")),
+        ("a", Names("a", "kdzoo-a", "kdzoo_a", "A")),
+        ("tensor", Names("tensor", "kdzoo-tensor", "kdzoo_tensor", "TensorStrategy")),
+        ("value-error", Names("value-error", "kdzoo-value-error", "kdzoo_value_error", "ValueErrorStrategy")),
+        ("strategy", Names("strategy", "kdzoo-strategy", "kdzoo_strategy", "StrategyStrategy")),
+    ],
+)
+def test_names_follow_from_one(text: str, expected: Names) -> None:
+    assert read_name(text) == expected
+
+
+def test_a_dataset_has_a_suffix_of_its_own() -> None:
+    assert read_name("splits", "dataset").class_name == "SplitsDataset"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("MyIdea", "for example myidea"),
+        ("my idea", "for example my_idea"),
+        ("2nd", "for example my-strategy"),
+        ("a--b", "for example a_b"),
+        ("-a", "for example a"),
+        ("a_", "for example a"),
+        ("é", "for example my-strategy"),
+        ("../a", "for example a"),
+        ("", "for example my-strategy"),
+        ("a\n", "for example a"),
+        ("a" * (LONGEST + 1), f"at most {LONGEST}"),
+        ("lambda", "a word of the Python language"),
+        ("kdzoo-mine", "leave the kdzoo out"),
+        ("kdzoo", "leave the kdzoo out"),
+        ("all", "a meaning of its own"),
+        ("recipe", "a meaning of its own"),
+    ],
+)
+def test_what_cannot_be_a_name_is_refused_in_one_sentence(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        read_name(text)
+    assert said in str(refusal.value)
+    assert ". " not in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["strategies", "datasets"])
+def test_every_name_that_plugins_bring_here_is_taken(kind: str) -> None:
+    """The names are found without running the plugins; the registry runs them."""
+    known = {entry.name for entry in getattr(Registry.load(), kind)}
+    assert known
+    for name in known:
+        with pytest.raises(UsageError, match=f"the name '{name}' is taken by "):
+            check_free(Names(name, f"kdzoo-{name}", "kdzoo_not_installed", "Any"))
+
+
+def test_a_name_that_nobody_has_is_free() -> None:
+    check_free(read_name("nobodys-own"))
+
+
+def test_an_installed_package_is_taken() -> None:
+    with pytest.raises(UsageError, match=r"the package kdzoo_zoo is there already: .*pip uninstall kdzoo-zoo"):
+        check_free(read_name("zoo"))
+
+
+@pytest.mark.parametrize("module", ["kdzoo_taken_test_plugin", "kdzoo_taken_test_package.inner.hooks"])
+def test_names_of_third_parties_are_found_beside_their_entry_point(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path.joinpath(*module.split(".")).with_suffix(".py")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("import kdzoo\n1 / 0\nclass Theirs:\n    name: str = 'theirs'\n")
+    info = tmp_path / "taken_test-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: taken-test\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[kdzoo]\ntheirs = {module}\nlost = kdzoo_taken_test_nowhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="the name 'theirs' is taken by taken-test"):
+        check_free(read_name("theirs"))
+    check_free(read_name("others"))
+    assert not any(name.startswith("kdzoo_taken_test") for name in sys.modules)
+
+
+def test_declared_names_are_those_of_classes_and_hooks(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        textwrap.dedent(
+            """
+            name = "module"
+
+            class One:
+                name = "one"
+                other = "other"
+                names: int
+                name: str
+
+                def method(self):
+                    name = "local"
+
+            class Two:
+                name: ClassVar[str] = "two"
+
+            def kdzoo_datasets():
+                return [Set("three", "help"), Set(name="keyword"), Set(4)]
+
+            def another():
+                return Set("five")
+            """
+        )
+    )
+    assert declared_names(path) == {"one", "two", "three"}
+
+
+def test_a_file_that_python_cannot_read_declares_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("import kdzoo\nclass One(:\n    name = 'one'\n")
+    assert declared_names(path) == set()
+    assert declared_names(tmp_path / "missing.py") == set()
+
+
+def test_a_file_that_never_speaks_of_kdzoo_declares_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "other.py"
+    path.write_text("class One:\n    name = 'one'\n")
+    assert declared_names(path) == set()
+
+
+def test_the_command_refuses_a_taken_name_and_writes_nothing(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert refused("soft") == "the name 'soft' is taken by kdzoo: choose another"
+    assert refused("digits", "--dataset") == "the name 'digits' is taken by kdzoo: choose another"
+    assert "cannot be a name" in refused("My Idea")
+    assert list(tmp_path.iterdir()) == []
