@@ -1,0 +1,204 @@
+"""Checks of what the author tells: the card, the examples, the signals, how it predicts."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import io
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from kdzoo.engine.distiller import teacher_signals
+from kdzoo.strategy import Outputs, Paper, Strategy
+from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
+from kdzoo.testing.made import Tapped, make_pair, tap_student
+from kdzoo.testing.subject import Subject, parts_of
+
+_IDENTITY = re.compile(r"\d{4}\.\d{4,5}|[a-z-]+/\d{7}|10\.\d{4,}/\S+")
+_EQUATION = re.compile(r"^\s*(Loss|Equation)\b[^:]*:", re.MULTILINE)
+_SHAPE = re.compile(r"\bB x \w")
+_SOURCE = re.compile(r"^\s*(Paper|Source):\s*\S", re.MULTILINE)
+
+
+def _card(subject: Subject) -> Verdict:
+    for kind in parts_of(subject.kind):
+        if missing := _missing(kind):
+            return failed(f"the card of {kind.name} lacks {', '.join(missing)}")
+    return passed("paper, equation, shapes, signals and parameters are told")
+
+
+def _missing(kind: type[Strategy]) -> list[str]:
+    if not vars(kind).get("__doc__"):
+        return ["a docstring of the class"]
+    text = "\n".join(_texts(kind))
+    missing = [*_wrong_paper(kind.paper, text)]
+    if not _EQUATION.search(text):
+        missing.append("an equation (a line that begins with `Loss:` or `Equation:`)")
+    if not _SHAPE.search(text):
+        missing.append("shapes, such as `B x classes`")
+    missing += [f"a word on the signal {each!r}" for each in sorted(_signals(kind)) if each.rstrip("s") not in text]
+    missing += [f"help for {name}" for name, spec in kind.hyperparameters().items() if not spec.help]
+    return missing
+
+
+def _signals(kind: type[Strategy]) -> set[str]:
+    return {*kind.signals, *teacher_signals(kind)}
+
+
+def _wrong_paper(paper: Paper | None, text: str) -> Iterator[str]:
+    if paper is None:
+        if not _SOURCE.search(text):
+            yield "a paper (or a line `Paper:` that says what there is instead)"
+        return
+    for name in ("title", "authors", "venue"):
+        if not getattr(paper, name).strip():
+            yield f"the paper's {name}"
+    if not 1900 < paper.year <= datetime.now(UTC).year + 1:
+        yield f"the paper's year, which cannot be {paper.year}"
+    if not _IDENTITY.fullmatch(paper.id):
+        yield f"the paper's id, an arXiv number or a DOI, which {paper.id!r} is not"
+
+
+def _texts(kind: type[Strategy]) -> Iterator[str]:
+    """The docstrings of the class, of its methods, and of the functions that its module uses from its package.
+
+    A class that refines another strategy need not repeat what is told there.
+    """
+    for base in kind.__mro__[: kind.__mro__.index(Strategy)]:
+        yield vars(base).get("__doc__") or ""
+        for value in vars(base).values():
+            if inspect.isfunction(value):
+                yield inspect.getdoc(value) or ""
+    for function in _functions(kind):
+        yield inspect.getdoc(function) or ""
+
+
+def _functions(kind: type[Strategy]) -> Iterator[Any]:
+    package = kind.__module__.partition(".")[0]
+    for name, value in vars(sys.modules[kind.__module__]).items():
+        if inspect.isfunction(value) and not name.startswith("_") and value.__module__.partition(".")[0] == package:
+            yield value
+
+
+def _examples(subject: Subject) -> Verdict:
+    finder, count = doctest.DocTestFinder(), 0
+    for thing in (thing for kind in parts_of(subject.kind) for thing in (kind, *_functions(kind))):
+        names = vars(sys.modules[thing.__module__])
+        for test in finder.find(thing, thing.__name__, module=False, globs=dict(names)):
+            count += len(test.examples)
+            said = io.StringIO()
+            with redirect_stdout(said):
+                result = doctest.DocTestRunner(verbose=False).run(test, out=said.write)
+            if result.failed:
+                return failed(f"{result.failed} example(s) of {test.name} fail: {_brief(said.getvalue())}")
+    return passed(f"{count} lines of examples") if count else warned("there is no example in the docstrings")
+
+
+def _brief(report: str) -> str:
+    """What doctest says of the first example, without its frame, in one line."""
+    lines = [line.strip() for line in report.splitlines() if line.strip() and not line.startswith("*")]
+    return " ".join(lines[1:])[:300]
+
+
+class _Seen(dict[str, Any]):
+    """Signals that remember which of them were read."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def items(self) -> Any:
+        self.read.update(self)  # as a combination does, which hands each part its own
+        return super().items()
+
+
+def _signals_read(subject: Subject) -> Verdict:
+    kind, pair = subject.kind, make_pair()
+    drawn, strategy = subject.draw(pair), subject.build(pair.setup(subject.kind))
+    seen = _Seen({}), _Seen({})
+
+    def watched(tapped: Tapped, at: int) -> Tapped:
+        seen[at].update(tapped.outputs.values)
+        return Tapped(Outputs(seen[at]), tapped.sources)
+
+    subject.call(pair, drawn, strategy=strategy, watched=watched)
+    strategy.predict(Outputs(seen[0]))
+    idle = [f"the student's {name}" for name in kind.signals if name not in seen[0].read]
+    idle += [f"the teacher's {name}" for name in teacher_signals(kind) if name not in seen[1].read | {"classifier"}]
+    if idle and subject.gives_terms:
+        return warned(f"it asks for {', '.join(sorted(idle))} and does not read it")
+    told = [", ".join(sorted(each.read)) or "nothing" for each in seen]
+    return passed(f"it reads {told[0]} of the student and {told[1]} of the teacher")
+
+
+def _predict(subject: Subject) -> Verdict:
+    kind, pair = subject.kind, make_pair()
+    if kind.predict is Strategy.predict:
+        idle = f"`deployed` names {', '.join(kind.deployed)}, and `predict` is not overridden"
+        return failed(idle) if kind.deployed else skipped("not overridden")
+    strategy = subject.build(pair.setup(kind)).eval()
+    if missing := [name for name in kind.deployed if name not in dict(strategy.named_modules())]:
+        return failed(f"`deployed` names {', '.join(missing)}, which is no submodule")
+    drawn = subject.draw(pair, 5)
+    outputs = tap_student(kind, drawn.student, pair.layers[0]).outputs
+    with torch.no_grad():
+        logits = strategy.predict(outputs)
+        wanted = (5 * kind.views, pair.student.num_classes)
+        if logits.shape != wanted:
+            return failed(f"it gives {tuple(logits.shape)} instead of {wanted}")
+        kept = tuple(f"{name}." for name in kind.deployed)
+        for name, tensor in strategy.state_dict().items():
+            if not name.startswith(kept) and tensor.is_floating_point():
+                tensor.add_(1.0)
+        if not torch.equal(strategy.predict(outputs), logits):
+            return failed("it uses parameters or buffers outside of the modules that `deployed` names")
+    return passed(f"B x classes, by {', '.join(kind.deployed) or 'the student alone'}")
+
+
+CARD = (
+    Check(
+        name="signals",
+        verifies="`forward` and `predict` read every signal that is asked for; a warning where they do not",
+        matters="a signal that nobody reads costs time at every step, and the teacher's cost room in a bank",
+        mend="take it out of `signals`, or set `teacher_signals` where the teacher gives less",
+        run=_signals_read,
+        needs=("terms",),
+    ),
+    Check(
+        name="predict",
+        verifies="where `predict` is overridden, it gives B x classes and uses nothing but the `deployed` modules",
+        matters="what is not deployed is neither averaged nor kept with the student, who then predicts otherwise",
+        mend="name every module that `predict` uses in `deployed`, and let no bare parameter into it",
+        run=_predict,
+        needs=("terms",),
+    ),
+    Check(
+        name="card",
+        verifies="the docstrings and attributes tell the paper, the equation, the shapes, every signal and every "
+        "parameter",
+        matters="who reads a board wants to know what was run, and who ports the method what it computes",
+        mend="fill in `paper = Paper(...)`, or write a line `Paper:` where there is none; write `Loss:` and the "
+        "equation, and shapes as `B x C x H x W`, into the docstring of the class or of its loss function; give each "
+        "`param` its help",
+        run=_card,
+    ),
+    Check(
+        name="examples",
+        verifies="the examples in the docstrings of the class and of its loss functions run; a warning where there are "
+        "none",
+        matters="an example that fails is worse than none",
+        mend="correct it; write examples as in a Python session, with `>>>`, and check them by hand",
+        run=_examples,
+    ),
+)
+"""In the order in which they run."""

@@ -1,0 +1,145 @@
+"""Checks of hyperparameters: their validation and their search space."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from kdzoo.errors import KdzooError, PairError, UsageError
+from kdzoo.parameters import Param, Value
+from kdzoo.space import strategy_space
+from kdzoo.strategy import Strategy
+from kdzoo.study import Range
+from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
+from kdzoo.testing.subject import Subject, parts_of
+
+SAMPLES = 20
+
+
+def _parameters(subject: Subject) -> Verdict:
+    kind = subject.kind
+    declared = kind.hyperparameters()
+    tried = 0
+    for name, spec in declared.items():
+        try:
+            kind.resolve({name: object()})
+        except UsageError:
+            pass
+        else:
+            return failed(f"{name} accepts a value of any type")
+        for value in _edges(spec):
+            if told := _broken_by(subject, {name: value}):
+                return failed(told)
+            tried += 1
+    if bare := sorted(set(_bare_numbers(kind)) - set(declared)):
+        return warned(f"{', '.join(bare)} is a plain number of the class: nobody can set, see or tune it")
+    return passed(f"{tried} values at the edges of {len(declared)} parameters") if declared else skipped("it has none")
+
+
+def _bare_numbers(kind: type[Strategy]) -> Iterator[str]:
+    """Numbers in the class body that are neither of the contract, nor private, nor said to be constants."""
+    for base in (base for part in parts_of(kind) for base in part.__mro__[: part.__mro__.index(Strategy)]):
+        constant = {name for name, told in inspect.get_annotations(base).items() if "ClassVar" in str(told)}
+        for name, value in vars(base).items():
+            own = not (hasattr(Strategy, name) or name.startswith("_") or name.isupper() or name in constant)
+            if own and isinstance(value, (int, float)):
+                yield name
+
+
+def _edges(spec: Param) -> Iterator[Value]:
+    """Valid values that are most likely to break something: bounds, and 0 and -1 where no bound forbids them.
+
+    Large values are left out: they cost memory, and an unbounded top is the rule.
+    """
+    if spec.choices or spec.type is bool:
+        yield from spec.choices or (True, False)
+    elif spec.type in (int, float):
+        for edge in (spec.ge, spec.le, 0, -1):
+            if edge is not None and _is_valid(spec, value := spec.type(edge)):
+                yield value
+
+
+def _is_valid(spec: Param, value: Value) -> bool:
+    try:
+        spec.check("value", value)
+    except UsageError:
+        return False
+    return True
+
+
+def _broken_by(subject: Subject, params: Mapping[str, Any]) -> str:
+    """What goes wrong with these values, which were accepted; a refusal in a sentence is fine."""
+    said = ", ".join(f"{name}={value}" for name, value in params.items())
+    try:
+        call = subject.with_params(params).call()
+    except (UsageError, PairError):
+        return ""
+    except Exception as error:
+        # Any other error is one that a user's `--set` would meet in the middle of a bench.
+        return f"{said} is accepted, and then {type(error).__name__}: {error}"
+    for name, value in call.values.items():
+        if not math.isfinite(value):
+            return f"{said} is accepted, and the term {name} is {value}"
+    finite = not call.terms or all(bool(part.isfinite().all()) for part in call.gradients())
+    return "" if finite else f"{said} is accepted, and the gradient in the student is NaN or infinite"
+
+
+def _search(subject: Subject) -> Verdict:
+    kind = subject.kind
+    numbers = [name for name, spec in kind.hyperparameters().items() if spec.type in (int, float)]
+    try:
+        space = strategy_space(kind.name, kind.hyperparameters(), {})
+    except KdzooError as error:
+        return failed(str(error))
+    if not space:
+        told = f"nothing is searched of {', '.join(numbers)}"
+        return warned(told) if numbers else skipped("it has no number to tune")
+    draw = np.random.default_rng(0)
+    for _ in range(SAMPLES):
+        values = {name.removeprefix(f"{kind.name}."): _sample(one, draw) for name, one in space.items()}
+        try:
+            kind.resolve(values)
+        except UsageError as error:
+            return failed(f"its own search range holds a value that is refused: {error}")
+        if told := _broken_by(subject, values):
+            return failed(told)
+    ranges = ", ".join(f"{name} {one}" for name, one in space.items())
+    return passed(f"{SAMPLES} samples of {ranges}")
+
+
+def _sample(one: Range, draw: np.random.Generator) -> float | int:
+    """A value of a range, as tuning draws it at first."""
+    if one.log:
+        value = math.exp(draw.uniform(math.log(one.low), math.log(one.high)))
+    else:
+        value = draw.uniform(one.low, one.high)
+    value = min(max(value, one.low), one.high)
+    return round(value) if one.whole else value
+
+
+PARAMETERS = (
+    Check(
+        name="parameters",
+        verifies="hyperparameters are declared by `param`, refuse a wrong type, and work at the edges of what they "
+        "accept: at their bounds, and at 0 and -1 where no bound forbids these",
+        matters="`--set` and tuning take what is accepted, and what breaks does so in the middle of a bench",
+        mend="declare `x: float = param(1.0, ..., gt=0)` with the bounds that the equation needs",
+        run=_parameters,
+        needs=("terms",),
+    ),
+    Check(
+        name="search-space",
+        verifies="at least one number has a `search` range, and 20 samples of the ranges build, run and stay finite; "
+        "a warning where nothing is searched",
+        matters="a strategy without ranges competes at its defaults against tuned ones, and a range with a hole wastes "
+        "trials",
+        mend="give weights and temperatures `search=(low, high)`, with `log=True` where useful values span magnitudes",
+        run=_search,
+        needs=("terms",),
+    ),
+)
+"""In the order in which they run."""

@@ -1,0 +1,180 @@
+"""Checks of precision, repeatability, memory and time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
+from kdzoo.testing.losses import NO_TERMS, halved
+from kdzoo.testing.made import Drawn, Pair, make_pair, make_twins
+from kdzoo.testing.memory import peak_bytes
+from kdzoo.testing.subject import Call, Subject
+from kdzoo.testing.wide import WideFloats
+
+LOOSE = 1e-3
+"""Share of a term, and of the gradient's norm, by which float32 may differ from float64."""
+
+BATCHES = (32, 64, 128)
+QUADRATIC = 1.5
+"""From this exponent on, growth is nearer to the square of the batch than to the batch."""
+
+
+def _repeatable(subject: Subject) -> Verdict:
+    for seed in range(2):
+        one, other = subject.call(seed=seed).values, subject.call(seed=seed).values
+        if one != other:
+            name = next(name for name in one if one[name] != other.get(name))
+            return failed(f"with the same seed {name} is {one[name]:.8g} and then {other.get(name, math.nan):.8g}")
+    after = []
+    for seed in range(2):
+        subject.call(seed=seed)
+        after.append(torch.random.get_rng_state())
+    if torch.equal(*after):
+        return failed("it sets the seed of torch's global generator, whose numbers then repeat at every step")
+    return passed("bit for bit with the same seed" + ("; it draws from the global generators" if subject.draws else ""))
+
+
+def _float64(subject: Subject) -> Verdict:
+    if not subject.gives_terms:
+        return skipped(NO_TERMS)
+    pair, worst = make_pair(), 0.0
+    for seed in range(2):
+        drawn = subject.draw(pair, seed=seed)
+        narrow, wide = subject.call(pair, drawn), _in_float64(subject, drawn)
+        for name, value in wide.values.items():
+            error = abs(narrow.values[name] - value) / max(abs(value), 1e-6)
+            worst = max(worst, error)
+            # The comparison is false for NaN.
+            if not error <= LOOSE:
+                if subject.draws:
+                    return skipped("it draws random numbers, which differ between the two precisions")
+                return failed(f"{name} is {narrow.values[name]:.8g} in float32 and {value:.8g} in float64")
+        error = _gradient_error(narrow, wide)
+        if not error <= LOOSE:
+            return failed(f"the gradients in float32 and float64 differ by {error:.2g} of their norm")
+        worst = max(worst, error)
+    return passed(f"largest relative difference {worst:.2g}")
+
+
+def _in_float64(subject: Subject, drawn: Drawn) -> Call:
+    strategy = subject.build(make_pair().setup(subject.kind)).double()
+    return subject.call(drawn=drawn.map(lambda x: x.double()), strategy=strategy, precision=WideFloats())
+
+
+def _gradient_error(narrow: Call, wide: Call) -> float:
+    one, two = (torch.cat([part.double().flatten() for part in call.gradients()]) for call in (narrow, wide))
+    return float((one - two).norm() / two.norm().clamp(min=1e-12))
+
+
+def _bf16(subject: Subject) -> Verdict:
+    if not subject.gives_terms:
+        return skipped(NO_TERMS)
+    pair, twins = make_pair(), make_twins()
+    for scale in (1.0, 20.0, 0.01):
+        if told := _dies(subject, pair, subject.draw(pair, seed=1, scale=scale)):
+            return failed(told + ("" if scale == 1 else f", on features {scale:g} times as large as usual"))
+    if told := _dies(subject, twins, _nearly_equal(subject, twins)):
+        return failed(f"{told}, where the student nearly equals the teacher")
+    found = []
+    for name, value in subject.call(drawn=halved(subject), precision=_autocast()).values.items():
+        full = subject.usual.values[name]
+        found.append(f"{name} {100 * abs(value - full) / max(abs(full), 1e-6):.2g}%")
+    return passed(f"difference from float32: {', '.join(found)}")
+
+
+def _dies(subject: Subject, pair: Pair, drawn: Drawn) -> str:
+    """What is not finite in bfloat16 though it is in float32; empty where nothing is."""
+    half = drawn.map(lambda x: x.bfloat16())
+    told = _not_finite(subject.call(pair, replace(half, batch=drawn.batch), precision=_autocast()))
+    return f"under bfloat16 autocast {told}" if told and not _not_finite(subject.call(pair, drawn)) else ""
+
+
+def _autocast() -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def _nearly_equal(subject: Subject, pair: Pair) -> Drawn:
+    """What float32 tells apart is the same in bfloat16 here."""
+    drawn, noise = subject.draw(pair), torch.Generator().manual_seed(0)
+    student = drawn.teacher.map(lambda x: x + 1e-4 * x.abs() * torch.randn(x.shape, generator=noise))
+    return replace(drawn, student=student)
+
+
+def _not_finite(call: Call) -> str:
+    for name, value in call.values.items():
+        if not math.isfinite(value):
+            return f"{name} is {value}"
+    return "" if all(bool(part.isfinite().all()) for part in call.gradients()) else "the gradient is NaN or infinite"
+
+
+def _memory(subject: Subject) -> Verdict:
+    if not subject.gives_terms:
+        return skipped(NO_TERMS)
+    peaks = {size: _peak(subject, size) for size in BATCHES}
+    power = growth(peaks)
+    numbers = ", ".join(f"{peak / 2**20:.2f} MiB at {size}" for size, peak in peaks.items())
+    told = f"peak of forward and backward: {numbers} samples; it grows like the batch to the power {power:.1f}"
+    return warned(told) if power >= QUADRATIC else passed(told)
+
+
+def _peak(subject: Subject, samples: int) -> int:
+    pair = make_pair()
+    drawn, strategy = subject.draw(pair, samples), subject.build(pair.setup(subject.kind))
+
+    def step() -> None:
+        call = subject.call(pair, drawn, strategy=strategy)
+        if call.total.requires_grad:
+            torch.autograd.backward(call.total)
+
+    return peak_bytes(step)
+
+
+def growth(peaks: Mapping[int, int]) -> float:
+    """The power of the batch by which peaks at three sizes grow, each twice the one before, a constant set aside."""
+    first, second, third = (peaks[size] for size in sorted(peaks))
+    return math.log2(max(third - second, 1) / max(second - first, 1))
+
+
+REPEATABLE = Check(
+    name="repeatable",
+    verifies="two fresh strategies give bit for bit the same terms from the same seed, and none sets the seed itself",
+    matters="a result that changes from run to run cannot be checked by others, nor a killed run be taken up",
+    mend="draw from torch's global generator (`torch.randint`, `torch.rand`), which is seeded for each epoch; make no "
+    "generator of your own, read no clock, iterate over no set",
+    run=_repeatable,
+    needs=("terms",),
+)
+
+PRECISION = (
+    Check(
+        name="float64",
+        verifies="terms and gradients in float32 agree with those in float64 within a thousandth",
+        matters="a difference of nearly equal numbers loses its digits: the loss looks right and its gradient is noise",
+        mend="use `log_softmax` and `logsumexp`; centre before squaring; compute what cancels in float64",
+        run=_float64,
+        needs=("terms", "repeatable"),
+    ),
+    Check(
+        name="bf16",
+        verifies="under bfloat16 autocast terms and gradients are finite, on small, usual and large signals and where "
+        "the student nearly equals the teacher, if they are so in float32",
+        matters="a loss that dies in half precision ends the training of everybody with a GPU",
+        mend="convert signals with `.float()` before `exp`, `log`, `sqrt` and divisions; put an epsilon under the root",
+        run=_bf16,
+        needs=("terms",),
+    ),
+    Check(
+        name="memory-growth",
+        verifies="peak memory of forward and backward, counted at 32, 64 and 128 samples; a warning where it grows "
+        "like the square of the batch or faster",
+        matters="what fits at batch 64 does not at 256, where the paper's comparison may have been made",
+        mend="do not make tensors of B x B x D: use matrix products (`x @ x.T`, `torch.cdist`), or work in chunks",
+        run=_memory,
+        needs=("terms",),
+    ),
+)
+"""In the order in which they run."""

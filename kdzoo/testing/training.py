@@ -1,0 +1,233 @@
+"""Trainings of the strategy on real, tiny networks, through the engine: whole, again, and killed and taken up."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kdzoo.bench.setup import make_setup
+from kdzoo.cell import Cell, ModelRef, StrategyRef
+from kdzoo.data.load import LoadedData
+from kdzoo.engine.checkpoint import Checkpoints
+from kdzoo.engine.devices import make_accelerator, seed_everything
+from kdzoo.engine.distiller import Distiller, teacher_signals
+from kdzoo.engine.train import Training
+from kdzoo.errors import PairError
+from kdzoo.models.teacher import Teacher
+from kdzoo.models.zoo import create_model
+from kdzoo.recipe import Augment, Recipe
+from kdzoo.record import Epoch
+from kdzoo.strategy import Signature, Strategy
+from kdzoo.testing.data import open_quadrants
+from kdzoo.testing.state import same
+
+if TYPE_CHECKING:
+    from kdzoo.testing.subject import Subject
+
+CNN, OTHER_CNN, VIT = "test_resnet", "test_efficientnet", "test_vit:depth=4:patch_size=4"
+BATCH = 16
+CPU = torch.device("cpu")
+State = dict[str, Any]
+
+
+class Killed(BaseException):
+    """The process ends here; like Ctrl-C, no ``except Exception`` of a strategy stops it."""
+
+
+@dataclass
+class Watch:
+    """Sees a training go on; ``on_step`` gets the epoch and the steps that are done."""
+
+    on_step: Callable[[int, int], None] = lambda epoch, done: None
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """A step of an epoch is done."""
+        self.on_step(epoch, done)
+
+    def epoch(self, line: Epoch, epochs: int) -> None:
+        """An epoch is done."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that came to its end.
+
+    Args:
+        training: the engine's object, with student, strategy and teacher.
+        reached: names of the strategy's parameters that ever got a gradient other than 0.
+        started: names of its trained parameters when it began.
+        teacher: the teacher's state before.
+        awake: names of the teacher's modules that were seen in train mode.
+        outcome: all that must be equal where two trainings are: the curve, and a copy of the last state.
+    """
+
+    training: Training
+    reached: frozenset[str]
+    started: frozenset[str]
+    teacher: State
+    awake: frozenset[str]
+    outcome: State
+
+    @property
+    def strategy(self) -> Strategy:
+        """The trained strategy."""
+        return self.training.strategy
+
+
+class Trainings:
+    """The trainings of one subject, each made once.
+
+    Args:
+        subject: what is trained.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.data: LoadedData = open_quadrants()
+
+    @cached_property
+    def teacher(self) -> str:
+        """The CNN that teaches: one of other widths, or of the same kind where the strategy refuses the first."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                self.begin(CNN, OTHER_CNN, Path(folder))
+            except PairError:
+                return CNN
+        return OTHER_CNN
+
+    @cached_property
+    def whole(self) -> Trained:
+        """A CNN taught by another."""
+        return self.train(CNN, self.teacher)
+
+    def train(self, student: str, teacher: str, *, precision: str = "fp32") -> Trained:
+        """Train a student from its first epoch to its last.
+
+        Raises:
+            PairError: the strategy refuses this pair.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return _run(self.begin(student, teacher, Path(folder), precision=precision))
+
+    def killed(self) -> Trained:
+        """As ``whole``, killed in its last epoch and taken up by new objects, with all random generators elsewhere."""
+        with tempfile.TemporaryDirectory() as folder:
+            last = self.subject.epochs - 1
+
+            def kill(epoch: int, done: int) -> None:
+                if (epoch, done) == (last, 2):
+                    raise Killed
+
+            try:
+                self.begin(CNN, self.teacher, Path(folder), Watch(kill)).run()
+            except Killed:
+                seed_everything(12345)
+                return _run(self.begin(CNN, self.teacher, Path(folder)))
+            raise AssertionError("the training was to be killed, and ended")
+
+    def begin(
+        self,
+        student: str,
+        teacher: str,
+        folder: Path,
+        watch: Watch | None = None,
+        *,
+        precision: str = "fp32",
+        kind: type[Strategy] | None = None,
+    ) -> Training:
+        """A training that is ready to run, as a cell's; its checkpoints are kept in the folder."""
+        cell = self._cell(student, precision)
+        taught = self._teacher(teacher)
+        seed_everything(cell.seed_for("init"))
+        network = create_model(cell.student, self.data.ref, self.data.mean, self.data.std)
+        strategy = self._strategy(network.signature(), taught, kind, cell.seed_for("adapters"))
+        return Training(
+            cell,
+            Distiller(network, strategy),
+            taught,
+            self.data,
+            make_accelerator(CPU, precision),
+            Checkpoints(folder),
+            watch or Watch(),
+        )
+
+    def _cell(self, student: str, precision: str) -> Cell:
+        keys: dict[str, Any] = {"lr": 0.01, "augment": Augment(crop=1), "precision": precision}
+        return Cell(
+            kind="student",
+            data=self.data.ref,
+            student=ModelRef.parse(student),
+            teacher=None,
+            strategy=StrategyRef(name=self.subject.kind.name, distribution="kdzoo.testing", revision="1"),
+            recipe=Recipe(name="check", epochs=self.subject.epochs, batch_size=BATCH, **keys),
+            seed=0,
+        )
+
+    def _teacher(self, name: str) -> Teacher:
+        """A network of random weights whose BatchNorm has seen the data: it knows nothing, and its signals are sane."""
+        seed_everything(23)
+        model = create_model(ModelRef.parse(name), self.data.ref, self.data.mean, self.data.std)
+        with torch.no_grad():
+            for batch in self.data.eval_batches("fit", BATCH, CPU):
+                model.train()(batch.inputs, {"logits"})
+        return Teacher(model)
+
+    def _strategy(self, student: Signature, teacher: Teacher, kind: type[Strategy] | None, seed: int) -> Strategy:
+        kind, params = (kind, {}) if kind else (self.subject.kind, self.subject.params)
+        classifier = teacher.classifier() if "classifier" in teacher_signals(kind) else None
+        setup = make_setup(student, teacher.signature(), self.data.ref, classifier)
+        seed_everything(seed)
+        return kind(setup, **params)
+
+
+def _run(training: Training) -> Trained:
+    """Run a training and look at gradients and at the teacher meanwhile."""
+    teacher = teacher_of(training)
+    before = copy.deepcopy(teacher.state_dict())
+    own = {name: each for name, each in training.strategy.named_parameters() if each.requires_grad}
+    reached, awake = set[str](), set[str]()
+    for name, parameter in own.items():
+        parameter.register_post_accumulate_grad_hook(_notes(name, reached))  # type: ignore[no-untyped-call]
+    see = training.watch.step
+
+    def look(epoch: int, done: int, steps: int) -> None:
+        awake.update(name for name, part in teacher.named_modules() if part.training)
+        see(epoch, done, steps)
+
+    training.watch.step = look  # type: ignore[method-assign]
+    training.run()
+    outcome = {f"epoch {line.epoch}": line.model_dump() for line in training.curve}
+    outcome |= copy.deepcopy(dict(training.distiller.state_dict()))
+    return Trained(training, frozenset(reached), frozenset(own), before, frozenset(awake), outcome)
+
+
+def teacher_of(training: Training) -> Teacher:
+    """The teacher that runs in a training's loop."""
+    assert training.teacher is not None
+    return training.teacher
+
+
+def _notes(name: str, reached: set[str]) -> Callable[[Tensor], None]:
+    def note(parameter: Tensor) -> None:
+        if name not in reached and parameter.grad is not None and bool(parameter.grad.any()):
+            reached.add(name)
+
+    return note
+
+
+def first_difference(one: State, other: State) -> str:
+    """Where two outcomes differ, in words; empty where they are equal bit for bit."""
+    if one.keys() != other.keys():
+        return f"{sorted(one.keys() ^ other.keys())[0]} is there only once"
+    for name, value in one.items():
+        if not same(value, other[name]):
+            return f"{name} differs"
+    return ""

@@ -1,0 +1,50 @@
+"""Each classic mistake is caught by the check that is meant for it, and hardly any other check fails with it."""
+
+from __future__ import annotations
+
+import pytest
+from broken_strategies import Sound, all_broken
+from check_sets import QUICK, SLOW, UNTRAINED
+
+from kdzoo.testing import CHECKS, Finding, run_checks
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.check.name: finding for finding in findings}
+
+
+def test_a_sound_strategy_passes_everything() -> None:
+    found = by_name(run_checks(Sound))
+    assert list(found) == [check.name for check in CHECKS]
+    assert {name: one.text for name, one in found.items() if one.status in ("fail", "warn")} == {}
+    skipped = {name for name, one in found.items() if one.status == "skip"}
+    assert skipped == {"zero-when-equal", "reduce", "predict"}
+
+
+@pytest.mark.parametrize("broken", all_broken(), ids=lambda kind: kind.name)
+def test_a_mistake_is_caught_by_the_check_meant_for_it(broken: type[Sound]) -> None:
+    trained = broken.classic or not {broken.caught_by, *broken.also} <= set(UNTRAINED)
+    found = by_name(run_checks(broken, only=QUICK if trained else UNTRAINED))
+    failed = {name for name, one in found.items() if one.status == "fail"}
+    if broken.warns:
+        assert found[broken.caught_by].status == "warn", found[broken.caught_by].text
+        assert failed == set()
+    else:
+        assert broken.caught_by in failed, {name: one.text for name, one in found.items() if one.status != "ok"}
+        assert failed - {broken.caught_by} <= broken.also, {name: found[name].text for name in failed}
+
+
+def test_there_are_ten_classic_mistakes_and_one_for_most_checks() -> None:
+    assert sum(broken.classic for broken in all_broken()) >= 10
+    meant = {broken.caught_by for broken in all_broken()}
+    names = {check.name for check in CHECKS}
+    assert meant <= names
+    # What is left is the engine's own part, or a number that is told.
+    assert names - meant == {
+        "thousand-classes",
+        "unequal-sizes",
+        "channels-last",
+        "two-epochs",
+        "resume",
+        *SLOW,
+    }

@@ -1,0 +1,115 @@
+"""The built-in strategies pass the kit, and so do strategies that ask much of the contract, where they are right."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+
+from broken_strategies import Sound
+from check_sets import QUICK, UNTRAINED
+from hard_strategies import HARD
+
+from kdzoo import Strategy, UsageError
+from kdzoo.registry import Registry
+from kdzoo.testing import CHECKS, run_checks
+
+NOT_FOR = {
+    "ce": {"zero-when-equal", "non-negative", "reduce", "predict"},
+    "soft": {"reduce", "predict"},
+    "fitnets": {"zero-when-equal", "predict"},
+    "at": {"predict"},
+    "rkd": {"reduce", "predict"},
+}
+"""Checks of what a strategy does not claim or have."""
+
+WITHOUT_TERMS = {
+    *("float32", "batch-order", "batch-size", "gradient-student", "argument-order", "non-contiguous", "channels-last"),
+    *("float64", "bf16", "memory-growth", "parameters", "search-space"),
+}
+"""Checks of the terms, of which the baseline has none."""
+
+
+@pytest.mark.parametrize("name", NOT_FOR)
+def test_a_built_in_strategy_passes_every_check(name: str) -> None:
+    found = {finding.check.name: finding for finding in run_checks(Registry.load().strategy(name))}
+    assert list(found) == [check.name for check in CHECKS]
+    assert {key: one.text for key, one in found.items() if one.status == "fail"} == {}
+    skipped = {key for key, one in found.items() if one.status == "skip"}
+    assert skipped == NOT_FOR[name] | (WITHOUT_TERMS if name == "ce" else set())
+    warned = {key for key, one in found.items() if one.status == "warn"}
+    # All pairs of a batch: that is what it is. The time of a step is another one on each machine.
+    assert warned - {"step-cost"} == {"rkd": {"memory-growth"}, "ce": {"examples"}}.get(name, set())
+
+
+def test_a_combination_passes_with_the_claims_of_its_parts() -> None:
+    found = run_checks(Registry.load().strategy("soft+at"), only=UNTRAINED)
+    assert {one.check.name: one.text for one in found if one.status in ("fail", "warn")} == {}
+    assert [one.check.name for one in found if one.status == "skip"] == ["predict"]
+    (order,) = [one.text for one in found if one.check.name == "argument-order"]
+    assert "soft.soft is " in order
+
+
+def test_a_phase_without_teacher_and_labels_is_no_fault() -> None:
+    found = run_checks(Registry.load().strategy("fitnets"), {"hint_epochs": 1}, only=QUICK)
+    assert {one.check.name: one.text for one in found if one.status == "fail"} == {}
+    (terms,) = [one.text for one in found if one.check.name == "terms"]
+    assert terms.startswith("hint/hint ")
+
+
+AFTER_A_KILL = {"training-again", "resume"}
+"""The engine's tests do that to these strategies."""
+
+FAULTS = {
+    "contrast": {"float32", "bf16"},  # its memory cannot take what autocast gives
+    "three-phases": {"batch-of-one"},  # BatchNorm1d on one sample
+    "everything": {"float32"},
+    "alone": {"float32"},
+}
+"""Where these sketches are indeed wrong."""
+
+
+@pytest.mark.parametrize("strategy", HARD, ids=lambda each: each.name)
+def test_a_demanding_strategy_raises_no_false_alarm(strategy: type[Strategy]) -> None:
+    checks = [name for name in QUICK if name not in {"card", *AFTER_A_KILL}]
+    found = {one.check.name: one for one in run_checks(strategy, only=checks)}
+    failed = {name: one.text for name, one in found.items() if one.status == "fail"}
+    assert set(failed) == FAULTS.get(strategy.name, set()), failed
+    assert found["checkpoint"].status == "ok"
+
+
+def test_only_the_named_checks_and_those_that_they_need_run() -> None:
+    found = run_checks(Sound, only=["float32"])
+    assert [one.check.name for one in found] == ["terms", "float32"]
+    with pytest.raises(UsageError, match="unknown check 'flot32'; did you mean float32"):
+        run_checks(Sound, only=["flot32"])
+
+
+def test_parameters_are_those_that_are_given() -> None:
+    plain, heavy = (run_checks(Sound, params, only=["terms"])[0].text for params in ({}, {"beta": 10}))
+    kd = [float(text.removeprefix("kd ").partition(",")[0]) for text in (plain, heavy)]
+    assert kd[1] == pytest.approx(10 * kd[0], rel=1e-3)
+    with pytest.raises(UsageError, match=r"sound\.temperature must be a number above 0"):
+        run_checks(Sound, {"temperature": 0.0})
+
+
+def test_the_callers_random_numbers_are_left_alone() -> None:
+    import random
+
+    import numpy as np
+    import torch
+
+    def draws() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    def seed() -> None:
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+
+    seed()
+    expected = draws()
+    seed()
+    run_checks(Sound, only=["training-again"])
+    assert draws() == expected
