@@ -1,7 +1,8 @@
 """kdzoo: a plugin-based zoo of knowledge-distillation strategies with a benchmark harness.
 
-The names listed here are the public interface that plugin authors use. They are imported on first use, so
-that ``import kdzoo`` (and with it the command line) starts without importing torch.
+The names listed here are the public interface that plugin authors use; ``API_VERSION`` is its version, and
+``docs/api.md`` says what is stable. They are imported on first use, so that ``import kdzoo`` (and with it the command
+line) starts without importing torch.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdzoo.api import API_VERSION
+    from kdzoo.cell import Cell
     from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
     from kdzoo.errors import KdzooError, PairError, UsageError
     from kdzoo.parameters import Param, param
     from kdzoo.plugins import hookimpl
+    from kdzoo.record import Epoch, Record
     from kdzoo.strategy import (
         Backward,
         Batch,
@@ -29,9 +33,12 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "kdzoo.api": ("API_VERSION",),
+    "kdzoo.cell": ("Cell",),
     "kdzoo.errors": ("KdzooError", "PairError", "UsageError"),
     "kdzoo.parameters": ("Param", "param"),
     "kdzoo.plugins": ("hookimpl",),
+    "kdzoo.record": ("Epoch", "Record"),
     "kdzoo.strategy": (
         "Backward",
         "Batch",
@@ -50,11 +57,14 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "API_VERSION",
     "ArrayData",
     "Backward",
     "Batch",
+    "Cell",
     "Classifier",
     "Dataset",
+    "Epoch",
     "FileData",
     "KdzooError",
     "Outputs",
@@ -62,6 +72,7 @@ __all__ = [
     "Paper",
     "Param",
     "Phase",
+    "Record",
     "Setup",
     "Signature",
     "Splits",

@@ -8,6 +8,10 @@ from typing import Any, TypeAlias, TypeVar, cast
 from kdzoo.errors import UsageError
 
 Value: TypeAlias = bool | int | float | str
+
+MOST_SEARCHED = 5
+"""Parameters of one strategy that may be searched: beyond, the usual budgets find nothing."""
+
 T = TypeVar("T", bool, int, float, str)
 
 
@@ -19,6 +23,7 @@ class Param:
         default: the value used when nobody sets one.
         help: one line for the strategy's card.
         paper: the paper's value where it differs from the default.
+        in_paper: whether the paper gives a value at all.
         ge, gt, le, lt: bounds of the valid values (at least, above, at most, below).
         choices: the only valid values, for a closed set.
         search: lowest and highest value that tuning tries (inclusive); None keeps the parameter out of tuning.
@@ -36,6 +41,7 @@ class Param:
     choices: tuple[Value, ...] = ()
     search: tuple[float, float] | None = None
     log: bool = False
+    in_paper: bool = True
 
     def __post_init__(self) -> None:
         for value in (self.default, self.paper, *(self.search or ())):
@@ -101,6 +107,7 @@ def param(
     choices: tuple[T, ...] = (),
     search: tuple[float, float] | None = None,
     log: bool = False,
+    in_paper: bool = True,
 ) -> T:
     """Declare a hyperparameter in the body of a strategy: ``temperature: float = param(4.0, "softens", gt=0)``.
 
@@ -109,5 +116,5 @@ def param(
     """
     return cast(
         T,
-        Param(default, help, paper=paper, ge=ge, gt=gt, le=le, lt=lt, choices=choices, search=search, log=log),
+        Param(default, help, paper=paper, ge=ge, gt=gt, le=le, lt=lt, choices=choices, search=search, log=log, in_paper=in_paper),
     )

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import inspect
+import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from kdzoo import hookspecs
+from kdzoo import api, blame, offers
 from kdzoo.errors import UsageError
 
 if TYPE_CHECKING:
     from kdzoo.data.dataset import Dataset
     from kdzoo.strategy import Strategy
 
-GROUP = "kdzoo"
-_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
-_RESERVED = frozenset({"all", "recipe"})  # `--strategies all` and `--set recipe.key=value`
-hookimpl = pluggy.HookimplMarker("kdzoo")
+GROUP = offers.GROUP
+hookimpl = pluggy.HookimplMarker(GROUP)
+"""Marks a function of a plugin as one of the hooks; see ``docs/hooks.md``."""
+
+FILE = "file"
+"""The distribution of what a single file brings."""
 
 
 @dataclass
@@ -42,6 +43,11 @@ class Plugin:
         datasets: the datasets that it registers.
         error: why it could not be loaded, in one line; empty if it was.
         traceback: the whole story of that error.
+        models: names of the timm models that it registers.
+        trackers: names of the trackers that it registers, for ``--log-with``.
+        events: the hooks by which it is told of a run, by name.
+        api: the version of kdzoo's API for which it says that it was written; empty if it says nothing.
+        homes: the folders and files of its code.
     """
 
     name: str
@@ -51,11 +57,21 @@ class Plugin:
     datasets: list[Dataset] = field(default_factory=list)
     error: str = ""
     traceback: str = ""
+    models: list[str] = field(default_factory=list)
+    trackers: list[str] = field(default_factory=list)
+    events: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    api: str = ""
+    homes: tuple[Path, ...] = ()
 
     @property
     def is_file(self) -> bool:
         """Whether it is a single file given on the command line."""
-        return self.distribution == "file"
+        return self.distribution == FILE
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it brings nothing at all."""
+        return not (self.strategies or self.datasets or self.models or self.trackers or self.events)
 
 
 def load_plugins(files: Sequence[Path] = ()) -> list[Plugin]:
@@ -76,10 +92,11 @@ def load_plugins(files: Sequence[Path] = ()) -> list[Plugin]:
 def _load_entry_point(entry: EntryPoint) -> Plugin:
     plugin = Plugin(entry.name, *_distribution(entry))
     try:
+        plugin.homes = blame.homes(entry.module)
         _collect(plugin, entry.load())
     except (Exception, SystemExit) as error:
         # Whatever a third party's import does, it is told here and must not stop the others.
-        _fail(plugin, error)
+        _fail(plugin, error, _source(entry))
     return plugin
 
 
@@ -89,10 +106,11 @@ def _load_file(path: Path) -> Plugin:
     except OSError as error:
         raise UsageError(f"--plugin {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
     digest = hashlib.sha256(source).hexdigest()[:12]
-    plugin = Plugin(path.stem, "file", digest)
+    place = path.absolute()
+    plugin = Plugin(path.stem, FILE, digest, homes=(place,))
     name = f"kdzoo_plugin_{path.stem}_{digest}"
-    loader = _Loader(name, str(path), source)
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    loader = _Loader(name, str(place), source)
+    spec = importlib.util.spec_from_file_location(name, place, loader=loader)
     if path.suffix != ".py" or spec is None:
         raise UsageError(f"--plugin {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -100,12 +118,16 @@ def _load_file(path: Path) -> Plugin:
     try:
         loader.exec_module(module)
         _collect(plugin, module)
-        _collect_classes(plugin, module)
+        # A single file needs no hook: its own named strategies are what it brings.
+        plugin.strategies += [each for each in offers.own_classes(module) if each not in plugin.strategies]
+        for strategy in plugin.strategies:
+            if strategy.__module__ == name:
+                strategy.revision = digest
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        _fail(plugin, error)
+        _fail(plugin, error, source.decode(errors="replace"))
         raise UsageError(f"--plugin {path} failed: {plugin.error}\n{plugin.traceback}".rstrip()) from None
-    if not plugin.strategies and not plugin.datasets:
+    if plugin.is_empty:
         raise UsageError(f"--plugin {path} defines no strategy: write a subclass of kdzoo.Strategy with a name")
     return plugin
 
@@ -125,59 +147,29 @@ class _Loader(SourceFileLoader):
 
 
 def _collect(plugin: Plugin, implementation: Any) -> None:
-    """Call the plugin's hooks through a manager of its own, so that its answers and errors stay its own."""
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
-    manager.register(implementation)
-    manager.check_pending()
-    plugin.strategies += _flatten(manager.hook.kdzoo_strategies())
-    plugin.datasets += _flatten(manager.hook.kdzoo_datasets())
-    for dataset in plugin.datasets:
-        _check_dataset(dataset)
-    for strategy in plugin.strategies:
-        _check_strategy(strategy)
-        if plugin.is_file and strategy.__module__ == getattr(implementation, "__name__", None):
-            strategy.revision = plugin.version
+    """Take what a plugin gives.
+
+    Raises:
+        _ApiMismatchError: it was written for another version of kdzoo.
+        Exception: whatever its hooks raise, or what is wrong with what they give.
+    """
+    declared = getattr(implementation, api.DECLARATION, None)
+    if declared is not None:
+        reason = api.mismatch(declared)
+        plugin.api = declared
+        if reason:
+            raise _ApiMismatchError(reason)
+    manager = offers.manager_of(implementation)
+    origin = (plugin.distribution, plugin.name)
+    plugin.strategies += offers.strategies(manager)
+    plugin.datasets += offers.datasets(manager)
+    plugin.models += offers.models(manager, origin)
+    plugin.trackers += offers.trackers(manager, origin)
+    plugin.events |= offers.events(manager)
 
 
-def _collect_classes(plugin: Plugin, module: ModuleType) -> None:
-    """A single file needs no hook: its own named subclasses of Strategy are what it brings."""
-    from kdzoo.strategy import Strategy
-
-    for value in vars(module).values():
-        own = inspect.isclass(value) and issubclass(value, Strategy) and value.__module__ == module.__name__
-        if own and value.name and value not in plugin.strategies:
-            _check_strategy(value)
-            value.revision = plugin.version
-            plugin.strategies.append(value)
-
-
-def _check_strategy(strategy: Any) -> None:
-    from kdzoo.strategy import SIGNALS, Strategy
-
-    if not (inspect.isclass(strategy) and issubclass(strategy, Strategy)):
-        raise TypeError(f"kdzoo_strategies must give subclasses of kdzoo.Strategy, not {strategy!r}")
-    _check_name(strategy.__qualname__, strategy.name)
-    if strategy.name in _RESERVED:
-        raise ValueError(f"{strategy.__qualname__}.name cannot be {strategy.name!r}, which has a meaning of its own")
-    wrong = {*strategy.signals, *(strategy.teacher_signals or ())} - set(SIGNALS)
-    if wrong:
-        raise ValueError(f"{strategy.name!r} asks for unknown signals {sorted(wrong)}; known: {', '.join(SIGNALS)}")
-
-
-def _check_dataset(dataset: Any) -> None:
-    if not (hasattr(dataset, "name") and callable(getattr(dataset, "load", None))):
-        raise TypeError(f"kdzoo_datasets must give instances of kdzoo.Dataset, not {dataset!r}")
-    _check_name(type(dataset).__qualname__, dataset.name)
-
-
-def _check_name(owner: str, name: Any) -> None:
-    if not (isinstance(name, str) and name and set(name) <= _LETTERS):
-        raise ValueError(f"{owner}.name must be of a-z, 0-9, _ and -, not {name!r}")
-
-
-def _flatten(answers: Iterable[Iterable[Any]]) -> list[Any]:
-    return [item for answer in answers for item in answer]
+class _ApiMismatchError(Exception):
+    """A plugin was written for a version of kdzoo's API that is not this one."""
 
 
 def _distribution(entry: EntryPoint) -> tuple[str, str]:
@@ -187,10 +179,39 @@ def _distribution(entry: EntryPoint) -> tuple[str, str]:
     return entry.dist.name or entry.value, entry.dist.version or "unknown"
 
 
-def _fail(plugin: Plugin, error: BaseException) -> None:
-    plugin.strategies.clear()
-    plugin.datasets.clear()
-    plugin.error = f"{type(error).__name__}: {error}".splitlines()[0]
-    ours = (__file__, str(Path(pluggy.__file__).parent), "<frozen importlib")
+def _source(entry: EntryPoint) -> str:
+    """The text of a plugin's module; empty where it cannot be had without running it."""
+    try:
+        spec = importlib.util.find_spec(entry.module)
+    except (Exception, SystemExit):
+        return ""  # a parent package fails in its turn, and that is what is told
+    source = getattr(spec.loader, "get_source", None) if spec else None
+    try:
+        return source(entry.module) or "" if source else ""
+    except (ImportError, SyntaxError, UnicodeDecodeError):
+        return ""
+
+
+def _fail(plugin: Plugin, error: BaseException, source: str) -> None:
+    """Empty a plugin and note why; where it says that it was written for another version, that is why."""
+    for offered in (plugin.strategies, plugin.datasets, plugin.models, plugin.trackers):
+        offered.clear()
+    plugin.events.clear()
+    declared = api.declared_in(source)
+    reason = _mismatch(declared) if declared and not isinstance(error, _ApiMismatchError) else ""
+    if reason or isinstance(error, _ApiMismatchError):
+        plugin.api = plugin.api or declared or ""
+        plugin.error = reason or str(error)
+    else:
+        line = blame.line_of(error, plugin.homes)
+        plugin.error = f"{type(error).__name__}: {error}".splitlines()[0] + (f" ({line})" if line else "")
+    ours = (f"{Path(__file__).parent}{os.sep}", str(Path(pluggy.__file__).parent), "<frozen importlib")
     theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
     plugin.traceback = "".join(traceback.format_list(theirs))
+
+
+def _mismatch(declared: str) -> str:
+    try:
+        return api.mismatch(declared)
+    except ValueError:
+        return ""  # the version itself is wrong, which is told as any other error

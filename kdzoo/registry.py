@@ -1,4 +1,8 @@
-"""Name -> strategy or dataset, with its origin. A clash is an error that names the distributions."""
+"""Name -> strategy or dataset, with its origin. A clash is an error that names the distributions.
+
+``soft+at`` is a combination, made when it is asked for. Its distribution is that of its parts, or where they come from
+several, all of them in the same order: ``kdzoo:soft+at``, ``kdzoo+my-pack:soft+mine``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kdzoo import blame
 from kdzoo.errors import UsageError, unknown
 from kdzoo.plugins import Plugin, load_plugins
 
@@ -16,14 +21,28 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PROVENANCE = ("name", "distribution", "version")
+
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A registered thing and the plugin that brought it."""
+    """A registered thing and the plugin that brought it; of a combination also its parts."""
 
     name: str
     value: T
     plugin: Plugin
+    parts: tuple[Entry[T], ...] = ()
+
+    @property
+    def sources(self) -> tuple[Entry[T], ...]:
+        """What was brought by a plugin: the parts of a combination, anything else itself."""
+        return self.parts or (self,)
+
+    @property
+    def homes(self) -> tuple[Path, ...]:
+        """The folders and files of the code behind it, for finding the line that an error comes from."""
+        found = [home for one in self.sources for home in (*one.plugin.homes, *blame.homes(one.value.__module__))]
+        return tuple(dict.fromkeys(found))
 
 
 class Registry:
@@ -41,8 +60,8 @@ class Registry:
         self.datasets: list[Entry[Dataset]] = [
             Entry(dataset.name, dataset, plugin) for plugin in plugins for dataset in plugin.datasets
         ]
-
         self._preferred: dict[str, Entry[type[Strategy]]] = {}
+        self._combinations: dict[tuple[type[Strategy], ...], Entry[type[Strategy]]] = {}
 
     @classmethod
     def load(cls, files: Sequence[Path] = ()) -> Registry:
@@ -50,16 +69,46 @@ class Registry:
         return cls(load_plugins(files))
 
     def strategy(self, name: str) -> Entry[type[Strategy]]:
-        """The strategy of that name, or of ``distribution:name``.
+        """The strategy of that name, or of ``distribution:name``; ``name+name`` is a combination.
 
         Raises:
-            UsageError: there is none, or several distributions bring it.
+            UsageError: there is none, several distributions bring it, or its parts cannot be combined.
         """
+        if "+" in name:
+            return self._combination(name)
         return self._preferred.get(name) or self._find("strategy", name, self.strategies)
 
     def prefer(self, entry: Entry[type[Strategy]]) -> None:
         """From now on let a strategy's bare name mean this one, whoever else brings one of that name."""
         self._preferred[entry.name] = entry
+
+    def _combination(self, name: str) -> Entry[type[Strategy]]:
+        distribution, _, bare = name.rpartition(":")
+        names, origins = bare.split("+"), distribution.split("+")
+        if len(origins) == 1:
+            origins *= len(names)
+        if not all(names) or len(names) < 2 or len(origins) != len(names) or ":" in distribution:
+            raise UsageError(
+                f"combination {name!r}: write name+name, or with the distributions of all parts in front, "
+                "distribution+distribution:name+name"
+            )
+        parts = tuple(
+            self.strategy(f"{origin}:{one}" if origin else one) for origin, one in zip(origins, names, strict=True)
+        )
+        kinds = tuple(part.value for part in parts)
+        if kinds not in self._combinations:
+            from kdzoo.combine import combine
+
+            kind = combine(kinds, [part.value.revision for part in parts])
+            name, origin, version = (_joined([getattr(part.plugin, of) for part in parts], parts) for of in _PROVENANCE)
+            plugin = Plugin(name, origin, version)
+            self._combinations[kinds] = Entry(bare, kind, plugin, parts)
+        return self._combinations[kinds]
+
+    def model(self, name: str) -> Plugin | None:
+        """The plugin that registered a timm model; None for timm's own, and for a hub's."""
+        bare = name.partition(".")[0]
+        return next((plugin for plugin in self.plugins if bare in plugin.models), None)
 
     def dataset(self, name: str) -> Entry[Dataset]:
         """The dataset of that name, or of ``distribution:name``.
@@ -91,3 +140,9 @@ class Registry:
         broken = ", ".join(plugin.name for plugin in self.plugins if plugin.error)
         hint = f" (not loaded: {broken}; see `kdzoo plugins`)" if broken else ""
         raise UsageError(unknown(kind, name, known) + hint)
+
+
+def _joined(values: Sequence[str], parts: Sequence[Entry[Any]]) -> str:
+    """What a combination says of its origin: once where all parts come from one distribution."""
+    alone = len({part.plugin.distribution for part in parts}) == 1
+    return values[0] if alone and len(set(values)) == 1 else "+".join(values)

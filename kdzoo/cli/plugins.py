@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from kdzoo.plugins import Plugin
     from kdzoo.registry import Registry
 
+_NONE = "-"
+_RARE = ("models", "trackers", "events")  # columns that are left out where they say nothing
+_WIDE = ("strategies", "datasets", *_RARE)
+
 
 def plugins(
     plugin: Annotated[
@@ -19,23 +24,31 @@ def plugins(
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", metavar="", help="Print where a plugin failed.")] = False,
 ) -> None:
-    """List the plugins: distribution, version, what each registers, and why one failed to load."""
+    """List the plugins: distribution, version, what each registers, and why one failed to load.
+
+    The column api says for which version of kdzoo's API a plugin was written.
+    """
     from kdzoo.plugins import load_plugins
 
     found = load_plugins(plugin or ())
-    rows = [
-        [
-            one.name,
-            one.distribution,
-            one.version,
-            ", ".join(strategy.name for strategy in one.strategies) or "-",
-            ", ".join(dataset.name for dataset in one.datasets) or "-",
-            _state(one),
-        ]
-        for one in found
-    ]
-    headers = ["plugin", "distribution", "version", "strategies", "datasets", "state"]
-    typer.echo(tabulate(rows, headers=headers, disable_numparse=True, maxcolwidths=[None, None, None, 40, 40, None]))
+    columns = {
+        "plugin": [one.name for one in found],
+        "distribution": [one.distribution for one in found],
+        "version": [one.version for one in found],
+        "strategies": [_listed(strategy.name for strategy in one.strategies) for one in found],
+        "datasets": [_listed(dataset.name for dataset in one.datasets) for one in found],
+        "models": [_listed(one.models) for one in found],
+        "trackers": [_listed(one.trackers) for one in found],
+        "events": [_listed(name.removeprefix("kdzoo_") for name in one.events) for one in found],
+        "api": [one.api or "undeclared" for one in found],
+        "state": [_state(one) for one in found],
+    }
+    for name in _RARE:
+        if set(columns[name]) <= {_NONE}:
+            del columns[name]
+    widths = [40 if name in _WIDE else None for name in columns]
+    rows = list(zip(*columns.values(), strict=True))
+    typer.echo(tabulate(rows, headers=list(columns), disable_numparse=True, maxcolwidths=widths))
     for one in found:
         if one.error:
             typer.echo(f"\n{one.name} ({one.distribution} {one.version}) failed to load: {one.error}")
@@ -52,7 +65,11 @@ def warn_of_broken(registry: Registry) -> None:
             )
 
 
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or _NONE
+
+
 def _state(plugin: Plugin) -> str:
     if plugin.error:
         return "failed"
-    return "ok" if plugin.strategies or plugin.datasets else "empty"
+    return "empty" if plugin.is_empty else "ok"

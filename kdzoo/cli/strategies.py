@@ -22,7 +22,10 @@ PluginFiles = Annotated[
 
 @app.callback()
 def strategies(context: typer.Context, plugin: PluginFiles = None) -> None:
-    """List the strategies, or show one with [bold]show NAME[/bold]."""
+    """List the strategies, or show one with [bold]show NAME[/bold].
+
+    NAME+NAME is a strategy too: a combination, whose terms are added.
+    """
     context.obj = plugin
     if context.invoked_subcommand is not None:
         return
@@ -49,32 +52,48 @@ def strategies(context: typer.Context, plugin: PluginFiles = None) -> None:
 @app.command()
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="NAME, or DISTRIBUTION:NAME.")],
+    name: Annotated[str, typer.Argument(help="NAME, NAME+NAME, or DISTRIBUTION:NAME.")],
     plugin: PluginFiles = None,
+    code: Annotated[
+        bool, typer.Option("--code", metavar="", help="Print where it comes from, and its source.")
+    ] = False,
 ) -> None:
-    """Print a strategy's whole card."""
+    """Print a strategy's whole card, or its code."""
     from kdzoo.registry import Registry
 
-    typer.echo(card(Registry.load(plugin or context.obj or ()).strategy(name)))
+    entry = Registry.load(plugin or context.obj or ()).strategy(name)
+    typer.echo("\n\n".join(source(one) for one in entry.sources) if code else card(entry))
+
+
+def source(entry: Entry[type[Strategy]]) -> str:
+    """Where a strategy comes from (distribution, file, lines), and the text of its class."""
+    kind, plugin = entry.value, entry.plugin
+    title = f"{entry.name}, from {plugin.distribution} {plugin.version}"
+    try:
+        file, (lines, first) = inspect.getsourcefile(kind), inspect.getsourcelines(kind)
+    except (OSError, TypeError):
+        return f"{title}: its source is not here; {kind.__module__}.{kind.__qualname__} was made without a file"
+    text = "".join(lines).rstrip()
+    return f"{title}\n{file}, lines {first} to {first + len(lines) - 1}\n\n{text}"
 
 
 def card(entry: Entry[type[Strategy]]) -> str:
     """A strategy's card: paper, signals, parameters, and what its author writes of it."""
     kind = entry.value
     lines = [f"{entry.name} ({kind.family}), from {entry.plugin.distribution} {entry.plugin.version}", ""]
-    if kind.paper:
-        paper = kind.paper
-        venue = paper.venue if str(paper.year) in paper.venue else f"{paper.venue}, {paper.year}"
-        source = f"arXiv:{paper.id}" if paper.id[:4].isdigit() else paper.id
-        lines += [f"{paper.authors}. {paper.title}. {venue}. {source}"]
-        lines += [f"Authors' code: {paper.code}"] if paper.code else []
-        lines += [""]
+    for one in entry.sources:
+        lines += _reference(one.value)
     lines += [inspect.getdoc(kind) or "", "", f"Signals: {_signals(kind)}", ""]
+    cited = {
+        (f"{one.name}.{name}" if entry.parts else name): one.value.paper
+        for one in entry.sources
+        for name in one.value.hyperparameters()
+    }
     rows: list[list[Any]] = [
         [
             param,
             spec.default,
-            (spec.default if spec.paper is None else spec.paper) if kind.paper else "-",
+            (spec.default if spec.paper is None else spec.paper) if cited.get(param) and spec.in_paper else "-",
             spec.valid,
             _search(spec.search, spec.log),
             spec.help,
@@ -84,6 +103,16 @@ def card(entry: Entry[type[Strategy]]) -> str:
     headers = ["parameter", "default", "paper", "valid", "tuned over", "meaning"]
     lines += [tabulate(rows, headers=headers, disable_numparse=True) if rows else "No parameters."]
     return "\n".join(lines)
+
+
+def _reference(kind: type[Strategy]) -> list[str]:
+    if not kind.paper:
+        return []
+    paper = kind.paper
+    venue = paper.venue if str(paper.year) in paper.venue else f"{paper.venue}, {paper.year}"
+    where = f"arXiv:{paper.id}" if paper.id[:4].isdigit() else paper.id
+    lines = [f"{paper.authors}. {paper.title}. {venue}. {where}"]
+    return [*lines, *([f"Authors' code: {paper.code}"] if paper.code else []), ""]
 
 
 def _search(search: tuple[float, float] | None, log: bool) -> str:

@@ -1,0 +1,83 @@
+"""Whose code a cell runs: versions of the plugins behind it, and what of that code changed under the same name."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from timm.models import model_entrypoint
+
+from kdzoo.cell import Cell
+from kdzoo.plugins import Plugin
+from kdzoo.record import Record
+from kdzoo.registry import Registry
+
+_OWN = "kdzoo"
+_CODE = "code of "
+
+
+def plugin_versions(cell: Cell, registry: Registry) -> dict[str, str]:
+    """The versions of the distributions behind a cell, and digests of their files that define its strategy and models.
+
+    A digest is kept because an edit, as of a package that is installed in place, changes neither the version nor the
+    cell's name. kdzoo's own code has its version; a single file is named by its content already.
+
+    Args:
+        cell: of whatever kind.
+        registry: the loaded plugins.
+    """
+    brought: list[tuple[Plugin, str, Any]] = [
+        (one.plugin, one.name, one.value)
+        for one in registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").sources
+    ]
+    for model in (cell.student, cell.teacher and cell.teacher.model):
+        plugin = registry.model(model.name) if model else None
+        if model and plugin:
+            brought.append((plugin, model.name, model_entrypoint(model.name.partition(".")[0])))
+    found: dict[str, set[str]] = defaultdict(set)
+    for plugin, name, thing in brought:
+        found[plugin.distribution].add(plugin.version)
+        named_by_content = plugin.is_file and inspect.isclass(thing)
+        if plugin.distribution != _OWN and not named_by_content and (digest := _digest(thing)):
+            found[f"{_CODE}{plugin.distribution}:{name}"].add(digest)
+    return {name: " and ".join(sorted(versions)) for name, versions in found.items()}
+
+
+def changes(records: Iterable[Record], registry: Registry) -> list[str]:
+    """What was edited since the records were made, without a new name or revision, in one sentence for each thing.
+
+    Args:
+        records: those that a bench takes as they are.
+        registry: the loaded plugins.
+    """
+    older: dict[str, int] = defaultdict(int)
+    for record in records:
+        then = {key: digest for key, digest in record.environment.versions.items() if key.startswith(_CODE)}
+        now = plugin_versions(record.cell, registry) if then else {}
+        for key, digest in then.items():
+            older[key] += now.get(key, digest) != digest
+    return [
+        f"{key.removeprefix(_CODE)} was edited since {count} of these cells ran, and they are taken as they are: raise "
+        "its revision (of a model, change its name), or give --rerun always"
+        for key, count in older.items()
+        if count
+    ]
+
+
+def _digest(thing: Any) -> str:
+    """Twelve hex digits of the SHA-256 of the file that defines a class or function; empty where it is in none."""
+    try:
+        path = Path(inspect.getsourcefile(thing) or "")
+    except TypeError:
+        return ""
+    return _file_digest(path, path.stat().st_mtime_ns) if path.is_file() else ""
+
+
+@lru_cache
+def _file_digest(path: Path, mtime: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

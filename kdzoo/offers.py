@@ -1,0 +1,177 @@
+"""What a plugin's hooks give, checked before anybody uses it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from kdzoo import hookspecs
+
+if TYPE_CHECKING:
+    from kdzoo.data.dataset import Dataset
+    from kdzoo.strategy import Strategy
+
+GROUP = "kdzoo"
+EVENTS = ("kdzoo_cell_started", "kdzoo_epoch_ended", "kdzoo_record_written")
+"""The hooks that tell of a run, in the order in which a cell calls them."""
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+_RESERVED = frozenset({"all", "recipe"})  # `--strategies all` and `--set recipe.key=value`
+_models: dict[str, tuple[tuple[str, str], Callable[..., Any]]] = {}
+_trackers: dict[str, tuple[str, str]] = {}
+"""What this process registered elsewhere: name -> the plugin (distribution, name) that brought it."""
+
+
+def manager_of(implementation: Any) -> pluggy.PluginManager:
+    """A manager of the plugin's own, so that its answers and errors stay its own.
+
+    Raises:
+        pluggy.PluginValidationError: it implements a hook that there is not, or asks for an argument that there is not.
+    """
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(implementation)
+    manager.check_pending()
+    return manager
+
+
+def strategies(manager: pluggy.PluginManager) -> list[type[Strategy]]:
+    """The strategy classes of a plugin."""
+    found = _flatten(manager.hook.kdzoo_strategies())
+    for strategy in found:
+        check_strategy(strategy)
+    return found
+
+
+def own_classes(module: ModuleType) -> list[type[Strategy]]:
+    """The named strategies that a module itself defines, which a single file offers without a hook."""
+    from kdzoo.strategy import Strategy
+
+    found: list[type[Strategy]] = []
+    for value in vars(module).values():
+        own = inspect.isclass(value) and issubclass(value, Strategy) and value.__module__ == module.__name__
+        if own and value.name and value not in found:
+            check_strategy(value)
+            found.append(value)
+    return found
+
+
+def datasets(manager: pluggy.PluginManager) -> list[Dataset]:
+    """The datasets of a plugin."""
+    found = _flatten(manager.hook.kdzoo_datasets())
+    for dataset in found:
+        if not (hasattr(dataset, "name") and callable(getattr(dataset, "load", None))):
+            raise TypeError(f"kdzoo_datasets must give instances of kdzoo.Dataset, not {dataset!r}")
+        _check_name(type(dataset).__qualname__, dataset.name)
+    return found
+
+
+def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
+    """The timm models of a plugin, which are registered by asking for them.
+
+    Args:
+        manager: the plugin's.
+        origin: its distribution and name.
+    """
+    if not manager.hook.kdzoo_models.get_hookimpls():
+        return []
+    import timm
+    from timm.models import model_entrypoint
+
+    found = _flatten(manager.hook.kdzoo_models())
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"kdzoo_models must give names of models, not {name!r}")
+        if not timm.is_model(name):
+            raise ValueError(f"kdzoo_models names {name!r}, which is not registered with timm.models.register_model")
+    replaced = [name for name in timm.list_models() if model_entrypoint(name) is not _first(name)]
+    for name in dict.fromkeys([*found, *replaced]):
+        owner, made = _models.get(name, (("timm", ""), getattr(timm.models, name, None)))
+        if made is not None and owner != origin:
+            _restore(made)
+            whose = f"a model of {owner[0]}"
+            raise ValueError(f"kdzoo_models registers {name!r}, which is {whose} already: give it another name")
+    _models.update({name: (origin, model_entrypoint(name)) for name in found})
+    return found
+
+
+def _first(name: str) -> Callable[..., Any]:
+    """What a model's name meant before anybody could register it again."""
+    import timm
+    from timm.models import model_entrypoint
+
+    known = _models[name][1] if name in _models else getattr(timm.models, name, None)
+    first: Callable[..., Any] = known or model_entrypoint(name)
+    return first
+
+
+def _restore(made: Callable[..., Any]) -> None:
+    """Let a name mean again what it meant: another plugin's failure must not change a network."""
+    from timm.models import register_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # timm warns of every second registration
+        register_model(made)
+
+
+def trackers(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
+    """The names of a plugin's trackers, which are registered with accelerate.
+
+    Args:
+        manager: the plugin's.
+        origin: its distribution and name.
+    """
+    if not manager.hook.kdzoo_trackers.get_hookimpls():
+        return []
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+
+    found = _flatten(manager.hook.kdzoo_trackers())
+    for tracker in found:
+        if not (inspect.isclass(tracker) and issubclass(tracker, GeneralTracker)):
+            raise TypeError(f"kdzoo_trackers must give subclasses of accelerate's GeneralTracker, not {tracker!r}")
+        name: str = getattr(tracker, "name", "")
+        _check_name(tracker.__qualname__, name)
+        if name in LOGGER_TYPE_TO_CLASS and _trackers.get(name) != origin:
+            raise ValueError(f"kdzoo_trackers gives {name!r}, which is the name of another tracker: give it another")
+        # accelerate's own function for this warns where a plugin is loaded for the second time in a process.
+        LOGGER_TYPE_TO_CLASS[name] = tracker
+        _trackers[name] = origin
+    return [tracker.name for tracker in found]
+
+
+def events(manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
+    """The hooks of a plugin that tell of a run, by name; none that it does not implement."""
+    return {name: getattr(manager.hook, name) for name in EVENTS if getattr(manager.hook, name).get_hookimpls()}
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuse what is no strategy, or has a name or signals that cannot be.
+
+    Raises:
+        TypeError: it is no strategy.
+        ValueError: its name or signals are wrong.
+    """
+    from kdzoo.strategy import SIGNALS, Strategy
+
+    if not (inspect.isclass(strategy) and issubclass(strategy, Strategy)):
+        raise TypeError(f"kdzoo_strategies must give subclasses of kdzoo.Strategy, not {strategy!r}")
+    _check_name(strategy.__qualname__, strategy.name)
+    if strategy.name in _RESERVED:
+        raise ValueError(f"{strategy.__qualname__}.name cannot be {strategy.name!r}, which has a meaning of its own")
+    wrong = {*strategy.signals, *(strategy.teacher_signals or ())} - set(SIGNALS)
+    if wrong:
+        raise ValueError(f"{strategy.name!r} asks for unknown signals {sorted(wrong)}; known: {', '.join(SIGNALS)}")
+
+
+def _check_name(owner: str, name: Any) -> None:
+    if not (isinstance(name, str) and name and set(name) <= _LETTERS):
+        raise ValueError(f"{owner}.name must be of a-z, 0-9, _ and -, not {name!r}")
+
+
+def _flatten(answers: Iterable[Iterable[Any]]) -> list[Any]:
+    return [item for answer in answers for item in answer]
