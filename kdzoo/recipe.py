@@ -52,6 +52,7 @@ class Recipe(BaseModel):
         clip_grad: largest gradient norm, 0 for none.
         augment: how views are made.
         precision: ``fp32``, or autocast to ``bf16`` or ``fp16``.
+        views: how many different views of each sample the training cycles through, 0 for a new one in every epoch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -75,9 +76,14 @@ class Recipe(BaseModel):
     clip_grad: Annotated[float, Field(ge=0)] = 0.0
     augment: Augment = Augment()
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    views: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _step_has_milestones(self) -> Recipe:
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError("milestones belong to schedule step, and step needs at least one")
         return self
+
+    def view(self, epoch: int) -> int:
+        """The number of the view that an epoch shows."""
+        return epoch % self.views if self.views else epoch

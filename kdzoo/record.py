@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from kdzoo.cell import Cell, Frozen, canonical_json
 from kdzoo.jsontext import parse
 
-SCHEMA = 2
-"""Version of the record's form: 2 brought trials, which can be pruned and are not measured on test.
+SCHEMA = 3
+"""Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
+bank did.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -45,6 +46,11 @@ class Measures(Frozen):
         if not self.correct1 <= self.correct5 <= self.n:
             raise ValueError("counts must satisfy correct1 <= correct5 <= n")
         return self
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Samples, and those that are right by the first guess and by the first five."""
+        return self.n, self.correct1, self.correct5
 
     @property
     def top1(self) -> float:
@@ -89,21 +95,32 @@ class Cost(Frozen):
         train: training steps, the teacher's passes included.
         teacher: the teacher's passes alone, as part of ``train``.
         evaluate: evaluation of tune and test.
+        bank: filling the teacher bank with what this cell was the first to read; not part of ``train``.
         peak_memory: largest memory of the process (resident) or, on an accelerator, of the device; bytes.
     """
 
     train: Seconds
     teacher: Seconds
     evaluate: Seconds
+    bank: Seconds = 0.0
     peak_memory: Count
 
 
 class Environment(Frozen):
-    """Where the cell ran; nothing here is part of its identity."""
+    """Where the cell ran; nothing here is part of its identity.
+
+    Args:
+        versions: distribution -> version.
+        device: the accelerator or the processor.
+        threads: of torch.
+        bank: what was read from the teacher bank, where it was kept and in which types; empty where the teacher ran
+            in the loop.
+    """
 
     versions: dict[str, str]
     device: str
-    threads: int
+    threads: Annotated[int, Field(ge=1)]
+    bank: str = ""
 
 
 class Record(Frozen):
@@ -134,8 +151,8 @@ class Record(Frozen):
         traceback: where it failed.
     """
 
-    record_schema: int = SCHEMA
-    evaluation: int = EVALUATION
+    record_schema: Annotated[int, Field(ge=1)] = SCHEMA
+    evaluation: Annotated[int, Field(ge=1)] = EVALUATION
     id: str
     status: Literal["done", "pruned", "failed"]
     cell: Cell

@@ -7,7 +7,9 @@ two networks' signals into named loss terms. The engine does the rest. The small
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -98,9 +100,11 @@ class Outputs:
         stages: one map per stage, B x C x H x W, from the input to the deepest.
         embedding: B x D, pooled features that enter the classifier.
         classifier: the last linear layer.
+        reduced: whether :meth:`Strategy.reduce` gave these.
     """
 
     values: Mapping[str, Any]
+    reduced: bool = False
 
     def _get(self, signal: str) -> Any:
         if signal not in self.values:
@@ -187,6 +191,18 @@ class Backward(Protocol):
         """Run the backward pass of a scalar; all but the last of several must retain the graph they share."""
 
 
+def _once(reduce: Callable[[Any, Outputs], Outputs]) -> Callable[[Any, Outputs], Outputs]:
+    """The method, which leaves alone what is reduced already, and where there is nothing to reduce."""
+
+    @functools.wraps(reduce)
+    def once(self: Any, teacher: Outputs) -> Outputs:
+        if teacher.reduced or not teacher.values:
+            return teacher
+        return dataclasses.replace(reduce(self, teacher), reduced=True)
+
+    return once
+
+
 class Strategy(nn.Module):
     """How knowledge goes from teacher to student.
 
@@ -203,6 +219,14 @@ class Strategy(nn.Module):
         revision: raise it when a change of the maths makes older records incomparable; part of a cell's identity.
         deployed: names of own submodules that the trained student needs in order to predict (see :meth:`predict`).
         ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
+
+    Claims, to which ``kdzoo check-strategy`` holds the strategy; none of them changes a training:
+        zero_when_equal: every term is 0 where student and teacher give the same signals.
+        non_negative: no term is ever below 0.
+        symmetric: the terms stay the same when student and teacher change places.
+        mode_seeking: a student that is certain of one of the teacher's answers loses little, as under the reverse
+            KL divergence; by default the student must cover all that the teacher finds possible.
+        order_dependent: the terms depend on the order of the samples in the batch; by default they may not.
     """
 
     name: ClassVar[str] = ""
@@ -215,12 +239,28 @@ class Strategy(nn.Module):
     deployed: ClassVar[tuple[str, ...]] = ()
     ce_weight: float = 1.0
 
+    zero_when_equal: ClassVar[bool] = False
+    non_negative: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = False
+    mode_seeking: ClassVar[bool] = False
+    order_dependent: ClassVar[bool] = False
+
     def __init__(self, setup: Setup, **values: Any) -> None:
         super().__init__()
         for name, value in self.resolve(values).items():
             setattr(self, name, value)
         self.setup = setup
         self.build(setup)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "reduce" in vars(cls):
+            cls.reduce = _once(vars(cls)["reduce"])  # type: ignore[assignment]
+
+    def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        """:meth:`forward` on what :meth:`reduce` gives of the teacher's signals, or on that itself."""
+        terms: Terms = super().__call__(student, self.reduce(teacher), batch)
+        return terms
 
     @classmethod
     def hyperparameters(cls) -> dict[str, Param]:
@@ -256,8 +296,40 @@ class Strategy(nn.Module):
         """
         return (Phase("main", epochs),)
 
+    def reduce(self, teacher: Outputs) -> Outputs:
+        """What is needed of the teacher, where that is less than its signals; by default all of them.
+
+        :meth:`forward` always gets the result in the signals' place, so that the teacher bank can keep the result
+        instead. A pure function of each sample: row b of what it gives depends on row b of the signals, on
+        hyperparameters and on the setup, and not on weights, memories, random numbers or other samples. What it gives
+        it does not change again.
+
+        Args:
+            teacher: the signals that the strategy asks of the teacher.
+
+        Returns:
+            Values under any names, each a tensor of B rows, a tuple of such, or the classifier as it came.
+        """
+        return teacher
+
+    def reduction(self) -> Mapping[str, str | tuple[str, ...]]:
+        """What :meth:`reduce` gives, in words by which the bank knows it: value's name -> text.
+
+        A text begins with the name of the signal and says all that the reduction depends on, such as
+        ``"stages.2 pooled to 4x4"``: tensors with equal texts are equal, whatever strategy asks for them, and are
+        kept once. ``"logits"``, ``"embedding"`` and ``"stages.2"`` are the signals as they are. A tuple of tensors has
+        a tuple of texts. What is left out is kept for this strategy, with these hyperparameters and this pair, alone.
+        """
+        return {}
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        """The named distillation terms, each a scalar that already carries its weight."""
+        """The named distillation terms, each a scalar that already carries its weight.
+
+        Args:
+            student: the student's signals.
+            teacher: what :meth:`reduce` gives of the teacher's.
+            batch: the labels and whatever else is known.
+        """
         raise NotImplementedError(f"strategy {self.name!r} does not define forward(student, teacher, batch)")
 
     def predict(self, student: Outputs) -> Tensor:

@@ -84,7 +84,7 @@ def make_average(module: nn.Module, recipe: Recipe) -> ModelEmaV3 | None:
 
 
 class Mixer:
-    """Mixup and cutmix, each batch's draw a function of (seed, view, step) alone."""
+    """Mixup and cutmix, each batch's draw a function of (seed, epoch, step) alone."""
 
     def __init__(self, recipe: Recipe, num_classes: int, seed: int) -> None:
         self.active = recipe.mixup > 0 or recipe.cutmix > 0
@@ -94,13 +94,21 @@ class Mixer:
                 mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix, label_smoothing=0.0, num_classes=num_classes
             )
 
-    def __call__(self, batch: Batch, step: int) -> Batch:
-        """The batch with inputs and targets mixed, or as it is where the recipe does not mix."""
+    def __call__(self, batch: Batch, step: int, epoch: int | None = None) -> Batch:
+        """The batch with inputs and targets mixed, or as it is where the recipe does not mix.
+
+        Args:
+            batch: plain.
+            step: its place in the epoch.
+            epoch: number of the epoch; by default that of the view, as it is where each epoch shows a new one.
+        """
         if not self.active:
             return batch
         # timm draws from numpy's global generator; it is lent a seeded state and given back as it was.
         outer = np.random.get_state()
-        np.random.seed(np.random.SeedSequence([self.seed, batch.view, step]).generate_state(4))
+        np.random.seed(
+            np.random.SeedSequence([self.seed, batch.view if epoch is None else epoch, step]).generate_state(4)
+        )
         try:
             inputs, targets = self._mixup(batch.inputs, batch.labels)
         finally:

@@ -14,9 +14,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData, Split
+from kdzoo.engine.bank.sources import Lesson, Loop, Source
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import Backward, Clock, seed_everything
-from kdzoo.engine.distiller import Deployment, Distiller, predict, teach, teacher_signals
+from kdzoo.engine.distiller import Deployment, Distiller, predict
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.optim import Mixer, make_average, make_optimizer, make_schedule
 from kdzoo.engine.tally import Tally
@@ -59,6 +60,7 @@ class Training:
         checkpoints: where the state is kept; training goes on from the newest one.
         watch: who is told of steps and epochs.
         stop: who may end the training early; nobody by default.
+        source: gives the teacher's signals; by default the teacher runs on each batch.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class Training:
         checkpoints: Checkpoints,
         watch: Watch,
         stop: Stop | None = None,
+        source: Source | None = None,
     ) -> None:
         self.cell, self.recipe, self.data, self.watch, self.stop = cell, cell.recipe, data, watch, stop
         self.accelerator, self.device, self.checkpoints = accelerator, accelerator.device, checkpoints
         self.distiller, self.strategy, self.teacher = distiller, distiller.strategy, teacher
+        self.source = source or Loop(teacher, self.strategy)
         self.model = accelerator.prepare(distiller)
         self.live = Deployment(distiller.student, self.strategy)
         self.average = make_average(self.live, self.recipe)
@@ -84,7 +88,7 @@ class Training:
         self.plan = [(phase, n) for phase in self.strategy.phases(self.recipe.epochs) for n in range(phase.epochs)]
         self.trainable = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
         self.curve: list[Epoch] = []
-        self.seconds = {"train": 0.0, "teacher": 0.0, "evaluate": 0.0}
+        self.seconds = {"train": 0.0, "teacher": 0.0, "evaluate": 0.0, "bank": 0.0}
 
     def run(self) -> Deployment:
         """Train to the last epoch; returns what is measured and kept.
@@ -101,8 +105,10 @@ class Training:
             phase, local = self.plan[number]
             if local == 0:
                 self._start_phase(phase)
+            with self.timed("bank"):
+                lesson = self.source.open(phase, self.recipe.view(number))
             with self.timed("train"):
-                terms, rate = self._train_epoch(number)
+                terms, rate = self._train_epoch(number, lesson)
             with self.timed("evaluate"):
                 tune = measure(self.measured, self.strategy, self.data, "tune", self.device).measures
             line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune_top1=tune.top1)
@@ -111,25 +117,25 @@ class Training:
             self.watch.epoch(line, len(self.plan))
         return self.measured
 
-    def _train_epoch(self, number: int) -> tuple[dict[str, float], float]:
+    def _train_epoch(self, number: int, lesson: Lesson) -> tuple[dict[str, float], float]:
         """One epoch; returns the mean of each term and the learning rate of the last step."""
         phase, local = self.plan[number]
-        signals = teacher_signals(self.strategy) if phase.teacher else ()
         teacher_clock, tally = Clock(self.device), Tally()
         seed_everything(self.cell.seed_for(f"epoch {number}"))
         self._set_modes(phase)
         batches = self.data.train_batches(
             self.recipe,
-            view=number,
+            view=self.recipe.view(number),
+            epoch=number,
             order_seed=self.cell.seed_for("order"),
             device=self.device,
             views=self.strategy.views,
         )
         for step, plain in enumerate(batches):
             progress = (number + step / self.steps) / len(self.plan)
-            batch = self.mixer(dataclasses.replace(plain, phase=phase.name, progress=progress), step)
+            batch = self.mixer(dataclasses.replace(plain, phase=phase.name, progress=progress), step, number)
             with teacher_clock.section(), self.accelerator.autocast():
-                taught = teach(self.teacher, signals, batch)
+                taught = lesson(batch)
             terms = self.model(batch, taught, phase.hard_labels)
             self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:
@@ -180,7 +186,7 @@ class Training:
         if state is None:
             return
         self.curve = [Epoch.model_validate(line) for line in state["curve"]]
-        self.seconds = state["seconds"]
+        self.seconds |= state["seconds"]
         self.distiller.load_state_dict(state["distiller"])
         if self.average:
             self.average.load_state_dict(state["average"])

@@ -13,6 +13,8 @@ from kdzoo import hookimpl
 if TYPE_CHECKING:
     from kdzoo import Strategy
 
+kdzoo_api = "1.0"
+
 
 @hookimpl
 def kdzoo_strategies() -> Iterable[type[Strategy]]:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdzoo import StageShape
+
 
 def full_precision(x: Tensor) -> Tensor:
     """The tensor in at least float32: half precisions are converted, float32 and float64 stay as they are."""
@@ -19,10 +21,16 @@ def to_common_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     the wider, both are pooled.
     """
     size = (min(first.shape[-2], second.shape[-2]), min(first.shape[-1], second.shape[-1]))
-    return _pool(first, size), _pool(second, size)
+    return pool_to(first, size), pool_to(second, size)
 
 
-def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+def common_size(first: StageShape, second: StageShape) -> tuple[int, int]:
+    """The height and width to which :func:`to_common_size` brings maps of these shapes."""
+    return min(first.height, second.height), min(first.width, second.width)
+
+
+def pool_to(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The map, B x C x H x W, average-pooled to a height and width; as it is where it has them."""
     return x if x.shape[-2:] == size else F.adaptive_avg_pool2d(x, size)
 
 

@@ -125,6 +125,15 @@ def test_only_paired_stages_count(setup, outputs, step):
     assert student.stages[0].grad is None
 
 
+def test_maps_that_were_kept_give_the_same_terms(setup, outputs, batch):
+    strategy = AttentionTransfer(setup())
+    student, teacher = outputs(strategy.setup.student, 4), outputs(strategy.setup.teacher, 4)
+    kept = strategy.reduce(teacher)
+    assert [tuple(looked_at.shape) for looked_at in kept.stages] == [(4, 64), (4, 12), (4, 1)]
+    assert strategy.reduce(kept) is kept
+    assert strategy(student, kept, batch(4)) == strategy(student, teacher, batch(4))
+
+
 def test_what_cannot_be_is_refused(setup):
     with pytest.raises(PairError, match="at needs a paired stage"):
         AttentionTransfer(setup(teacher=[]))

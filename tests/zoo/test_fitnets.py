@@ -135,6 +135,15 @@ def test_one_sample_with_a_1x1_map_has_a_finite_gradient(setup, outputs, step, t
     assert strategy.adapter.norm.running_mean.abs().sum() == 0
 
 
+def test_a_hint_that_was_kept_gives_the_same_term(setup, outputs, batch):
+    strategy = FitNets(setup(), stage=2).eval()
+    student, teacher = outputs(strategy.setup.student, 4), outputs(strategy.setup.teacher, 4)
+    kept = strategy.reduce(teacher)
+    assert [tuple(hint.shape) for hint in kept.stages] == [(4, 10, 4, 3)]
+    assert strategy.reduce(kept) is kept
+    assert strategy(student, kept, batch(4)) == strategy(student, teacher, batch(4))
+
+
 def test_the_two_stage_form_has_a_hint_phase_without_labels(setup, outputs, step):
     strategy = FitNets(setup(), hint_epochs=3)
     assert strategy.phases(10) == (Phase("hint", 3, hard_labels=False, trains="both"), Phase("main", 7, teacher=False))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.tensors import check_same, full_precision, to_common_size
+from kdzoo_zoo.tensors import check_same, common_size, full_precision, pool_to, to_common_size
 
 
 def attention_map(feature_map: Tensor, power: float = 2) -> Tensor:
@@ -32,6 +32,10 @@ def attention_map(feature_map: Tensor, power: float = 2) -> Tensor:
     Neural Networks via Attention Transfer", ICLR 2017, arXiv 1612.03928. Authors' code:
     https://github.com/szagoruyko/attention-transfer. The paper sums over channels, its code takes the mean; after
     normalisation they are the same.
+
+    Example:
+        >>> attention_map(torch.tensor([[[[3.0, -4.0]]]]), power=1)
+        tensor([[0.6000, 0.8000]])
     """
     return F.normalize(full_precision(feature_map).abs().pow(power).mean(dim=1).flatten(1), dim=1, eps=1e-12)
 
@@ -59,6 +63,10 @@ def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor, power: flo
 
     Source: see :func:`attention_map`. The paper's formula is the length of the difference, its code the mean square,
     which is taken here; where the sizes differ the paper interpolates, here the larger map is pooled.
+
+    Example:
+        >>> attention_transfer_loss(torch.tensor([[[[3.0, 4.0]]]]), torch.tensor([[[[4.0, 3.0]]]]), power=1)
+        tensor(0.0400)
     """
     check_same("batch", student_map, teacher_map, slice(1))
     student_map, teacher_map = to_common_size(full_precision(student_map), full_precision(teacher_map))
@@ -93,6 +101,9 @@ class AttentionTransfer(Strategy):
         code="https://github.com/szagoruyko/attention-transfer",
     )
     signals = ("stages",)
+    zero_when_equal = True
+    non_negative = True
+    symmetric = True
 
     beta: float = param(1000.0, "weight of the sum over stages", ge=0.0, search=(1.0, 10000.0), log=True)
     power: float = param(2.0, "exponent of the activations: higher looks at peaks", ge=1.0, le=8.0, search=(1.0, 4.0))
@@ -106,10 +117,27 @@ class AttentionTransfer(Strategy):
                 "at compares positions, and every paired stage has a single one: choose a larger --img-size, or a "
                 "smaller patch_size of a transformer"
             )
+        self.sizes = tuple(common_size(s, t) for s, t in setup.paired_shapes())
+
+    def _attention(self, feature_map: Tensor, size: tuple[int, int]) -> Tensor:
+        return attention_map(pool_to(full_precision(feature_map), size), self.power)
+
+    def reduce(self, teacher: Outputs) -> Outputs:
+        """The attention maps of the paired stages, at the common sizes."""
+        pairs = zip(self.setup.stage_pairs, self.sizes, strict=True)
+        return Outputs({"stages": tuple(self._attention(teacher.stages[t], size) for (_, t), size in pairs)})
+
+    def reduction(self) -> dict[str, tuple[str, ...]]:
+        """One text for each paired stage."""
+        pairs = zip(self.setup.stage_pairs, self.sizes, strict=True)
+        return {
+            "stages": tuple(f"stages.{t} attention {size[0]}x{size[1]} power {self.power!r}" for (_, t), size in pairs)
+        }
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``attention``."""
-        losses = [
-            attention_transfer_loss(student.stages[s], teacher.stages[t], self.power) for s, t in self.setup.stage_pairs
-        ]
+        losses = []
+        for (s, _), size, looked_at in zip(self.setup.stage_pairs, self.sizes, teacher.stages, strict=True):
+            check_same("batch", student.stages[s], looked_at[:, :, None, None], slice(1))
+            losses.append(F.mse_loss(self._attention(student.stages[s], size), looked_at))
         return {"attention": self.beta * torch.stack(losses).sum()}

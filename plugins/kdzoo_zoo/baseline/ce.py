@@ -10,7 +10,9 @@ class CrossEntropy(Strategy):
 
     Knowledge: none; the teacher is never run.
 
-    Loss: CE(student, labels), the recipe's hard-label loss with weight 1.
+    Loss: CE(student, labels), the recipe's hard-label loss with weight 1. It reads the student's logits, B x classes.
+
+    Paper: none; what every other strategy is compared with.
 
     Cost: none beside the student's own.
     """

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Phase, Setup, Strategy, Terms, UsageError, param
 from kdzoo_zoo.adapters import ConvBatchNorm
-from kdzoo_zoo.tensors import check_same, full_precision, to_common_size
+from kdzoo_zoo.tensors import check_same, common_size, full_precision, pool_to, to_common_size
 
 
 def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -34,6 +34,11 @@ def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     1412.6550. Authors' code: https://github.com/adri-romsor/FitNets. The paper sums half the squared differences, and
     its regressor's kernel makes the sizes equal; here the mean keeps one weight usable for maps of any size, and
     pooling serves any two sizes.
+
+    Example:
+        >>> import torch
+        >>> hint_loss(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 4, 4), 3.0))
+        tensor(9.)
     """
     check_same("batch and channels", student_map, teacher_map, slice(2))
     student_map, teacher_map = to_common_size(full_precision(student_map), full_precision(teacher_map))
@@ -72,9 +77,10 @@ class FitNets(Strategy):
         code="https://github.com/adri-romsor/FitNets",
     )
     signals = ("stages",)
+    non_negative = True
 
     beta: float = param(100.0, "weight of the hint", ge=0.0, search=(1.0, 1000.0), log=True)
-    stage: int = param(0, "paired stage, counted from 1 at the input; 0 takes the middle one", ge=0)
+    stage: int = param(0, "paired stage, as kdzoo pair counts them from 1 at the input; 0: the middle one", ge=0)
     hint_epochs: int = param(0, "epochs of a hint phase without labels before the main phase; 0 trains jointly", ge=0)
 
     def build(self, setup: Setup) -> None:
@@ -92,6 +98,8 @@ class FitNets(Strategy):
         self.student_stage, self.teacher_stage = setup.stage_pairs[chosen]
         student_shape, teacher_shape = pairs[chosen]
         self.adapter = ConvBatchNorm(student_shape.channels, teacher_shape.channels)
+        self.size = common_size(student_shape, teacher_shape)
+        self.pools = self.size != (teacher_shape.height, teacher_shape.width)
 
     def phases(self, epochs: int) -> tuple[Phase, ...]:
         """The main phase, after a hint phase of ``hint_epochs`` if there are any."""
@@ -107,9 +115,19 @@ class FitNets(Strategy):
             Phase("main", epochs - self.hint_epochs, teacher=False),
         )
 
+    def reduce(self, teacher: Outputs) -> Outputs:
+        """The hint alone, at the size at which it is compared."""
+        hint = teacher.stages[self.teacher_stage]
+        return Outputs({"stages": (pool_to(full_precision(hint), self.size) if self.pools else hint,)})
+
+    def reduction(self) -> dict[str, tuple[str, ...]]:
+        """The stage, and the size if it is pooled."""
+        pooled = f" pooled to {self.size[0]}x{self.size[1]}" if self.pools else ""
+        return {"stages": (f"stages.{self.teacher_stage}{pooled}",)}
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``hint``; none in the main phase of the two-stage form."""
         if self.hint_epochs and batch.phase != "hint":
             return {}
         guided = self.adapter(student.stages[self.student_stage])
-        return {"hint": self.beta * hint_loss(guided, teacher.stages[self.teacher_stage])}
+        return {"hint": self.beta * hint_loss(guided, teacher.stages[0])}

@@ -38,6 +38,11 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     Workshop, arXiv 1503.02531. No code by the authors. The paper writes the cross-entropy with the soft targets; the
     KL divergence differs from it by the teacher's entropy, which is constant, so the gradients are equal and the loss
     is 0 at the target.
+
+    Example:
+        >>> import torch
+        >>> soft_target_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), temperature=2.0)
+        tensor(0.4438)
     """
     check_same("logits", student_logits, teacher_logits)
     log_student = F.log_softmax(full_precision(student_logits) / temperature, dim=1)
@@ -69,12 +74,24 @@ class SoftTargets(Strategy):
         id="1503.02531",
     )
     signals = ("logits",)
+    zero_when_equal = True
+    non_negative = True
 
     temperature: float = param(
-        4.0, "T, divides both networks' logits: higher is softer", gt=0.0, search=(1.0, 16.0), log=True
+        4.0,
+        "T, divides both networks' logits: higher is softer",
+        gt=0.0,
+        search=(1.0, 16.0),
+        log=True,
+        in_paper=False,
     )
     alpha: float = param(
-        0.9, "weight of the soft targets; hard labels get 1 - alpha", ge=0.0, le=1.0, search=(0.1, 1.0)
+        0.9,
+        "weight of the soft targets; hard labels get 1 - alpha",
+        ge=0.0,
+        le=1.0,
+        search=(0.1, 1.0),
+        in_paper=False,
     )
 
     @property

@@ -1,0 +1,83 @@
+"""``kdzoo bank``: what a teacher's kept signals take, whether they are whole, and away with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdzoo.errors import UsageError
+
+app = typer.Typer(help="List, check or remove the teachers' signals that benches keep on disk.", no_args_is_help=True)
+
+Runs = Annotated[Path, typer.Option(help="Folder of the runs.", metavar="FOLDER")]
+
+
+@app.command("ls")
+def ls(runs: Runs = Path("runs")) -> None:
+    """List what is kept: one line for each signal of each teacher."""
+    from tabulate import tabulate
+
+    from kdzoo.engine.bank.catalog import listing
+    from kdzoo.engine.bank.choose import size_text
+    from kdzoo.store import Store
+
+    entries = listing(Store.open(runs))
+    if not entries:
+        typer.echo("the bank is empty")
+        return
+    rows = [
+        (
+            entry.key,
+            entry.teacher,
+            entry.data,
+            entry.signal,
+            entry.shape,
+            entry.dtype,
+            f"{entry.views}{f' (+{entry.begun} begun)' if entry.begun else ''}",
+            size_text(entry.bytes),
+        )
+        for entry in entries
+    ]
+    headers = ["key", "teacher", "dataset", "signal", "shape", "type", "views", "size"]
+    typer.echo(tabulate(rows, headers=headers, disable_numparse=True))
+    typer.echo(f"\n{size_text(sum(entry.bytes for entry in entries))} in {runs / 'bank'}")
+
+
+@app.command("verify")
+def verify(runs: Runs = Path("runs")) -> None:
+    """Read everything that is kept and compare it with its checksums. Exit code 1 if something is not whole.
+
+    A bench that meets such a block computes it again by itself.
+    """
+    from kdzoo.engine.bank import catalog
+    from kdzoo.store import Store
+
+    count, faults = catalog.verify(Store.open(runs))
+    for fault in faults:
+        typer.echo(fault)
+    typer.echo(f"{count} {'view' if count == 1 else 'views'}, {len(faults) or 'no'} with faults")
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command("rm")
+def rm(
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Keys, or how they begin.")
+    ] = None,
+    *,
+    all_: Annotated[bool, typer.Option("--all", metavar="", help="Remove everything.")] = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Remove what is kept; it is computed again where it is needed again."""
+    from kdzoo.engine.bank.catalog import remove
+    from kdzoo.engine.bank.choose import size_text
+    from kdzoo.store import Store
+
+    if bool(keys) == all_:
+        raise UsageError("name the keys to remove, as `kdzoo bank ls` has them, or give --all")
+    if any(not key for key in keys or []):
+        raise UsageError("an empty key would name everything; give --all for that")
+    typer.echo(f"removed {size_text(remove(Store.open(runs), keys or ['']))}")

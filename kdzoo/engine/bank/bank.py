@@ -1,0 +1,212 @@
+"""The bank of one process: decides what is kept of each pass, and hands out where trainings read."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+
+from kdzoo.data.load import LoadedData
+from kdzoo.engine.bank.choose import Demand, Selection, select, sentence
+from kdzoo.engine.bank.group import Group, Reader
+from kdzoo.engine.bank.shelves import DiskShelf, RamShelf
+from kdzoo.engine.bank.sources import Banked, Loop, Source
+from kdzoo.engine.bank.spec import BankSettings, Pass
+from kdzoo.models.teacher import Teacher
+from kdzoo.store import Store
+
+Form = Literal["ram", "disk", "off"]
+_SHARE = 0.5
+"""Of the memory or the disk that is free now, what the bank takes at most."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is kept of a pass.
+
+    Args:
+        form: where.
+        keys: of the kept entries.
+        said: the line that told of it.
+    """
+
+    form: Form
+    keys: frozenset[str]
+    said: str
+
+
+class Bank:
+    """Keeps what teachers say, for the trainings of this process.
+
+    Args:
+        store: where files go.
+        settings: how much is kept and how.
+        say: is given each line that a person should read.
+    """
+
+    def __init__(self, store: Store, settings: BankSettings, say: Callable[[str], None]) -> None:
+        self.store, self.settings, self.say = store, settings, say
+        self.choices: dict[str, Choice] = {}
+        self._groups: dict[str, Group] = {}
+        self._bytes: dict[str, int] = {}
+        self._said: set[str] = set()
+
+    def say_once(self, line: str) -> None:
+        """Say a line, unless it was said before."""
+        if line not in self._said:
+            self._said.add(line)
+            self.say(line)
+
+    def group(
+        self,
+        owner: Pass,
+        teacher: Teacher,
+        data: LoadedData,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> Group:
+        """What this process has of a pass; groups of other teachers let go of them.
+
+        Args:
+            owner: the pass.
+            teacher: the frozen teacher, on the device on which it runs.
+            data: the dataset.
+            autocast: the context in which the teacher runs.
+        """
+        for key, other in list(self._groups.items()):
+            if key != owner.key:
+                other.rest()
+        group = self._groups.setdefault(owner.key, Group(owner, data, self.settings))
+        group.wake(teacher, autocast)
+        return group
+
+    def in_memory(self) -> int:
+        """Bytes that are kept in the memory of this process."""
+        return sum(group.in_memory() for group in self._groups.values())
+
+    def source(self, group: Group, reader: Reader, readers: Callable[[bool], Sequence[Reader]], loop: Loop) -> Source:
+        """Where a training reads.
+
+        Args:
+            group: the pass.
+            reader: what the training reads.
+            readers: what the trainings of the bench read; with True, of those that were known when it began, else of
+                all that are known now, this one among them. Asked where it must be decided.
+            loop: the teacher itself.
+        """
+        choice = self.choices.get(group.owner.key) or self.decide(group, readers(True))
+        if not reader.keys <= choice.keys:
+            # What tuning adds is judged alone: a bench that is taken up again does not know what it tried before.
+            choice = self.decide(group, [other for other in readers(False) if other.keys == reader.keys])
+        if choice.form == "off" or not reader.places or not reader.keys <= choice.keys:
+            return loop
+        self._shelve(group, choice)
+        group.keep(reader)
+        return Banked(group, reader, loop, lambda error: self._give_up(group, error))
+
+    def decide(self, group: Group, readers: Sequence[Reader]) -> Choice:
+        """Choose what is kept of a pass, beside what was chosen before.
+
+        Args:
+            group: the pass.
+            readers: of all trainings that are known.
+        """
+        before = self.choices.get(group.owner.key)
+        had = before.keys if before else frozenset()
+        demands = [demand for demand in _demands(group, readers) if not demand.sizes.keys() <= had]
+        form, selection = self._select(group, demands, before)
+        new = selection.keys - had
+        said = self._sentence(group, selection, form) if demands else ""
+        if said and (before is None or new):
+            self.say(said)
+        choice = Choice(form if had | new else "off", had | new, said)
+        self.choices[group.owner.key] = choice
+        self._bytes[group.owner.key] = self._bytes.get(group.owner.key, 0) + selection.bytes
+        for reader in readers:
+            if reader.keys <= choice.keys:
+                group.keep(reader)
+        return choice
+
+    def _select(self, group: Group, demands: list[Demand], before: Choice | None) -> tuple[Form, Selection]:
+        settings, key = self.settings, group.owner.key
+        frugal = settings.mode == "auto"
+        rooms: dict[Form, int] = {
+            "ram": int(_SHARE * psutil.virtual_memory().available),
+            "disk": int(_SHARE * shutil.disk_usage(self.store.path).free),
+        }
+        spent = self._bytes.get(key, 0)
+        on_disk = sum(
+            size for other, size in self._bytes.items() if other != key and self.choices[other].form == "disk"
+        )
+        budgets = {"ram": settings.budget - spent, "disk": settings.budget - spent - on_disk}
+        forms: list[Form] = ["ram", "disk"]
+        if before is not None and before.form != "off":
+            forms = [before.form]
+        elif settings.mode in ("ram", "disk"):
+            forms = [settings.mode]
+        elif settings.shared or self._is_on_disk(group, demands):
+            forms = ["disk"]
+        found: list[tuple[Form, Selection]] = []
+        for form in forms:
+            selection = select(demands, min(budgets[form], rooms[form]), frugal=frugal)
+            found.append((form, selection))
+        # Where both keep as much, the first one: files stay behind, and memory does not.
+        return max(found, key=lambda each: (each[1].bytes, -forms.index(each[0])))
+
+    def _is_on_disk(self, group: Group, demands: Sequence[Demand]) -> bool:
+        """Whether an earlier bench left some of it."""
+        return any((self.store.bank / key).is_dir() for demand in demands for key in demand.sizes)
+
+    def _sentence(self, group: Group, selection: Selection, form: Form) -> str:
+        owner = group.owner
+        wide = {demand.texts[key] for demand in selection.kept for key in demand.texts if key in group.wide}
+        remarks = [f"{text} as {group.wide_dtype} because it overflows float16" for text in sorted(wide)]
+        return sentence(
+            selection,
+            form,
+            of=f"{owner.teacher} on {owner.data.name}",
+            samples=owner.data.fit,
+            seconds=group.seconds_per_sample(),
+            budget=self.settings.budget,
+            remarks=remarks,
+        )
+
+    def _shelve(self, group: Group, choice: Choice) -> None:
+        """Give a group its shelf; in memory there is room for the budget, so what others have there may have to go."""
+        if group.shelf is None:
+            group.shelf = RamShelf() if choice.form == "ram" else DiskShelf(self.store, group.owner)
+        if choice.form != "ram":
+            return
+        others = [other for key, other in self._groups.items() if key != group.owner.key and other.in_memory()]
+        while others and self._bytes[group.owner.key] + sum(map(Group.in_memory, others)) > self.settings.budget:
+            others.pop(0).forget()
+
+    def _give_up(self, group: Group, error: OSError) -> None:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror).lower()
+        self.say(
+            f"bank: {self.store.bank} cannot be written ({reason}); {group.owner.teacher} runs in the loop for the "
+            "views that are not there yet"
+        )
+
+
+def _demands(group: Group, readers: Sequence[Reader]) -> list[Demand]:
+    """The readers that read something, equal ones as one, in an order that depends on what they read alone."""
+    alike: dict[tuple[frozenset[str], tuple[int, ...]], list[Reader]] = {}
+    for reader in readers:
+        if reader.places:
+            alike.setdefault((reader.keys, reader.numbers), []).append(reader)
+    demands = [
+        Demand(
+            strategy=", ".join(sorted({reader.need.strategy for reader in same})),
+            texts={entry.key: entry.text for _, entry in same[0].places},
+            sizes={entry.key: group.view_bytes(entry) for _, entry in same[0].places},
+            numbers=same[0].numbers,
+            count=sum(reader.need.count for reader in same),
+        )
+        for same in alike.values()
+    ]
+    return sorted(demands, key=lambda demand: (demand.strategy, sorted(demand.texts), demand.numbers))
