@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kdzoo.bench.events import Events, Named, hooks_of
+from kdzoo.bench.trackers import Tracking
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
+from kdzoo.engine.bank.bank import Bank
+from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.errors import KdzooError
 from kdzoo.files import atomic_write
@@ -39,11 +44,28 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class MeasuredTeacher:
-    """A teacher that may teach: frozen, measured, above chance. ``guesses`` are its classes on test, int64."""
+    """A teacher that may teach: frozen, measured, above chance.
+
+    Args:
+        teacher: the network.
+        measures: of tune and test.
+        guesses: its classes on test, int64.
+        weights: a hash that names the network with its weights and the way in which it is shown images.
+    """
 
     teacher: Teacher
     measures: TeacherMeasures
     guesses: npt.NDArray[np.int64]
+    weights: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A cell of a bench, for how many it stands, and whether it was known when the bench began."""
+
+    cell: Cell
+    count: int
+    planned: bool
 
 
 @dataclass
@@ -58,6 +80,9 @@ class Lab:
         files: teachers' weight files by their SHA-256.
         command: the command line, for the records.
         started: when this bench began; what was recorded later is not done over.
+        log_with: the trackers that log each cell.
+        bank: how the teacher's signals are kept; None runs the teacher in the loop.
+        expected: the cells of the bench by their ids; see :func:`kdzoo.bench.banking.expect`.
     """
 
     store: Store
@@ -67,8 +92,37 @@ class Lab:
     files: dict[str, Path] = field(default_factory=dict)
     command: str = ""
     started: str = field(default_factory=now)
+    log_with: tuple[str, ...] = ()
+    bank: BankSettings | None = None
+    expected: dict[str, Expected] = field(default_factory=dict)
+    _say: Callable[[str], None] | None = None
+    _bank: Bank | None = None
     _loaded: tuple[str, MeasuredTeacher] | None = None
     _sizes: dict[tuple[ModelRef, DataRef, tuple[int, int]], Size] = field(default_factory=dict)
+    _events: Events | None = None
+
+    @property
+    def events(self) -> Events:
+        """Tells plugins and trackers how the cells go that this process runs."""
+        if self._events is None:
+            trackers = [Named(f"--log-with {name}", Tracking(name, self.store)) for name in self.log_with]
+            self._events = Events([*hooks_of(self.registry.plugins), *trackers])
+        return self._events
+
+    def say_with(self, say: Callable[[str], None]) -> None:
+        """Give each line that a person should read to this; nobody reads them by default."""
+        self._say = say
+
+    def say(self, line: str) -> None:
+        """Tell a person."""
+        if self._say is not None:
+            self._say(line)
+
+    def open_bank(self) -> Bank | None:
+        """The bank of this process; None where the teacher runs in the loop."""
+        if self._bank is None and self.bank is not None and self.bank.mode != "off":
+            self._bank = Bank(self.store, self.bank, self.say)
+        return self._bank
 
     def teacher(self, cell: Cell) -> MeasuredTeacher | None:
         """The teacher of a cell; the last one stays loaded, since neighbouring cells share it.
@@ -88,7 +142,8 @@ class Lab:
         weights = self._weights(ref, data)
         teacher = self._load(ref, data, weights)
         digest = file_digest(weights) if weights else None
-        key = content_hash([ref.model_dump(mode="json"), data.ref.model_dump(mode="json"), digest, EVALUATION])
+        told = [one.model_dump(mode="json", exclude_defaults=True) for one in (ref, data.ref)]
+        key = content_hash([*told, digest, EVALUATION])
         folder = self.store.teachers / key
         with self.store.claim(f"teacher-{key}", wait=True):
             found = _read_measures(folder)
@@ -100,7 +155,8 @@ class Lab:
                 _write_measures(folder, *found)
         measures, guesses = found
         _require_knowledge(ref, measures.test, data.labels("test"))
-        return MeasuredTeacher(teacher, measures, guesses)
+        identity = [ref.model.model_dump(mode="json"), ref.own_input, digest or ref.digest]
+        return MeasuredTeacher(teacher, measures, guesses, content_hash(identity))
 
     def size(self, ref: ModelRef, model: TappedModel, data: LoadedData) -> Size:
         """The size of a network, which all cells that train it share."""

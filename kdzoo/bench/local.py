@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
+from kdzoo.bench.executor import Report
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.train import Stop, Watch
+from kdzoo.engine.train import Stop
 from kdzoo.record import Record
 
 
-class Report(Protocol):
-    """Who shows a bench to a person."""
+class InProcess:
+    """The :class:`~kdzoo.bench.executor.Executor` that needs nothing but this process.
 
-    def cell(self, cell: Cell) -> Watch:
-        """A cell is about to run; what is given back watches its training."""
+    Args:
+        lab: store, data, plugins, device.
+    """
 
-    def waiting(self, cell: Cell) -> None:
-        """Another process runs this cell, and its result is waited for."""
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
 
-    def done(self, record: Record) -> None:
-        """A cell has its record."""
+    def run(
+        self, cells: Sequence[Cell], report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+    ) -> list[Record]:
+        """See :func:`run_cells`."""
+        return run_cells(cells, self.lab, report, rerun, stops)
 
 
 def run_cells(

@@ -15,7 +15,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdzoo import blame
+from kdzoo.bench.banking import source_for
 from kdzoo.bench.lab import DEPLOYED, WEIGHTS, Lab, MeasuredTeacher, now
+from kdzoo.bench.provenance import plugin_versions
 from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
@@ -59,33 +62,65 @@ def run_cell(
     with lab.store.claim(cell.id, wait=wait) as mine:
         if not mine:
             return None
-        found = lab.store.find_record(cell.id)
-        if found and (found.status in _KEPT[rerun] or found.ended >= lab.started):
-            lab.store.clear(cell.id)  # a kill may have come between the record and this
+        if found := _kept(cell, lab, rerun):
             return found
         # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
         lab.store.clear(cell.id, before_record=True)
         lab.store.plan(cell)
         lab.store.log("start", cell=cell.id)
-        record = _attempt(cell, lab, watch, stop)
-        lab.store.write_record(record)
-        lab.store.clear(cell.id)
-        lab.store.log(record.status, cell=cell.id)
-        return record
+        lab.events.cell_started(cell)
+        return _keep_record(_attempt(cell, lab, lab.events.watching(cell, watch), stop), lab)
 
 
-def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) -> Record:
-    started = now()
-    frame: dict[str, Any] = {
+def find_done(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
+    """The record of a cell that need not run; None where it must, or where another process holds it."""
+    if lab.store.find_record(cell.id) is None:
+        return None
+    with lab.store.claim(cell.id) as mine:
+        return _kept(cell, lab, rerun) if mine else None
+
+
+def record_loss(cell: Cell, lab: Lab, reason: str) -> Record:
+    """Record that the process which ran a cell died, and will not be tried again; a record it left behind stands."""
+    with lab.store.claim(cell.id, wait=True):
+        found = lab.store.find_record(cell.id)
+        if found and found.ended >= lab.started:
+            return found
+        return _keep_record(Record(status="failed", **_frame(cell, lab), reason=reason, ended=now()), lab)
+
+
+def _kept(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
+    found = lab.store.find_record(cell.id)
+    if found is None or (found.status not in _KEPT[rerun] and found.ended < lab.started):
+        return None
+    lab.store.clear(cell.id)  # a kill may have come between the record and this
+    return found
+
+
+def _keep_record(record: Record, lab: Lab) -> Record:
+    lab.store.write_record(record)
+    lab.store.clear(record.id)
+    lab.store.log(record.status, cell=record.id)
+    lab.events.record_written(record)
+    return record
+
+
+def _frame(cell: Cell, lab: Lab) -> dict[str, Any]:
+    """What a record says whatever came of the cell."""
+    return {
         "id": cell.id,
         "cell": cell,
         "family": lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value.family,
         "environment": _environment(cell, lab),
         "command": lab.command,
-        "started": started,
+        "started": now(),
     }
+
+
+def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) -> Record:
+    frame = _frame(cell, lab)
     try:
-        return Record(**frame, **_train_and_measure(cell, lab, watch, stop), ended=now())
+        return Record(**(frame | _train_and_measure(cell, lab, watch, stop)), ended=now())
     except Exception as error:
         if _disk_is_full(error):
             raise UsageError(
@@ -93,7 +128,7 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) -> Record:
             ) from None
         # A cell's failure is its result: it is recorded with its reason, and the bench goes on.
         story = traceback.format_exc()
-        return Record(status="failed", **frame, reason=_reason(error), traceback=story, ended=now())
+        return Record(status="failed", **frame, reason=_reason(error, cell, lab), traceback=story, ended=now())
 
 
 def _train_and_measure(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) -> dict[str, Any]:
@@ -104,6 +139,7 @@ def _train_and_measure(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) ->
     own = lab.size(cell.student, student, data)
     distiller = Distiller(student, strategy, cell.recipe.label_smoothing)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
+    source = source_for(cell, lab, strategy, taught, accelerator.autocast)
     training = Training(
         cell,
         distiller,
@@ -113,12 +149,14 @@ def _train_and_measure(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) ->
         Checkpoints(lab.store.folder(cell.id)),
         watch,
         stop,
+        source,
     )
     outcome = _finish(training, cell, lab, taught, own)
     return outcome | {
         "curve": tuple(training.curve),
         "teacher": taught.measures if taught else None,
         "cost": Cost(**training.seconds, peak_memory=peak_memory(lab.device)),
+        "environment": _environment(cell, lab, source.told()),
     }
 
 
@@ -196,18 +234,18 @@ def _keep_weights(cell: Cell, lab: Lab, trained: Deployment) -> None:
             save_weights(trained.extra, path, metadata)
 
 
-def _environment(cell: Cell, lab: Lab) -> Environment:
-    plugin = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").plugin
+def _environment(cell: Cell, lab: Lab, bank: str = "") -> Environment:
     return Environment(
         versions={
             "kdzoo": version("kdzoo"),
-            plugin.distribution: plugin.version,
+            **plugin_versions(cell, lab.registry),
             "torch": torch.__version__,
             "timm": version("timm"),
             "python": platform.python_version(),
         },
         device=_device_name(lab.device),
         threads=torch.get_num_threads(),
+        bank=bank,
     )
 
 
@@ -221,7 +259,15 @@ def _device_name(device: torch.device) -> str:
     return f"{device.type} ({models[0] if models else platform.processor() or platform.machine()})"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, cell: Cell, lab: Lab) -> str:
+    """What went wrong, in one line, and where in the strategy's own code, unless it told so itself."""
+    told = _told(error)
+    entry = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}")
+    line = "" if isinstance(error, KdzooError) else blame.line_of(error, entry.homes)
+    return f"{told} ({line})" if line else told
+
+
+def _told(error: Exception) -> str:
     text = (str(error).strip().splitlines() or [""])[0]
     # The allocators of CPU and MPS raise a plain RuntimeError.
     told = re.search(r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED", text)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kdzoo.bench.banking import expect
+from kdzoo.bench.executor import Executor, Report
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.local import Report, run_cells
+from kdzoo.bench.local import InProcess
 from kdzoo.bench.plan import BenchPlan
 from kdzoo.bench.tune import tune
 from kdzoo.cell import Cell
@@ -18,14 +20,22 @@ from kdzoo.study import Study
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What came of a bench: the cells of its board, the studies, and the records of all cells, trials included."""
+    """What came of a bench: the cells of its board, the studies, and the records that there are, trials included."""
 
     cells: list[Cell]
     studies: list[Study]
     records: list[Record]
 
 
-def run_bench(plan: BenchPlan, lab: Lab, report: Report, rerun: Rerun, *, only_tune: bool = False) -> BenchResult:
+def run_bench(
+    plan: BenchPlan,
+    lab: Lab,
+    report: Report,
+    rerun: Rerun,
+    *,
+    only_tune: bool = False,
+    executor: Executor | None = None,
+) -> BenchResult:
     """Run what the plan holds; what is done already is found.
 
     Args:
@@ -34,22 +44,28 @@ def run_bench(plan: BenchPlan, lab: Lab, report: Report, rerun: Rerun, *, only_t
         report: who shows it.
         rerun: which finished cells run again.
         only_tune: run the teachers and the studies, and no final cell.
+        executor: runs the cells; by default one after the other in this process. Studies ask and are told here.
 
     Raises:
         UsageError: the disk is full.
     """
+    executor = executor or InProcess(lab)
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
-    records = run_cells(cells, lab, report, rerun)
+    expect(lab, [*cells, *plan.later(only_tune=only_tune)])
+    records = executor.run(cells, report, rerun)
 
     def run(trials: Sequence[Cell], stops: Mapping[str, Stop]) -> None:
-        run_cells(trials, lab, report, rerun, stops)
+        expect(lab, trials, planned=False)
+        executor.run(trials, report, rerun, stops)
 
     studies = tune(plan.studies, lab.store, run, rerun)
     trials = dict.fromkeys(trial.cell for study in studies for trial in study.trials)
-    records.extend(lab.store.record(cell) for cell in trials)
+    # A study is whole by itself: it stands though somebody removed the folder of one of its trials.
+    records.extend(record for cell in trials if (record := lab.store.find_record(cell)))
     if not only_tune:
         finals = list({cell.id: cell for study in studies for cell in study.finals(range(plan.seeds))}.values())
+        expect(lab, finals, planned=False)
         known = {cell.id for cell in cells}
-        records.extend(record for record in run_cells(finals, lab, report, rerun) if record.id not in known)
+        records.extend(record for record in executor.run(finals, report, rerun) if record.id not in known)
         cells.extend(cell for cell in finals if cell.id not in known)
     return BenchResult(cells, studies, records)

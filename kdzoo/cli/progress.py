@@ -20,6 +20,8 @@ from kdzoo.matrix import title, values_text
 from kdzoo.record import Epoch, Record
 
 _QUIET_SECONDS = 20.0
+_SHOWN = 8
+"""Cells of which the live view shows an epoch; of more it tells the number."""
 
 
 @contextmanager
@@ -43,6 +45,31 @@ def make_report(cells: Sequence[Cell], later: Sequence[Cell] = ()) -> Iterator[P
         report.say(f"{report.found} of {report.total} cells were done before")
 
 
+class Running:
+    """A cell under way; the :class:`~kdzoo.engine.train.Watch` of its training."""
+
+    def __init__(self, cell: Cell, report: PlainReport) -> None:
+        self.cell, self._report = cell, report
+        self.line: Epoch | None = None
+        self.epochs = cell.recipe.epochs
+        self.number, self.done_steps, self.steps = 0, 0, 1
+        self.began = self.spoke = time.monotonic()
+        self.ran = False
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """A step is done."""
+        self.number, self.done_steps, self.steps = epoch, done, steps
+        self.ran = True
+
+    def epoch(self, line: Epoch, epochs: int) -> None:
+        """An epoch is done."""
+        self.line, self.epochs = line, epochs
+        self.number, self.done_steps = line.epoch + 1, 0
+        self.ran = True
+        self._report.pace.epoch(self.cell)
+        self._report.on_epoch(self)
+
+
 class PlainReport:
     """One line for each cell that ends, and one now and then while a long one runs."""
 
@@ -51,57 +78,52 @@ class PlainReport:
         self.total = len(cells) + len(later)
         self.ended = self.found = 0
         self.pace = Pace(cells, later)
-        self._began = self._spoke = time.monotonic()
+        self._planned = {cell.id for cell in cells}
+        self.running: dict[str, Running] = {}
         self._opened = datetime.now(UTC).isoformat(timespec="microseconds")
-        self._ran = False
 
-    def cell(self, cell: Cell) -> PlainReport:
+    def cell(self, cell: Cell) -> Running:
         """A cell is about to run, or to be found done."""
-        self.running = cell
-        self.line: Epoch | None = None
-        self.epochs = cell.recipe.epochs
-        self.done_steps, self.steps, self.number = 0, 1, 0
-        self._began = time.monotonic()
-        self._ran = False
-        return self
+        self.pace.begin(cell)
+        self.running[cell.id] = Running(cell, self)
+        return self.running[cell.id]
+
+    def name(self, cell: Cell) -> str:
+        """A cell in words; a winner of tuning with its values, since the row of the defaults has the same title."""
+        tuned = cell.kind == "student" and cell.id not in self._planned
+        return f"{title(cell)}, tuned {values_text(cell)}" if tuned else title(cell)
 
     def waiting(self, cell: Cell) -> None:
         """Another process runs this cell."""
         self.say(f"waiting for another bench that runs {title(cell)}")
 
-    def step(self, epoch: int, done: int, steps: int) -> None:
-        """A step of the running cell is done."""
-        self.number, self.done_steps, self.steps = epoch, done, steps
-        self._ran = True
+    def lost(self, cell: Cell, reason: str) -> None:
+        """The process that ran a cell died."""
+        self.say(f"{title(cell)}: {reason}; trying it again")
 
-    def epoch(self, line: Epoch, epochs: int) -> None:
-        """An epoch of the running cell is done."""
-        self.line, self.epochs = line, epochs
-        self.number, self.done_steps = line.epoch + 1, 0
-        self._ran = True
-        self.pace.epoch(self.running)
-        self.on_epoch()
-
-    def on_epoch(self) -> None:
-        """Speak if nothing was said for a while."""
-        if self.line and time.monotonic() - self._spoke > _QUIET_SECONDS:
-            self.say(f"  {title(self.running)}: epoch {self.number}/{self.epochs}, {_line_text(self.line)}")
+    def on_epoch(self, cell: Running) -> None:
+        """Speak if nothing was said of a cell for a while."""
+        if cell.line and time.monotonic() - cell.spoke > _QUIET_SECONDS:
+            cell.spoke = time.monotonic()
+            self.say(f"  {self.name(cell.cell)}: epoch {cell.number}/{cell.epochs}, {_line_text(cell.line)}")
 
     def done(self, record: Record) -> None:
         """A cell has its record; say so, unless it was found done."""
         self.ended += 1
+        ran = self.running.pop(record.id, None) or Running(record.cell, self)
         self.pace.end(record.cell)
         before = record.ended < self._opened
         self.found += before and record.status != "failed"
-        if self._ran or record.status == "failed":
-            result = self._result(record, "FAILED before" if before else "FAILED")
-            self.say(f"[{self.ended}/{self.total}] {title(record.cell)}: {result}")
+        if ran.ran or record.status == "failed":
+            result = self._result(record, ran, "FAILED before" if before else "FAILED")
+            self.say(f"[{self.ended}/{self.total}] {self.name(record.cell)}: {result}")
 
-    def _result(self, record: Record, failed: str) -> str:
+    def _result(self, record: Record, ran: Running, failed: str) -> str:
         if record.status == "failed":
-            return f"{failed}: {record.reason}"
+            tried = f"{values_text(record.cell)}: " if record.cell.kind == "trial" else ""
+            return f"{tried}{failed}: {record.reason}"
         left = self.pace.left()
-        took = _duration(time.monotonic() - self._began) + (f", about {_duration(left)} left" if left else "")
+        took = _duration(time.monotonic() - ran.began) + (f", about {_duration(left)} left" if left else "")
         if record.cell.kind == "trial":
             tune = f"{record.tune.top1:.2f}% on tune" if record.tune else f"pruned ({record.reason})"
             return f"{values_text(record.cell)}: {tune}, {took}"
@@ -110,13 +132,12 @@ class PlainReport:
     def say(self, text: str) -> None:
         """One plain line."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        self._spoke = time.monotonic()
 
 
 class LiveReport(PlainReport):
     """The same lines, and under them a view of what is running."""
 
-    def on_epoch(self) -> None:
+    def on_epoch(self, cell: Running) -> None:
         """The view says it."""
 
     def view(self) -> Any:
@@ -129,17 +150,24 @@ class LiveReport(PlainReport):
             f"{self.ended} done, {self.total - self.ended} left",
             Text(f"about {_duration(left)} left" if left else "", style="dim"),
         )
-        if not hasattr(self, "running") or self.ended == self.total:
+        running = list(self.running.values())  # another thread draws than reports
+        if not running or self.ended == self.total:
             return top
-        share = self.number + self.done_steps / max(self.steps, 1)
-        below = Table.grid(padding=(0, 1))
-        below.add_row(
-            Text("epoch", style="bold"),
-            ProgressBar(total=self.epochs, completed=share, width=30),
-            f"{min(self.number + 1, self.epochs)}/{self.epochs}",
-            Text(title(self.running), style="cyan"),
-        )
-        return Group(top, below, Text("      " + (_line_text(self.line) if self.line else ""), style="dim"))
+        shown = running if len(running) <= _SHOWN else running[: _SHOWN - 1]
+        more = [Text(f"      and {len(running) - len(shown)} more", style="dim")] if len(shown) < len(running) else []
+        return Group(top, *(part for cell in shown for part in _cell_view(cell)), *more)
+
+
+def _cell_view(cell: Running) -> tuple[Any, Any]:
+    share = cell.number + cell.done_steps / max(cell.steps, 1)
+    row = Table.grid(padding=(0, 1))
+    row.add_row(
+        Text("epoch", style="bold"),
+        ProgressBar(total=cell.epochs, completed=share, width=30),
+        f"{min(cell.number + 1, cell.epochs)}/{cell.epochs}",
+        Text(title(cell.cell), style="cyan"),
+    )
+    return row, Text("      " + (_line_text(cell.line) if cell.line else ""), style="dim")
 
 
 _Kind: TypeAlias = tuple[bool, str]
@@ -157,21 +185,27 @@ class Pace:
         self._left = {cell.id: (_kind(cell), cell.recipe.epochs) for cell in cells}
         self._later = Counter((_kind(cell), cell.recipe.epochs) for cell in later)
         self._times: dict[_Kind, list[float]] = defaultdict(list)
-        self._last = time.monotonic()
+        self._last: dict[str, float] = {}
+        self._at_once = 1
+
+    def begin(self, cell: Cell) -> None:
+        """A cell is about to run."""
+        self._last[cell.id] = time.monotonic()
+        self._at_once = max(self._at_once, len(self._last))
 
     def epoch(self, cell: Cell) -> None:
         """An epoch of a cell is done."""
         now = time.monotonic()
         kind, epochs = self._admit(cell)
-        self._times[kind].append(now - self._last)
-        self._last = now
+        self._times[kind].append(now - self._last[cell.id])
+        self._last[cell.id] = now
         self._left[cell.id] = (kind, epochs - 1)
 
     def end(self, cell: Cell) -> None:
         """A cell needs no more time."""
         kind, _ = self._admit(cell)
         self._left[cell.id] = (kind, 0)
-        self._last = time.monotonic()
+        self._last.pop(cell.id, None)
 
     def left(self) -> float | None:
         """Seconds to go, or None before anything was timed."""
@@ -180,7 +214,9 @@ class Pace:
             return None
         overall = sum(means.values()) / len(means)
         known = sum(epochs * means.get(kind, overall) for kind, epochs in self._left.values())
-        return known + sum(count * epochs * means.get(kind, overall) for (kind, epochs), count in self._later.items())
+        later = sum(count * epochs * means.get(kind, overall) for (kind, epochs), count in self._later.items())
+        cells = sum(epochs > 0 for _, epochs in self._left.values()) + self._later.total()
+        return (known + later) / max(1, min(self._at_once, cells))
 
     def _admit(self, cell: Cell) -> tuple[_Kind, int]:
         """What is left of a cell; one that was not known before takes the place of a stand-in."""

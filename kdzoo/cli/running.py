@@ -11,14 +11,19 @@ from typing import Any
 
 import typer
 
+from kdzoo.bench.choose import open_executor
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan, make_plan
+from kdzoo.bench.provenance import changes
 from kdzoo.bench.session import BenchResult, run_bench
+from kdzoo.bench.trackers import check_trackers
 from kdzoo.cli.dryrun import show_plan, show_refused
+from kdzoo.cli.failures import show_failures
 from kdzoo.cli.options import Options, read_config
 from kdzoo.cli.plugins import warn_of_broken
 from kdzoo.cli.progress import make_report
-from kdzoo.config import BenchConfig
+from kdzoo.config import BenchConfig, parse_bytes
+from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.errors import UsageError
 from kdzoo.registry import Registry
 from kdzoo.store import Store
@@ -31,15 +36,19 @@ class Prepared:
     plan: BenchPlan
     registry: Registry
     settings: BenchConfig
+    plugins: tuple[Path, ...] = ()
 
 
-def prepare(options: Options, *, dry_run: bool, defaults: Mapping[str, Any] | None = None) -> Prepared:
+def prepare(
+    options: Options, *, dry_run: bool, defaults: Mapping[str, Any] | None = None, only_tune: bool = False
+) -> Prepared:
     """Plan what the options ask for; a dry run also prints it.
 
     Args:
         options: as the command line gave them.
         dry_run: whether to print the plan.
         defaults: keys of the configuration for where neither options nor the bench file say anything.
+        only_tune: whether only teachers and trials will be trained.
 
     Raises:
         UsageError: something is wrong, or no strategy can serve.
@@ -49,17 +58,20 @@ def prepare(options: Options, *, dry_run: bool, defaults: Mapping[str, Any] | No
     registry = Registry.load(options["plugin"] or ())
     warn_of_broken(registry)
     plan = make_plan(settings, registry)
+    check_trackers(settings.log_with, [name for plugin in registry.plugins for name in plugin.trackers])
     # A file that cannot be read is told now, not when its turn comes.
-    for cell in plan.cells:
-        store.state(cell.id)
+    records = [store.find_record(cell.id) for cell in plan.cells]
     for study in plan.studies:
         store.find_study(study.id)
     show_refused(plan)
+    if settings.rerun != "always":
+        for change in changes((record for record in records if record), registry):
+            typer.echo(f"warning: {change}", err=True)
     if dry_run:
-        show_plan(plan, store)
+        show_plan(plan, store, only_tune=only_tune)
     elif not any(cell.strategy.name != "ce" for cell in plan.cells) and plan.refused:
         raise UsageError("no strategy of this bench can serve its pairs")
-    return Prepared(plan, registry, settings)
+    return Prepared(plan, registry, settings, tuple(options["plugin"] or ()))
 
 
 def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
@@ -72,11 +84,28 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
         data=plan.data,
         files=plan.files,
         command=shlex.join(["kdzoo", *sys.argv[1:]]),
+        log_with=settings.log_with,
+        bank=BankSettings(
+            mode=settings.bank,
+            budget=parse_bytes(settings.bank_budget),
+            dtype=settings.bank_dtype,
+            shared=settings.workers not in (None, 1) or settings.executor != "local",
+        ),
     )
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     try:
-        with make_report(cells, plan.later(only_tune=only_tune)) as report:
-            return run_bench(plan, lab, report, settings.rerun, only_tune=only_tune)
+        with (
+            open_executor(plan, lab, settings, prepared.plugins, _say, only_tune=only_tune) as executor,
+            make_report(cells, plan.later(only_tune=only_tune)) as report,
+        ):
+            lab.say_with(report.say)
+            result = run_bench(plan, lab, report, settings.rerun, only_tune=only_tune, executor=executor)
     except KeyboardInterrupt:
         typer.echo("\nStopped. Finished epochs are kept: run the same command again to go on.", err=True)
         raise typer.Exit(130) from None
+    show_failures(result.records, prepared.registry)
+    return result
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

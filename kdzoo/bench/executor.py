@@ -1,0 +1,46 @@
+"""What runs the cells of a bench, wherever that is, and what it tells on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from kdzoo.cell import Cell
+from kdzoo.config import Rerun
+from kdzoo.engine.train import Stop, Watch
+from kdzoo.record import Record
+
+
+class Report(Protocol):
+    """Who shows a bench to a person. Several cells may run at a time."""
+
+    def cell(self, cell: Cell) -> Watch:
+        """A cell is about to run; what is given back watches its training."""
+
+    def waiting(self, cell: Cell) -> None:
+        """Another process runs this cell, and its result is waited for."""
+
+    def done(self, record: Record) -> None:
+        """A cell has its record."""
+
+    def lost(self, cell: Cell, reason: str) -> None:
+        """The process that ran a cell died; another one goes on with it. Told only where cells have their own."""
+
+
+class Executor(Protocol):
+    """Runs cells: in this process, in worker processes, or on a cluster. The records are the same."""
+
+    def run(
+        self, cells: Sequence[Cell], report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+    ) -> list[Record]:
+        """The record of each cell, in the order given; the teachers' trainings are finished before any student's.
+
+        Args:
+            cells: what to run.
+            report: who shows it.
+            rerun: which finished cells run again.
+            stops: id of a cell -> who may end it early; asked where the cell runs, so each must pickle.
+
+        Raises:
+            UsageError: the disk is full.
+        """
