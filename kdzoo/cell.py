@@ -7,7 +7,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kdzoo.errors import UsageError
 from kdzoo.recipe import Recipe
@@ -17,6 +17,7 @@ PROTOCOL = 1
 """Version of the protocol: splits, seeds, views and evaluation. Records of different protocols are never mixed."""
 
 Scalar = bool | int | float | str | None
+AtLeastOne = Annotated[int, Field(ge=1)]
 _HUB_PREFIX = re.compile(r"^(hf-hub:|hf_hub:|local-dir:)")
 
 
@@ -80,11 +81,11 @@ class DataRef(Frozen):
     name: str
     fingerprint: str
     num_classes: Annotated[int, Field(ge=2)]
-    channels: int
-    img_size: tuple[int, int]
-    fit: int
-    tune: int
-    test: int
+    channels: AtLeastOne
+    img_size: tuple[AtLeastOne, AtLeastOne]
+    fit: AtLeastOne
+    tune: AtLeastOne
+    test: AtLeastOne
 
 
 class StrategyRef(Frozen):
@@ -112,7 +113,7 @@ class TeacherRef(Frozen):
     weights: Literal["trained", "finetuned", "pretrained", "file"]
     recipe: Recipe | None = None
     strategy: StrategyRef | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
     digest: str | None = None
 
     @property
@@ -135,6 +136,8 @@ class Cell(Frozen):
         seed: the seed index.
         init: what the student starts from.
         tuned_from: the recipe that tuning changed into this one. The cell keeps its seeds, and its place on a board.
+        study: id of the study whose pruner may end this trial early. What it decides follows from that study's other
+            trials, so its result is no other study's; empty where nothing but a bad loss can end it.
         protocol: version of the protocol.
     """
 
@@ -147,7 +150,14 @@ class Cell(Frozen):
     seed: Annotated[int, Field(ge=0)]
     init: Literal["random", "pretrained"] = "random"
     tuned_from: Recipe | None = None
-    protocol: int = PROTOCOL
+    study: str = ""
+    protocol: int = Field(default_factory=lambda: PROTOCOL, ge=1)
+
+    @model_validator(mode="after")
+    def _trials_belong_to_studies(self) -> Cell:
+        if self.study and self.kind != "trial":
+            raise ValueError("only a trial belongs to a study")
+        return self
 
     @property
     def id(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError, model_validator
 
 from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
@@ -21,6 +21,9 @@ from kdzoo.yamltext import read_scalar
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Rerun = Literal["never", "failed", "always"]
+BankMode = Literal["auto", "off", "ram", "disk"]
+BankDtype = Literal["float16", "bfloat16", "float32"]
+_BYTES = TypeAdapter(ByteSize)
 TEACHER_WEIGHTS = ("auto", "train", "pretrained")
 
 
@@ -62,6 +65,24 @@ def _checked_weights(value: str) -> str:
     return value
 
 
+def _checked_workers(value: Any) -> Any:
+    if value is None or value == "auto":
+        return value
+    count = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"must be a number at least 1, or auto, not {value!r}")
+    return count
+
+
+def _checked_mode(value: Any) -> Any:
+    return "off" if value is False else value  # as YAML reads a bare off
+
+
+def _checked_bytes(value: Any) -> Any:
+    parse_bytes(value)
+    return value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
@@ -92,8 +113,21 @@ class BenchConfig(Frozen):
         download: whether a missing dataset may be fetched.
         device: ``auto`` takes the first accelerator there is.
         precision: over the recipe's.
+        views: how many different views of each sample the students' training cycles through, over the recipe's.
+        bank: where the teacher's signals are kept for the cells that share them: in memory (``ram``), on ``disk``,
+            nowhere (``off``), or what fits and pays (``auto``).
+        bank_budget: how much is kept, as in ``4GiB`` or ``500MB``.
+        bank_dtype: of kept embeddings and stages: ``float16``, ``bfloat16`` or ``float32``.
         out: folder of the runs.
         rerun: which finished cells run again: none (``never``), those that ``failed``, or ``always`` all.
+        log_with: trackers that log each cell: ``tensorboard``, ``wandb``, ``mlflow``, or a plugin's.
+        workers: cells that run at a time: a number, or ``auto`` to measure what is fastest; by default 1, with Ray as
+            many as the cluster has room for.
+        executor: ``local`` for this machine, ``ray`` for a Ray cluster.
+        address: of the Ray cluster; by default one that runs here, or else one that is started for the bench.
+        shared_store: whether all machines of the cluster see the folder of the runs under the same path.
+        cpus_per_cell: processors that a cell asks of the cluster, and its threads.
+        gpus_per_cell: GPUs that a cell asks of the cluster, or a share of one; by default 1 where there are any.
     """
 
     strategies: Names
@@ -119,8 +153,19 @@ class BenchConfig(Frozen):
     download: bool = False
     device: Device = "auto"
     precision: Precision | None = None
+    views: Annotated[int, Field(ge=0)] | None = None
+    bank: Annotated[BankMode, BeforeValidator(_checked_mode)] = "auto"
+    bank_budget: Annotated[int | str, BeforeValidator(_checked_bytes)] = "4GiB"
+    bank_dtype: BankDtype = "float16"
     out: str = "runs"
     rerun: Rerun = "failed"
+    log_with: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    workers: Annotated[int | Literal["auto"] | None, BeforeValidator(_checked_workers)] = None
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
+    shared_store: bool = True
+    cpus_per_cell: Annotated[int, Field(ge=1)] = 1
+    gpus_per_cell: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _something_to_do(self) -> BenchConfig:
@@ -132,6 +177,10 @@ class BenchConfig(Frozen):
             for key in ("tune_epochs", "tune_recipe", "search", "pruner", "tune_batch"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"{key} belongs to tuning: give the number of trials too (tune)")
+        if self.executor != "ray":
+            for key in ("address", "shared_store", "cpus_per_cell", "gpus_per_cell"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} belongs to a cluster: give the executor ray too")
         return self
 
     def all_pairs(self) -> list[tuple[str, str]]:
@@ -141,6 +190,21 @@ class BenchConfig(Frozen):
     def size(self) -> tuple[int, int] | None:
         """Height and width of the images, pixels, or None for the dataset's own."""
         return None if self.img_size is None else parse_size(self.img_size)
+
+
+def parse_bytes(text: Any) -> int:
+    """Read a size such as ``4GiB``, ``500MB`` or a number of bytes.
+
+    Raises:
+        ValueError: it is something else, or not positive.
+    """
+    try:
+        count = int(_BYTES.validate_python(text))
+    except ValidationError:
+        count = 0
+    if count <= 0:
+        raise ValueError(f"must be a size such as 4GiB or 500MB, not {text!r}")
+    return count
 
 
 def parse_size(text: Any) -> tuple[int, int]:
@@ -176,7 +240,7 @@ def load_bench(source: str, flags: Mapping[str, Any], defaults: Mapping[str, Any
     given = {key: value for key, value in flags.items() if value is not None}
     if "teacher" in given or "student" in given:
         _set_aside_pairs(values)
-    for key in ("epochs", "precision"):
+    for key in ("epochs", "precision", "views"):
         if f"recipe.{key}" in given.get("set", {}):
             if key in given:
                 raise UsageError(f"give --{key} or --set recipe.{key}, not both")

@@ -11,7 +11,8 @@ from kdzoo.errors import KdzooError
 
 M = TypeVar("M", bound=BaseModel)
 
-_MEND = "move the file away, and what it told is run again"
+MEND = "move the file away, and what it told is run again"
+"""What helps in a folder of runs."""
 
 
 def parse(model: type[M], text: str | bytes, where: str, *, version: str, newest: int) -> M:
@@ -32,7 +33,7 @@ def parse(model: type[M], text: str | bytes, where: str, *, version: str, newest
     except ValidationError as error:
         raise _told(model, text, where, version, newest, error) from None
     if version not in value.model_fields_set:
-        raise KdzooError(f"{where}: not a kdzoo {model.__name__.lower()}; {_MEND}")
+        raise KdzooError(f"{where}: not a kdzoo {model.__name__.lower()}; {MEND}")
     if getattr(value, version) > newest:
         raise _newer(model, where, getattr(value, version), newest)
     return value
@@ -47,15 +48,15 @@ def _told(
         value = json.loads(text)
     except (ValueError, RecursionError) as fault:
         told = (str(fault).splitlines() or [type(fault).__name__])[0]
-        return KdzooError(f"{where}: not valid JSON ({told}); {_MEND}")
+        return KdzooError(f"{where}: not valid JSON ({told}); {MEND}")
     if not isinstance(value, dict) or not isinstance(value.get(version), int):
-        return KdzooError(f"{where}: not a kdzoo {kind}; {_MEND}")
+        return KdzooError(f"{where}: not a kdzoo {kind}; {MEND}")
     if value[version] > newest:
         return _newer(model, where, value[version], newest)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or kind
     message = first["msg"].removeprefix("Value error, ")
-    return KdzooError(f"{where}: {place}: {message[0].lower()}{message[1:]}; {_MEND}")
+    return KdzooError(f"{where}: {place}: {message[0].lower()}{message[1:]}; {MEND}")
 
 
 def _newer(model: type[BaseModel], where: str, found: int, newest: int) -> KdzooError:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig, load_recipe
 from kdzoo.errors import UsageError, unknown
 from kdzoo.recipe import Recipe
@@ -44,9 +44,12 @@ def resolve_recipes(config: BenchConfig) -> Recipes:
     }
     if config.precision is not None:
         changes["precision"] = config.precision
+    if config.views is not None:
+        changes["views"] = config.views
     students = changes | ({"epochs": config.epochs} if config.epochs else {})
     # A recipe that was named for the teacher stands as it is: what is tried on the students must not move it.
-    teachers = {} if config.teacher_recipe else dict(students)
+    # Fewer views spare passes of the teacher; it has none of its own to spare.
+    teachers = {} if config.teacher_recipe else {key: value for key, value in students.items() if key != "views"}
     if config.teacher_epochs:
         teachers["epochs"] = config.teacher_epochs
     return Recipes(
@@ -76,6 +79,7 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
     for name in [BASELINE, *asked]:
         entry = registry.strategy(name)
         entries.setdefault((entry.plugin.distribution, entry.name), entry)
+    _refuse_twins(entries.values())
     settings = _by_strategy("set", config.set, list(entries))
     return [
         StrategyRef(
@@ -86,6 +90,15 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
         )
         for origin, entry in entries.items()
     ]
+
+
+def _refuse_twins(entries: Iterable[Entry[type[Strategy]]]) -> None:
+    """Refuse one combination in two orders, which would be two rows of one thing."""
+    seen: dict[frozenset[type[Strategy]], str] = {}
+    for entry in entries:
+        parts = frozenset(part.value for part in entry.parts)
+        if parts and seen.setdefault(parts, entry.name) != entry.name:
+            raise UsageError(f"{seen[parts]} and {entry.name} are the same combination: leave one of them out")
 
 
 def _by_strategy(word: str, table: Mapping[str, T], origins: Sequence[_Origin]) -> dict[_Origin, dict[str, T]]:
@@ -129,8 +142,8 @@ def resolve_spaces(
     return spaces
 
 
-def teacher_cell(teacher: TeacherRef, data: DataRef) -> Cell | None:
-    """The cell that trains this teacher, or None where its weights come from elsewhere."""
+def teacher_cell(teacher: TeacherRef, data: DataRef, protocol: int | None = None) -> Cell | None:
+    """The cell that trains this teacher, by today's protocol or another; None where its weights come from elsewhere."""
     if teacher.recipe is None or teacher.strategy is None or teacher.seed is None:
         return None
     return Cell(
@@ -142,6 +155,7 @@ def teacher_cell(teacher: TeacherRef, data: DataRef) -> Cell | None:
         recipe=teacher.recipe,
         seed=teacher.seed,
         init="pretrained" if teacher.weights == "finetuned" else "random",
+        protocol=protocol or PROTOCOL,
     )
 
 

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 from pydantic import ValidationError
 
 from kdzoo.errors import UsageError, unknown
-from kdzoo.parameters import Param
+from kdzoo.parameters import MOST_SEARCHED, Param
 from kdzoo.recipe import Recipe
-from kdzoo.study import MOST_SEARCHED, Range
+from kdzoo.study import Range
 
 RecipeKey = Literal["lr", "weight_decay", "momentum", "label_smoothing"]
 RECIPE_KEYS: tuple[RecipeKey, ...] = get_args(RecipeKey)

@@ -22,7 +22,8 @@ from kdzoo.record import Record, parse_record
 from kdzoo.study import Study, parse_study
 
 STORE_SCHEMA = 1
-_OWN = frozenset({"cells", "teachers", "studies", "locks", "events.jsonl", "board.sqlite"})
+_LONGEST_MARKER = 4096
+_OWN = frozenset({"cells", "teachers", "studies", "locks", "bank", "events.jsonl", "board.sqlite"})
 
 State = Literal["done", "pruned", "failed", "started", "new"]
 
@@ -32,7 +33,8 @@ class Store:
 
     ``store.json`` names the schema; ``cells/ID/`` holds a cell's ``cell.json``, ``record.json``, weights and
     checkpoints; ``teachers/KEY/`` holds what was measured of a teacher; ``studies/ID.json`` holds a study of tuning;
-    ``events.jsonl`` tells what happened when; ``board.sqlite`` spares boards to parse again what they have parsed.
+    ``bank/KEY/`` holds signals of a teacher; ``events.jsonl`` tells what happened when; ``board.sqlite`` spares boards
+    to parse again what they have parsed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,6 +42,7 @@ class Store:
         self.cells = path / "cells"
         self.teachers = path / "teachers"
         self.studies = path / "studies"
+        self.bank = path / "bank"
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -52,11 +55,20 @@ class Store:
         if path.is_file():
             raise UsageError(f"{path} is a file, and a store of runs is a folder")
         if not marker.is_file():
+            if (path / "records").is_dir():
+                raise UsageError(
+                    f"{path} is a published folder: its boards are in {path / 'index.md'}; give a folder of runs, which "
+                    "`kdzoo bench --out` makes"
+                )
             raise UsageError(f"{path} is not a store of runs; `kdzoo bench --out {path}` makes one")
         try:
-            schema = int(json.loads(marker.read_bytes())["schema"])
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UsageError(f'{marker} is unreadable; a store\'s marker reads {{"schema":{STORE_SCHEMA}}}') from None
+            with marker.open("rb") as file:
+                told = json.loads(file.read(_LONGEST_MARKER))
+            schema = told["schema"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            schema = None
+        if type(schema) is not int or schema < 1:
+            raise UsageError(f'{marker} is unreadable; a store\'s marker reads {{"schema":{STORE_SCHEMA}}}')
         if schema > STORE_SCHEMA:
             raise UsageError(
                 f"{path} was written by a newer kdzoo (store schema {schema}, this one reads up to {STORE_SCHEMA});"
@@ -184,16 +196,6 @@ class Store:
             KdzooError: one is damaged or newer.
         """
         return [self.record(path.parent.name) for path in sorted(self.cells.glob("*/record.json"))]
-
-    def readable_records(self) -> tuple[list[Record], list[str]]:
-        """The records that can be read, in the order of their ids, and why the others cannot."""
-        records, problems = [], []
-        for path in sorted(self.cells.glob("*/record.json")):
-            try:
-                records.append(self.record(path.parent.name))
-            except KdzooError as error:
-                problems.append(str(error))
-        return records, problems
 
     def find_study(self, study_id: str) -> Study | None:
         """A study, or None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -11,17 +12,24 @@ from kdzoo.cell import Cell, DataRef, Frozen, ModelRef, Scalar, StrategyRef, Tea
 from kdzoo.jsontext import parse
 from kdzoo.recipe import Recipe
 
-STUDY_SCHEMA = 1
-"""Version of the study's form."""
+STUDY_SCHEMA = 2
+"""Version of the study's form: 2 brought the plan's protocol."""
 
-TUNER = 1
-"""Version of the search: raised when the same history would be answered by other values."""
+TUNER = 2
+"""Version of the search: raised when the same history would be answered by other values.
+
+2 tries no setting twice and ends where none is left, rounds by the width of a range, and keeps trials that a pruner may
+end apart from those of other studies.
+"""
+
+_DISTINCT, _OWN_TRIALS = 2, 2
+"""The first versions of the search that try nothing twice, and that keep trials apart which a pruner may end."""
 
 TRIAL_SEED = 1_000_000
 """Seed index of every trial. Final runs count theirs from 0, so none repeats a trial's draws."""
 
-MOST_SEARCHED = 5
-"""Parameters of one strategy that may be searched: beyond, the usual budgets find nothing."""
+_NARROWEST = 1e-9
+"""Share of a range's larger end that it must span: below, it holds no thousand different values."""
 
 Pruner = Literal["none", "median", "hyperband"]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -48,12 +56,19 @@ class Range(Frozen):
             raise ValueError(f"the range {self} must rise")
         if self.log and self.low <= 0:
             raise ValueError(f"the log range {self} must lie above 0")
+        if self.high - self.low < _NARROWEST * max(abs(self.low), abs(self.high)):
+            raise ValueError(f"the range {self.low!r}:{self.high!r} is too narrow to search")
         if self.whole and not (self.low.is_integer() and self.high.is_integer()):
             raise ValueError(f"the range {self} must have whole ends")
         return self
 
     def __contains__(self, value: Scalar) -> bool:
         return isinstance(value, (int, float)) and self.low <= value <= self.high
+
+    @property
+    def count(self) -> int | None:
+        """How many values there are to try; None for a range of more than whole numbers."""
+        return int(self.high) - int(self.low) + 1 if self.whole else None
 
     def __str__(self) -> str:
         return f"{self.low:g}:{self.high:g}" + (":log" if self.log else "")
@@ -104,10 +119,11 @@ class StudyPlan(Frozen):
         recipe: the recipe of the final runs, before tuning.
         trial_recipe: the same with the trials' epochs.
         space: full name of a parameter -> what is tried.
-        trials: their number.
+        trials: their number, where there are as many settings to try; see :attr:`length`.
         pruner: what ends trials early.
         batch: how many trials are asked for at a time, each batch knowing the results of those before it.
-        tuner: version of the search.
+        tuner: version of the search; whoever makes a plan gives today's.
+        protocol: version of the protocol of its cells; whoever makes a plan gives today's.
     """
 
     data: DataRef
@@ -120,7 +136,9 @@ class StudyPlan(Frozen):
     trials: Annotated[int, Field(ge=1)]
     pruner: Pruner = "none"
     batch: Annotated[int, Field(ge=1)] = 1
-    tuner: int = TUNER
+    # These two are part of the id, which leaves out defaults: 1 for good, so that a study of any version keeps its id.
+    tuner: Annotated[int, Field(ge=1)] = 1
+    protocol: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
     def _searches_what_is_there(self) -> StudyPlan:
@@ -149,15 +167,46 @@ class StudyPlan(Frozen):
         """The values of trial 0."""
         return {name: self._default(name) for name in self.space}
 
+    @property
+    def settings(self) -> int | None:
+        """How many different settings there are to try, the defaults included; None where not all are whole numbers."""
+        counts = [one.count for one in self.space.values()]
+        found = math.prod(count for count in counts if count is not None)
+        inside = all(type(value) is int and value in self.space[name] for name, value in self.defaults().items())
+        return None if None in counts else found + (not inside)
+
+    @property
+    def repeats_nothing(self) -> bool:
+        """Whether no two trials try the same."""
+        return self.tuner >= _DISTINCT
+
+    @property
+    def length(self) -> int:
+        """How many trials the study has once it is finished: as many as were asked for, or as there are settings."""
+        settings = self.settings if self.repeats_nothing else None
+        return self.trials if settings is None else min(self.trials, settings)
+
+    def prune_reason(self, epochs: int) -> str:
+        """What a trial says that the pruner ended after so many epochs."""
+        return f"{self.pruner} pruner, after epoch {epochs} of {self.trial_recipe.epochs}"
+
     def trial(self, values: dict[str, Scalar]) -> Cell:
-        """The cell of the trial with some values, by full name."""
-        return self._cell("trial", self.trial_recipe, values, TRIAL_SEED)
+        """The cell of the trial with some values, by full name. A trial that a pruner may end is the study's own."""
+        owned = self.pruner != "none" and self.tuner >= _OWN_TRIALS
+        return self._cell("trial", self.trial_recipe, values, TRIAL_SEED, study=self.id if owned else "")
 
     def final(self, values: dict[str, Scalar], seed: int) -> Cell:
         """The cell that trains a student with some values, by full name, for the board."""
         return self._cell("student", self.recipe, values, seed)
 
-    def _cell(self, kind: Literal["student", "trial"], recipe: Recipe, values: dict[str, Scalar], seed: int) -> Cell:
+    def _cell(
+        self,
+        kind: Literal["student", "trial"],
+        recipe: Recipe,
+        values: dict[str, Scalar],
+        seed: int,
+        study: str = "",
+    ) -> Cell:
         params, changes = dict(self.strategy.params), dict[str, Scalar]()
         for name, value in values.items():
             owner, _, key = name.partition(".")
@@ -172,6 +221,8 @@ class StudyPlan(Frozen):
             recipe=tuned,
             seed=seed,
             tuned_from=None if tuned == recipe else recipe,
+            study=study,
+            protocol=self.protocol,
         )
 
 
@@ -182,10 +233,10 @@ class Study(Frozen):
         study_schema: version of this form.
         id: the plan's id.
         plan: what is searched, and how.
-        trials: as far as they were asked for; the whole number once it is finished.
+        trials: as far as they were asked for; as many as the plan's length once it is finished.
     """
 
-    study_schema: int = STUDY_SCHEMA
+    study_schema: Annotated[int, Field(ge=1)] = STUDY_SCHEMA
     id: str
     plan: StudyPlan
     trials: tuple[Trial, ...] = ()
@@ -194,8 +245,8 @@ class Study(Frozen):
     def _belongs_together(self) -> Study:
         if self.id != self.plan.id:
             raise ValueError(f"the id {self.id!r} is not the hash of the plan, {self.plan.id!r}")
-        if len(self.trials) > self.plan.trials:
-            raise ValueError(f"a study of {self.plan.trials} trials has {len(self.trials)}")
+        if len(self.trials) > self.plan.length:
+            raise ValueError(f"a study of {self.plan.length} trials has {len(self.trials)}")
         for number, trial in enumerate(self.trials):
             if trial.values.keys() != self.plan.space.keys():
                 raise ValueError(f"trial {number} does not try what the plan searches")
@@ -208,7 +259,17 @@ class Study(Frozen):
     @property
     def finished(self) -> bool:
         """Whether every trial of the plan has ended."""
-        return len(self.trials) == self.plan.trials and all(trial.state != "asked" for trial in self.trials)
+        return len(self.trials) == self.plan.length and all(trial.state != "asked" for trial in self.trials)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it is finished and has tried every setting that there is."""
+        return self.finished and self.different == self.plan.settings
+
+    @property
+    def different(self) -> int:
+        """How many different settings were asked for: each is trained once, however many trials have it."""
+        return len({trial.cell for trial in self.trials})
 
     @property
     def best(self) -> Trial | None:
@@ -218,8 +279,11 @@ class Study(Frozen):
 
     @property
     def seconds(self) -> float:
-        """What the tuning took so far, seconds of training and evaluation."""
-        return sum(trial.seconds for trial in self.trials)
+        """What the tuning took so far, seconds of training and evaluation; of trials that share a cell, once."""
+        seconds: dict[str, float] = {}
+        for trial in self.trials:
+            seconds[trial.cell] = max(trial.seconds, seconds.get(trial.cell, 0.0))
+        return math.fsum(seconds.values())
 
     def finals(self, seeds: Sequence[int]) -> list[Cell]:
         """The cells of the winner, one a seed; none before the study is finished or where no trial is done."""

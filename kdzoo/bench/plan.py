@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
+from kdzoo import blame
+from kdzoo.bench.ranges import check_ranges
 from kdzoo.bench.setup import make_setup
 from kdzoo.bench.teachers import resolve_teacher
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.engine.devices import check_precision, pick_device
@@ -30,7 +32,7 @@ from kdzoo.models.profile import Profile, profile_model
 from kdzoo.models.zoo import check_model, create_model
 from kdzoo.registry import Registry
 from kdzoo.strategy import Classifier, Setup, Signature, Strategy
-from kdzoo.study import Range, StudyPlan
+from kdzoo.study import TUNER, Range, StudyPlan
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class BenchPlan:
         """Stand-ins for the cells that tuning will add, whose values are not known yet: as many, and as long."""
         found: list[Cell] = []
         for study in self.studies:
-            found += [study.trial(study.defaults())] * study.trials
+            found += [study.trial(study.defaults())] * study.length
             found += [] if only_tune else [study.final(study.defaults(), 0)] * self.seeds
         return found
 
@@ -156,10 +158,27 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
                 students.setdefault(cell.id, cell)
             for strategy in served:
                 if config.tune and spaces[strategy]:
+                    _check_ranges(pair, strategy, spaces[strategy], recipes, registry, plan)
                     studies.append(_study(pair, strategy, recipes, spaces[strategy], config))
     plan.cells = [*trainings.values(), *students.values()]
     plan.studies = list({study.id: study for study in studies}.values())
     return plan
+
+
+def _check_ranges(
+    pair: PairPlan,
+    strategy: StrategyRef,
+    space: dict[str, Range],
+    recipes: Recipes,
+    registry: Registry,
+    plan: BenchPlan,
+) -> None:
+    kind = registry.strategy(f"{strategy.distribution}:{strategy.name}").value
+    where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
+    if where in ((one.strategy, one.teacher, one.student, one.data) for one in plan.broken):
+        return  # a plugin with a bug, which was told
+    text = f"{pair.teacher.model} -> {pair.student} on {pair.data.name}"
+    check_ranges(strategy, kind, space, _setup(pair, kind), recipes.trial.epochs, text)
 
 
 def _study(
@@ -176,6 +195,8 @@ def _study(
         trials=config.tune or 0,
         pruner=config.pruner,
         batch=config.tune_batch,
+        tuner=TUNER,
+        protocol=PROTOCOL,
     )
 
 
@@ -201,7 +222,8 @@ def _served(
     served = []
     lengths = dict.fromkeys((recipes.student.epochs, recipes.trial.epochs))
     for strategy in strategies:
-        kind = registry.strategy(f"{strategy.distribution}:{strategy.name}").value
+        entry = registry.strategy(f"{strategy.distribution}:{strategy.name}")
+        kind = entry.value
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         try:
             built = kind(_setup(pair, kind), **strategy.params)
@@ -213,7 +235,8 @@ def _served(
             raise
         except Exception as error:
             # A plugin's bug: told now, and its cells fail in their turn with the traceback, and the others run.
-            plan.broken.append(Refusal(*where, f"{type(error).__name__}: {error}"))
+            line = blame.line_of(error, entry.homes)
+            plan.broken.append(Refusal(*where, f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")))
         else:
             for length, total in planned.items():
                 if total != length:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from kdzoo.bench.lab import DEPLOYED, WEIGHTS
 from kdzoo.bench.setup import make_setup
 from kdzoo.board.escape import shorten, visible
-from kdzoo.cell import PROTOCOL, Cell, DataRef, canonical_json
+from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.engine.devices import pick_device
 from kdzoo.engine.distiller import Deployment, teacher_signals
@@ -34,11 +35,18 @@ _LONGEST = 500
 
 
 def remeasure(
-    records: Iterable[Record], store: Store, registry: Registry, *, data_dir: Path | None, device: str = "auto"
+    records: Iterable[Record],
+    store: Store,
+    registry: Registry,
+    *,
+    data_dir: Path | None,
+    device: str = "auto",
+    measured: Callable[[str], object] = lambda identity: None,
 ) -> list[str]:
     """Measure the done students among some records again on test.
 
-    Neither records nor weights are trusted: weights are read as safetensors only, and nothing is downloaded.
+    Neither records nor weights are trusted: weights are read as safetensors only, and nothing is downloaded or read
+    that a record names by a hub's address or a path.
 
     Args:
         records: published records; trials, teachers and failures among them are passed over.
@@ -46,6 +54,7 @@ def remeasure(
         registry: the loaded plugins.
         data_dir: the folder that holds datasets.
         device: where to measure; as ``--device``.
+        measured: told the id of each student that was measured, whether or not it is as its record says.
 
     Returns:
         One line ``id: reason`` for each record that could not be confirmed; it lacks its weights or its dataset, has
@@ -62,7 +71,7 @@ def remeasure(
     for ref, group in groupby(students, key=lambda record: record.cell.data):
         data = _open(ref, registry, data_dir)
         for record in group:
-            reason = data if isinstance(data, str) else _fault(record, store, registry, data, where)
+            reason = data if isinstance(data, str) else _fault(record, store, registry, data, where, measured)
             if reason:
                 faults.append(f"{record.id}: {shorten(visible(reason), _LONGEST)}")
     return faults
@@ -79,12 +88,12 @@ def rebuild(cell: Cell, folder: Path, data: LoadedData, registry: Registry) -> t
         registry: the loaded plugins.
 
     Raises:
-        UsageError: the strategy or the model is unknown here, or a file of weights is missing, damaged, or not the
-            cell's.
+        UsageError: the strategy or the model is unknown here, a model is a hub's or a folder's, or a file of weights
+            is missing, damaged, or not the cell's.
         PairError: the strategy asks for the classifier of a teacher that has none.
     """
     student = create_model(
-        cell.student, data.ref, data.mean, data.std, pretrained=False, own_input=cell.init == "pretrained"
+        _built_in(cell.student), data.ref, data.mean, data.std, pretrained=False, own_input=cell.init == "pretrained"
     )
     strategy = _strategy(cell, student, data, registry)
     deployment = Deployment(student, strategy)
@@ -94,8 +103,19 @@ def rebuild(cell: Cell, folder: Path, data: LoadedData, registry: Registry) -> t
     return deployment, strategy
 
 
+def _built_in(ref: ModelRef) -> ModelRef:
+    """A model that timm makes of its own code, as all but those of a hub and of a folder."""
+    if ":" in ref.name:
+        raise UsageError(f"the model {ref} is made of files from a hub or a folder, which a check does not read")
+    return ref
+
+
 def _open(ref: DataRef, registry: Registry, data_dir: Path | None) -> LoadedData | str:
     """The dataset of a cell, or why it cannot be had."""
+    if ref.name.startswith("folder:") and set(ref.name) & set("/\\"):
+        return f"the dataset {ref.name} is a path, which a check does not follow; a record names a folder by its name"
+    if ref.name.startswith(("hfds/", "hfids/")) and not os.environ.get("HF_HUB_OFFLINE"):
+        return f"the dataset {ref.name} is a hub's; set HF_HUB_OFFLINE=1 to measure with what is kept of it here"
     try:
         data = open_data(ref.name, registry.find_dataset, data_dir=data_dir, img_size=ref.img_size)
     except UsageError as error:
@@ -108,7 +128,14 @@ def _open(ref: DataRef, registry: Registry, data_dir: Path | None) -> LoadedData
     return data
 
 
-def _fault(record: Record, store: Store, registry: Registry, data: LoadedData, device: torch.device) -> str:
+def _fault(
+    record: Record,
+    store: Store,
+    registry: Registry,
+    data: LoadedData,
+    device: torch.device,
+    measured: Callable[[str], object],
+) -> str:
     """Why a record is not confirmed; empty where it is."""
     if (record.cell.protocol, record.evaluation) != (PROTOCOL, EVALUATION):
         return (
@@ -122,6 +149,7 @@ def _fault(record: Record, store: Store, registry: Registry, data: LoadedData, d
         return str(error)
     except Exception as error:  # a plugin's strategy may fail in any way
         return f"cannot be measured: {type(error).__name__}: {error}"
+    measured(record.id)
     return _difference(record, test, sum(parameter.numel() for parameter in deployment.parameters()))
 
 
@@ -146,9 +174,8 @@ def _strategy(cell: Cell, student: TappedModel, data: LoadedData, registry: Regi
         return Strategy(make_setup(own, own, data.ref, None))
     theirs, classifier = own, None
     if cell.teacher:
-        teacher = create_model(
-            cell.teacher.model, data.ref, data.mean, data.std, pretrained=False, own_input=cell.teacher.own_input
-        )
+        ref, own_input = _built_in(cell.teacher.model), cell.teacher.own_input
+        teacher = create_model(ref, data.ref, data.mean, data.std, pretrained=False, own_input=own_input)
         theirs = teacher.signature()
         if "classifier" in teacher_signals(kind):
             weight, bias = teacher.classifier()

@@ -2,49 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+import random
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
+import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import TrialState
 
 from kdzoo.board.history import NUMBER, distribution, frozen_trials, optuna_study, quiet_study
-from kdzoo.cell import Scalar, content_hash
+from kdzoo.cell import Scalar, canonical_json, content_hash
 from kdzoo.record import Epoch
-from kdzoo.study import Pruner, Range, Study
+from kdzoo.study import Pruner, Range, Study, StudyPlan
 
 ETA = 3
 """Hyperband's reduction factor: a third of the trials climbs from each rung to the next one, three times as high."""
 
 
+_ASKS = 20
+"""How often the sampler is asked for a setting that the study has not tried."""
+_DRAWS = 64
+"""How often one is drawn evenly from the ranges, once the sampler has given none."""
+_MOST_LISTED = 10_000
+"""Settings that are listed rather than drawn: among more of them, an even draw soon finds one that is new."""
+_STEPS = 3
+"""Values are rounded to about a thousandth (10**-3) of their range, or to something finer."""
+
+
 def ask(study: Study) -> list[dict[str, Scalar]]:
-    """The values of the next batch of trials; trial 0 has the defaults.
+    """The values of the next batch of trials, no setting twice in a study; trial 0 has the defaults.
 
     The sampler is Optuna's TPE, made anew for each batch from a seed that follows from the study's id and the
     batch's place: the same history is always answered by the same values, in whatever process and after any stop.
     The first third of the trials (at most ten) is drawn at random.
     """
     plan, begun = study.plan, len(study.trials)
-    count = min(plan.batch, plan.trials - begun)
-    asked = [plan.defaults()] if begun == 0 else []
+    count = min(plan.batch, plan.length - begun)
+    seed = int(content_hash([study.id, begun]), 16) % 2**32
     sampler = TPESampler(
-        seed=int(content_hash([study.id, begun]), 16) % 2**32,
+        seed=seed,
         n_startup_trials=max(1, min(10, plan.trials // 3)),
         constant_liar=plan.batch > 1,
     )
     history = optuna_study(study, sampler=sampler, pruner=make_pruner(plan.pruner, plan.trial_recipe.epochs))
-    distributions = {name: distribution(one) for name, one in plan.space.items()}
+    even = random.Random(seed)
+    asked = [plan.defaults()] if begun == 0 else []
+    taken = {canonical_json(values) for values in (*(trial.values for trial in study.trials), *asked)}
     while len(asked) < count:
-        params = history.ask(distributions).params
-        asked.append({name: _rounded(params[name], one) for name, one in plan.space.items()})
+        values = _sampled(history, plan, taken) or _left(plan, taken, even) or _drawn(plan, taken, even)
+        asked.append(values)
+        taken.add(canonical_json(values))
     return asked
 
 
+def _sampled(history: optuna.Study, plan: StudyPlan, taken: Container[str]) -> dict[str, Scalar] | None:
+    """What the sampler gives, asked again while the study has it already."""
+    distributions = {name: distribution(one) for name, one in plan.space.items()}
+    for _ in range(_ASKS):
+        trial = history.ask(distributions)
+        values = {name: _rounded(trial.params[name], one) for name, one in plan.space.items()}
+        if canonical_json(values) not in taken:
+            return values
+        history.tell(trial, state=TrialState.FAIL)  # else it would count as one that runs
+    return None
+
+
+def _left(plan: StudyPlan, taken: Container[str], even: random.Random) -> dict[str, Scalar] | None:
+    """One of the settings that are left, where they are few enough to be listed."""
+    if plan.settings is None or plan.settings > _MOST_LISTED:
+        return None
+    ranges = [range(int(one.low), int(one.high) + 1) for one in plan.space.values()]
+    every = (dict[str, Scalar](zip(plan.space, values, strict=True)) for values in itertools.product(*ranges))
+    left = [values for values in every if canonical_json(values) not in taken]
+    return even.choice(left) if left else None
+
+
+def _drawn(plan: StudyPlan, taken: Container[str], even: random.Random) -> dict[str, Scalar]:
+    """An even draw, not rounded."""
+    for _ in range(_DRAWS):
+        values = {name: _even(one, even) for name, one in plan.space.items()}
+        if canonical_json(values) not in taken:
+            return values
+    raise RuntimeError(f"{_DRAWS} draws from {plan.space} gave nothing new")
+
+
+def _even(one: Range, even: random.Random) -> Scalar:
+    if one.whole:
+        return even.randint(int(one.low), int(one.high))
+    if one.log:
+        drawn = math.exp(even.uniform(math.log(one.low), math.log(one.high)))
+    else:
+        drawn = even.uniform(one.low, one.high)
+    return min(max(drawn, one.low), one.high)
+
+
 def _rounded(value: float, one: Range) -> Scalar:
-    """Four digits, so that a tuned value can be read and typed: finer ones no accuracy could tell apart."""
+    """As few digits as a thousandth of the range needs, so that a tuned value can be read and typed.
+
+    On a log scale that is a thousandth of the range's logarithm, in relation to the value; and at least four digits.
+    """
     if one.whole:
         return int(value)
-    return min(max(float(f"{value:.4g}"), one.low), one.high)
+    if one.log:
+        digits = max(4, 1 + math.ceil(_STEPS - math.log10(math.log(one.high) - math.log(one.low))))
+        near = float(f"{value:.{digits}g}")
+    else:
+        near = round(value, _STEPS - math.floor(math.log10(one.high - one.low)))
+    return min(max(near, one.low), one.high)
 
 
 def make_pruner(kind: Pruner, epochs: int) -> BasePruner:
@@ -74,7 +141,7 @@ class Pruning:
         plan = self.study.plan
         decide = {"none": _never, "median": _by_median, "hyperband": _by_hyperband}[plan.pruner]
         ends = decide(self.study, self.number, [line.tune_top1 for line in curve])
-        return f"{plan.pruner} pruner, after epoch {len(curve)} of {plan.trial_recipe.epochs}" if ends else ""
+        return plan.prune_reason(len(curve)) if ends else ""
 
 
 def _never(study: Study, number: int, curve: Sequence[float]) -> bool:

@@ -23,7 +23,8 @@ def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) 
 
     The studies go on side by side: each asks for a batch, all batches run, and the results decide what is asked
     next. What was asked for is written down before it runs, so a study that was stopped goes on with the same
-    trials, and their number stays that of the plan. Two benches may share a study: they run its cells between them.
+    trials, and their number stays that of the plan (or of the settings that there are, if these are fewer). Two benches
+    may share a study: they run its cells between them.
     """
     for plan in plans:
         _begin(plan, store, rerun)
@@ -56,7 +57,7 @@ def _next_batch(plan: StudyPlan, store: Store) -> Study:
     """The study with its next batch, if it had no trial left to run."""
     with store.claim(f"study-{plan.id}", wait=True):
         study = _load(plan, store)
-        if len(study.trials) < plan.trials and all(trial.state != "asked" for trial in study.trials):
+        if len(study.trials) < plan.length and all(trial.state != "asked" for trial in study.trials):
             new = [Trial(cell=plan.trial(values).id, values=values) for values in ask(study)]
             study = study.model_copy(update={"trials": (*study.trials, *new)})
             store.write_study(study)

@@ -12,6 +12,7 @@ import pandas as pd
 from kdzoo.board.columns import COLUMNS
 from kdzoo.board.display import Table, notes
 from kdzoo.board.escape import csv_cell
+from kdzoo.board.more import NOTES
 from kdzoo.board.overall import Overall, overall
 from kdzoo.board.overall_text import overall_notes, section
 from kdzoo.board.table import Board
@@ -36,7 +37,7 @@ def to_json(board: Board, printed: Sequence[Table], width: int) -> str:
     """
     groups = ",\n".join(_json_group(table) for table in printed)
     overalls = overall(board)
-    method = json.dumps(notes(board, printed, "bold") + overall_notes(overalls, "bold"), indent=1)
+    method = json.dumps([*notes(board, printed, "bold"), *NOTES, *overall_notes(overalls, "bold")], indent=1)
     columns = json.dumps({column.name: column.help for column in COLUMNS}, indent=1)
     summaries = ",\n".join(_json_overall(one) for one in overalls)
     return (

@@ -11,7 +11,9 @@ import pandas as pd
 
 from kdzoo.board.columns import sort_column
 from kdzoo.board.labels import counted, params_text
+from kdzoo.board.stats import FEWEST_RESAMPLED
 from kdzoo.board.table import Board, Group, Problem
+from kdzoo.board.times import STEADY, UNSTEADY
 from kdzoo.board.tuned_rows import to_tuned, tuning_notes
 
 Values = dict[str, Any]
@@ -99,12 +101,13 @@ def strategy_text(row: Values) -> str:
 
 
 def tuning_text(row: Values) -> str:
-    """What the tuning of the row took, and the pruner if there was one."""
+    """How many trials the tuning of the row had, what they took, and the pruner if there was one."""
     if row["trials"] is None:
         return NONE
     took = number(row["tuning_seconds"], 0 if row["tuning_seconds"] >= 10 else 1, unit=" s")
     pruner = [] if row["pruner"] == "none" else [row["pruner"]]
-    return ", ".join([counted(row["trials"], "trial"), took, *pruner])
+    trials = counted(row["trials"], "trial") + (f" ({row['tune_settings']})" if row["tune_settings"] else "")
+    return ", ".join([trials, took, *pruner])
 
 
 def teacher_text(row: Values) -> str:
@@ -128,6 +131,11 @@ def percent(name: str, digits: int) -> Callable[[Values], str]:
     return lambda row: NONE if row[name] is None else number(100 * row[name], digits, unit="%")
 
 
+def time_text(row: Values) -> str:
+    """Seconds of training beside those of ``ce``, or that they are too unsteady to tell."""
+    return UNSTEADY if row["time_vs_ce_note"] == UNSTEADY else number(row["time_vs_ce"], unit="x")
+
+
 STRATEGY = Shown("strategy", "left", strategy_text)
 TEACHER = Shown("teacher", "left", teacher_text)
 STUDENT = Shown("student", "left", student_text)
@@ -136,23 +144,25 @@ INTERVAL = Shown("95% interval", "left", interval_text)
 SHOWN: tuple[Shown, ...] = (
     Shown("#", "right", lambda row: NONE if row["rank"] is None else str(row["rank"])),
     STRATEGY,
-    TEACHER,
-    STUDENT,
-    SEEDS,
     Shown("top-1 %", "right", lambda row: number(row["top1"])),
     Shown("sd", "right", lambda row: number(row["top1_sd"])),
     Shown("vs ce", "right", lambda row: number(row["diff_ce"], sign=True)),
     INTERVAL,
+    TEACHER,
+    STUDENT,
+    SEEDS,
     Shown("gap", "right", percent("gap_recovered", 0)),
     Shown("retention", "right", percent("retention", 1)),
-    Shown("time", "right", lambda row: number(row["time_vs_ce"], unit="x")),
+    Shown("time", "right", time_text),
 )
 TUNING = Shown("tuning", "left", tuning_text)
 
 
 def shown(table: Table) -> tuple[Shown, ...]:
-    """The printed columns of a table; that of tuning only where a row is tuned."""
-    return (*SHOWN, TUNING) if any(row["trials"] is not None for row in table.rows) else SHOWN
+    """The printed columns of a table: without those that the heading tells for all rows, and that of tuning only
+    where a row is tuned."""
+    tuned = any(row["trials"] is not None for row in table.rows)
+    return tuple(column for column in SHOWN + (TUNING,) * tuned if column.header not in table.same)
 
 
 def title(group: Group) -> str:
@@ -209,7 +219,8 @@ def notes(board: Board, printed: Sequence[Table], emphasis: str) -> list[str]:
     lines = [
         "top-1: mean over the done seeds, test set, last epoch; sd: standard deviation (n-1) over them",
         "vs ce: mean difference to ce on the same seeds, in points, with its 95% paired t interval;"
-        f" {emphasis} where it excludes 0",
+        f" {emphasis} where it excludes 0, above or below; the interval is not corrected for the number of rows, so of"
+        " many rows a few stand out by chance",
     ]
     if "n<3" in reasons:
         lines.append("n<3: no interval, because fewer than 3 seeds are shared with ce")
@@ -218,9 +229,16 @@ def notes(board: Board, printed: Sequence[Table], emphasis: str) -> list[str]:
     if any(_partly_paired(row) for row in rows):
         lines.append("(n=...): seeds shared with ce, where these are not all of the row's done seeds")
     lines.append(
-        f"gap: (top-1 - ce) / (teacher - ce) on the same seeds, {NONE} where the teacher is not above ce;"
-        " retention: top-1 / teacher; time: seconds of training / those of ce"
+        f"gap: (top-1 - ce) / (teacher - ce) on the same seeds, {NONE} where the teacher is not above ce; its 95%"
+        f" interval: bootstrap-t over the n paired seeds, from {FEWEST_RESAMPLED} seeds on, because fewer give none"
+        " that covers 95% and is worth having; retention: top-1 / teacher"
     )
+    lines.append("time: median over the seeds that both have of the seconds of training / those of ce")
+    if any(row["time_vs_ce_note"] == UNSTEADY for row in rows):
+        lines.append(
+            f"{UNSTEADY}: no time, because between the seeds of the row, or of ce, the seconds differ by more than"
+            f" {STEADY:g} times, and so tell of what else the machine did"
+        )
     return lines + tuning_notes(rows) + list(board.remarks)
 
 

@@ -1,13 +1,15 @@
-"""Vega-Lite charts as SVG and PNG, in one theme, each with the hash of what it was drawn from."""
+"""Vega-Lite charts as SVG and PNG, in one theme, each with the hash of what it was drawn from, and by whom."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 from kdzoo.cell import canonical_json
 
@@ -25,7 +27,8 @@ NEUTRAL = "#7F7F7F"
 """For what is a reference: visible on a dark and on a light page."""
 
 _INK, _FAINT = "#222222", "#DDDDDD"
-_FONT = "Arial, Helvetica, Liberation Sans, DejaVu Sans, sans-serif"
+_FONT = "Liberation Sans, Arial, Helvetica, DejaVu Sans, sans-serif"
+"""vl-convert brings the first one, so that most machines draw alike."""
 
 THEME: dict[str, Any] = {
     "background": "#FFFFFF",
@@ -61,8 +64,17 @@ THEME: dict[str, Any] = {
 """How every chart looks: Vega-Lite's ``config``."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KEYWORD = b"kdzoo spec sha256"
-_SVG = re.compile(rb"\A<svg\b[^>]*><metadata>kdzoo spec sha256 ([0-9a-f]{64})</metadata>")
+_KEYWORD = b"kdzoo spec"
+_ORIGIN = re.compile(r"sha256 ([0-9a-f]{64}), drawn by ([\w., +-]{1,80})")
+_SVG = re.compile(rb"\A<svg\b[^>]*><metadata>kdzoo spec ([^<]{1,200})</metadata>")
+_PROBE = "".join(map(chr, range(33, 127))).translate({ord(each): None for each in "<&>"}) + "\u2192\u2265\u00b1"
+
+
+class Origin(NamedTuple):
+    """What a drawing says of itself: the :func:`digest` of its chart, and the :func:`drawer`."""
+
+    digest: str
+    drawer: str
 
 
 def digest(spec: Spec) -> str:
@@ -74,39 +86,68 @@ def digest(spec: Spec) -> str:
     return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
 
 
-def svg(spec: Spec) -> bytes:
-    """The chart as SVG, with the chart's digest in a ``metadata`` element. Texts stay texts."""
-    import vl_convert
+@cache
+def drawer() -> str:
+    """Who draws here, in words: the version of vl-convert, and a hash of how it draws letters.
 
-    drawn: str = vl_convert.vegalite_to_svg(dict(spec), config=THEME, allowed_base_urls=[])
+    Where both are equal, equal charts give equal bytes. The letters are those of the theme's fonts on this machine.
+    """
+    vl_convert: Any = importlib.import_module("vl_convert")  # its stubs lack the version
+
+    text = f'<text x="2" y="20" font-size="14" font-family="{_FONT}">{_PROBE}</text>'
+    probe = vl_convert.svg_to_png(f'<svg xmlns="http://www.w3.org/2000/svg" width="1400" height="30">{text}</svg>', 2)
+    return f"vl-convert {vl_convert.__version__}, letters {hashlib.sha256(probe).hexdigest()[:12]}"
+
+
+def svg(spec: Spec) -> bytes:
+    """The chart as SVG, with its :class:`Origin` in a ``metadata`` element. Texts stay texts."""
+    drawn = _drawn(canonical_json(spec))
     start = drawn.index(">", drawn.index("<svg")) + 1
-    return f"{drawn[:start]}<metadata>kdzoo spec sha256 {digest(spec)}</metadata>{drawn[start:]}\n".encode()
+    return f"{drawn[:start]}<metadata>kdzoo spec {_origin(spec)}</metadata>{drawn[start:]}\n".encode()
 
 
 def png(spec: Spec, scale: float = 2) -> bytes:
-    """The chart as PNG, with the chart's digest in a ``tEXt`` chunk.
+    """The chart as PNG, with its :class:`Origin` in a ``tEXt`` chunk.
 
     Args:
         scale: pixels of the picture for one of the chart's.
     """
     import vl_convert
 
-    drawn: bytes = vl_convert.vegalite_to_png(dict(spec), scale=scale, config=THEME, allowed_base_urls=[])
-    content = b"tEXt" + _KEYWORD + b"\0" + digest(spec).encode()
+    drawn: bytes = vl_convert.svg_to_png(_drawn(canonical_json(spec)), scale)
+    content = b"tEXt" + _KEYWORD + b"\0" + _origin(spec).encode()
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     after_header = len(_SIGNATURE) + 25  # IHDR, which comes first, has 13 bytes and 12 of frame
     return drawn[:after_header] + chunk + drawn[after_header:]
 
 
-def digest_of(content: bytes) -> str | None:
-    """The digest of the chart that an SVG or PNG was drawn from; None where it says none, or is cut or damaged."""
+def origin_of(content: bytes) -> Origin | None:
+    """What an SVG or PNG says of itself; None where it says nothing, or is cut or damaged."""
     if (found := _SVG.match(content)) is not None:
-        return found[1].decode()
+        return _read_origin(found[1])
     for kind, text in _chunks(content):
         keyword, _, value = text.partition(b"\0")
-        if kind == b"tEXt" and keyword == _KEYWORD and re.fullmatch(rb"[0-9a-f]{64}", value):
-            return value.decode()
+        if kind == b"tEXt" and keyword == _KEYWORD and (origin := _read_origin(value)):
+            return origin
     return None
+
+
+@lru_cache(maxsize=2)
+def _drawn(spec: str) -> str:
+    """A chart as SVG. Its PNG comes next, and needs the same."""
+    import vl_convert
+
+    drawn: str = vl_convert.vegalite_to_svg(spec, config=THEME, allowed_base_urls=[])
+    return drawn
+
+
+def _origin(spec: Spec) -> str:
+    return f"sha256 {digest(spec)}, drawn by {drawer()}"
+
+
+def _read_origin(text: bytes) -> Origin | None:
+    found = _ORIGIN.fullmatch(text.decode("ascii", "replace"))
+    return Origin(found[1], found[2]) if found else None
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

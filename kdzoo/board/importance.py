@@ -50,9 +50,14 @@ def importance(study: Study) -> Importance:
     space = study.plan.space
     done = [trial for trial in frozen_trials(study) if trial.state == TrialState.COMPLETE]
     if len(done) < 2:
-        return Importance(
-            trials=len(done), why_none=f"it takes two done trials, and there is {'one' if done else 'none'}"
+        every = sum(trial.state == "done" for trial in study.trials)
+        inside = "one" if done else "none"
+        why = (
+            f"it takes two done trials within the searched ranges, and of {every} done {inside} lies there"
+            if every > len(done)
+            else f"it takes two done trials, and there is {inside}"
         )
+        return Importance(trials=len(done), why_none=why)
     values = [trial.value or 0.0 for trial in done]
     if _spread(values) < _LEAST_STEP:
         return Importance(trials=len(done), why_none="all done trials score the same")

@@ -60,9 +60,14 @@ def telling(everyone: Sequence[Facts]) -> list[str]:
     return chosen
 
 
-def spell(one: Facts, names: Iterable[str]) -> str:
-    """``name=value, …`` for the named facts that there are."""
-    return ", ".join(f"{name}={one[name]}" for name in names if name in one)
+def short_words(one: Facts, names: Iterable[str]) -> str:
+    """The named facts as a heading says them: ``quick, seed=1``. A recipe's name stands alone, and no prefix before
+    what is in the recipe."""
+    return ", ".join(
+        one[name] if name in ("recipe", "recipe.name") else f"{name.removeprefix('recipe.')}={one[name]}"
+        for name in names
+        if name in one
+    )
 
 
 def counted(number: int, noun: str) -> str:
@@ -87,7 +92,7 @@ def teacher_labels(teachers: Sequence[TeacherRef]) -> list[str]:
         # The order in which facts are tried must not depend on the order of the records.
         names = telling(sorted((everyone[place] for place in places), key=lambda one: sorted(one.items())))
         for place in places:
-            labels[place] = f"{name} ({spell(everyone[place], names)})" if names else name
+            labels[place] = f"{name} ({short_words(everyone[place], names)})" if names else name
     return labels
 
 

@@ -9,6 +9,7 @@ from tabulate import DataRow, Line, TableFormat, tabulate
 
 from kdzoo.board.display import Shown, Table, Values, heading, notes, problem_text, shown, title
 from kdzoo.board.escape import latex, markdown
+from kdzoo.board.more import NOTES, TITLE, more
 from kdzoo.board.overall import Overall, overall
 from kdzoo.board.overall_text import Section, overall_notes, section
 from kdzoo.board.table import Board
@@ -46,6 +47,7 @@ def _markdown_table(table: Table) -> str:
     lines = [f"### {markdown(title(table.group))}", ""]
     lines += [f"- {word}: {markdown(text)}" for word, text in heading(table)]
     lines += ["", _grid(shown(table), table.rows, "pipe", markdown, "**{}**"), ""]
+    lines += [f"{TITLE}:", "", _grid(more(table), table.rows, "pipe", markdown, "**{}**"), ""]
     lines += [
         f"- {problem.kind}: {markdown(problem_text(problem, with_pair=len(table.same) < 2))}"
         for problem in table.problems
@@ -76,7 +78,8 @@ def to_latex(board: Board, printed: Sequence[Table], width: int) -> str:
 def _latex_table(table: Table) -> str:
     about = "; ".join(f"{word}: {text}" for word, text in heading(table))
     problems = [f"{problem.kind}: {problem_text(problem, with_pair=len(table.same) < 2)}" for problem in table.problems]
-    return _latex_float(f"{title(table.group)}. {about}.", shown(table), table.rows, problems)
+    first = _latex_float(f"{title(table.group)}. {about}.", shown(table), table.rows, problems)
+    return first + "\n\n" + _latex_float(f"{title(table.group)}. {TITLE}.", more(table), table.rows, [])
 
 
 def _latex_section(words: Section) -> str:
@@ -96,7 +99,7 @@ def _latex_float(caption: str, columns: Sequence[Shown], rows: Sequence[Values],
 
 
 def _all_notes(board: Board, printed: Sequence[Table], overalls: Sequence[Overall]) -> list[str]:
-    return notes(board, printed, "bold") + overall_notes(overalls, "bold")
+    return [*notes(board, printed, "bold"), *NOTES, *overall_notes(overalls, "bold")]
 
 
 def _grid(

@@ -9,6 +9,7 @@ from typing import Any
 from kdzoo.board.lines import BASELINES, Line, baselines_of
 from kdzoo.board.rows import Row
 from kdzoo.board.stats import Estimate, estimate, gap_recovered, holm, paired_difference
+from kdzoo.board.times import Seconds, time_values
 
 
 def fill_pair(lines: Sequence[Line]) -> str:
@@ -125,16 +126,13 @@ def _against_ce(line: Line, baseline: Line | None, teacher_top1: float | None) -
         gap = Estimate(0, None, note=line.values["diff_ce_note"] if baseline is None else "no teacher")
     else:
         gap = gap_recovered(*_paired(line, baseline), teacher_top1)
-    seconds = [] if baseline is None else _paired_seconds(line, baseline)
-    reference = math.fsum(other for _, other in seconds)
+    line.values |= time_values([] if baseline is None else _paired_seconds(line, baseline))
     line.values |= {
         "gap_recovered": gap.mean,
         "gap_recovered_low": gap.low,
         "gap_recovered_high": gap.high,
         "gap_recovered_n": gap.n,
         "gap_recovered_note": "baseline" if line is baseline and gap.mean is not None else gap.note,
-        "time_vs_ce": math.fsum(own for own, _ in seconds) / reference if reference > 0 else None,
-        "time_vs_ce_n": len(seconds),
     }
 
 
@@ -148,10 +146,10 @@ def _paired(line: Line, baseline: Line) -> tuple[list[float], list[float]]:
     return [own for own, _ in pairs], [other for _, other in pairs]
 
 
-def _paired_seconds(line: Line, baseline: Line) -> list[tuple[float, float]]:
+def _paired_seconds(line: Line, baseline: Line) -> list[Seconds]:
     """Seconds of training of both, for the seeds that both ran on the same kind of device with as many threads."""
     return [
-        (own.timing.train, other.timing.train)
+        Seconds(own.timing.train, other.timing.train, own.timing.machine)
         for seed, own in sorted(line.row.done.items(), key=lambda item: item[0])
         if (other := baseline.row.done.get(seed)) is not None
         and own.timing is not None

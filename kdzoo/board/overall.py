@@ -9,9 +9,9 @@ from typing import cast
 
 import pandas as pd
 
-from kdzoo.board.labels import spell, telling
+from kdzoo.board.labels import short_words, telling
 from kdzoo.board.ranks import Friedman, alike, critical_difference, friedman
-from kdzoo.board.standings import FEWEST, Standing, Values, ranked, scores_of, standings_of
+from kdzoo.board.standings import FEWEST, Standing, Values, ranked, scores_of, standings_of, stands_twice
 from kdzoo.board.table import Board
 
 
@@ -43,6 +43,8 @@ class Overall:
         friedman: the test over the ranked strategies.
         critical_difference: Nemenyi's, in ranks; None where there is no Friedman test.
         alike: names of strategies that it does not separate, a set each; a strategy may be in several.
+        twice: strategies whose default won its study, with the numbers of the blocks, from 1, where it did: there one
+            row stands as default and as tuned.
     """
 
     protocol: int
@@ -52,6 +54,7 @@ class Overall:
     friedman: Friedman
     critical_difference: float | None
     alike: tuple[tuple[str, ...], ...]
+    twice: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 def overall(board: Board) -> list[Overall]:
@@ -79,6 +82,10 @@ def _overall(board: Board, protocol: int, evaluation: int, rows: Sequence[Values
     for row in rows:
         by_block[_block_key(board, row)].append(row)
     named = sorted(zip(_block_texts(list(by_block)), by_block, strict=True))
+    twice: dict[str, list[int]] = defaultdict(list)
+    for number, (_, key) in enumerate(named, start=1):
+        for name in sorted({row["strategy"] for row in by_block[key] if stands_twice(row)}):
+            twice[name].append(number)
     standings, complete = ranked(standings_of([by_block[key] for _, key in named]))
     tested = friedman(scores_of(complete, len(named)))
     difference = None if tested.chi2 is None else critical_difference(len(complete), len(named))
@@ -91,6 +98,7 @@ def _overall(board: Board, protocol: int, evaluation: int, rows: Sequence[Values
         friedman=tested,
         critical_difference=difference,
         alike=tuple(tuple(complete[place].text for place in places) for places in together),
+        twice=tuple((name, tuple(numbers)) for name, numbers in sorted(twice.items())),
     )
 
 
@@ -113,7 +121,8 @@ def _block_texts(keys: Sequence[tuple[str, ...]]) -> list[str]:
         namesakes[name].append(one)
     apart = {name: telling(everyone) for name, everyone in namesakes.items()}
     return [
-        f"{name} ({spell(one, apart[name])})" if apart[name] else name for name, one in zip(names, facts, strict=True)
+        f"{name} ({short_words(one, apart[name])})" if apart[name] else name
+        for name, one in zip(names, facts, strict=True)
     ]
 
 

@@ -12,6 +12,12 @@ from kdzoo.board.overall import Overall
 from kdzoo.board.ranks import SIGNIFICANCE, Friedman
 from kdzoo.board.standings import Standing
 
+_MOST_NAMED = 2
+"""Pairs that are named beside their numbers."""
+
+FEWEST_TESTED = 5
+"""Pairs below which the board prints no test: from fewer, ranks show next to nothing, whatever p says."""
+
 _ENOUGH_BLOCKS, _ENOUGH_STRATEGIES = 10, 5
 """Numbers above which Demsar (2006, JMLR 7: 1-30) calls the approximations of Friedman's test good."""
 
@@ -44,8 +50,8 @@ def section(overall: Overall) -> Section:
         pairs=[block.text for block in overall.blocks],
         columns=_COLUMNS,
         rows=[{"standing": standing, "bold": standing.diff_ce.excludes_zero} for standing in overall.standings],
-        lacking=[_lacking(standing) for standing in overall.standings if not standing.complete],
-        findings=[_friedman(overall.friedman), *_nemenyi(overall)],
+        lacking=[_lacking(standing, overall) for standing in overall.standings if not standing.complete],
+        findings=[*_tests(overall), *_twice(overall)],
     )
 
 
@@ -66,7 +72,7 @@ def overall_notes(overalls: Sequence[Overall], emphasis: str) -> list[str]:
     ]
     if any(standing.diff_ce.note == "n<3" for one in overalls for standing in one.standings):
         lines.append("n<3 over pairs: no interval, because there are fewer than 3 pairs")
-    if any(one.critical_difference is not None for one in overalls):
+    if any(one.critical_difference is not None and tested(one) for one in overalls):
         lines.append(
             "Friedman test: chi-square corrected for ties, F after Iman and Davenport; Nemenyi's critical difference"
             " from the studentized range; both as in Demsar 2006 (JMLR 7), which takes the pairs for independent:"
@@ -105,17 +111,46 @@ _COLUMNS = (
 )
 
 
-def _lacking(standing: Standing) -> str:
-    """``at: 1 failed of 3 seeds on pair 2; no row on pairs 3, 4``."""
+def _lacking(standing: Standing, overall: Overall) -> str:
+    """``at: 1 failed of 3 seeds on pair 2 (digits 16x16: vit -> resnet8); no row on pairs 3, 4, 5``."""
     pairs: dict[str, list[int]] = defaultdict(list)
     for pair, reason in enumerate(standing.lacking, start=1):
         if reason:
             pairs[reason].append(pair)
     reasons = (
-        f"{reason} on pair{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
-        for reason, numbers in pairs.items()
+        f"{reason} on pair{'s' * (len(numbers) > 1)} {_called(numbers, overall)}" for reason, numbers in pairs.items()
     )
     return f"{standing.text}: {'; '.join(reasons)}"
+
+
+def _called(numbers: Sequence[int], overall: Overall) -> str:
+    """Pairs by their numbers, and by their names where they are few."""
+    named = len(numbers) <= _MOST_NAMED
+    return ", ".join(f"{number} ({overall.blocks[number - 1].text})" if named else str(number) for number in numbers)
+
+
+def tested(overall: Overall) -> bool:
+    """Whether there are pairs enough for tests of the ranks."""
+    return len(overall.blocks) >= FEWEST_TESTED
+
+
+def _tests(overall: Overall) -> list[str]:
+    if tested(overall):
+        return [_friedman(overall.friedman), *_nemenyi(overall)]
+    return [
+        f"{len(overall.blocks)} pairs are too few to conclude anything from the ranks: there is no test below"
+        f" {FEWEST_TESTED}, and the order may well be chance"
+    ]
+
+
+def _twice(overall: Overall) -> list[str]:
+    """Which rows stand in the table twice."""
+    if not overall.twice:
+        return []
+    told = "; ".join(
+        f"{name} (pair{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))})" for name, numbers in overall.twice
+    )
+    return [f"the default won its search, so one row counts as default and as tuned: {told}"]
 
 
 def _friedman(test: Friedman) -> str:

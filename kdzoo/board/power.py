@@ -8,7 +8,8 @@ from functools import cache
 
 from scipy.special import chdtri, nctdtr, stdtrit
 
-from kdzoo.board.stats import FEWEST, LEVEL
+from kdzoo.board.bootstrap import LEVEL
+from kdzoo.board.stats import FEWEST
 
 SIGNIFICANCE = 0.05
 """Level of the two-sided paired t test."""

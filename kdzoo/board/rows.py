@@ -85,7 +85,8 @@ class Numbering(Generic[T]):
 class Rows:
     """All rows of a board. Only cells of students are rows: a teacher's training and a tuning trial are none.
 
-    A planned cell without a record is a missing seed of its row, as the newest evaluation there measured it.
+    A planned cell without a record is a missing seed of its row, as the newest evaluation there measured it. So is one
+    that only an older evaluation measured: what it measured stands in a row of its own.
 
     Args:
         records: records, or entries made of them before; in any order, read once.
@@ -102,21 +103,26 @@ class Rows:
         self._known: dict[int, tuple[Parts, Identity]] = {}
         entries = Entries()
         newest: dict[Identity, int] = {}
-        recorded: set[tuple[Identity, int]] = set()
+        recorded: set[tuple[RowKey, int]] = set()
         for record in records:
             entry = record if isinstance(record, Entry) else entries.entry(record)
             if entry is not None:
                 # Only the parts of ready entries are shared, and worth to be remembered.
                 identity = self._identity(entry.parts) if entry is record else self._number(entry.parts)
                 newest[identity] = max(entry.evaluation, newest.get(identity, entry.evaluation))
-                recorded.add((identity, entry.seed))
+                recorded.add((RowKey(identity, entry.evaluation), entry.seed))
                 self._add(identity, entry)
+        asked = {
+            (RowKey(key.identity, newest[key.identity]), seed)
+            for key, seed in recorded
+            if key.evaluation < newest[key.identity]
+        }
         for cell in planned:
             if cell.kind == "student":
                 identity = self._number(entries.parts(cell))
-                if (identity, cell.seed) not in recorded:
-                    key = RowKey(identity, newest.get(identity, EVALUATION))
-                    self.rows.setdefault(key, Row()).missing.add(cell.seed)
+                asked.add((RowKey(identity, newest.get(identity, EVALUATION)), cell.seed))
+        for key, seed in asked - recorded:
+            self.rows.setdefault(key, Row()).missing.add(seed)
 
     def place_key(self, place: Place) -> Hashable:
         """The :func:`kdzoo.board.identity.place_key` of a place."""

@@ -107,6 +107,12 @@ def _default_params(blocks: Sequence[Sequence[Values]]) -> set[tuple[str, str]]:
     }
 
 
+def stands_twice(row: Values) -> bool:
+    """Whether a row is a default that won its study, and so stands as default and as tuned."""
+    first, _, rest = row["variant"].partition(", ")
+    return bool(first == _DEFAULT and rest)
+
+
 def _by_variant(rows: Sequence[Values], defaults: set[tuple[str, str]]) -> dict[tuple[str, str], list[Values]]:
     """The rows of a block by label and variant; a default that won its study stands as both."""
     found: dict[tuple[str, str], list[Values]] = defaultdict(list)
@@ -115,7 +121,7 @@ def _by_variant(rows: Sequence[Values], defaults: set[tuple[str, str]]) -> dict[
         first, _, rest = variant.partition(", ")
         if not variant and (row["strategy"], row["params"]) in defaults:
             variant = _DEFAULT
-        for one in (first, rest) if first == _DEFAULT and rest else (variant,):
+        for one in (first, rest) if stands_twice(row) else (variant,):
             found[row["strategy"], one].append(row)
     return found
 

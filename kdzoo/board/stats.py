@@ -6,20 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations_with_replacement
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-LEVEL = 0.95
-"""Confidence level of every interval."""
+from kdzoo.board.bootstrap import LEVEL, NOISE, ratio_interval
 
 FEWEST = 3
 """Seeds below which no interval is given."""
 
-_NOISE = 1e-9
-"""Spreads below this many percentage points are rounding, not spread: one sample in a billion moves accuracy more."""
+FEWEST_RESAMPLED = 5
+"""Seeds below which resampling gives no interval that is worth having; docs/statistics.md has the figures."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     if n < FEWEST:
         return Estimate(n, mean, sd, note="n<3")
-    if sd < _NOISE:
+    if sd < NOISE:
         return Estimate(n, mean, 0.0, note="no spread")
     error = sd / math.sqrt(n)
     reach = _t_quantile(n - 1) * error
@@ -99,8 +95,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def gap_recovered(values: Sequence[float], baseline: Sequence[float], teacher: float) -> Estimate:
     """Share of the way from the baseline to the teacher: (mean values - mean baseline) / (teacher - mean baseline).
 
-    The interval is the percentile bootstrap (Efron 1979) over paired seeds: exact, over every resample, up to six
-    seeds; 4,000 resamples from a fixed seed beyond. There is none where a resample's baseline reaches the teacher.
+    The interval is that of :func:`kdzoo.board.bootstrap.ratio_interval`, of the differences to the baseline over the
+    teacher's distances to it. There is none below five seeds, nor where the differences have no spread.
 
     Args:
         values, baseline: one per seed, of the same seeds in the same order, percent.
@@ -112,47 +108,19 @@ def gap_recovered(values: Sequence[float], baseline: Sequence[float], teacher: f
     n = len(values)
     if n == 0:
         return Estimate(0, None, note="no shared seed")
-    base = math.fsum(baseline) / n
-    if teacher - base < _NOISE:
+    room = [teacher - other for other in baseline]
+    if math.fsum(room) / n < NOISE:
         return Estimate(n, None, note="teacher not above baseline")
-    difference = paired_difference(values, baseline)
-    share = math.fsum(value - other for value, other in zip(values, baseline, strict=True)) / n / (teacher - base)
-    if difference.note:
-        return Estimate(n, share, note=difference.note)
-    counts, weights = _resamples(n)
-    resampled = (counts * np.asarray(values)).sum(axis=1) / n
-    resampled_base = (counts * np.asarray(baseline)).sum(axis=1) / n
-    room = teacher - resampled_base
-    if room.min() < _NOISE:
-        return Estimate(n, share, note="teacher not clearly above baseline")
-    low, high = _quantiles((resampled - resampled_base) / room, weights)
-    return Estimate(n, share, low=low, high=high)
+    gained = [value - other for value, other in zip(values, baseline, strict=True)]
+    share = math.fsum(gained) / math.fsum(room)
+    if n < FEWEST_RESAMPLED:
+        return Estimate(n, share, note=f"n<{FEWEST_RESAMPLED}")
+    found = estimate(gained).note or ratio_interval(gained, room)
+    if isinstance(found, str):
+        return Estimate(n, share, note=found)
+    return Estimate(n, share, low=found[0], high=found[1])
 
 
 @cache
 def _t_quantile(freedom: int) -> float:
     return float(stdtrit(freedom, (1 + LEVEL) / 2))
-
-
-@cache
-def _resamples(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How often each of n values occurs in each resample (resamples x n), and the resamples' probabilities."""
-    if n <= 6:
-        picks = combinations_with_replacement(range(n), n)
-        counts = np.array([np.bincount(pick, minlength=n) for pick in picks], dtype=np.float64)
-        ways = [math.factorial(n) / math.prod(math.factorial(int(count)) for count in row) for row in counts]
-        return counts, np.array(ways) / n**n
-    # The legacy generator's stream is frozen, so a later numpy gives the same interval.
-    drawn = np.random.RandomState(0).randint(n, size=(4000, n))
-    counts = np.stack([(drawn == place).sum(axis=1) for place in range(n)], axis=1).astype(np.float64)
-    return counts, np.full(len(counts), 1 / len(counts))
-
-
-def _quantiles(values: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, float]:
-    """The smallest values at or below which lie 2.5% and 97.5% of the weight."""
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    tail = (1 - LEVEL) / 2
-    # The small step back keeps a sum that rounding left just below its quantile from being passed over.
-    low, high = np.searchsorted(reached, [tail - _NOISE, 1 - tail - _NOISE])
-    return float(values[order[low]]), float(values[order[high]])

@@ -13,7 +13,7 @@ from kdzoo.board.escape import shorten, visible
 from kdzoo.board.importance import TRIALS_PER_PARAMETER, importance
 from kdzoo.board.labels import counted, params_text, recipe_text, strategy_labels, teacher_labels, value_text
 from kdzoo.board.titles import size_text
-from kdzoo.board.tuning import pruner_text
+from kdzoo.board.tuning import pruner_text, settings_text
 from kdzoo.study import Study, Trial
 
 _LONGEST = 500
@@ -69,11 +69,12 @@ def shown(text: str) -> str:
 
 
 def progress_text(study: Study) -> str:
-    """How far a study is: ``10 of 10: 8 done, 1 pruned, 1 failed``."""
+    """How far a study is: ``10 of 10: 8 done, 1 pruned, 1 failed``; ``4 of 20: 4 done; all 4 settings tried``."""
     states: Counter[str] = Counter(trial.state for trial in study.trials)
     words = {"done": "done", "pruned": "pruned", "failed": "failed", "asked": "not ended"}
     told = [f"{states[state]} {word}" for state, word in words.items() if states[state]]
-    return f"{len(study.trials)} of {study.plan.trials}: " + (", ".join(told) or "none asked for yet")
+    found = f"{len(study.trials)} of {study.plan.trials}: " + (", ".join(told) or "none asked for yet")
+    return found + (f"; {note}" if (note := settings_text(study)) else "")
 
 
 def search_text(study: Study) -> str:

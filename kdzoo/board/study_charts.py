@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,10 @@ from kdzoo.study import Range, Study
 
 Kind = Literal["svg", "png"]
 Spec = dict[str, Any]
+
+_UNSAFE = re.compile(r"[^a-z0-9._]+")
+_LONGEST = 40
+"""Characters of each name in a file's name."""
 
 _WIDTH, _HEIGHT = 560, 300
 _PANEL, _COLUMNS = 250, 3
@@ -60,7 +65,7 @@ def study_charts(study: Study, title: str) -> dict[str, Spec]:
 
 
 def write_plots(studies: Iterable[Study], folder: Path, kinds: Sequence[Kind] = ("svg", "png")) -> list[Path]:
-    """Write the charts of studies as ``ID-history.svg`` and so on.
+    """Write the charts of studies as ``DATASET-TEACHER-STUDENT-STRATEGY-ID-history.svg`` and so on.
 
     Args:
         studies: as far as they are.
@@ -80,7 +85,7 @@ def write_plots(studies: Iterable[Study], folder: Path, kinds: Sequence[Kind] = 
         for title, study in titled(studies):
             for name, spec in study_charts(study, title).items():
                 for kind in kinds:
-                    path = folder / f"{study.id}-{name}.{kind}"
+                    path = folder / f"{_file_name(study)}-{name}.{kind}"
                     atomic_write(path, draw[kind](spec))
                     written.append(path)
     except OSError as error:
@@ -88,6 +93,14 @@ def write_plots(studies: Iterable[Study], folder: Path, kinds: Sequence[Kind] = 
             f"plots cannot be written to {folder}: {error.strerror or error}; give another folder"
         ) from None
     return written
+
+
+def _file_name(study: Study) -> str:
+    """What a study is of, in letters that every file system takes, and its id."""
+    plan = study.plan
+    words = (plan.data.name, str(plan.teacher.model), str(plan.student), plan.strategy.name)
+    safe = (_UNSAFE.sub("-", word.lower())[:_LONGEST].strip("-.") or "unnamed" for word in words)
+    return "-".join([*safe, study.id])
 
 
 def _points(study: Study) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ class Group:
         init, protocol, evaluation: as in the frame.
         outdated: whether the records were evaluated by an older version than this kdzoo's.
         seeds: all seeds that occur.
-        apart: what tells it from the groups of the same title; empty for the only one.
+        apart: the recipe, where the dataset has several, and what tells it from the groups of the same title.
         tuning: the budget of its studies in words; empty without a study.
     """
 
@@ -77,7 +77,7 @@ class Group:
     @property
     def full_title(self) -> str:
         """The title with what sets it apart."""
-        return f"{self.title} ({self.apart})" if self.apart else self.title
+        return f"{self.title}, {self.apart}" if self.apart else self.title
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def make_board(
             remarks.add(f"{titles.teacher(key)} -> {titles.student(key)}: {remark}")
         for line in lines:
             grouped[titles.group_key(key, line)].append((key, line))
-    members = sorted(grouped.values(), key=lambda group: titles.order(*group[0]))
-    apart = titles.apart([group[0] for group in members])
+    members = sorted(grouped.values(), key=titles.order)
+    apart = titles.apart(members)
     values: list[dict[str, Any]] = []
     problems: list[Problem] = []
     groups: list[Group] = []
@@ -199,12 +199,12 @@ def _tuning_problems(number: int, titles: Titles, tunings: Tunings, one: Searche
 
 
 def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, Line]], apart: str, tuning: str) -> Group:
-    key, line = members[0]
+    key, _ = members[0]
     context = titles.context(key)
     data = context.data
     return Group(
         number=number,
-        title=titles.title(key, line),
+        title=titles.title(members),
         recipe=recipe_text(context.recipe),
         data=f"{data.fit} fit, {data.tune} tune, {data.test} test samples, {data.num_classes} classes",
         init=context.init,

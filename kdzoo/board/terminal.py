@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from kdzoo.board.display import INTERVAL, Shown, Table, Values, heading, notes, problem_text, shown, title
 from kdzoo.board.escape import shorten, visible
+from kdzoo.board.more import WHERE
 from kdzoo.board.overall import overall
 from kdzoo.board.overall_text import Section, overall_notes, section
 from kdzoo.board.table import Board
@@ -20,7 +21,7 @@ _LONGEST = 500
 _LONGEST_LIST = 5_000
 """The same for a list of names."""
 
-_LEAST = ({"strategy": 18, "teacher": 11, "student": 11}, {"seeds": 10, "tuning": 9}, {INTERVAL.header: 10})
+_LEAST = ({"strategy": 18, "teacher": 11, "student": 11}, {"seeds": 15, "tuning": 9}, {INTERVAL.header: 10})
 """The columns that are folded to fit the terminal, first to last, and the width that is left to it."""
 
 
@@ -31,15 +32,14 @@ def to_terminal(board: Board, printed: Sequence[Table], width: int) -> str:
         return "no cells yet\n"
     overalls = overall(board)
     blocks = [_table(table, width) for table in printed] + [_section(section(one), width) for one in overalls]
-    method = notes(board, printed, "*") + overall_notes(overalls, "*")
+    method = [*notes(board, printed, "*"), *overall_notes(overalls, "*"), WHERE]
     return "\n\n\n".join([*blocks, "\n".join(folded(note, width, 2) for note in method)]) + "\n"
 
 
 def _table(table: Table, width: int) -> str:
     lines = [folded(title(table.group), width, 2)]
     lines += [folded(f"  {word:<9}{text}", width, 11) for word, text in heading(table)]
-    columns = [column for column in shown(table) if column.header not in table.same]
-    lines += ["", grid(columns, table.rows, width), ""]
+    lines += ["", grid(shown(table), table.rows, width), ""]
     for problem in table.problems:
         text = problem_text(problem, with_pair=len(table.same) < 2)
         lines.append(folded(f"{problem.kind:<9}{text}", width, 9))

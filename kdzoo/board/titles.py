@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from kdzoo.board.identity import Context
-from kdzoo.board.labels import differing, facts, spell, strategy_labels, teacher_labels
+from kdzoo.board.labels import Facts, facts, short_words, strategy_labels, teacher_labels, telling
 from kdzoo.board.lines import Line
 from kdzoo.board.rows import Place, Rows
 from kdzoo.cell import canonical_json, content_hash
+
+Members = Sequence[tuple["PairKey", Line]]
+"""The lines of one table, each with its pair."""
 
 By = Literal["pair", "dataset", "teacher", "student", "strategy"]
 BY: tuple[By, ...] = get_args(By)
@@ -43,7 +46,7 @@ class Titles:
         self.by = by
         self.strategies = strategy_labels([setting.strategy for setting in rows.settings.things])
         self.params = [canonical_json(setting.params) for setting in rows.settings.things]
-        self._teachers = teacher_labels(rows.teachers.things)
+        self._teachers = self._teacher_labels()
         self._students = [str(student) for student in rows.students.things]
         self._recipe_hashes = [content_hash(context.recipe.model_dump(mode="json")) for context in rows.contexts.things]
 
@@ -55,7 +58,9 @@ class Titles:
         """The teacher's label, empty for none; ``bare`` leaves out what tells it from others of the same model."""
         if key.teacher is None:
             return ""
-        return str(self.rows.teachers.things[key.teacher].model) if bare else self._teachers[key.teacher]
+        if bare:
+            return str(self.rows.teachers.things[key.teacher].model)
+        return self._teachers[self._dataset(key.context), key.teacher]
 
     def student(self, key: PairKey) -> str:
         """The student's label."""
@@ -72,24 +77,25 @@ class Titles:
         }
         return (key.context, key.evaluation, *subject[self.by])
 
-    def title(self, key: PairKey, line: Line, *, bare: bool = False) -> str:
-        """The dataset and what the table is about."""
+    def title(self, members: Members, *, bare: bool = False) -> str:
+        """The dataset and what the table of these lines is about."""
+        key, line = members[0]
         teacher = self.teacher(key, bare=bare)
         subject = {
             "pair": f"{teacher} -> {self.student(key)}" if teacher else self.student(key),
-            "dataset": "",
+            "dataset": self._shared_pair(members, teacher),
             "teacher": f"teacher {teacher}" if teacher else "no teacher",
             "student": f"student {self.student(key)}",
             "strategy": f"strategy {line.label}",
         }[self.by]
-        data = self.context(key).data
-        return f"{data.name} {size_text(data.img_size)}" + (f": {subject}" if subject else "")
+        return self._dataset(key.context) + (f": {subject}" if subject else "")
 
-    def order(self, key: PairKey, line: Line) -> tuple[Any, ...]:
+    def order(self, members: Members) -> tuple[Any, ...]:
         """Sorts the tables, by nothing that depends on the order of the records."""
+        key, _ = members[0]
         context = self.context(key)
         return (
-            self.title(key, line),
+            self.title(members),
             context.recipe.name,
             self._recipe_hashes[key.context],
             context.init,
@@ -98,18 +104,22 @@ class Titles:
             canonical_json(context.data.model_dump(mode="json")),
         )
 
-    def apart(self, heads: Sequence[tuple[PairKey, Line]]) -> list[str]:
-        """For each table, by one of its lines: what tells it from those of the same title; empty for the only one."""
-        namesakes: dict[str, list[int]] = defaultdict(list)
-        for place, (key, line) in enumerate(heads):
-            namesakes[self.title(key, line, bare=True)].append(place)
-        apart = [""] * len(heads)
+    def apart(self, tables: Sequence[Members]) -> list[str]:
+        """For each table: its recipe, where the dataset has several, and what tells it from those of the same title."""
+        recipes: dict[str, set[str]] = defaultdict(set)
+        namesakes: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for place, members in enumerate(tables):
+            key, _ = members[0]
+            recipe = self.context(key).recipe.name
+            recipes[self._dataset(key.context)].add(recipe)
+            namesakes[self.title(members, bare=True), recipe].append(place)
+        apart = [""] * len(tables)
         for places in namesakes.values():
-            if len(places) > 1:
-                everyone = [self._facts(heads[place][0]) for place in places]
-                names = differing(everyone)
-                for place, one in zip(places, everyone, strict=True):
-                    apart[place] = spell(one, names)
+            everyone = [self._facts(tables[place][0][0]) for place in places]
+            names = telling(everyone)
+            for place, one in zip(places, everyone, strict=True):
+                several = len(recipes[self._dataset(tables[place][0][0].context)]) > 1
+                apart[place] = short_words(one, [*(["recipe.name"] if several else []), *names])
         return apart
 
     def columns(self, key: PairKey, line: Line) -> dict[str, Any]:
@@ -134,7 +144,31 @@ class Titles:
             "student": self.student(key),
         }
 
-    def _facts(self, key: PairKey) -> dict[str, str]:
+    def _dataset(self, context: int) -> str:
+        data = self.rows.contexts.things[context].data
+        return f"{data.name} {size_text(data.img_size)}"
+
+    def _teacher_labels(self) -> dict[tuple[str, int], str]:
+        """Dataset and number -> label. The same network on another dataset is no namesake."""
+        taught: dict[str, set[int]] = defaultdict(set)
+        for identity, _ in self.rows.rows:
+            if identity.teacher is not None:
+                taught[self._dataset(identity.context)].add(identity.teacher)
+        found: dict[tuple[str, int], str] = {}
+        for dataset, numbers in taught.items():
+            labels = teacher_labels([self.rows.teachers.things[number] for number in numbers])
+            found |= {(dataset, number): label for number, label in zip(numbers, labels, strict=True)}
+        return found
+
+    def _shared_pair(self, members: Members, teacher: str) -> str:
+        """The pair of a table that has one; its teacher, where all rows have that; else nothing."""
+        students = {key.student for key, _ in members}
+        if len({key.teacher for key, _ in members}) > 1 or (len(students) > 1 and not teacher):
+            return ""
+        student = self.student(members[0][0]) if len(students) == 1 else f"{len(students)} students"
+        return f"{teacher} -> {student}" if teacher else student
+
+    def _facts(self, key: PairKey) -> Facts:
         context = self.context(key)
         return {
             **facts(context.recipe, "recipe"),

@@ -49,6 +49,13 @@ def pruner_text(pruner: str) -> str:
     return f"{'no' if pruner == 'none' else pruner} pruner"
 
 
+def settings_text(study: Study) -> str:
+    """``all 4 settings tried``, or ``9 different settings`` where trials repeat each other; else nothing."""
+    if study.exhausted:
+        return f"all {counted(study.different, 'setting')} tried" if study.different > 1 else "the only setting tried"
+    return f"{counted(study.different, 'different setting')}" if study.different < len(study.trials) else ""
+
+
 @dataclass(frozen=True)
 class Tuning:
     """What the studies say of one row.
@@ -85,7 +92,8 @@ class Tuning:
         space = {name: str(one) for name, one in plan.space.items()} if plan else {}
         return {
             "variant": self.variant,
-            "trials": plan and plan.trials,
+            "trials": len(self.won[0].trials) if self.won else None,
+            "tune_settings": settings_text(self.won[0]) if self.won else "",
             "tune_epochs": plan and plan.trial_recipe.epochs,
             "tuning_seconds": self.won[0].seconds if self.won else None,
             "pruner": plan.pruner if plan else "",

@@ -103,7 +103,7 @@ def _distinct(studies: Iterable[Study]) -> list[Study]:
 def _unwon(study: Study) -> Iterator[str]:
     states = Counter(trial.state for trial in study.trials)
     failed = [trial.reason for trial in study.trials if trial.state == "failed"]
-    trials = counted(study.plan.trials, "trial")
+    trials = counted(study.plan.length, "trial")
     if not study.finished:
         yield f"{states.total() - states['asked']} of {trials} ended so far, so there is no winner yet"
     elif study.best is None:
@@ -117,4 +117,4 @@ def _unwon(study: Study) -> Iterator[str]:
 def _untrained(study: Study) -> str:
     winner = study.finals([0])[0]
     params = params_text({**winner.strategy.params, **recipe_changes(winner)})
-    return f"the winner of {counted(study.plan.trials, 'trial')} has no row: {params}"
+    return f"the winner of {counted(len(study.trials), 'trial')} has no row: {params}"

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from kdzoo.cli.bank import app as bank_app
 from kdzoo.cli.bench import bench
 from kdzoo.cli.board import board
 from kdzoo.cli.check import check
+from kdzoo.cli.check_strategy import check_strategy
 from kdzoo.cli.data import data
 from kdzoo.cli.merge import merge
+from kdzoo.cli.new import new
 from kdzoo.cli.pair import pair
 from kdzoo.cli.plugins import plugins
 from kdzoo.cli.publish import publish
@@ -55,9 +58,12 @@ app.command()(publish)
 app.command()(check)
 app.command()(merge)
 app.add_typer(strategies_app, name="strategies")
+app.add_typer(bank_app, name="bank")
+app.command("check-strategy")(check_strategy)
 app.command()(plugins)
 app.command()(pair)
 app.command()(data)
+app.command()(new)
 
 
 def main() -> None:

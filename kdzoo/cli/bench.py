@@ -24,8 +24,9 @@ def bench(options: Options, dry_run: DryRun = False) -> None:
 
     from kdzoo.board.render import board_text
     from kdzoo.cli.dryrun import show_refused
+    from kdzoo.cli.width import output_width
 
-    typer.echo(board_text(result.records, result.cells, result.studies), nl=False)
+    typer.echo(board_text(result.records, result.cells, result.studies, width=output_width()), nl=False)
     show_refused(prepared.plan)
     if prepared.plan.refused or any(record.status == "failed" for record in result.records):
         raise typer.Exit(1)

@@ -21,6 +21,7 @@ def board(
     """Print the board of the runs that are there: strategies compared on the same pair, recipe and seeds."""
     from kdzoo.board.cache import read_entries
     from kdzoo.board.render import board_text, power_text
+    from kdzoo.cli.width import output_width
     from kdzoo.errors import UsageError
     from kdzoo.store import Store
 
@@ -32,9 +33,9 @@ def board(
     entries = read_entries(store, problems, read)
     planned = store.planned(read)  # asked for after the entries, when `read` is full
     if power is None:
-        text = board_text(entries, planned, studies, format=format, sort=sort, by=by)
+        text = board_text(entries, planned, studies, format=format, sort=sort, by=by, width=output_width())
     else:
-        text = power_text(entries, planned, studies, points=power, sort=sort, by=by)
+        text = power_text(entries, planned, studies, points=power, sort=sort, by=by, width=output_width())
     for problem in problems:
         typer.echo(f"warning: left out: {problem}", err=True)
     typer.echo(text, nl=False)

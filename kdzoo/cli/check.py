@@ -43,34 +43,42 @@ def check(
 
     report = check_leaderboard(folder)
     faults = list(report.faults)
+    measured = None
     if remeasure is not None:
-        faults += _measured_again(report, remeasure, data_dir, device)
+        measured, more = _measured_again(report, remeasure, data_dir, device)
+        faults += more
     if format == "json":
-        typer.echo(_as_json(report, faults))
+        typer.echo(_as_json(report, faults, measured))
     else:
+        if report.advice:
+            typer.echo(report.advice)
         for fault in faults:
             typer.echo(str(fault))
         for remark in report.remarks:
             typer.echo(f"remark: {remark}")
-        typer.echo(f"{report.summary(len(faults))}")
+        typer.echo(report.summary(len(faults), measured))
     if faults:
         raise typer.Exit(1)
 
 
-def _measured_again(report: Report, runs: Path, data_dir: Path | None, device: str) -> list[Fault]:
+def _measured_again(report: Report, runs: Path, data_dir: Path | None, device: str) -> tuple[int, list[Fault]]:
+    """How many students were measured again, and what is wrong with them; that there are none, too."""
     from kdzoo.bench.remeasure import remeasure
-    from kdzoo.leaderboard.layout import record_path
+    from kdzoo.leaderboard.layout import RECORDS, record_path
     from kdzoo.leaderboard.reading import fault
     from kdzoo.registry import Registry
     from kdzoo.store import Store
 
     records = report.leaderboard.records
-    lines = remeasure(records, Store.open(runs), Registry.load(()), data_dir=data_dir, device=device)
+    seen: set[str] = set()
+    store, registry = Store.open(runs), Registry.load(())
+    lines = remeasure(records, store, registry, data_dir=data_dir, device=device, measured=seen.add)
     paths = {record.id: record_path(record) for record in records}
-    return [fault(paths[identity], reason) for identity, _, reason in (line.partition(": ") for line in lines)]
+    faults = [fault(paths[identity], reason) for identity, _, reason in (line.partition(": ") for line in lines)]
+    return len(seen), faults if seen or faults else [fault(RECORDS, "holds no done student to measure again")]
 
 
-def _as_json(report: Report, faults: list[Fault]) -> str:
+def _as_json(report: Report, faults: list[Fault], measured: int | None) -> str:
     import json
 
     return json.dumps(
@@ -79,6 +87,8 @@ def _as_json(report: Report, faults: list[Fault]) -> str:
             "studies": len(report.leaderboard.studies),
             "faults": [fault._asdict() for fault in faults],
             "remarks": list(report.remarks),
-        },
+            "advice": report.advice,
+        }
+        | ({} if measured is None else {"measured_again": measured}),
         indent=1,
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 from tabulate import tabulate
 
+from kdzoo.board.labels import counted
+
 if TYPE_CHECKING:
     from kdzoo.bench.plan import BenchPlan, PairPlan
     from kdzoo.store import Store
@@ -21,21 +23,40 @@ def show_refused(plan: BenchPlan) -> None:
             typer.echo(f"warning: {refusal.strategy} {verb} {where}: {refusal.reason}", err=True)
 
 
-def show_plan(plan: BenchPlan, store: Store) -> None:
-    """Print the plan; nothing is written."""
+def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None:
+    """Print the plan; nothing is written.
+
+    Args:
+        plan: the plan.
+        store: where its cells live.
+        only_tune: whether only teachers and trials will be trained.
+    """
     from kdzoo.matrix import title
 
     for pair in plan.pairs:
         typer.echo(_pair_text(pair))
     rows = []
     for cell in plan.cells:
+        if only_tune and cell.kind != "teacher":
+            continue
         state = store.state(cell.id)
         rows.append([cell.id, state, title(cell), cell.recipe.name, cell.recipe.epochs])
     typer.echo(tabulate(rows, headers=["cell", "state", "what", "recipe", "epochs"], disable_numparse=True))
     states = Counter(row[1] for row in rows)
     if plan.studies:
         typer.echo("\n" + tabulate(_study_rows(plan, store), headers=["study", "trials", "of", "searched"]))
-    typer.echo(f"\n{len(rows)} cells: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+    counts = ": " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())) if rows else ""
+    typer.echo(f"\n{counted(len(rows), 'cell')}{counts}{_tuning_text(plan, len(rows), only_tune=only_tune)}")
+
+
+def _tuning_text(plan: BenchPlan, cells: int, *, only_tune: bool) -> str:
+    """How many cells tuning adds: each trial is one, and each seed of a winner, unless the default wins."""
+    later = plan.later(only_tune=only_tune)
+    if not later:
+        return ""
+    trials = sum(cell.kind == "trial" for cell in later)
+    winners = f" and at most {counted(len(later) - trials, 'cell')} of winners" if len(later) > trials else ""
+    return f"; tuning adds {counted(trials, 'trial')}{winners}: {cells + len(later)} in all, those done before included"
 
 
 def _study_rows(plan: BenchPlan, store: Store) -> list[list[str]]:
@@ -45,7 +66,7 @@ def _study_rows(plan: BenchPlan, store: Store) -> list[list[str]]:
         ended = sum(trial.state != "asked" for trial in found.trials) if found else 0
         what = f"{study.strategy.name} {study.teacher.model} -> {study.student} on {study.data.name}"
         searched = ", ".join(f"{name}={tried}" for name, tried in study.space.items())
-        rows.append([study.id, f"{ended}/{study.trials}", what, searched])
+        rows.append([study.id, f"{ended}/{study.length}", what, searched])
     return rows
 
 

@@ -23,8 +23,11 @@ def merge(
 ) -> None:
     """Unite the records of two people in one published folder.
 
-    A folder of runs has a store.json, a published one has records. Contradictions are listed, and nothing is written
-    until --prefer decides them. The result passes kdzoo check, or nothing is written.
+    A folder of runs has a store.json, a published one has records.
+
+    Contradictions are listed, and nothing is written until --prefer decides them.
+
+    The result passes kdzoo check, or nothing is written.
 
     [dim]kdzoo merge leaderboards theirs --to both[/dim]
     """

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kdzoo.config import BenchConfig
 
 _WHAT, _HOW, _TUNE, _WHERE = "What to compare", "How to train", "Tuning", "Where and when"
+_SCALE = "Several cells at a time"
 
 Options: TypeAlias = dict[str, Any]
 """The shared options by name, as the command line gave them."""
@@ -27,7 +28,9 @@ def _options(
     strategies: Annotated[
         str | None,
         typer.Option(
-            help="Strategies, a comma list, or all. ce is always added.", metavar="NAMES", rich_help_panel=_WHAT
+            help="Strategies, a comma list, or all; soft+at adds the terms of two. ce is always added.",
+            metavar="NAMES",
+            rich_help_panel=_WHAT,
         ),
     ] = None,
     teacher: Annotated[
@@ -106,6 +109,14 @@ def _options(
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or fp16.", metavar="KIND", rich_help_panel=_HOW)
     ] = None,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            help="Views of each sample that the students' epochs cycle through; by default (0) each shows a new one.",
+            metavar="K",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     tune: Annotated[
         int | None,
         typer.Option(
@@ -173,6 +184,76 @@ def _options(
             rich_help_panel=_WHERE,
         ),
     ] = None,
+    log_with: Annotated[
+        str | None,
+        typer.Option(
+            help="Trackers that log each cell, a comma list: tensorboard, wandb, mlflow, or a plugin's.",
+            metavar="NAMES",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    bank: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the teacher's signals are kept for the cells that share them: auto (the default), ram, disk, "
+            "or off.",
+            metavar="KIND",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    bank_budget: Annotated[
+        str | None, typer.Option(help="How much is kept; by default 4GiB.", metavar="SIZE", rich_help_panel=_WHERE)
+    ] = None,
+    bank_dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Type of kept embeddings and stages: float16 (the default), bfloat16 or float32.",
+            metavar="TYPE",
+            rich_help_panel=_WHERE,
+        ),
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Cells that run at a time, in processes that share the processors: a number (by default 1), or auto "
+            "to measure.",
+            metavar="N|auto",
+            rich_help_panel=_SCALE,
+        ),
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(help="local (the default), or ray for a Ray cluster.", metavar="KIND", rich_help_panel=_SCALE),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="The Ray cluster: auto, HOST:PORT or ray://HOST:PORT.", metavar="ADDRESS", rich_help_panel=_SCALE
+        ),
+    ] = None,
+    shared_store: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-store/--no-shared-store",
+            help="Whether all machines see --out; otherwise results are sent back.",
+            metavar="",
+            rich_help_panel=_SCALE,
+        ),
+    ] = None,
+    cpus_per_cell: Annotated[
+        int | None,
+        typer.Option(
+            help="Processors that a cell asks of the cluster; by default 1.", metavar="N", rich_help_panel=_SCALE
+        ),
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs that a cell asks of the cluster; by default 1 where there are any.",
+            metavar="X",
+            rich_help_panel=_SCALE,
+        ),
+    ] = None,
 ) -> None:
     """Never called: its signature holds the options."""
 
@@ -196,6 +277,12 @@ def bench_options(command: Callable[..., None]) -> Callable[..., None]:
 def _parameters(function: Callable[..., None]) -> dict[str, inspect.Parameter]:
     types = get_type_hints(function, include_extras=True)
     return {name: one.replace(annotation=types[name]) for name, one in inspect.signature(function).parameters.items()}
+
+
+def given_options(options: Options) -> list[str]:
+    """The names of the shared options that the command line gave another value than their own default."""
+    defaults = {name: one.default for name, one in inspect.signature(_options).parameters.items()}
+    return [name for name, value in options.items() if value not in (None, [], (), defaults[name])]
 
 
 def read_config(options: Options, defaults: Mapping[str, Any]) -> BenchConfig:

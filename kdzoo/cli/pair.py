@@ -28,7 +28,7 @@ def pair(
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     teacher_weights: Annotated[str, typer.Option(help="auto, train or pretrained, as in bench.")] = "auto",
     download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
-    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets.")] = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets or models.")] = None,
 ) -> None:
     """Show how the stages of two networks are paired, and how much smaller the student is. Nothing is trained."""
     from kdzoo.bench.teachers import choose_weights
@@ -41,6 +41,7 @@ def pair(
     from kdzoo.models.zoo import check_model, create_model
     from kdzoo.registry import Registry
 
+    lookup = Registry.load(plugin or ()).find_dataset  # before any model is looked up: plugins bring those too
     refs = ModelRef.parse(teacher), ModelRef.parse(student)
     for ref in refs:
         check_model(ref)
@@ -48,7 +49,6 @@ def pair(
         size = None if img_size is None else parse_size(img_size)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    lookup = Registry.load(plugin or ()).find_dataset
     data = open_data(dataset, lookup, data_dir=data_dir, download=download, img_size=size)
     # As in a bench: a teacher with timm's weights sees the images as those weights expect them.
     own_input = choose_weights(refs[0], teacher_weights, data.ref.num_classes) in ("pretrained", "finetuned")
@@ -78,15 +78,22 @@ def pair_text(plan: PairPlan) -> str:
 
 
 def stage_rows(student: Signature, teacher: Signature, pairs: Sequence[tuple[int, int]]) -> Rows:
-    """The stages of both networks, header first: those that face each other on one line, the others alone."""
+    """The stages of both networks, header first: those that face each other on one line, the others alone.
+
+    Stages are counted from 1 at the input, and so are the paired ones, which is how parameters name them.
+    """
     faces = dict(pairs)
-    alone = [[_stage(teacher, t), ""] for t in range(len(teacher.stages)) if t not in faces.values()]
-    paired = [[_stage(teacher, faces[s]) if s in faces else "", _stage(student, s)] for s in range(len(student.stages))]
-    ends = [
-        ["embedding: " + str(teacher.embedding), "embedding: " + str(student.embedding)],
-        ["classes: " + str(teacher.num_classes), "classes: " + str(student.num_classes)],
+    numbers = {s: str(number) for number, (s, _) in enumerate(pairs, start=1)}
+    alone = [["", _stage(teacher, t), ""] for t in range(len(teacher.stages)) if t not in faces.values()]
+    paired = [
+        [numbers.get(s, ""), _stage(teacher, faces[s]) if s in faces else "", _stage(student, s)]
+        for s in range(len(student.stages))
     ]
-    return [["teacher", "student"], *alone, *paired, *ends]
+    ends = [
+        ["", "embedding: " + str(teacher.embedding), "embedding: " + str(student.embedding)],
+        ["", "classes: " + str(teacher.num_classes), "classes: " + str(student.num_classes)],
+    ]
+    return [["paired", "teacher", "student"], *alone, *paired, *ends]
 
 
 def size_rows(student: Profile, teacher: Profile) -> Rows:
@@ -102,11 +109,11 @@ def size_rows(student: Profile, teacher: Profile) -> Rows:
 
 def _stage(signature: Signature, index: int) -> str:
     channels, height, width = signature.stages[index]
-    return f"stage {index}: {channels} x {height} x {width}"
+    return f"stage {index + 1}: {channels} x {height} x {width}"
 
 
 def _plain(rows: Rows) -> str:
-    right = ["left"] + ["right"] * (len(rows[0]) - 1) if len(rows[0]) > 2 else None
+    right = ["left"] + ["right"] * (len(rows[0]) - 1) if not rows[0][0] else None
     return tabulate(rows[1:], headers=rows[0], disable_numparse=True, colalign=right)
 
 

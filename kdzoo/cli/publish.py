@@ -32,9 +32,9 @@ def publish(
 ) -> None:
     """Copy records into a published folder, and make its tables, pages and plots.
 
-    Weights stay where they are. Tracebacks and local paths are left out. Without RUNS, as with --refresh.
+    Weights stay where they are. Tracebacks and local paths are left out. Without RUNS, what --to holds is made anew.
 
-    [dim]kdzoo publish runs --to leaderboards[/dim]
+    [dim]kdzoo publish runs --to boards[/dim]
     """
     if runs and refresh:
         raise UsageError("--refresh copies nothing; leave it out, or leave out the folders of runs")

@@ -26,14 +26,14 @@ def tune(
         typer.Option(
             "--show",
             metavar="",
-            help="Print the studies of --out, run nothing.",
+            help="Print the studies of --out, run nothing; --strategies, --dataset, --teacher and --student choose.",
             rich_help_panel=_SHOW,
         ),
     ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="Draw each study's history, slices and importances into this folder, as SVG and PNG.",
+            help="As --show, and draw each study's history, slices and importances into this folder, as SVG and PNG.",
             metavar="FOLDER",
             rich_help_panel=_SHOW,
         ),
@@ -45,35 +45,32 @@ def tune(
 
     [dim]kdzoo tune --strategies soft,at --trials 15[/dim]
     """
-    if show:
-        _show(_stored(Path(options["out"] or "runs")), plot)
+    if show or plot is not None:
+        from kdzoo.cli.studies import chosen_studies
+
+        studies, whole = chosen_studies(options, "--show" if show else "--plot", dry_run=dry_run)
+        _show(studies, plot)
+        if not whole:
+            raise typer.Exit(1)
         return
     from kdzoo.cli.running import prepare, run
 
-    prepared = prepare(options, dry_run=dry_run, defaults={"tune": _TRIALS})
+    prepared = prepare(options, dry_run=dry_run, defaults={"tune": _TRIALS}, only_tune=True)
     if dry_run:
         return
     if not prepared.plan.studies:
         raise UsageError("none of these strategies declares anything to search; give a range with --search")
     result = run(prepared, only_tune=True)
-    _show(result.studies, plot)
+    _show(result.studies, None)
     if prepared.plan.refused or any(record.status == "failed" for record in result.records):
         raise typer.Exit(1)
 
 
-def _stored(out: Path) -> list[Study]:
-    from kdzoo.store import Store
-
-    studies, problems = Store.open(out).readable_studies()
-    for problem in problems:
-        typer.echo(f"warning: left out: {problem}", err=True)
-    return studies
-
-
 def _show(studies: list[Study], plot: Path | None) -> None:
     from kdzoo.board.studies import studies_text
+    from kdzoo.cli.width import output_width
 
-    typer.echo(studies_text(studies), nl=False)
+    typer.echo(studies_text(studies, width=output_width()), nl=False)
     if plot is not None:
         from kdzoo.board.study_charts import write_plots
 

@@ -15,6 +15,8 @@ from kdzoo.data.vision import DEFAULT_DIR, from_torchvision, load_torchvision
 from kdzoo.errors import UsageError
 from kdzoo.plugins import hookimpl
 
+kdzoo_api = "1.0"
+
 _DIGITS = tuple("0123456789")
 _CLOTHES = (
     *("t-shirt/top", "trouser", "pullover", "dress", "coat"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +77,7 @@ class LoadedData:
         order_seed: int,
         device: torch.device | str,
         views: int = 1,
+        epoch: int | None = None,
     ) -> Iterator[Batch]:
         """One epoch over fit, shuffled and augmented.
 
@@ -86,15 +87,16 @@ class LoadedData:
         Args:
             recipe: gives the batch size B and the augmentation.
             view: number of the epoch's augmented version.
-            order_seed: with ``view``, decides the order.
+            order_seed: with ``epoch``, decides the order.
             device: where the batches shall be.
             views: versions of each sample in a batch. Version k has the view number ``views * view + k``, and all of
                 a batch's tensors hold the versions one after another: rows B..2B-1 are the second.
+            epoch: number of the epoch; by default that of the view, as it is where each epoch shows a new one.
 
         Yields:
             Batches with float32 inputs in [0, 1], not normalised; ``index`` is the place within fit.
         """
-        order = permutation(self.ref.fit, seed_from("order", order_seed, view))
+        order = permutation(self.ref.fit, seed_from("order", order_seed, view if epoch is None else epoch))
         size = min(recipe.batch_size, self.ref.fit)
         starts = range(0, self.ref.fit - size + 1, size)
         numbers = [views * view + number for number in range(views)]
@@ -112,6 +114,7 @@ class LoadedData:
         *,
         augment: Augment | None = None,
         view: int = 0,
+        only: Collection[int] | None = None,
     ) -> Iterator[Batch]:
         """A split in its own order, nothing dropped.
 
@@ -121,11 +124,13 @@ class LoadedData:
             device: where the batches shall be.
             augment: how the images are augmented, for signals that are kept of a view; None leaves them as they are.
             view: the view's number, with ``augment``.
+            only: numbers of the batches that are wanted; by default all.
         """
         count = len(self._labels[split])
         requests = [
             Request(ids, np.full(len(ids), view, dtype=np.int64))
-            for ids in np.split(np.arange(count, dtype=np.int64), range(batch_size, count, batch_size))
+            for n, ids in enumerate(np.split(np.arange(count, dtype=np.int64), range(batch_size, count, batch_size)))
+            if only is None or n in only
         ]
         return self._batches(split, requests, augment, view, torch.device(device))
 

@@ -23,8 +23,8 @@ from kdzoo.recipe import Recipe
 from kdzoo.study import StudyPlan
 
 _FILE = "FILE"
-_NAME = re.compile(r"(?!(all|recipe)\Z)[a-z0-9_-]+")
-_DISTRIBUTION = re.compile(r"[A-Za-z0-9._-]+")
+_NAME = re.compile(r"(?!(all|recipe)\Z)[a-z0-9_-]+(\+[a-z0-9_-]+)*")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9._-]+(\+[A-Za-z0-9._-]+)*")
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Flags:
 
     def arguments(self) -> list[str]:
         """The words behind ``kdzoo bench``."""
-        arguments = ["--plugin", _FILE] if "plugin" in self.needs else []
+        arguments = ["--plugin", _FILE] * len(self.needs["plugin"].split(" and ")) if "plugin" in self.needs else []
         for key, value in self.values.items():
             flag = "--" + key.replace("_", "-")
             if isinstance(value, Mapping):
@@ -66,8 +66,8 @@ def cell_flags(cell: Cell, strategy: StrategyRef, recipe: Recipe) -> Flags:
     prefix = _prefix(strategy)
     if not (_NAME.fullmatch(strategy.name) and _DISTRIBUTION.fullmatch(strategy.distribution)):
         raise InexpressibleError(f"{prefix}{strategy.name} is no name that a strategy can have")
-    if prefix == "file:":
-        flags.needs["plugin"] = strategy.revision
+    if files := _plugin_files(strategy):
+        flags.needs["plugin"] = " and ".join(files)
     name, changes = nearest(recipe)
     precision = {"precision": changes.pop("precision")} if "precision" in changes else {}
     flags.values |= {
@@ -108,6 +108,14 @@ def study_flags(plan: StudyPlan, seed: int) -> Flags:
     return flags
 
 
+def _plugin_files(strategy: StrategyRef) -> list[str]:
+    """The revisions of the plugin files that bring a strategy or its parts, which are hashes of the files."""
+    origins, revisions = strategy.distribution.split("+"), strategy.revision.split("+")
+    if len(origins) == 1:
+        origins *= len(revisions)
+    return list(dict.fromkeys(one for origin, one in zip(origins, revisions, strict=False) if origin == "file"))
+
+
 def _prefix(strategy: StrategyRef) -> str:
     return "" if strategy.distribution == OWN_DISTRIBUTION else f"{strategy.distribution}:"
 
@@ -137,7 +145,9 @@ def _add_teacher(flags: Flags, teacher: TeacherRef, students: Recipe) -> None:
         }
     if teacher.recipe is None:
         return
-    if values_of(teacher.recipe) | {"epochs": None} != values_of(students) | {"epochs": None}:
+    # A bench's number of views is that of its students.
+    shared = values_of(students) | {"epochs": None, "views": 0}
+    if values_of(teacher.recipe) | {"epochs": None} != shared:
         name = shipped_but_length(teacher.recipe)
         if name is None:
             content = teacher.recipe.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from kdzoo.board.identity import recipe_changes
@@ -16,7 +16,7 @@ from kdzoo.leaderboard.recipeflags import InexpressibleError, values_of
 from kdzoo.matrix import Recipes, resolve_recipes
 from kdzoo.recipe import Recipe
 from kdzoo.record import Record
-from kdzoo.study import Study
+from kdzoo.study import TUNER, Study
 
 _NEEDS = {
     "plugin": "it comes from a plugin file whose SHA-256 begins with {0}, which must be given as FILE",
@@ -33,10 +33,12 @@ class Reproduction:
     Args:
         command: for a shell; empty where no command can say it.
         words: what must be known beside the command, or why there is none; may be empty.
+        search: the command that searches for the values again, where a search found them.
     """
 
     command: str
     words: str = ""
+    search: str = ""
 
 
 def reproduce(cell: Cell | Record, study: Study | None = None) -> Reproduction:
@@ -63,12 +65,16 @@ def _reproduce(cell: Cell, study: Study | None) -> Reproduction:
     if cell.init != "random":
         raise InexpressibleError("no flag starts a student from pretrained weights")
     if cell.tuned_from is None:
-        again = "" if study is None else _searched_too(study, cell.seed)
-        return _written(cell_flags(cell, cell.strategy, cell.recipe), _Expected(cell.recipe, cell.teacher), again)
+        words, search = ("", "") if study is None else _searched_too(study, cell.seed)
+        found = _written(cell_flags(cell, cell.strategy, cell.recipe), _Expected(cell.recipe, cell.teacher), words)
+        return replace(found, search=search)
     if study is None:
         changes = ", ".join(f"{name} = {value}" for name, value in recipe_changes(cell).items())
         raise InexpressibleError(f"tuning changed the recipe ({changes}), and its study is not here")
-    words = "this searches again; where its trials measure something else, another winner may come of it"
+    if study.plan.tuner < TUNER:
+        words = f"this searches again, by version {TUNER} of the search, and the study was made by {study.plan.tuner}"
+    else:
+        words = "this searches again; where its trials measure something else, another winner may come of it"
     return _written(study_flags(study.plan, cell.seed), _expected(study), words)
 
 
@@ -81,12 +87,14 @@ class _Expected:
     trial: Recipe | None = None
 
 
-def _searched_too(study: Study, seed: int) -> str:
+def _searched_too(study: Study, seed: int) -> tuple[str, str]:
+    """That the values come from a search, and the command that searches again; nothing where none can say it."""
     try:
         found = _written(study_flags(study.plan, seed), _expected(study), "")
     except InexpressibleError:  # the cell itself can be had all the same
-        return ""
-    return f"the values come from a search: {found.command}" if found.command else ""
+        return "", ""
+    older = f", made by version {study.plan.tuner} of the search" if study.plan.tuner < TUNER else ""
+    return (f"the values come from a search{older}", found.command) if found.command else ("", "")
 
 
 def _expected(study: Study) -> _Expected:

@@ -56,7 +56,7 @@ class Details:
         if records:
             last = max(records, key=lambda record: record.cell.seed)
             again = reproduce(last, won[0] if won else None)
-            detail |= {"command": visible(again.command), "words": visible(again.words)}
+            detail |= {name: visible(getattr(again, name)) for name in ("command", "words", "search")}
             detail |= {"ran": visible(records[0].command), "versions": _versions(records)}
             detail["teacher"] = self._teacher(last, row["evaluation"])
         return detail
@@ -74,7 +74,7 @@ class Details:
     def _teacher(self, record: Record, evaluation: int) -> list[str]:
         """Id and URL of the record of the teacher's training; nothing where it is not here."""
         cell = record.cell
-        training = teacher_cell(cell.teacher, cell.data) if cell.teacher else None
+        training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
         found = self._records.get((training.id, evaluation)) if training else None
         return [found.id, safe_url(self._record_url(found))] if found else []
 

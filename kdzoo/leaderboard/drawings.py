@@ -1,10 +1,10 @@
-"""Plots that somebody else drew: whether they were drawn from these records, and do nothing but show."""
+"""Plots that somebody else drew: whether they are those of these records, and do nothing but show."""
 
 from __future__ import annotations
 
 from xml.parsers import expat
 
-from kdzoo.board.figures import digest, digest_of
+from kdzoo.board.figures import digest, drawer, origin_of, png, svg
 from kdzoo.leaderboard.charts import Chart
 
 _SHAPES = frozenset(
@@ -21,7 +21,7 @@ class _ActiveError(Exception):
 def drawing_fault(content: bytes, chart: Chart, suffix: str) -> str:
     """Why a file is not the drawing of a chart; empty where it is.
 
-    The bytes of a drawing differ with fonts and versions, so it is compared by the digest of what it was drawn from.
+    It is compared by the digest that it says it was drawn from; whether it shows that, :func:`redrawn_fault` tells.
 
     Args:
         content: the file.
@@ -30,12 +30,25 @@ def drawing_fault(content: bytes, chart: Chart, suffix: str) -> str:
     """
     if content.startswith(b"\x89PNG") != (suffix == ".png"):
         return f"is no {suffix[1:].upper()}"
-    found = digest_of(content)
+    found = origin_of(content)
     if found is None:
-        return "does not say what it was drawn from, so kdzoo did not draw it, or it is damaged"
-    if found != digest(chart):
+        return "does not say what it was drawn from, so this kdzoo did not draw it, or it is damaged"
+    if found.digest != digest(chart):
         return "was drawn from other records"
     return _active(content) if suffix == ".svg" else ""
+
+
+def redrawn_fault(content: bytes, chart: Chart, suffix: str) -> str:
+    """Why a file is not the drawing of a chart, to the byte, if it says that it was drawn as they are drawn here."""
+    if foreign_drawer(content):
+        return ""
+    return "" if content == (svg if suffix == ".svg" else png)(chart) else "shows something else than these records"
+
+
+def foreign_drawer(content: bytes) -> str:
+    """Who drew it, if drawings are drawn otherwise here; else nothing."""
+    found = origin_of(content)
+    return "" if found is None or found.drawer == drawer() else found.drawer
 
 
 def _active(content: bytes) -> str:

@@ -14,6 +14,7 @@ from kdzoo.board.figures import png, svg
 from kdzoo.board.markup import to_latex, to_markdown
 from kdzoo.board.overall import overall
 from kdzoo.board.table import Board, make_board
+from kdzoo.leaderboard.accuracy import headline
 from kdzoo.leaderboard.charts import Chart, accuracy_chart, forest_chart, rank_chart
 from kdzoo.leaderboard.layout import PLOTS, Leaderboard, dataset_slug, record_path, study_path
 from kdzoo.leaderboard.page import dataset_page, index_page
@@ -141,13 +142,10 @@ def _charts(whole: Board, board: Board) -> dict[str, tuple[str, Chart]]:
     for number, table in enumerate(printed, start=1):
         end = f"-{number}" if number > 1 else ""
         about = table_title(table.group)
-        kinds = (
-            ("accuracy-parameters", "Accuracy against parameters", accuracy_chart),
-            ("forest", "Differences to ce", forest_chart),
-        )
-        for name, words, draw in kinds:
-            if chart := draw(table.rows, about):
-                found[name + end] = (f"{words}, {about}", chart)
+        if chart := accuracy_chart(table.rows, about):
+            found[f"accuracy-parameters{end}"] = (f"{headline(chart)}, {about}", chart)
+        if chart := forest_chart(table.rows, about):
+            found[f"forest{end}"] = (f"Differences to ce, {about}", chart)
     for number, one in enumerate(overall(board), start=1):
         if chart := rank_chart(one, "Mean ranks"):
             found["ranks" + (f"-{number}" if number > 1 else "")] = ("Mean ranks over all pairs", chart)

@@ -10,10 +10,11 @@ from typing import TypeAlias
 from kdzoo.board.identity import data_key, model_key, recipe_changes, recipe_key, setting_key, teacher_key
 from kdzoo.board.labels import params_text
 from kdzoo.cell import Cell
+from kdzoo.leaderboard.agreement import differences, told
 from kdzoo.leaderboard.layout import record_path
 from kdzoo.leaderboard.reading import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
-from kdzoo.record import Record
+from kdzoo.record import Record, TeacherMeasures
 
 Group: TypeAlias = dict[Hashable, list[Record]]
 """The rows of one table of a board, each with its records."""
@@ -74,27 +75,28 @@ def _done(row: Sequence[Record]) -> bool:
 
 def _teachers(students: Sequence[Record]) -> Iterator[Fault]:
     """Records that saw another teacher than most records that name the same one."""
-    seen: dict[Hashable, list[tuple[Record, str]]] = defaultdict(list)
+    seen: dict[Hashable, list[tuple[Record, TeacherMeasures]]] = defaultdict(list)
     for record in students:
         if record.cell.teacher and record.teacher:
             key = (data_key(record.cell.data), teacher_key(record.cell.teacher), record.evaluation)
-            seen[key].append((record, record.teacher.model_dump_json()))
+            seen[key].append((record, record.teacher))
     for members in seen.values():
-        usual = Counter(measured for _, measured in members).most_common(1)[0][0]
+        usual = _usual([measured for _, measured in members])
         example = next(record for record, measured in members if measured == usual)
+        expected = usual.model_dump(mode="json")
         for record, measured in members:
-            if measured != usual:
+            if found := differences(expected, measured.model_dump(mode="json")):
                 yield fault(
                     record_path(record),
-                    f"had another teacher: {_told(record)}, and the same teacher in {example.id} {_told(example)}",
+                    f"had another teacher than {example.id}, which names the same one: {told(found)}",
                 )
 
 
-def _told(record: Record) -> str:
-    if record.teacher is None:
-        return "was not measured"
-    test, size = record.teacher.test, record.teacher.size
-    return f"has {size.parameters:,} parameters, top-1 {test.top1:.2f}%, NLL {test.nll:.6g} on test"
+def _usual(measured: Sequence[TeacherMeasures]) -> TeacherMeasures:
+    """The most frequent of the measurements, where those that agree but for rounding count as one."""
+    counts = Counter((one.size, one.tune.counts, one.test.counts) for one in measured)
+    most = counts.most_common(1)[0][0]
+    return next(one for one in measured if (one.size, one.tune.counts, one.test.counts) == most)
 
 
 def _trainings(students: Sequence[Record], records: Sequence[Record]) -> Iterator[Fault]:
@@ -104,7 +106,7 @@ def _trainings(students: Sequence[Record], records: Sequence[Record]) -> Iterato
     for record in students:
         if record.status != "done" or record.cell.teacher is None:
             continue
-        training = teacher_cell(record.cell.teacher, record.cell.data)
+        training = teacher_cell(record.cell.teacher, record.cell.data, record.cell.protocol)
         place = record_path(record).parent
         if training and training.id not in done and (place, training.id) not in told:
             told.add((place, training.id))

@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from kdzoo.cell import DataRef, ModelRef, TeacherRef
-from kdzoo.leaderboard.reading import Fault, UnreadableError, fault, read_value, walk
-from kdzoo.record import Record, parse_record
-from kdzoo.study import Study, parse_study
+from kdzoo.jsontext import MEND
+from kdzoo.leaderboard.bounded import bounded_record, bounded_study
+from kdzoo.leaderboard.reading import Allowance, Fault, UnreadableError, fault, read_value, walk
+from kdzoo.record import Record
+from kdzoo.study import Study
 
 T = TypeVar("T", Record, Study)
 
@@ -30,6 +32,7 @@ _TAKEN = frozenset(
     | {f"{device}{number}" for device in ("com", "lpt") for number in range(10)}
 )
 _UNSAFE = re.compile(r"[^a-z0-9._]+")
+_RESTORE = "restore it from version control, or remove it and publish it again from its runs"
 _PARTIAL = re.compile(r"\..+\.[0-9]+\.[0-9a-f]{8}")
 """What a killed process may leave of a file that it was writing; see :mod:`kdzoo.files`."""
 
@@ -42,12 +45,14 @@ class Leaderboard:
         records: those that can be read and stand where they belong, by id.
         studies: likewise.
         faults: what is wrong with the other files.
+        complete: whether all records and studies that are there could be read.
         others: files that kdzoo may have made from records, or left half written.
     """
 
     records: tuple[Record, ...] = ()
     studies: tuple[Study, ...] = ()
     faults: tuple[Fault, ...] = ()
+    complete: bool = True
     others: tuple[PurePosixPath, ...] = ()
 
 
@@ -135,19 +140,23 @@ def read_leaderboard(folder: Path) -> Leaderboard:
     records: list[Record] = []
     studies: list[Study] = []
     others: list[PurePosixPath] = []
+    strays: list[Fault] = []
+    allowance = Allowance()
     for path in walk(folder, may_be_folder, faults):
         if may_be_generated(path):
             others.append(path)
         elif may_be_record(path):
-            records += _read(folder, path, parse_record, record_path, faults)
+            records += _read(folder, path, bounded_record, record_path, allowance, faults)
         elif may_be_study(path):
-            studies += _read(folder, path, parse_study, study_path, faults)
+            studies += _read(folder, path, bounded_study, study_path, allowance, faults)
         else:
-            faults.append(fault(path, "is neither a record nor made from records; move it away"))
+            strays.append(fault(path, "is neither a record nor made from records; move it away"))
+    faults += allowance.faults(RECORDS)
     return Leaderboard(
         records=tuple(sorted(records, key=lambda record: record.id)),
         studies=tuple(sorted(studies, key=lambda study: study.id)),
-        faults=tuple(sorted(faults)),
+        faults=tuple(sorted([*faults, *strays])),
+        complete=not any(PurePosixPath(one.file).parts[:1] in ((), (RECORDS,)) for one in faults),
         others=tuple(others),
     )
 
@@ -157,13 +166,17 @@ def _read(
     path: PurePosixPath,
     parse: Callable[[bytes, str], T],
     place: Callable[[T], PurePosixPath],
+    allowance: Allowance,
     faults: list[Fault],
 ) -> list[T]:
     """The record or study of a file; none, and a fault, where it is not what belongs there."""
+    if allowance.spent:
+        return []
     try:
-        found, canonical = read_value(folder / path, parse)
+        found, canonical = read_value(folder / path, parse, allowance)
     except UnreadableError as error:
-        faults.append(fault(path, str(error)))
+        if not allowance.spent:
+            faults.append(fault(path, str(error).replace(MEND, _RESTORE)))
         return []
     belongs = place(found)
     if not canonical:

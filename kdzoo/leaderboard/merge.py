@@ -35,6 +35,8 @@ def merge(first: Path, second: Path, to: Path | None = None, prefer: Prefer = "n
     for folder, preferred in sides:
         source = read_source(folder)
         unreadable += as_lines(source.faults, folder)
+        if not source.records and not source.faults:
+            raise UsageError(f"{folder} holds no finished student, so there is nothing of it to merge")
         union.add(source.records, source.studies, preferred)
     if unreadable:
         raise RefusedError("nothing was merged; these cannot be read:", unreadable)

@@ -12,9 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from kdzoo.board.display import notes, tables
 from kdzoo.board.escape import visible
 from kdzoo.board.figures import THEME
+from kdzoo.board.more import NOTES
 from kdzoo.board.overall import overall
 from kdzoo.board.overall_text import overall_notes
 from kdzoo.board.table import Board
+from kdzoo.leaderboard.accuracy import headline
 from kdzoo.leaderboard.curves import Curve, curves_chart
 from kdzoo.leaderboard.details import Details
 from kdzoo.leaderboard.library import block, library_of, load_library, own_library, script_source, without_library
@@ -27,6 +29,12 @@ __all__ = ["dataset_page", "index_page", "library_of", "own_library", "without_l
 
 _CURVES = curves_chart([Curve("seed 0", (0.0,))]) or {}
 """How learning curves are drawn; a page gives it a row's own."""
+
+_P = (
+    "p (Holm): p value of the paired t test of vs ce, corrected by Holm's method for the number of rows of the pair.",
+    "Bold and p (Holm) can disagree: bold follows each row's own 95% interval, which is not corrected. A bold row with"
+    " a p of 0.05 or more is one that chance may well have given among so many.",
+)
 
 _INTRODUCTION = (
     "Students trained with knowledge distillation, and the same students trained alone (ce). "
@@ -102,8 +110,7 @@ def _page(
     pages: Mapping[str, str] | None = None,
 ) -> str:
     printed = tables(board, "rank")
-    datasets = {(row["dataset"], row["img_size"]) for table in printed for row in table.rows}
-    sections = [section(table, len(datasets), details, pages) for table in printed]
+    sections = [section(table, details, pages) for table in printed]
     overalls = overall(board)
     rankings = [ranking(one) for one in overalls]
     code = _source("page.js")
@@ -117,9 +124,10 @@ def _page(
         sections=sections,
         rankings=rankings,
         caption=caption,
+        headline=headline,
         choices=choices(sections),
         cards=_cards(cards),
-        notes=[visible(note) for note in [*notes(board, printed, "bold"), *overall_notes(overalls, "bold")]],
+        notes=list(map(visible, (*notes(board, printed, "bold"), *NOTES, *_P, *overall_notes(overalls, "bold")))),
         data=script_json(_data(sections, rankings)),
         style=_source("page.css"),
         code=code,

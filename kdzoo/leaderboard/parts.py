@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ Chart = dict[str, Any]
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _WIDTH = 680
+_LETTERS = 84
+"""Of a title; of the smaller words below it, a third more fit."""
 _FORMATS = {"top1": ".2f", "teacher_top1": ".2f", "rank": ".2f", "diff": "+.2f", "teacher_parameters": ","}
 
 
@@ -25,12 +28,14 @@ def chart(
         data: its data set.
         height: pixels, without axes and legends.
         name: of the data set, by which a page replaces it.
-        subtitle: in words, below the title; several lines as a list.
+        subtitle: in words, below the title; several lines as a list. Long lines are broken.
     """
     frame: Chart = {"$schema": _SCHEMA, "width": _WIDTH, "height": height, "data": {"name": name, "values": list(data)}}
     frame["autosize"] = {"type": "fit-x", "contains": "padding"}
     if title or subtitle:
-        frame["title"] = {"text": text(title)} | ({"subtitle": subtitle} if subtitle else {})
+        lines = [subtitle] if isinstance(subtitle, str) else subtitle
+        words = [part for line in lines for part in textwrap.wrap(line, _LETTERS * 4 // 3)]
+        frame["title"] = {"text": textwrap.wrap(text(title), _LETTERS) or ""} | ({"subtitle": words} if words else {})
     return frame
 
 
@@ -50,7 +55,14 @@ def fill(found: Sequence[Mapping[str, Any]]) -> Chart:
         return {"value": 1}
     return {
         "field": "searched",
-        "type": "nominal",
+        "type": "ordinal",
         "scale": {"domain": ["default", "tuned"], "range": [0.1, 1]},
-        "legend": {"title": "parameters", "symbolFillColor": NEUTRAL, "symbolStrokeColor": NEUTRAL},
+        "legend": {"title": "variant", "symbolFillColor": NEUTRAL, "symbolStrokeColor": NEUTRAL},
     }
+
+
+def fill_words(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What :func:`fill` means, in words; nothing where all marks are full."""
+    if not any(point["searched"] for point in found):
+        return []
+    return ["hollow: default values; full: tuned ones, or a default that won its search"]

@@ -19,8 +19,8 @@ Row = Mapping[str, Any]
 Point = dict[str, Any]
 
 _LONGEST = 90
-_WIDEST = 0.15
-"""Largest distance of a point from its student's true size, decades."""
+_WIDEST = 0.05
+"""Largest distance of a point from its student's true size, as a share of the axis."""
 
 
 def text(name: str) -> str:
@@ -105,7 +105,7 @@ def _offsets(rows: Sequence[Row]) -> dict[str, float]:
     names = sorted({row["strategy"] for row in rows})
     sizes = sorted({math.log10(row["student_parameters"]) for row in rows if row["student_parameters"]})
     gaps = [larger - smaller for smaller, larger in pairwise(sizes)]
-    reach = min([_WIDEST, 0.02 * len(names), *(0.38 * gap for gap in gaps)])
+    reach = min([_WIDEST * max(sum(gaps), 0.1), *(0.38 * gap for gap in gaps)])
     middle = (len(names) - 1) / 2
     return {name: reach * (place - middle) / max(middle, 1) for place, name in enumerate(names)}
 

@@ -19,6 +19,9 @@ T = TypeVar("T")
 MOST_BYTES = 1 << 20
 """Of a record or a study; one of 300 epochs takes 50 KB."""
 
+MOST_IN_ALL = 1 << 28
+"""Of all records and studies of a folder together: some ten thousand of 100 epochs."""
+
 MOST_FILES = 100_000
 """Of a folder."""
 
@@ -77,17 +80,44 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     return content
 
 
-def read_value(path: Path, parse: Callable[[bytes, str], T]) -> tuple[T, bool]:
+class Allowance:
+    """How many bytes may still be read; once they are not enough for a file, nothing more is read."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._left = MOST_IN_ALL if most is None else most
+        self.spent = False
+
+    def take(self, content: bytes) -> None:
+        """Count what was read.
+
+        Raises:
+            UnreadableError: it is more than was left.
+        """
+        self._left -= len(content)
+        if self._left < 0:
+            self.spent = True
+            raise UnreadableError("would be more than may be read")
+
+    def faults(self, place: str) -> list[Fault]:
+        """One line, if not all was read."""
+        told = f"holds more than {MOST_IN_ALL:,} bytes of records and studies, and the rest is not read"
+        return [fault(place, told)] if self.spent else []
+
+
+def read_value(path: Path, parse: Callable[[bytes, str], T], allowance: Allowance) -> tuple[T, bool]:
     """What a file holds, and whether it is written as kdzoo writes it: canonical JSON, so every key once.
 
     Args:
         path: the file.
         parse: makes a value of its content and its name, which may raise a :class:`KdzooError`.
+        allowance: what may still be read of the folder.
 
     Raises:
-        UnreadableError: it cannot be read, is no such value, or holds a number that no board could compute with.
+        UnreadableError: it cannot be read, is no such value, or holds a number that no board could compute with; or the
+            allowance is spent.
     """
     content = read_bytes(path)
+    allowance.take(content)
     try:
         found = parse(content, "")
     except KdzooError as error:

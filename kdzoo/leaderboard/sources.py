@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from kdzoo.errors import UsageError
+from kdzoo.leaderboard.bounded import bounded_record, bounded_study
 from kdzoo.leaderboard.layout import RECORDS, read_leaderboard
 from kdzoo.leaderboard.private import publishable, publishable_study
-from kdzoo.leaderboard.reading import Fault, UnreadableError, fault, read_value
+from kdzoo.leaderboard.reading import MOST_FILES, Allowance, Fault, UnreadableError, fault, read_value
 from kdzoo.matrix import teacher_cell
-from kdzoo.record import Record, parse_record
+from kdzoo.record import Record
 from kdzoo.store import Store
-from kdzoo.study import Study, parse_study
+from kdzoo.study import Study
 
 T = TypeVar("T", Record, Study)
 
@@ -66,21 +68,24 @@ def read_store(folder: Path) -> Source:
     """
     store = Store.open(folder)
     faults: list[Fault] = []
+    allowance = Allowance()
     records: dict[str, Record] = {}
-    for path in sorted(store.cells.glob("*/record.json")):
-        record = _read(folder, path, path.parent.name, parse_record, faults)
+    for path in _files(store.cells, "*/record.json", faults):
+        record = _read(folder, path, path.parent.name, bounded_record, allowance, faults)
         if record is not None:
             records[record.id] = record
     studies = []
-    for path in sorted(store.studies.glob("*.json")):
-        study = _read(folder, path, path.stem, parse_study, faults)
+    for path in _files(store.studies, "*.json", faults):
+        study = _read(folder, path, path.stem, bounded_study, allowance, faults)
         if study is not None and study.finished:
             studies.append(study)
+    faults += allowance.faults(store.cells.name)
     students = [record for record in records.values() if record.cell.kind == "student"]
     trainings = {
         training.id
         for record in students
-        if record.cell.teacher and (training := teacher_cell(record.cell.teacher, record.cell.data))
+        if record.cell.teacher
+        and (training := teacher_cell(record.cell.teacher, record.cell.data, record.cell.protocol))
     }
     return Source(
         records=tuple(map(publishable, [*students, *(records[each] for each in sorted(trainings & records.keys()))])),
@@ -89,15 +94,31 @@ def read_store(folder: Path) -> Source:
     )
 
 
-def _read(folder: Path, path: Path, name: str, parse: Callable[[bytes, str], T], faults: list[Fault]) -> T | None:
+def _files(place: Path, pattern: str, faults: list[Fault]) -> list[Path]:
+    """The files of a folder of the store, which is no link, sorted."""
+    if place.is_symlink():
+        faults.append(fault(place.name, "is a symbolic link, which is not followed"))
+        return []
+    found = list(itertools.islice(place.glob(pattern), MOST_FILES + 1))
+    if len(found) > MOST_FILES:
+        faults.append(fault(place.name, f"the folder holds more than {MOST_FILES:,} files, and the rest is not read"))
+    return sorted(found[:MOST_FILES])
+
+
+def _read(
+    folder: Path, path: Path, name: str, parse: Callable[[bytes, str], T], allowance: Allowance, faults: list[Fault]
+) -> T | None:
     inner = PurePosixPath(path.relative_to(folder))
+    if allowance.spent:
+        return None
     if path.parent.is_symlink():
         faults.append(fault(inner.parent, "is a symbolic link, which is not followed"))
         return None
     try:
-        found, _ = read_value(path, parse)
+        found, _ = read_value(path, parse, allowance)
     except UnreadableError as error:
-        faults.append(fault(inner, str(error)))
+        if not allowance.spent:
+            faults.append(fault(inner, str(error)))
         return None
     if found.id != name:
         faults.append(fault(inner, f"is misplaced: it holds {found.id}"))

@@ -7,11 +7,14 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from kdzoo.board.identity import Context, place_key, recipe_changes, setting_key, strategy_key
+from kdzoo.board.labels import counted, differing, facts
+from kdzoo.board.tuning import pruner_text
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.leaderboard.groups import row_text
 from kdzoo.leaderboard.layout import record_path, study_path
 from kdzoo.leaderboard.private import publishable_study
 from kdzoo.leaderboard.reading import Fault, fault
+from kdzoo.leaderboard.trials import plan_reasons, trial_reasons
 from kdzoo.matrix import BASELINE
 from kdzoo.record import Record
 from kdzoo.study import TUNER, Study
@@ -68,12 +71,11 @@ def _alone(study: Study, rows: set[Hashable]) -> Iterator[str]:
         yield f"was made by a newer kdzoo (tuner {plan.tuner}, this one knows {TUNER}), so upgrade kdzoo"
     if publishable_study(study).model_copy(update={"study_schema": study.study_schema}) != study:
         yield "holds local paths; bring it here with `kdzoo publish`"
-    for number, trial in enumerate(study.trials[1:], start=1):
-        if outside := sorted(name for name, value in trial.values.items() if value not in plan.space[name]):
-            yield f"tried {', '.join(outside)} outside of its range in trial {number}"
+    yield from plan_reasons(plan)
+    yield from trial_reasons(study)
     if not study.finished:
         ended = sum(trial.state != "asked" for trial in study.trials)
-        yield f"is not finished: {ended} of {plan.trials} trials ended"
+        yield f"is not finished: {ended} of {plan.length} trials ended"
     elif (best := _best(study)) is not None and _row(_final(study, best)) not in rows:
         yield f"found values for {plan.strategy.name} that have no record here; train and publish its winner"
 
@@ -108,7 +110,7 @@ def _tuned(cell: Cell, studies: Sequence[Study], tried: dict[Hashable, list[tupl
 
 def _budgets(studies: Sequence[Study]) -> Iterator[str]:
     """Where the strategies of one pair were not searched alike."""
-    budgets: dict[Hashable, list[str]] = defaultdict(list)
+    budgets: dict[Hashable, list[dict[str, str]]] = defaultdict(list)
     recipes: dict[Hashable, str] = {}
     names: dict[Hashable, str] = {}
     for study in studies:
@@ -116,20 +118,34 @@ def _budgets(studies: Sequence[Study]) -> Iterator[str]:
         names[key] = study.plan.strategy.name
         budgets[key].append(_budget(study))
         recipes[key] = canonical_json(_recipe_space(study))
-    if len({tuple(sorted(each)) for each in budgets.values()}) > 1:
-        told = "; ".join(sorted(f"{names[key]}: {' and '.join(sorted(each))}" for key, each in budgets.items()))
-        yield f"has studies on different budgets ({told})"
+    if len({canonical_json(sorted(each, key=canonical_json)) for each in budgets.values()}) > 1:
+        differ = differing([one for each in budgets.values() for one in each]) or ["trials"]
+        told = "; ".join(sorted(f"{names[key]} {_budgets_text(each, differ)}" for key, each in budgets.items()))
+        yield (
+            f"has studies on different budgets ({told}): tune the strategies of a pair alike, with the same numbers, "
+            "or keep them apart, in another --out and published with another --to"
+        )
     if len(set(recipes.values())) > 1:
         yield "has studies that search different keys or ranges of the recipe"
     if any(space != "{}" for space in recipes.values()) and BASELINE not in names.values():
         yield f"has studies that search the recipe, and none of {BASELINE}, which must be tuned alike"
 
 
-def _budget(study: Study) -> str:
+def _budget(study: Study) -> dict[str, str]:
+    """The parts of a study's budget, in words."""
     plan = study.plan
-    recipe = plan.trial_recipe.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-    pruner = "no" if plan.pruner == "none" else plan.pruner
-    return f"{plan.trials} trials of {canonical_json(recipe)}, {pruner} pruner"
+    recipe = {name: value for name, value in facts(plan.trial_recipe).items() if name not in ("name", "epochs")}
+    return {
+        "trials": counted(plan.trials, "trial"),
+        "epochs": f"{counted(plan.trial_recipe.epochs, 'epoch')} a trial",
+        "pruner": pruner_text(plan.pruner),
+        **{name: f"{name}={value}" for name, value in recipe.items()},
+    }
+
+
+def _budgets_text(budgets: Sequence[dict[str, str]], differ: Sequence[str]) -> str:
+    """What differs between strategies, of one of them: ``4 trials``; of two studies ``3 trials and 4 trials``."""
+    return " and ".join(sorted(", ".join(one[name] for name in differ) for one in budgets))
 
 
 def _recipe_space(study: Study) -> dict[str, Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
 
 from tabulate import tabulate
 
 from kdzoo.board.display import Table, Values, interval_text, number, strategy_text
-from kdzoo.board.display import title as table_title
 from kdzoo.board.escape import markdown
+from kdzoo.board.labels import OWN_DISTRIBUTION
 from kdzoo.record import Record
 
 _MADE = "<!-- Made from the records by `kdzoo publish`. Do not edit: `kdzoo check` compares. -->"
@@ -49,27 +53,29 @@ def index_markdown(found: Sequence[tuple[str, Sequence[str], int, Sequence[Table
         blocks.append(f"## [{name}]({slug}/board.md)\n\n{counted}.\n\n{_best(printed)}")
     if found:
         blocks.append(
-            "The best row of each pair is the one with the highest mean top-1 on test; its difference to ce is over "
-            "the same seeds, with a 95% paired t interval, and is bold where that excludes 0. The best of many rows "
-            "is partly so by luck: the boards show all of them."
+            "The best row of each pair is the one with the highest mean top-1 on test, or those that share it; its "
+            "difference to ce is over the same seeds, with a 95% paired t interval, and is bold where that excludes 0, "
+            "not corrected for the number of rows. The best of many rows is partly so by luck: the boards show all of "
+            "them."
         )
     return "\n\n".join(blocks) + "\n"
 
 
 def _best(printed: Sequence[Table]) -> str:
-    lines = [line for table in printed for line in _lines(table)]
-    headers = ["pair", "best row", "seeds", "top-1 %", "vs ce", "95% interval", "teacher %"]
-    align = ["left", "left", "right", "right", "right", "left", "right"]
+    lines = [_line(table) for table in printed]
+    headers = ["pair", "recipe", "best row", "seeds", "top-1 %", "vs ce", "95% interval", "teacher %"]
+    align = ["left", "left", "left", "right", "right", "right", "left", "right"]
     return tabulate(lines, headers=headers, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
-def _lines(table: Table) -> list[list[str]]:
-    """A line for each row in the first place; one that says so where there is none."""
-    pair = markdown(table_title(table.group))
+def _line(table: Table) -> list[str]:
+    """The rows in the first place, in one line; one that says so where there is none."""
+    head = [markdown(table.group.title), markdown(table.group.recipe)]
     best = [row for row in table.rows if row["rank"] == 1]
     if not best:
-        return [[pair, "none done", "-", "-", "-", "-", "-"]]
-    return [[pair, *(_strong(text, row) for text in _cells(row))] for row in best]
+        return [*head, "none done", "-", "-", "-", "-", "-"]
+    cells = zip(*([_strong(text, row) for text in _cells(row)] for row in best), strict=True)
+    return [*head, *("; ".join(dict.fromkeys(texts)) for texts in cells)]
 
 
 def _strong(text: str, row: Values) -> str:
@@ -88,8 +94,10 @@ def _cells(row: Values) -> list[str]:
 
 
 def cards(records: Iterable[Record]) -> dict[str, str]:
-    """Strategy -> what its records say of it, and the command that says more; the strategies need not be installed."""
+    """Strategy -> what is known of it without its plugin: of a built-in one what it does and its paper; of every one
+    what its records say."""
     found: dict[str, set[str]] = defaultdict(set)
+    about: dict[str, str] = {}
     for record in records:
         strategy = record.cell.strategy
         if record.cell.kind == "student":
@@ -97,7 +105,27 @@ def cards(records: Iterable[Record]) -> dict[str, str]:
             origin = f"revision {strategy.revision} of the distribution {strategy.distribution}"
             names = ", ".join(sorted(strategy.params)) or "none"
             found[strategy.name].add(f"{family}{origin}; parameters: {names}")
+            if strategy.distribution == OWN_DISTRIBUTION and strategy.name in _built_in():
+                about[strategy.name] = _about(strategy.name)
     return {
-        name: f"{'; '.join(sorted(told))}. The command `kdzoo strategies show {name}` prints the card."
+        name: about.get(name, "")
+        + f"{'; '.join(sorted(told))}. The command `kdzoo strategies show {name}` prints the card."
         for name, told in found.items()
     }
+
+
+@cache
+def _built_in() -> dict[str, dict[str, Any]]:
+    """What ``docs/leaderboard_cards.py`` wrote of the built-in strategies."""
+    text = (resources.files("kdzoo.leaderboard") / "cards.json").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = json.loads(text)
+    return found
+
+
+def _about(name: str) -> str:
+    """What a built-in strategy does, in paragraphs, each with an empty line after it."""
+    card = _built_in()[name]
+    paper = [f"Paper: {card['paper']}"] if card["paper"] else []
+    first, *others = card["about"]
+    parts = [first, *paper, *others, f"This describes revision {card['revision']}."]
+    return "".join(f"{part}\n\n" for part in parts)

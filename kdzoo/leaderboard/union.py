@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from kdzoo.board.escape import visible
+from kdzoo.leaderboard.agreement import differences, told
 from kdzoo.leaderboard.private import publishable, publishable_study
 from kdzoo.record import Record
 from kdzoo.study import Study
@@ -38,7 +40,7 @@ class Union:
         """Take more in.
 
         Where one cell has two records, a done one goes before a failed one, and of two failed ones the later one.
-        Two done ones with different outcomes are a conflict.
+        Two done ones with different outcomes are a conflict; NLL and ECE within 1e-4 of each other are not different.
 
         Args:
             records: as they are published.
@@ -65,7 +67,7 @@ class Union:
         choice = choose(old, new)
         if choice == "conflict":
             if prefer == "neither":
-                self.conflicts.append(explain(old, new))
+                self.conflicts.append(visible(explain(old, new)))
             choice = "second" if prefer == "second" else "first"
         if choice == "second":
             held[new.id] = new
@@ -75,11 +77,15 @@ class Union:
 
 
 def _choose_record(old: Record, new: Record) -> Literal["same", "first", "second", "conflict"]:
-    if publishable(old).outcome() == publishable(new).outcome():
+    if not _differences(old, new):
         return "same"
     if old.status == new.status == "done":
         return "conflict"
     return "second" if (new.status == "done", new.ended) > (old.status == "done", old.ended) else "first"
+
+
+def _differences(old: Record, new: Record) -> list[str]:
+    return differences(publishable(old).outcome(), publishable(new).outcome())
 
 
 def _choose_study(old: Study, new: Study) -> Literal["same", "conflict"]:
@@ -96,8 +102,9 @@ def _explain_record(old: Record, new: Record) -> str:
     pair = f"{cell.teacher.model} -> {cell.student}" if cell.teacher else str(cell.student)
     what = f"{cell.strategy.name} {pair} on {cell.data.name}, seed {cell.seed}"
     first, second = _told(old), _told(new)
-    told = f"{first} and {second}" if first != second else f"{first} in both, and another curve or measure"
-    return f"record {old.id} ({what}): {told}"
+    if first != second:
+        return f"record {old.id} ({what}): {first} and {second}"
+    return f"record {old.id} ({what}): {first} in both, and {told(_differences(old, new))}"
 
 
 def _told(record: Record) -> str:
@@ -108,4 +115,5 @@ def _told(record: Record) -> str:
 def _explain_study(old: Study, new: Study) -> str:
     plan = old.plan
     what = f"{plan.strategy.name} {plan.teacher.model} -> {plan.student} on {plan.data.name}"
-    return f"study {old.id} ({what}): its trials gave other results"
+    found = differences(_outcome(old), _outcome(new), "trials")
+    return f"study {old.id} ({what}): its trials gave other results: {told(found)}"

@@ -18,6 +18,7 @@ from small_lab import DISTRIBUTION, VERSION, Quadrants, Run, make_registry, run
 
 from kdzoo import Splits
 from kdzoo.bench.remeasure import remeasure
+from kdzoo.cell import ModelRef
 from kdzoo.plugins import Plugin, load_plugins
 from kdzoo.record import Record
 from kdzoo.registry import Registry
@@ -212,10 +213,13 @@ def test_a_record_that_lies_about_its_size_is_told(bench: Run, check: Callable[.
     ]
 
 
-def test_an_older_evaluation_is_not_compared(bench: Run, check: Callable[..., list[str]]) -> None:
+def test_an_older_evaluation_is_not_compared(
+    bench: Run, check: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = bench.students("soft")[0]
-    (fault,) = check([record.model_copy(update={"evaluation": 0})])
-    assert fault == f"{record.id}: made by protocol 1 and evaluation 0, and this kdzoo measures by 1 and 1"
+    monkeypatch.setattr("kdzoo.bench.remeasure.EVALUATION", 2)
+    (fault,) = check([record])
+    assert fault == f"{record.id}: made by protocol 1 and evaluation 1, and this kdzoo measures by 1 and 2"
 
 
 def test_failures_trials_and_teachers_are_passed_over(
@@ -235,6 +239,58 @@ def test_a_wrong_number_of_test_samples_is_told(bench: Run, check: Callable[...,
     assert check([record.model_copy(update={"test": double})]) == [
         f"{record.id}: there are 40 test samples, and the record says 80"
     ]
+
+
+@pytest.mark.parametrize("name", ["hf-hub:evil/net", "hf_hub:evil/net", "HF-HUB:evil/net", "local-dir:/etc/passwd"])
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_a_record_names_no_hub_and_no_folder(
+    whose: str, name: str, bench: Run, store: Store, check: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its student nor the teacher whose shapes its strategy needs."""
+    record = bench.students("teachers-head")[0]
+    named = ModelRef(name=name)
+    teacher = record.cell.teacher
+    assert teacher is not None
+    cell = record.cell.model_copy(
+        update={"student": named} if whose == "student" else {"teacher": teacher.model_copy(update={"model": named})}
+    )
+
+    def no_network(*_: object) -> None:
+        raise AssertionError("it asked for the network")
+
+    monkeypatch.setattr("socket.socket.connect", no_network)
+    assert check([record.model_copy(update={"cell": cell})]) == [
+        f"{record.id}: the model {name} is made of files from a hub or a folder, which a check does not read"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("folder:/etc", "is a path, which a check does not follow; a record names a folder by its name"),
+        ("folder:..\\x", "is a path, which a check does not follow; a record names a folder by its name"),
+        ("hfds/evil/data", "is a hub's; set HF_HUB_OFFLINE=1 to measure with what is kept of it here"),
+    ],
+)
+def test_a_record_names_no_path_and_no_hub_for_its_data(
+    name: str, told: str, bench: Run, check: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    record = bench.students("soft")[0]
+    data = record.cell.data.model_copy(update={"name": name})
+    cell = record.cell.model_copy(update={"data": data})
+    assert check([record.model_copy(update={"cell": cell})]) == [f"{record.id}: the dataset {name} {told}"]
+
+
+def test_who_asks_is_told_which_students_were_measured(bench: Run, store: Store) -> None:
+    seen: list[str] = []
+    one, other = bench.students("soft")
+    (store.folder(one.id) / STUDENT).unlink()
+    wrong = other.model_copy(update={"test": other.test and other.test.model_copy(update={"correct1": 0})})
+    faults = remeasure(
+        [one, wrong], store, make_registry(TeachersHead), data_dir=None, device="cpu", measured=seen.append
+    )
+    assert (len(faults), seen) == (2, [other.id])
 
 
 def test_the_order_of_the_records_does_not_matter(bench: Run, store: Store, check: Callable[..., list[str]]) -> None:

@@ -15,7 +15,7 @@ from kdzoo.engine.train import Stop
 from kdzoo.recipe import Recipe
 from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
 from kdzoo.store import Store
-from kdzoo.study import TRIAL_SEED, Range, Study, StudyPlan, Trial
+from kdzoo.study import TRIAL_SEED, TUNER, Range, Study, StudyPlan, Trial
 
 RECIPE = Recipe(name="quick", epochs=6, batch_size=16)
 N = 12
@@ -23,6 +23,7 @@ N = 12
 
 def make_plan(**changes: Any) -> StudyPlan:
     values: dict[str, Any] = {
+        "tuner": TUNER,
         "data": DataRef(
             name="d", fingerprint="f", num_classes=2, channels=1, img_size=(8, 8), fit=9, tune=1000, test=10
         ),
@@ -107,7 +108,8 @@ def test_a_study_has_exactly_its_trials_and_the_first_is_the_default(tmp_path: P
     for trial in study.trials:
         assert 1 <= trial.values["soft.temperature"] <= 64
         assert 0 <= trial.values["soft.alpha"] <= 1
-        assert trial.values["soft.alpha"] == float(f"{trial.values['soft.alpha']:.4g}")
+        assert trial.values["soft.alpha"] == round(trial.values["soft.alpha"], 3)
+        assert trial.values["soft.temperature"] == float(f"{trial.values['soft.temperature']:.4g}")
 
 
 def test_the_search_finds_what_it_looks_for(tmp_path: Path) -> None:
@@ -156,6 +158,73 @@ def test_whole_numbers_stay_whole_and_a_default_outside_is_still_trial_0(tmp_pat
     assert tried[0] == 3
     assert all(type(value) is int and 10 <= value <= 20 for value in tried[1:])
     assert len(study.trials) == N
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("low", "high", "settings"), [(1, 4, 4), (10, 14, 6), (1, 1000, 12)])
+def test_no_setting_is_tried_twice_and_a_study_ends_where_none_is_left(
+    low: int, high: int, settings: int, batch: int, tmp_path: Path
+) -> None:
+    plan = make_plan(space={"soft.k": Range(low=low, high=high, whole=True)}, batch=batch)
+    (study,), runner = run(tmp_path, [plan])
+    assert study.finished
+    assert len(study.trials) == len(runner.ran) == len({cell.id for cell in runner.ran}) == settings
+    assert study.exhausted == (settings < N)
+    assert study.best is not None
+    (again,), idle = run(tmp_path, [plan])
+    assert (again, idle.ran) == (study, [])
+
+
+def test_a_study_that_its_sampler_would_end_in_one_place_goes_on_elsewhere(tmp_path: Path) -> None:
+    """Whole numbers with one far above the others: TPE asks for it again and again."""
+
+    def peak(cell: Cell) -> Record:
+        return make_record(cell, curve=flat(99.0 if cell.strategy.params["k"] == 7 else 1.0))
+
+    def flat(top1: float) -> tuple[Epoch, ...]:
+        return tuple(Epoch(epoch=n, phase="main", terms={}, lr=0.1, tune_top1=top1) for n in range(4))
+
+    plan = make_plan(space={"soft.k": Range(low=1, high=40, whole=True)}, trials=38)
+    (study,), _ = run(tmp_path, [plan], record=peak)
+    assert study.different == 38
+
+
+@pytest.mark.parametrize(
+    ("one", "digits"),
+    [
+        (Range(low=0.5, high=0.50002), 8),
+        (Range(low=1000.0, high=1000.5), 4),
+        (Range(low=1e-3, high=1.0001e-3, log=True), 11),
+        (Range(low=1e5, high=9e5), -2),
+    ],
+)
+def test_values_are_rounded_by_the_width_of_their_range(one: Range, digits: int, tmp_path: Path) -> None:
+    (study,), _ = run(tmp_path, [make_plan(space={"soft.temperature": one}, trials=30)])
+    tried = [float(str(trial.values["soft.temperature"])) for trial in study.trials[1:]]
+    assert len(set(tried)) == 29
+    assert all(value in one and value == pytest.approx(round(value, digits), rel=1e-15) for value in tried)
+    spread = (max(tried) - min(tried)) / (one.high - one.low)
+    assert 0.5 < spread <= 1
+
+
+def test_studies_in_one_store_do_not_change_each_other(tmp_path: Path) -> None:
+    """A trial that one study's pruner ended is no result of another study that would try the same."""
+
+    def cut(cell: Cell) -> Record:
+        return make_record(cell, status="pruned", reason="median pruner, after epoch 1 of 4", tune=None)
+
+    def cut_all_but_the_first(cell: Cell) -> Record:
+        return make_record(cell) if cell.strategy.params["alpha"] == 0.9 else cut(cell)
+
+    plan = make_plan(trials=6)
+    (alone,), _ = run(tmp_path / "alone", [plan])
+    (other,), _ = run(tmp_path / "shared", [make_plan(trials=6, pruner="median")], record=cut_all_but_the_first)
+    assert [trial.state for trial in other.trials[1:]] == ["pruned"] * 5
+    again = make_plan(trials=6, pruner="median", space=plan.space | {"soft.alpha": Range(low=0.0, high=0.9)})
+    (_,), runner = run(tmp_path / "shared", [again])
+    assert len(runner.ran) == 6
+    (beside,), _ = run(tmp_path / "shared", [plan])
+    assert beside == alone
 
 
 def test_recipe_keys_are_tried_on_the_recipe_and_keep_its_seeds(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ class Pull(Strategy):
         if self.weight < self.trap:
             raise RuntimeError("fell into the trap")
         loss = self.weight * (student.logits - teacher.logits).square().mean()
-        return {"pull": loss * (math.nan if self.weight > 0.9 else 1)}
+        return {"pull": loss * (math.nan if self.weight > 0.85 else 1)}
 
 
 def tuned(out: Path, teacher: str, report: Quiet | None = None, **config: Any) -> tuple[Run, BenchResult]:
@@ -79,7 +80,7 @@ def test_trials_are_cells_that_never_see_test(whole: tuple[Run, BenchResult]) ->
 
 def test_a_loss_that_is_not_finite_prunes_the_trial(whole: tuple[Run, BenchResult]) -> None:
     study = only(whole[1].studies)
-    states = {float(str(trial.values["pull.weight"])) > 0.9: trial.state for trial in study.trials}
+    states = {float(str(trial.values["pull.weight"])) > 0.85: trial.state for trial in study.trials}
     assert states == {False: "done", True: "pruned"}
     assert all("not finite" in trial.reason or "NaN" in trial.reason for trial in study.trials if trial.reason)
 
@@ -142,6 +143,28 @@ def test_a_trial_that_was_stopped_resumes_and_loses_no_epoch(
     }
 
 
+@pytest.mark.parametrize("lost", ["record.json", ""])
+def test_a_study_stands_without_the_folders_of_its_trials(
+    lost: str, tmp_path: Path, teacher_file: str, whole: tuple[Run, BenchResult]
+) -> None:
+    before = whole[1]
+    store = Path(shutil.copytree(whole[0].lab.store.path, tmp_path / "runs"))
+    study = only(before.studies)
+    gone = store / "cells" / study.trials[1].cell
+    (gone / lost).unlink() if lost else shutil.rmtree(gone)
+    steps: list[Any] = []
+    _, after = tuned(store, teacher_file, Quiet(lambda *step: steps.append(step)))
+    assert steps == []
+    assert after.studies == before.studies
+    assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
+    missing = {record.id for record in before.records} - {record.id for record in after.records}
+    assert missing == {study.trials[1].cell}
+    (store / "studies" / f"{study.id}.json").unlink()
+    _, rebuilt = tuned(store, teacher_file, Quiet(lambda *step: steps.append(step)))
+    assert {step[0].id for step in steps} == missing
+    assert timeless(only(rebuilt.studies)) == timeless(study)
+
+
 def timeless(study: Study) -> list[Any]:
     return [trial.model_dump(exclude={"seconds"}) for trial in study.trials]
 
@@ -151,7 +174,7 @@ def test_another_exception_is_a_failure_that_is_shown(tmp_path: Path, teacher_fi
     study = only(result.studies)
     failed = [trial for trial in study.trials if trial.state == "failed"]
     assert 0 < len(failed) < 6
-    assert {trial.reason for trial in failed} == {"RuntimeError: fell into the trap"}
+    assert {trial.reason.partition(" (")[0] for trial in failed} == {"RuntimeError: fell into the trap"}
     assert all(float(str(trial.values["pull.weight"])) < 0.4 for trial in failed)
     assert len(study.trials) == 6
     assert sum(record.status == "failed" for record in result.records) == len(failed)

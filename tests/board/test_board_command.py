@@ -40,6 +40,20 @@ def test_prints_the_board_of_a_store(run: Callable[..., Any], store: Store, swee
     assert result.stdout == board_text(sweep)
 
 
+def test_the_width_is_what_columns_says(
+    run: Callable[..., Any], store: Store, sweep: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("--out", store.path).stdout == board_text(sweep, width=80) != board_text(sweep)
+
+
+def test_a_published_folder_is_told_from_runs(run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "published" / "records").mkdir(parents=True)
+    error = run("--out", tmp_path / "published").exception
+    assert isinstance(error, UsageError)
+    assert str(error).startswith(f"{tmp_path / 'published'} is a published folder: its boards are in ")
+
+
 def test_shows_planned_cells_as_missing(run: Callable[..., Any], store: Store, cell: Callable[..., Any]) -> None:
     store.plan(cell("at", 0))
     result = run("--out", store.path, "--format", "json", "--by", "dataset", "--sort", "-rank")

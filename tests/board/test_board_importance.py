@@ -70,6 +70,21 @@ def test_without_variation_it_says_why_there_is_none(trials: list[dict[str, Any]
     assert (found.shares, found.why_none) == ({}, why)
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ([], "it takes two done trials within the searched ranges, and of 1 done none lies there"),
+        (
+            [{**done(60.0), "values": {T: 12.0, A: 0.5}}],
+            "it takes two done trials within the searched ranges, and of 2 done one lies there",
+        ),
+    ],
+)
+def test_a_default_outside_of_the_ranges_is_not_counted_and_that_is_told(more: list[dict[str, Any]], why: str) -> None:
+    space = {T: Range(low=10.0, high=20.0), A: Range(low=0.0, high=1.0)}
+    assert importance(make_study(done(50.0), *more, space=space)).why_none == why
+
+
 def test_values_too_close_to_tell_apart_are_no_variation() -> None:
     near = {**done(60.0), "values": {T: 4.0, A: 0.5 + 1e-9}}
     assert importance(make_study(done(50.0), near, space=SPACE)).why_none == "all done trials try the same values"

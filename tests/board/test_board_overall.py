@@ -193,8 +193,8 @@ def test_a_missing_cell_blanks_the_mean(kind: str, three_pairs: list[Record], ce
     assert found.friedman.strategies == 2
     assert found.critical_difference is None
     text = board_text(records, lost if kind == "missing" else [])
-    assert f"left out  at: {reason} on pair 3" in text
-    assert "Friedman test over 3 pairs and 2 ranked strategies: none, because it needs at least 3" in text
+    assert f"left out  at: {reason} on pair 3 (digits 8x8: resnet20 -> vit)" in text
+    assert "3 pairs are too few to conclude anything from the ranks: there is no test below 5" in text
 
 
 def test_a_baseline_that_lacks_a_seed_blanks_the_differences_to_it(
@@ -256,8 +256,8 @@ def test_pairs_of_one_name_are_told_apart(rows: Factory, cell: Factory) -> None:
     longer = cell("ce").recipe.model_copy(update={"name": "long", "epochs": 99})
     found = only(rows(RESULTS["vit"]) + rows(RESULTS["vit"], recipe=longer))
     assert [block.text for block in found.blocks] == [
-        "digits 8x8: resnet20 -> resnet8 (recipe=long)",
-        "digits 8x8: resnet20 -> resnet8 (recipe=quick)",
+        "digits 8x8: resnet20 -> resnet8 (long)",
+        "digits 8x8: resnet20 -> resnet8 (quick)",
     ]
     assert [block.recipe for block in found.blocks] == ["long", "quick"]
 
@@ -281,6 +281,16 @@ def study_of(first: Cell, best: dict[str, Scalar] | None = None) -> Study:
         for values, top1 in zip(tried, [80.0, 90.0 if best else 70.0], strict=True)
     )
     return Study(id=plan.id, plan=plan, trials=trials)
+
+
+def test_a_default_that_won_is_said_to_stand_twice(rows: Factory, cell: Factory) -> None:
+    studies = [study_of(cell("soft", student="vit"))]
+    records = [one for student in ("resnet8", "vit") for one in rows({"ce": [900], "soft": [910]}, student=student)]
+    found = only(records, (), studies)
+    assert found.twice == (("soft", (2,)),)
+    text = board_text(records, (), studies)
+    assert "the default won its search, so one row counts as default and as tuned: soft (pair 2)" in text
+    assert only(records).twice == ()
 
 
 def test_tuned_rows_are_one_strategy_whatever_their_values(rows: Factory, record: Factory, cell: Factory) -> None:
@@ -312,8 +322,23 @@ def test_a_default_that_won_stands_as_both_and_one_of_no_study_as_default(rows: 
 def test_every_printed_form_has_the_section(format: str, three_pairs: list[Record]) -> None:
     text = board_text(three_pairs, format=format)
     assert "Over 3 pairs (protocol 1, evaluation 1)" in text
-    assert "Friedman test over 3 pairs and 3 ranked strategies: chi-square " in text
-    assert "Nemenyi's critical difference at 0.05: 1.91 ranks; not separated: at, soft, ce" in " ".join(text.split())
+    assert "3 pairs are too few to conclude anything" in text
+    assert "Friedman" not in text
+    assert "Nemenyi" not in text
+
+
+@pytest.mark.parametrize("format", ["table", "md", "latex"])
+def test_tests_are_printed_from_five_pairs_on(format: str, rows: Factory) -> None:
+    students = ("resnet8", "resnet14", "vit", "resnet20", "resnet26")
+    pairs = [rows(RESULTS["vit" if student == "vit" else "resnet8"], student=student) for student in students]
+    four = board_text([one for records in pairs[:4] for one in records], format=format)
+    assert "4 pairs are too few" in four
+    assert "chi-square" not in four
+    text = " ".join(board_text([one for records in pairs for one in records], format=format).split())
+    assert "Friedman test over 5 pairs and 3 ranked strategies: chi-square " in text
+    # q(0.05, 3) = 3.3145 / sqrt(2) times sqrt(3 * 4 / (6 * 5)).
+    assert "Nemenyi's critical difference at 0.05: 1.48 ranks; not separated: " in text
+    assert "too few" not in text
 
 
 def test_json_holds_every_figure(three_pairs: list[Record]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from board_studies import RECIPE, SPACE, done, make_study
 
-from kdzoo.board.figures import digest, digest_of
+from kdzoo.board.figures import digest, drawer, origin_of
 from kdzoo.board.studies import studies_text
 from kdzoo.board.study_charts import study_charts, write_plots
 from kdzoo.cell import DataRef, ModelRef, StrategyRef
@@ -236,13 +237,16 @@ def test_empty_charts_are_left_out(study: Study, kinds: list[str]) -> None:
 def test_plots_are_written_under_safe_names_and_can_be_checked(tmp_path: Path) -> None:
     study = hostile()
     written = write_plots([study], tmp_path / "new" / "plots")
-    assert [path.name for path in written] == [
-        f"{study.id}-{name}.{kind}" for name in ("history", "slice", "importance") for kind in ("svg", "png")
-    ]
+    ends = [f"-{study.id}-{name}.{kind}" for name in ("history", "slice", "importance") for kind in ("svg", "png")]
+    assert [path.name.endswith(end) for path, end in zip(written, ends, strict=True)] == [True] * len(ends)
+    assert all(re.fullmatch(r"[a-z0-9._-]+", path.name) for path in written)
+    (named, *_) = write_plots([usual()], tmp_path / "usual")
+    plan = usual().plan
+    assert named.name == f"{plan.data.name}-{plan.teacher.model}-{plan.student}-soft-{usual().id}-history.svg"
     assert sorted(path for path in (tmp_path / "new" / "plots").iterdir()) == sorted(written)
     for path in written:
         content = path.read_bytes()
-        assert digest_of(content) is not None
+        assert origin_of(content) is not None
         if path.suffix == ".svg":
             assert b"<script" not in content
             assert b"ev\\x1b[31mil" in content
@@ -253,7 +257,7 @@ def test_plots_are_written_under_safe_names_and_can_be_checked(tmp_path: Path) -
 def test_a_plot_is_made_of_the_chart(tmp_path: Path) -> None:
     charts = study_charts(usual(), "digits 8x8: resnet20 -> resnet8, soft")
     (path,) = (each for each in write_plots([usual()], tmp_path, ("svg",)) if each.stem.endswith("history"))
-    assert digest_of(path.read_bytes()) == digest(charts["history"])
+    assert origin_of(path.read_bytes()) == (digest(charts["history"]), drawer())
     assert json.loads(json.dumps(charts)) == charts
 
 

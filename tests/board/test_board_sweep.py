@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import shutil
 from collections import defaultdict
@@ -180,7 +179,6 @@ def test_holm_is_over_the_rows_of_a_pair(name: str, whole: dict[str, Any]) -> No
 
 
 def test_recovered_gaps(rows: dict[Key, dict[str, Any]], results: dict[Key, dict[int, Record]]) -> None:
-    with_interval = 0
     for key, row in rows.items():
         own, other = paired(results, key, baseline(key, "ce"))
         teacher = (
@@ -189,17 +187,8 @@ def test_recovered_gaps(rows: dict[Key, dict[str, Any]], results: dict[Key, dict
         assert row["gap_recovered"] == pytest.approx((np.mean(own) - np.mean(other)) / (teacher - np.mean(other)))
         assert row["gap_recovered_n"] == len(own)
         assert row["retention"] == pytest.approx(np.mean(list(top1(results[key]).values())) / teacher)
-        if row["gap_recovered_low"] is None:
-            assert row["gap_recovered_note"] in ("baseline", "n<3", "no spread")
-            continue
-        shares = []
-        for picks in itertools.product(range(len(own)), repeat=len(own)):
-            mean, base = np.mean([own[pick] for pick in picks]), np.mean([other[pick] for pick in picks])
-            shares.append((mean - base) / (teacher - base))
-        low, high = np.quantile(shares, [0.025, 0.975], method="inverted_cdf")
-        assert (row["gap_recovered_low"], row["gap_recovered_high"]) == pytest.approx((low, high))
-        with_interval += 1
-    assert with_interval >= 7
+        assert len(own) < 5
+        assert (row["gap_recovered_low"], row["gap_recovered_note"]) in ((None, "baseline"), (None, "n<5"))
 
 
 def test_the_other_means(rows: dict[Key, dict[str, Any]], results: dict[Key, dict[int, Record]]) -> None:
@@ -216,8 +205,11 @@ def test_the_other_means(rows: dict[Key, dict[str, Any]], results: dict[Key, dic
             assert row[name] == pytest.approx(np.mean([value(record) for record in results[key].values()]))
         reference = results[baseline(key, "ce")]
         seeds = results[key].keys() & reference.keys()
-        seconds = [sum(one[seed].cost.train for seed in seeds) for one in (results[key], reference)]  # type: ignore[union-attr]
-        assert row["time_vs_ce"] == pytest.approx(seconds[0] / seconds[1])
+        own, other = ([one[seed].cost.train for seed in seeds] for one in (results[key], reference))  # type: ignore[union-attr]
+        steady = max(max(each) / min(each) for each in (own, other)) <= 1.5
+        ratios = [one / two for one, two in zip(own, other, strict=True)]
+        assert row["time_vs_ce"] == (pytest.approx(np.median(ratios)) if steady else None)
+        assert (row["time_vs_ce_note"] == "unsteady") is not steady
         assert row["time_vs_ce_n"] == len(seeds)
         assert row["compression"] == pytest.approx(row["teacher_parameters"] / row["student_parameters"])
 

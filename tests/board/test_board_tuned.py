@@ -230,8 +230,8 @@ def test_a_study_speaks_of_every_evaluation_and_its_faults_are_told_once(
     cell: Factory, record: Factory, study: Factory
 ) -> None:
     one = study(states=["done", "asked"])
-    records = [record(cell(name, 0), evaluation=evaluation) for name in ("ce", "soft") for evaluation in (0, 1)]
+    records = [record(cell(name, 0), evaluation=evaluation) for name in ("ce", "soft") for evaluation in (1, 2)]
     board = make_board(records, studies=[one])
     assert list(board.frame["variant"][board.frame["strategy"] == "soft"]) == ["default", "default"]
-    assert [board.groups[problem.group].evaluation for problem in board.problems] == [1]
+    assert [board.groups[problem.group].evaluation for problem in board.problems] == [2]
     assert board.remarks == ()

@@ -13,8 +13,9 @@ from board_rows import by_variant
 
 from kdzoo.board.display import SHOWN, heading, shown, tables
 from kdzoo.board.render import FORMATS, board_text
+from kdzoo.board.studies import studies_text
 from kdzoo.board.table import make_board
-from kdzoo.study import Range
+from kdzoo.study import Range, Study, Trial
 
 Factory = Callable[..., Any]
 
@@ -29,8 +30,9 @@ def test_a_table_with_tuned_rows_has_a_column_more(rows: Factory, study: Factory
     records += rows({"ce": SHARED}, student="resnet14")
     board = make_board(records, studies=[one])
     plain, tuned = tables(board, "rank")
-    assert [column.header for column in shown(tuned)] == [*(column.header for column in SHOWN), "tuning"]
-    assert shown(plain) == SHOWN
+    own = [column.header for column in SHOWN if column.header not in ("teacher", "student")]
+    assert [column.header for column in shown(tuned)] == [*own, "tuning"]
+    assert [column.header for column in shown(plain)] == own
     assert [shown(tuned)[-1].text(row) for row in tuned.rows] == ["3 trials, 312 s", "-", "-"]
     assert [shown(tuned)[1].text(row) for row in tuned.rows] == [
         "soft tuned alpha=0.9 temperature=8",
@@ -109,3 +111,51 @@ def test_the_order_of_inputs_changes_nothing(
         for things in (records, planned, studies):
             draw.shuffle(things)
         assert board_text(iter(records), iter(planned), iter(studies), format=format, by=by) == expected
+
+
+def stage_study(study: Factory, high: int, trials: int) -> Study:
+    """A finished study of a whole number whose trials have 4 seconds each, and of which the last is the best."""
+    space = {"fitnets.stage": Range(low=0, high=high, whole=True)}
+    plan = study("fitnets", space=space, trials=trials, tuner=2, states=["asked"]).plan
+    tried = [1, 0, *range(2, high + 1)][: plan.length]
+    made = tuple(
+        Trial(
+            cell=plan.trial({"fitnets.stage": stage}).id,
+            values={"fitnets.stage": stage},
+            state="done",
+            curve=(50.0, 90.0 + number),
+            seconds=4.0,
+        )
+        for number, stage in enumerate(tried)
+    )
+    return Study(id=plan.id, plan=plan, trials=made)
+
+
+@pytest.mark.parametrize(
+    ("high", "trials", "row_says", "study_says"),
+    [
+        (3, 20, "4 trials (all 4 settings tried), 16 s", "4 of 20: 4 done; all 4 settings tried"),
+        (3, 4, "4 trials (all 4 settings tried), 16 s", "4 of 4: 4 done; all 4 settings tried"),
+        (30, 3, "3 trials, 12 s", "3 of 3: 3 done; "),
+    ],
+)
+def test_it_is_told_where_every_setting_was_tried(
+    high: int, trials: int, row_says: str, study_says: str, rows: Factory, study: Factory, finals: Factory
+) -> None:
+    one = stage_study(study, high, trials)
+    assert one.finished
+    records = rows({"ce": SHARED, "fitnets": [930, 936, 924]}) + finals(one, [940, 948, 935])
+    (row,) = (line for line in board_text(records, studies=[one], format="md").splitlines() if row_says in line)
+    assert "tuned" in row
+    assert study_says in studies_text([one], width=200)
+    assert ("all 4 settings tried" in board_text(records, studies=[one], format="csv")) == (high == 3)
+
+
+def test_trials_that_repeat_each_other_are_told(study: Factory) -> None:
+    """As those of studies that were made before a search tried nothing twice."""
+    plan = study(states=["asked"]).plan
+    values = plan.defaults()
+    trial = Trial(cell=plan.trial(values).id, values=values, state="done", curve=(9.0, 9.0), seconds=4.0)
+    one = Study(id=plan.id, plan=plan, trials=(trial,) * 3)
+    assert "3 of 3: 3 done; 1 different setting;" in studies_text([one], width=200)
+    assert "4.0 seconds" in studies_text([one])

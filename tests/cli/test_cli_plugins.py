@@ -48,7 +48,7 @@ def test_lists_what_is_installed(kdzoo: Callable[..., Any]) -> None:
     result = kdzoo("plugins")
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines()[0].split() == [
-        "plugin", "distribution", "version", "strategies", "datasets", "state",
+        "plugin", "distribution", "version", "strategies", "datasets", "api", "state",
     ]  # fmt: skip
     for name in ("zoo", "soft", "digits", "fashion_mnist"):
         assert name in result.out
@@ -62,8 +62,8 @@ def test_a_plugin_that_failed_is_reported_with_its_reason(
     install("idlepack", "0.1", "x = 1")
     result = kdzoo("plugins")
     rows = {line.split()[0]: line.split() for line in result.out.splitlines() if line.strip()}
-    assert rows["goodpack"] == ["goodpack", "goodpack", "1.5", "mine", "-", "ok"]
-    assert rows["idlepack"] == ["idlepack", "idlepack", "0.1", "-", "-", "empty"]
+    assert rows["goodpack"] == ["goodpack", "goodpack", "1.5", "mine", "-", "undeclared", "ok"]
+    assert rows["idlepack"] == ["idlepack", "idlepack", "0.1", "-", "-", "undeclared", "empty"]
     assert "badpack (badpack 0.3) failed to load: ModuleNotFoundError: No module named 'nothing_of" in result.out
     assert "in deep" not in result.out
     assert "in deep" in kdzoo("plugins", "--verbose").out

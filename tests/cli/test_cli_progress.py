@@ -49,6 +49,28 @@ def record(of: Cell, reason: str = "", ended: str = "9") -> Record:
     return Record(status="failed", reason=reason, **frame) if reason else Record(status="done", **frame, **done)
 
 
+def tried(alpha: float, **changes: Any) -> Cell:
+    strategy = StrategyRef(name="soft", distribution="kdzoo", revision="1", params={"alpha": alpha})
+    return cell(0).model_copy(update={"strategy": strategy, **changes})
+
+
+def test_a_winner_is_told_from_the_default_and_a_failed_trial_names_its_values() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    default, winner = tried(0.9), tried(0.5)
+    trial = tried(0.25, kind="trial", seed=1_000_000)
+    report = PlainReport([default], console, [trial, winner])
+    for one in (record(default), record(trial, "no memory"), record(winner)):
+        report.cell(one.cell).step(0, 1, 2)
+        report.done(one)
+    lines = console.file.getvalue().splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "[1/3] soft big -> small on toy seed 0",
+        "[2/3] trial of soft big -> small on toy",
+        "[3/3] soft big -> small on toy seed 0, tuned alpha=0.5",
+    ]
+    assert lines[1].endswith(": alpha=0.25: FAILED: no memory")
+
+
 def epoch(number: int) -> Epoch:
     return Epoch(epoch=number, phase="main", terms={"ce": 1.23456, "kl": 0.5}, lr=0.1, tune_top1=62.5)
 
@@ -138,7 +160,7 @@ def test_the_live_view_shows_cells_epoch_terms_accuracy_and_time_left(clock: Clo
     run(report, cells[0], clock, 3.0)
     report.done(record(cells[0]))
     run(report, cells[1], clock, 3.0, epochs=2)
-    report.step(2, 3, 9)
+    report.running[cells[1].id].step(2, 3, 9)
     view = shown(report)
     for piece in (
         "1 done, 1 left",
@@ -210,10 +232,12 @@ def test_a_trial_says_what_it_tried_and_how_it_ended(clock: Clock) -> None:
 
 def test_the_pace_counts_cells_that_are_not_known_yet(clock: Clock) -> None:
     pace = Pace([cell(0)], [trial(1.0), trial(1.0), cell(1)])
+    pace.begin(cell(0))
     clock.now += 3.0
     pace.epoch(cell(0))
     pace.end(cell(0))
     assert pace.left() == 36.0  # three of four epochs
+    pace.begin(trial(7.0))
     clock.now += 3.0
     pace.epoch(trial(7.0))
     assert pace.left() == 33.0
@@ -229,11 +253,13 @@ def test_the_pace_knows_each_kind_of_network(clock: Clock) -> None:
     students = [cell(0), cell(1)]
     pace = Pace([teacher, *students])
     assert pace.left() is None
+    pace.begin(teacher)
     for _ in range(4):
         clock.now += 10.0
         pace.epoch(teacher)
     pace.end(teacher)
     assert pace.left() == 80.0  # nothing is known of students yet
+    pace.begin(students[0])
     clock.now += 1.0
     pace.epoch(students[0])
     assert pace.left() == 7.0
@@ -241,6 +267,39 @@ def test_the_pace_knows_each_kind_of_network(clock: Clock) -> None:
     assert pace.left() == 4.0
     pace.end(students[1])
     assert pace.left() == 0.0
+
+
+def test_cells_side_by_side_share_the_time_that_is_left(clock: Clock) -> None:
+    cells = [cell(seed) for seed in range(4)]
+    pace = Pace(cells)
+    pace.begin(cells[0])
+    pace.begin(cells[1])
+    clock.now += 3.0
+    pace.epoch(cells[0])
+    clock.now += 1.0
+    pace.epoch(cells[1])
+    assert pace.left() == (3 + 3 + 4 + 4) * 3.5 / 2
+    for each in cells[:3]:
+        pace.end(each)
+    assert pace.left() == 4 * 3.5  # one cell is left, whatever ran beside it
+
+
+def test_the_live_view_shows_every_cell_that_runs_and_counts_the_rest(clock: Clock) -> None:
+    cells = [cell(seed) for seed in range(10)]
+    report, buffer = make(LiveReport, cells)
+    assert isinstance(report, LiveReport)
+    for each in cells[:3]:
+        run(report, each, clock, 1.0, epochs=each.seed + 1)
+    view = shown(report)
+    assert [f"seed {seed}" in view for seed in range(4)] == [True, True, True, False]
+    assert all(f"{number}/4" in view for number in (2, 3, 4))
+    for each in cells[3:]:
+        report.cell(each)
+    assert "and 3 more" in shown(report)
+    report.lost(cells[1], "its worker process was killed by SIGKILL")
+    assert "seed 1: its worker process was killed by SIGKILL; trying it again\n" in buffer.getvalue()
+    report.done(record(cells[1]))
+    assert "seed 1" not in shown(report)
 
 
 @pytest.mark.parametrize(

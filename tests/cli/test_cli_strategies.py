@@ -28,6 +28,12 @@ def test_shows_a_whole_card(kdzoo: Callable[..., Any]) -> None:
     assert kdzoo("strategies", "show", "kdzoo:soft").out == result.out
 
 
+def test_a_value_that_the_paper_does_not_give_is_not_called_its_own(kdzoo: Callable[..., Any]) -> None:
+    rows = [line.split() for line in kdzoo("strategies", "show", "soft").out.splitlines()]
+    found = {row[0]: row[1:3] for row in rows if row and row[0] in ("temperature", "alpha")}
+    assert found == {"temperature": ["4.0", "-"], "alpha": ["0.9", "-"]}
+
+
 @pytest.mark.parametrize("name", ["ce", "fitnets", "at", "rkd"])
 def test_every_built_in_has_a_card(name: str, kdzoo: Callable[..., Any]) -> None:
     result = kdzoo("strategies", "show", name)

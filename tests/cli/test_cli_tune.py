@@ -81,11 +81,60 @@ def test_tune_alone_runs_no_final_cell(
     assert [trial.values for trial in mine.trials] == [trial.values for trial in other.trials]
     shown = kdzoo("tune", "--show", "--out", "alone")
     assert shown.out == result.out
-    drawn = kdzoo("tune", "--show", "--out", "alone", "--plot", "plots")
+    drawn = kdzoo("tune", "--out", "alone", "--plot", "plots")
     assert drawn.code == 0, drawn.err
+    assert drawn.out == shown.out
+    assert [cell.kind for cell in Store.open(Path("alone")).planned()] == kinds
     names = {path.suffix for path in Path("plots").iterdir()}
     assert names == {".svg", ".png"}
     assert drawn.err.count("wrote plots/") == len(list(Path("plots").iterdir()))
+
+
+def test_studies_are_shown_by_name_and_nothing_of_a_run_is_taken(
+    kdzoo: Callable[..., Any], tuned: tuple[Path, Any, Any]
+) -> None:
+    out = tuned[0]
+    every = kdzoo("tune", "--show", "--out", out)
+    assert kdzoo("tune", "--show", "--out", out, "--strategies", "nudge").out == every.out
+    other = kdzoo("tune", "--show", "--out", out, "--strategies", "soft")
+    assert (other.code, other.out) == (2, "")
+    assert "unknown strategy of a study here 'soft'" in other.err
+    assert "nudge" in other.err
+    for flags, told in (
+        (["--show", "--trials", 4], "--trials says how to run a bench, and --show runs nothing"),
+        (["--plot", "plots", "--dry-run"], "--dry-run says how to run a bench, and --plot runs nothing"),
+        (["--show", "--epochs", 3, "--seeds", 2], "--seeds, --epochs say how to run"),
+    ):
+        refused = kdzoo("tune", "--out", out, *flags)
+        assert refused.code == 2
+        assert told in refused.err
+        assert refused.err.count("\n") == 1
+    assert not Path("plots").exists()
+
+
+def test_a_dry_run_counts_trials_and_winners(kdzoo: Callable[..., Any], small: tuple[Any, ...], nudge: Path) -> None:
+    options = (*small[1:], "--plugin", nudge, "--strategies", "nudge", "--trials", 3, "--tune-epochs", 1, "--dry-run")
+    # A teacher, ce and nudge with their seeds; three trials; a winner with as many seeds.
+    shown = kdzoo("bench", *options, "--seeds", 2)
+    assert shown.out.endswith(
+        "5 cells: 5 new; tuning adds 3 trials and at most 2 cells of winners: 10 in all, those done before included\n"
+    )
+    alone = kdzoo("tune", *options, "--seeds", 2)
+    assert alone.out.endswith("1 cell: 1 new; tuning adds 3 trials: 4 in all, those done before included\n")
+
+
+def test_ends_of_a_range_that_a_pair_cannot_have_are_refused(kdzoo: Callable[..., Any], small: tuple[Any, ...]) -> None:
+    options = (*small[1:], "--strategies", "fitnets", "--trials", 2, "--tune-epochs", 1, "--out", "lost")
+    for flags in ([], ["--dry-run"]):
+        for text, told in (
+            ("fitnets.stage=1:99", "search fitnets.stage=1:99: 99 cannot be tried on "),
+            ("fitnets.hint_epochs=0:1", "search fitnets.hint_epochs=0:1: 1 cannot be tried on "),
+        ):
+            refused = kdzoo("bench", *options, "--search", text, *flags)
+            assert refused.code == 2
+            assert refused.err.startswith(f"error: {told}")
+            assert refused.err.count("\n") == 1
+    assert not Path("lost").exists()
 
 
 def test_a_dry_run_shows_the_studies(kdzoo: Callable[..., Any], tuned: tuple[Path, Any, Any]) -> None:
@@ -125,6 +174,10 @@ def test_a_damaged_study_is_told_before_anything_trains(
     assert result.err.count("\n") == 1
     assert path.name in result.err
     assert "not valid JSON" in result.err
+    shown = kdzoo("tune", "--show", "--out", "own")
+    assert (shown.code, shown.out) == (1, "no studies yet\n")
+    assert shown.err.startswith(f"warning: left out: own/studies/{path.name}: not valid JSON")
+    assert kdzoo("board", "--out", "own").code == 1
 
 
 @pytest.mark.parametrize(

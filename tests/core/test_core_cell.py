@@ -56,7 +56,7 @@ def test_every_other_value_changes_the_id(cell: Cell) -> None:
     ids = {cell.id}
     changed = 0
     for place, value in leaves(cell.model_dump(mode="json")).items():
-        if place in ("recipe.name", "teacher.recipe.name") or place.endswith("milestones"):
+        if place in ("recipe.name", "teacher.recipe.name", "study") or place.endswith("milestones"):
             continue
         if place in other_values:
             new = other_values[place]
@@ -191,3 +191,15 @@ def test_recipes_are_compared_by_value() -> None:
     one, other = (Recipe(name="r", epochs=1, batch_size=2) for _ in range(2))
     assert one == other
     assert one != one.model_copy(update={"lr": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("protocol", 0), ("seed", -1), ("teacher.seed", -1), ("data.channels", 0), ("data.img_size", [8, 0]),
+        ("data.img_size", [-3, 8]), ("data.fit", -5), ("data.tune", 0), ("data.test", 0), ("data.num_classes", 1),
+    ],
+)  # fmt: skip
+def test_a_number_below_what_there_can_be_is_refused(place: str, value: Any, cell: Cell) -> None:
+    with pytest.raises(ValueError, match="greater than or equal to"):
+        replaced(cell, place, value)

@@ -152,3 +152,10 @@ def test_a_kept_trial_still_loads() -> None:
     record = parse_record((Path(__file__).parent / "records" / "trial_schema_2.json").read_bytes(), "trial")
     assert (record.cell.kind, record.status, record.test) == ("trial", "pruned", None)
     assert record.cell.tuned_from is not None
+
+
+@pytest.mark.parametrize("name", ["record_schema", "evaluation"])
+@pytest.mark.parametrize("version", [0, -7])
+def test_versions_begin_with_1(name: str, version: int, make_record: Callable[..., Record]) -> None:
+    with pytest.raises(KdzooError, match=rf"^r\.json: {name}: input should be greater than or equal to 1"):
+        parse_record(changed(make_record(), **{name: version}), "r.json")

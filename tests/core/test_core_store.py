@@ -97,7 +97,15 @@ def test_a_newer_store_is_refused_and_kept(store: Store) -> None:
     assert marker.read_text() == '{"schema":99,"colour":"red"}'
 
 
-@pytest.mark.parametrize("marker", ["", "{", "[]", "{}", '{"schema":"one"}', "\x00"])
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "", "{", "[]", "{}", '{"schema":"one"}', "\x00", '{"schema":1e999}', '{"schema":Infinity}', '{"schema":NaN}',
+        '{"schema":true}', '{"schema":1.5}', '{"schema":-7}', '{"schema":' + "9" * 5000 + "}",
+        '{"schema":' + "[" * 100_000, '{"schema":1' + " " * 5000 + "}",
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
 def test_a_damaged_marker_is_told(marker: str, store: Store) -> None:
     (store.path / "store.json").write_text(marker)
     for action in (Store.open, Store.create):

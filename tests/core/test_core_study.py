@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from kdzoo import KdzooError
-from kdzoo.cell import Cell, StrategyRef
+from kdzoo.cell import PROTOCOL, Cell, StrategyRef
 from kdzoo.recipe import Recipe
-from kdzoo.study import STUDY_SCHEMA, TRIAL_SEED, Range, Study, StudyPlan, Trial, parse_study
+from kdzoo.study import STUDY_SCHEMA, TRIAL_SEED, TUNER, Range, Study, StudyPlan, Trial, parse_study
 
 SPACE = {"soft.temperature": Range(low=1.0, high=16.0, log=True), "recipe.lr": Range(low=0.001, high=1.0, log=True)}
 WINNER = {"soft.temperature": 8.0, "recipe.lr": 0.2}
@@ -289,3 +289,112 @@ def test_a_study_of_an_older_version_still_loads(path: Path) -> None:
     assert study.best is not None
     assert [trial.state for trial in study.trials] == ["done", "done", "pruned", "failed"]
     assert isinstance(study.finals([0])[0].tuned_from, Recipe)
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_a_later_search_and_protocol_leave_a_study_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = parse_study(path.read_bytes(), path.name)
+    cells = [before.plan.trial(trial.values) for trial in before.trials]
+    monkeypatch.setattr("kdzoo.study.TUNER", TUNER + 1)
+    monkeypatch.setattr("kdzoo.cell.PROTOCOL", PROTOCOL + 1)
+    study = parse_study(path.read_bytes(), path.name)
+    assert study == before
+    assert [study.plan.trial(trial.values) for trial in study.trials] == cells
+    assert study.finals([0])[0].protocol == before.plan.protocol
+    assert Cell(**(dict(cells[0]) | {"protocol": PROTOCOL})) == cells[0]
+    assert Cell(**{name: value for name, value in cells[0] if name != "protocol"}).protocol == PROTOCOL + 1
+
+
+def test_a_plan_that_names_no_version_is_of_the_first_one(make_plan: Callable[..., StudyPlan]) -> None:
+    plan = make_plan()
+    assert (plan.tuner, plan.protocol) == (1, 1)
+    assert make_plan(protocol=2).id != plan.id
+    assert make_plan(protocol=2).final(WINNER, 0).protocol == 2
+
+
+# What a pruner may end
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_trial_that_a_pruner_may_end_is_its_studys_own(pruner: str, make_plan: Callable[..., StudyPlan]) -> None:
+    unpruned = make_plan(tuner=2)
+    pruned, longer = make_plan(tuner=2, pruner=pruner), make_plan(tuner=2, pruner=pruner, trials=9)
+    assert [plan.trial(WINNER).study for plan in (unpruned, pruned, longer)] == ["", pruned.id, longer.id]
+    assert len({plan.trial(WINNER).id for plan in (unpruned, pruned, longer)}) == 3
+    assert pruned.final(WINNER, 0) == unpruned.final(WINNER, 0)
+    assert pruned.trial(WINNER).seed_for("order") == unpruned.trial(WINNER).seed_for("order")
+
+
+def test_trials_without_a_pruner_and_of_the_first_search_keep_their_cells(make_plan: Callable[..., StudyPlan]) -> None:
+    first = make_plan().trial(WINNER)
+    assert first.study == ""
+    assert "study" not in first.identity()
+    assert make_plan(pruner="median").trial(WINNER) == make_plan(tuner=2, trials=9).trial(WINNER) == first
+
+
+def test_only_a_trial_belongs_to_a_study(cell: Cell) -> None:
+    with pytest.raises(ValueError, match="only a trial belongs to a study"):
+        Cell(**(dict(cell) | {"study": "0" * 16}))
+
+
+# As many trials as there are settings
+
+
+def whole(low: float, high: float) -> Range:
+    return Range(low=low, high=high, whole=True)
+
+
+@pytest.mark.parametrize(
+    ("space", "settings"),
+    [
+        ({"fitnets.stage": whole(0, 3)}, 4),
+        ({"fitnets.stage": whole(2, 3)}, 3),  # trial 0 tries 1, which lies outside
+        ({"fitnets.stage": whole(0, 3), "fitnets.depth": whole(1, 5)}, 20),
+        ({"fitnets.stage": whole(0, 3), "fitnets.depth": whole(7, 8)}, 9),
+        ({"fitnets.stage": whole(0, 3), "recipe.lr": Range(low=0.1, high=0.2)}, None),
+        ({"fitnets.stage": whole(0, 10**300)}, 10**300 + 1),
+    ],
+)
+def test_the_number_of_settings_bounds_that_of_trials(
+    space: dict[str, Range], settings: int | None, make_plan: Callable[..., StudyPlan]
+) -> None:
+    strategy = StrategyRef(name="fitnets", distribution="kdzoo", revision="1", params={"stage": 1, "depth": 3})
+    plan = make_plan(strategy=strategy, space=space, trials=15, tuner=2)
+    if settings is not None and settings > 10**200:
+        assert abs((plan.settings or 0) / settings - 1) < 1e-9
+    else:
+        assert plan.settings == settings
+    assert plan.length == min(15, settings or 15)
+    assert plan.model_copy(update={"tuner": 1}).length == 15
+
+
+def test_a_study_of_few_settings_is_finished_with_all_of_them(make_plan: Callable[..., StudyPlan]) -> None:
+    strategy = StrategyRef(name="fitnets", distribution="kdzoo", revision="1", params={"stage": 1})
+    plan = make_plan(strategy=strategy, space={"fitnets.stage": whole(0, 2)}, trials=15, tuner=2)
+    trials = [done(50.0, values={"fitnets.stage": stage}) for stage in (1, 0, 2)]
+    study = make_study(plan, *trials)
+    assert (study.finished, study.exhausted, study.different) == (True, True, 3)
+    assert study.best is not None
+    assert not make_study(plan, *trials[:2]).finished
+    with pytest.raises(ValueError, match="a study of 3 trials has 4"):
+        make_study(plan, *trials, trials[0])
+
+
+def test_what_repeats_is_counted_and_paid_once(make_plan: Callable[..., StudyPlan]) -> None:
+    study = make_study(make_plan(), done(50.0, seconds=2.0), done(60.0, seconds=3.0), done(60.0, seconds=3.0))
+    assert (study.different, study.seconds, study.exhausted) == (2, 5.0, False)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0 + 1e-12), (-1e6 - 1e-6, -1e6), (1e300, 1.0000000001e300)])
+def test_a_range_that_holds_no_thousand_values_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="is too narrow to search"):
+        Range(low=low, high=high)
+
+
+@pytest.mark.parametrize("name", ["tuner", "protocol"])
+def test_the_versions_of_a_plan_begin_with_1(name: str, make_plan: Callable[..., StudyPlan]) -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        make_plan(**{name: 0})
+    value = json.loads(make_study(make_plan()).to_json()) | {"study_schema": 0}
+    with pytest.raises(KdzooError, match=r"^s\.json: study_schema: input should be greater than or equal to 1"):
+        parse_study(json.dumps(value), "s.json")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo.board.figures import digest
+from kdzoo.board.figures import digest, drawer
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.leaderboard.charts import Chart
 from kdzoo.leaderboard.layout import Leaderboard, read_leaderboard
@@ -152,7 +152,7 @@ def make_study(name: str, scores: Sequence[float | None], **changes: Any) -> Stu
         tried = {key: value * (number + 1) for key, value in plan.defaults().items()}
         ended: dict[str, Any] = {"state": "failed", "reason": "out of memory"}
         if score is not None:
-            ended = {"state": "done", "curve": (score,), "seconds": 2.0}
+            ended = {"state": "done", "curve": (score,) * plan.trial_recipe.epochs, "seconds": 2.0}
         trials.append(Trial(cell=plan.trial(tried).id, values=tried, **ended))
     return Study(id=plan.id, plan=plan, trials=tuple(trials))
 
@@ -182,7 +182,7 @@ def blank_drawings() -> Iterator[None]:
     def png(chart: Chart) -> bytes:
         chunks = [
             (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
-            (b"tEXt", b"kdzoo spec sha256\0" + digest(chart).encode()),
+            (b"tEXt", b"kdzoo spec\0" + f"sha256 {digest(chart)}, drawn by {drawer()}".encode()),
             (b"IDAT", zlib.compress(b"\0\0")),
             (b"IEND", b""),
         ]
@@ -194,11 +194,12 @@ def blank_drawings() -> Iterator[None]:
 
     def svg(chart: Chart) -> bytes:
         start = '<svg xmlns="http://www.w3.org/2000/svg">'
-        return f"{start}<metadata>kdzoo spec sha256 {digest(chart)}</metadata></svg>".encode()
+        return f"{start}<metadata>kdzoo spec sha256 {digest(chart)}, drawn by {drawer()}</metadata></svg>".encode()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kdzoo.leaderboard.generate.png", png)
-        patch.setattr("kdzoo.leaderboard.generate.svg", svg)
+        for module in ("generate", "drawings"):
+            patch.setattr(f"kdzoo.leaderboard.{module}.png", png)
+            patch.setattr(f"kdzoo.leaderboard.{module}.svg", svg)
         yield
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import re
 import struct
@@ -12,9 +13,10 @@ from xml.etree import ElementTree
 import pytest
 
 from kdzoo.board.display import tables
-from kdzoo.board.figures import digest, digest_of, png, svg
+from kdzoo.board.figures import digest, drawer, origin_of, png, svg
 from kdzoo.board.overall import overall
 from kdzoo.board.table import make_board
+from kdzoo.leaderboard.accuracy import headline
 from kdzoo.leaderboard.charts import Curve, accuracy_chart, curves_chart, forest_chart, rank_chart
 from kdzoo.record import Record
 
@@ -93,8 +95,52 @@ def test_pareto_front_is_that_of_a_naive_search(record, cell, board_rows):
 
 def test_teachers_are_drawn_once_each(sweep, rows, board_rows):
     both = sweep + rows({"ce": [900, 910]}, teacher="resnet18")
-    stars = drawn(accuracy_chart(board_rows(both)), "layer_3_layer_2_marks")
-    assert sorted(re.search(r"teacher: (\w+)", label)[1] for label in stars) == ["resnet10t", "resnet18"]
+    chart = accuracy_chart(board_rows(both))
+    assert len(drawn(chart, "layer_3_layer_0_marks")) == 2
+    told = " ".join(chart["title"]["subtitle"])
+    assert re.search(r"dotted lines: teachers resnet10t, [\d.]+M parameters, [\d.]+ %; resnet18, ", told)
+    # Their names are in the words above, where they hide no mark.
+    assert '"type": "text"' not in json.dumps(chart)
+
+
+def test_a_teacher_far_larger_than_the_students_does_not_squeeze_them(sweep, board_rows):
+    rows = board_rows(sweep)
+    largest = max(row["student_parameters"] for row in rows)
+    for row in rows:
+        row["teacher_parameters"] = 2 * largest
+    assert len(drawn(accuracy_chart(rows), "layer_3_layer_1_marks")) == 1
+    for row in rows:
+        row["teacher_parameters"] = 2 * largest + 1
+    assert drawn(accuracy_chart(rows), "layer_3_layer_1_marks") == []
+    assert len(drawn(accuracy_chart(rows), "layer_3_layer_0_marks")) == 1
+
+
+def test_one_student_gets_a_line_for_each_row_and_no_made_up_size(rows, board_rows):
+    chart = accuracy_chart(board_rows(rows({"ce": [990, 1000, 995], "soft": [930, 936, 924]})))
+    assert [layer["encoding"]["y"]["field"] for layer in chart["layer"][1:]] == ["line", "line"]
+    assert "x" not in {one["encoding"].get("x", {}).get("field") for one in chart["layer"]}
+    assert headline(chart) == "Test accuracy of each row"
+    marks = drawn(chart, "layer_2_marks")
+    assert [re.search(r"line: (\w+)", label)[1] for label in marks] == ["ce", "soft"]
+
+
+def test_no_axis_and_no_interval_goes_beyond_100(rows, board_rows):
+    for records in (
+        rows({"ce": [990, 1000, 995], "soft": [960, 966, 954]}),
+        rows({"ce": [990, 1000, 995]}) + rows({"ce": [900, 910, 905]}, student="test_vit"),
+    ):
+        found = board_rows(records)
+        assert max(row["top1_high"] for row in found) > 100
+        drawing = svg(accuracy_chart(found)).decode()
+        assert not [text for text in re.findall(r">(\d+(?:\.\d+)?)</text>", drawing) if float(text) > 100]
+        assert "top: 100;" in drawing or "top: 100" in drawing
+
+
+def test_ties_on_the_front_are_ringed_alike(rows, board_rows):
+    # The student of 0.37M parameters has 91 % at best, that of 0.47M twice 95 %.
+    records = rows({"ce": [950], "soft": [950], "at": [940]}) + rows({"ce": [900], "soft": [910]}, student="test_vit")
+    rings = drawn(accuracy_chart(board_rows(records)), "front_layer_1_marks")
+    assert sorted(float(re.search(r"top1: ([\d.]+)", label)[1]) for label in rings) == [91.0, 95.0, 95.0]
 
 
 def test_tuned_rows_are_full_and_default_rows_hollow(sweep, board_rows):
@@ -137,20 +183,34 @@ def test_rows_of_one_name_and_pair_are_told_apart_by_their_parameters(rows, boar
 def test_rank_diagram_shows_mean_ranks_and_what_is_not_told_apart(rows):
     records = [
         one
-        for student, base in (("test_resnet", 900), ("test_vit", 800), ("resnet18", 950))
+        for student, base in zip(
+            ("test_resnet", "test_vit", "resnet18", "resnet34", "resnet50"), (900, 800, 950, 700, 600), strict=True
+        )
         for one in rows({"ce": [base], "soft": [base + 20], "fitnets": [base + 10]}, student=student)
     ]
     (summary,) = overall(make_board(records, by="dataset"))
     chart = rank_chart(summary)
     assert [(dot["name"], dot["rank"]) for dot in chart["data"]["values"]] == [("soft", 1), ("fitnets", 2), ("ce", 3)]
-    # Nemenyi: q(0.05, 3) = 2.344 times sqrt(3 * 4 / (6 * 3)) is 1.91, so only neighbours are not told apart.
+    # Nemenyi: q(0.05, 3) = 2.344 times sqrt(3 * 4 / (6 * 5)) is 1.48, so only neighbours are not told apart.
     bars = chart["layer"][0]["data"]["values"]
     assert [(bar["low"], bar["high"], bar["members"]) for bar in bars] == [
         (1, 2, "soft, fitnets"),
         (2, 3, "fitnets, ce"),
     ]
-    assert "critical difference 1.91" in chart["title"]["subtitle"]
+    assert "critical difference 1.48" in " ".join(chart["title"]["subtitle"])
     assert len(drawn(chart, "layer_0_marks")) == 2
+
+
+def test_few_pairs_are_ranked_and_nothing_is_concluded(rows):
+    records = [
+        one
+        for student, base in (("test_resnet", 900), ("test_vit", 800), ("resnet18", 950))
+        for one in rows({"ce": [base], "soft": [base + 20], "fitnets": [base + 10]}, student=student)
+    ]
+    (summary,) = overall(make_board(records, by="dataset"))
+    chart = rank_chart(summary)
+    assert chart["title"]["subtitle"] == ["Over 3 pairs; too few to conclude from"]
+    assert len(drawn(chart, "layer_1_marks")) == 3
 
 
 def test_curves_have_a_point_an_epoch(record, cell):
@@ -194,9 +254,9 @@ def test_a_drawing_tells_what_it_was_drawn_from(sweep, board_rows):
     assert digest(chart) != digest(other)
     assert digest(dict(reversed(chart.items()))) == digest(chart)
     for content in (svg(chart), png(chart, scale=1)):
-        assert digest_of(content) == digest(chart)
-        assert digest_of(content[:60]) is None
-        assert digest_of(b" " + content) is None
+        assert origin_of(content) == (digest(chart), drawer())
+        assert origin_of(content[:60]) is None
+        assert origin_of(b" " + content) is None
 
 
 def test_png_has_its_digest_in_a_chunk_of_its_own(sweep, board_rows):
@@ -215,17 +275,23 @@ def test_png_has_its_digest_in_a_chunk_of_its_own(sweep, board_rows):
     # One bit of the digest wrong: the chunk's check no longer holds.
     damaged = bytearray(content)
     damaged[8 + 25 + 8 + 30] ^= 1
-    assert digest_of(bytes(damaged)) is None
+    assert origin_of(bytes(damaged)) is None
 
 
 def test_a_name_cannot_pretend_to_be_the_digest(rows, board_rows):
-    fake = f"<metadata>kdzoo spec sha256 {'0' * 64}</metadata>"
+    fake = f"<metadata>kdzoo spec sha256 {'0' * 64}, drawn by x</metadata>"
     chart = accuracy_chart(board_rows(rows({"ce": [900], fake: [910]})))
-    assert digest_of(svg(chart)) == digest(chart)
+    assert origin_of(svg(chart)) == (digest(chart), drawer())
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"<svg></svg>", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n\xff\xff\xff\xfftEXt"]
 )
 def test_other_content_has_no_digest(content):
-    assert digest_of(content) is None
+    assert origin_of(content) is None
+
+
+def test_a_chart_is_drawn_alike_whatever_the_order_of_its_keys(sweep, board_rows):
+    chart = accuracy_chart(board_rows(sweep))
+    turned = json.loads(json.dumps(chart), object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+    assert (svg(turned), png(turned, scale=1)) == (svg(chart), png(chart, scale=1))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from folders import (
     RECIPE,
+    blank_drawings,
     finals,
     make_cell,
     make_failure,
@@ -27,6 +28,9 @@ from folders import (
 )
 from typer.testing import CliRunner, Result
 
+from kdzoo import Batch
+from kdzoo.board.figures import drawer
+from kdzoo.cell import PROTOCOL, StrategyRef
 from kdzoo.cli import app
 from kdzoo.errors import UsageError
 from kdzoo.leaderboard.alone import better_than_chance, remarks
@@ -34,8 +38,10 @@ from kdzoo.leaderboard.check import check_leaderboard, content_faults
 from kdzoo.leaderboard.drawings import drawing_fault
 from kdzoo.leaderboard.layout import record_path
 from kdzoo.leaderboard.library import END, START
-from kdzoo.record import EVALUATION, Record
-from kdzoo.study import TRIAL_SEED, TUNER, Range, Study, StudyPlan
+from kdzoo.leaderboard.trials import plan_reasons, trial_reasons
+from kdzoo.recipe import Augment
+from kdzoo.record import EVALUATION, Record, Size, parse_record
+from kdzoo.study import TRIAL_SEED, TUNER, Range, Study, StudyPlan, Trial, parse_study
 
 PAIR = "records/digits/resnet10t--test_resnet"
 
@@ -119,12 +125,24 @@ def test_the_bound_of_chance() -> None:
     assert better_than_chance(measures(900, 900).model_copy(update={"correct1": 118}), 10)
 
 
-def test_older_evaluations_are_remarked_and_no_fault(good: list[Record]) -> None:
-    older = [record.model_copy(update={"evaluation": EVALUATION - 1}) for record in good]
-    assert faults(older) == []
-    assert remarks([*older, *make_rows({"ce": [900]})]) == [
-        f"records of evaluation {EVALUATION - 1}, marked on the board and not mixed with today's {EVALUATION}: 5"
+def test_older_evaluations_are_remarked_and_no_fault(good: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdzoo.leaderboard.alone.EVALUATION", 2)
+    assert faults(good) == []
+    assert remarks([*good, *(record.model_copy(update={"evaluation": 2}) for record in make_rows({"ce": [900]}))]) == [
+        "records of evaluation 1, marked on the board and not mixed with today's 2: 5"
     ]
+
+
+def test_a_later_kdzoo_finds_no_fault_in_what_is_published_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its protocol and its search are newer; what it reads is not."""
+    records, studies = make_tuned()
+    for place in ("cell", "matrix", "leaderboard.alone", "bench.plan"):
+        monkeypatch.setattr(f"kdzoo.{place}.PROTOCOL", PROTOCOL + 1)
+    for place in ("study", "leaderboard.studies", "leaderboard.command"):
+        monkeypatch.setattr(f"kdzoo.{place}.TUNER", TUNER + 1)
+    again = [parse_record(record.to_json(), "r") for record in records]
+    assert (again, faults(again, [parse_study(study.to_json(), "s") for study in studies])) == (records, [])
+    assert len(remarks(again)) == 1
 
 
 # Rows, pairs, teachers
@@ -150,10 +168,11 @@ def test_every_recipe_needs_a_baseline_of_its_own(good: list[Record]) -> None:
     assert "has no ce row under the recipe long" in only_fault([*good, *longer])
 
 
-def test_evaluations_are_not_mixed(good: list[Record]) -> None:
-    older = [good[2].model_copy(update={"evaluation": EVALUATION - 1}), good[3]]
-    found = faults([*good[:2], *older, good[4]])
-    assert [f"has no ce row under the recipe quick, evaluation {EVALUATION - 1}" in line for line in found] == [
+def test_evaluations_are_not_mixed(good: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    newer = good[2].model_copy(update={"evaluation": 2})
+    monkeypatch.setattr("kdzoo.leaderboard.alone.EVALUATION", 2)
+    found = faults([*good[:2], newer, *good[3:]])
+    assert ["has no ce row under the recipe quick, evaluation 2" in line for line in found] == [
         True,
         False,
     ]
@@ -182,7 +201,30 @@ def test_one_teacher_taught_all(good: list[Record]) -> None:
     other = teacher_of(good[3], test=measures(981))
     records, odd = replaced(good, 3, **other)
     reason = only_fault(records)
-    assert reason.startswith(at(odd) + "had another teacher: has 5,000,000 parameters, top-1 98.10%")
+    assert reason == (
+        f"{at(odd)}had another teacher than {good[0].id}, which names the same one: test.correct1 980 and 981"
+    )
+
+
+@pytest.mark.parametrize(("name", "off"), [("nll", 1e-9), ("nll", 9e-5), ("ece", 9e-5)])
+def test_a_teacher_that_was_measured_elsewhere_may_differ_in_rounding(
+    name: str, off: float, good: list[Record]
+) -> None:
+    assert good[3].teacher is not None
+    test = good[3].teacher.test
+    near = test.model_copy(update={name: getattr(test, name) + off})
+    one, _ = replaced(good, 3, **teacher_of(good[3], test=near))
+    two, _ = replaced(one, 2, **teacher_of(good[2], test=near))
+    assert faults(one) == faults(two) == []
+    far = test.model_copy(update={name: getattr(test, name) + 2e-4})
+    records, odd = replaced(good, 3, **teacher_of(good[3], test=far))
+    assert only_fault(records).startswith(f"{at(odd)}had another teacher than {good[0].id}")
+    assert only_fault(records).endswith(f": test.{name} {getattr(test, name)!r} and {getattr(far, name)!r}")
+
+
+def test_a_teacher_of_another_size_is_another(good: list[Record]) -> None:
+    records, _ = replaced(good, 3, **teacher_of(good[3], size=Size(parameters=5_000_001, macs=4000)))
+    assert only_fault(records).endswith(": size.parameters 5000000 and 5000001")
 
 
 def test_a_teacher_at_chance_taught_nothing() -> None:
@@ -282,17 +324,16 @@ def budgets(first: Study, second: Study) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trials": 3}, "fitnets: 3 trials of"),
-        ({"pruner": "median"}, "median pruner"),
-        ({"trial_recipe": RECIPE}, '"epochs":2'),
-        ({"trial_recipe": RECIPE.model_copy(update={"epochs": 1, "lr": 0.5})}, '"lr":0.5'),
+        ({"trials": 3}, "(fitnets 3 trials; soft 2 trials)"),
+        ({"pruner": "median"}, "(fitnets median pruner; soft no pruner)"),
+        ({"trial_recipe": RECIPE}, "(fitnets 2 epochs a trial; soft 1 epoch a trial)"),
     ],
 )
 def test_every_strategy_has_the_same_budget(changes: dict[str, Any], words: str) -> None:
     scores = [50.0, 60.0, 55.0][: changes.pop("trials", 2)]
     (fault,) = budgets(soft([50.0, 60.0]), make_study("fitnets", scores, **changes))
-    assert fault.startswith(f"{PAIR}/studies: has studies on different budgets (fitnets: ")
-    assert words in fault
+    assert fault.startswith(f"{PAIR}/studies: has studies on different budgets {words}: tune ")
+    assert "another --out and published with another --to" in fault
 
 
 def test_equal_budgets_are_equal_whatever_the_recipe_is_called() -> None:
@@ -308,8 +349,7 @@ def test_two_studies_of_one_strategy_are_twice_the_budget() -> None:
     winners = [record for study in (one, other) for record in finals(study, [930])]
     found = faults(with_teachers([*records, *winners]), [one, two, other])
     assert len(found) == 1
-    assert "soft: 2 trials" in found[0]
-    assert found[0].count("2 trials") == 3
+    assert "(fitnets 2 trials; soft 2 trials and 2 trials)" in found[0]
 
 
 def test_a_tuned_recipe_is_tuned_for_all_alike() -> None:
@@ -331,7 +371,147 @@ def test_a_study_tries_what_it_searches(good: list[Record]) -> None:
     outside = outside.model_copy(update={"cell": plan.trial(outside.values).id})
     wrong = Study(id=plan.id, plan=plan, trials=(study.trials[0], outside))
     found = faults([*good, *finals(wrong, [930, 931])], [wrong])
-    assert found == [f"{PAIR}/studies/{wrong.id}.json: tried soft.temperature outside of its range in trial 1"]
+    assert found == [f"{PAIR}/studies/{wrong.id}.json: trial 1 tried soft.temperature outside of its range"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"trial_recipe": RECIPE.model_copy(update={"epochs": 1, "lr": 0.5})},
+            "has trials of another recipe than its winner's; only the epochs may differ",
+        ),
+        (
+            {"trial_recipe": RECIPE.model_copy(update={"epochs": 1, "augment": Augment(flip=True)})},
+            "has trials of another recipe than its winner's; only the epochs may differ",
+        ),
+        (
+            {"space": {f"soft.{name}": Range(low=1.0, high=16.0) for name in ("alpha", "temperature", *"abcd")}},
+            "searches 6 parameters of soft, and at most 5 may be",
+        ),
+        (
+            {"space": {"recipe.epochs": Range(low=1, high=9, whole=True)}},
+            "searches epochs of the recipe; only lr, weight_decay, momentum, label_smoothing may be searched",
+        ),
+        (
+            {"space": {"recipe.batch_size": Range(low=1, high=99, whole=True)}},
+            "searches batch_size of the recipe; only lr, weight_decay, momentum, label_smoothing may be searched",
+        ),
+        (
+            {"space": {"soft.temperature": Range(low=1, high=9, whole=True)}},
+            "searches soft.temperature in whole numbers where it is none, or in others where it is one",
+        ),
+    ],
+)
+def test_a_plan_is_one_that_a_bench_makes(changes: dict[str, Any], reason: str) -> None:
+    params = {"alpha": 0.9, "temperature": 4.0} | dict.fromkeys("abcd", 1.0)
+    strategy = StrategyRef(name="soft", distribution="kdzoo", revision="1", params=params)
+    plan = StudyPlan(**(dict(soft([50.0]).plan) | {"strategy": strategy} | changes))
+    assert list(plan_reasons(plan)) == [reason]
+    assert list(plan_reasons(StudyPlan(**(dict(soft([50.0]).plan) | {"strategy": strategy})))) == []
+
+
+NAN = (
+    "the term 'kl' was NaN or infinite from step 3 of 9 on in epoch 1 (phase main); lower the learning rate "
+    "(recipe.lr) or the weight of the term, or set recipe.clip_grad"
+)
+THREE = RECIPE.model_copy(update={"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("pruner", "change", "reason"),
+    [
+        ("none", {"curve": (9.0,)}, "trial 1 is done with a curve of 1 epochs, and a trial has 3"),
+        ("none", {"curve": (9.0,) * 300}, "trial 1 is done with a curve of 300 epochs, and a trial has 3"),
+        ("none", {"seconds": 0.0}, "trial 1 is done and took no time"),
+        (
+            "none",
+            {"state": "failed", "reason": "x", "curve": (9.0,) * 4},
+            "trial 1 has a curve of 4 epochs, and a trial has 3",
+        ),
+        (
+            "median",
+            {"state": "pruned", "reason": "median pruner, after epoch 3 of 3"},
+            "trial 1 was pruned with a curve of 3 epochs, and a trial has 3",
+        ),
+        (
+            "none",
+            {"state": "pruned", "reason": "median pruner, after epoch 1 of 3", "curve": (9.0,)},
+            "trial 1 was pruned, and its reason is none that a loss that is not finite gives: "
+            "median pruner, after epoch 1 of 3",
+        ),
+        (
+            "none",
+            {"state": "pruned", "reason": "looked bad", "curve": (9.0,)},
+            "trial 1 was pruned, and its reason is none that a loss that is not finite gives: looked bad",
+        ),
+        (
+            "median",
+            {"state": "pruned", "reason": "hyperband pruner, after epoch 1 of 3", "curve": (9.0,)},
+            "trial 1 was pruned, and its reason is none that the median pruner or a loss that is not finite gives: "
+            "hyperband pruner, after epoch 1 of 3",
+        ),
+        (
+            "none",
+            {"state": "pruned", "reason": NAN, "curve": (9.0, 9.0)},
+            f"trial 1 was pruned, and its reason is none that a loss that is not finite gives: {NAN}",
+        ),
+        (
+            "none",
+            {"values": {"soft.temperature": 8}},
+            "trial 1 tried soft.temperature in another type than its default's",
+        ),
+        ("none", {"state": "pruned", "reason": NAN, "curve": (9.0,)}, None),
+        ("median", {"state": "pruned", "reason": NAN, "curve": (9.0,)}, None),
+        ("median", {"state": "pruned", "reason": "median pruner, after epoch 1 of 3", "curve": (9.0,)}, None),
+        ("none", {"state": "failed", "reason": "out of memory", "curve": (), "seconds": 0.0}, None),
+    ],
+)
+def test_a_trial_is_one_that_a_search_gives(pruner: str, change: dict[str, Any], reason: str | None) -> None:
+    base = soft([50.0, 60.0])
+    plan = StudyPlan(**(dict(base.plan) | {"trial_recipe": THREE, "pruner": pruner}))
+    trials = []
+    for number, trial in enumerate(base.trials):
+        values = {**dict(trial), "curve": (9.0, 9.0, 9.0), **(change if number == 1 else {})}
+        trials.append(Trial(**(values | {"cell": plan.trial(values["values"]).id})))
+    study = Study(id=plan.id, plan=plan, trials=tuple(trials))
+    assert list(trial_reasons(study)) == ([] if reason is None else [reason])
+
+
+def test_what_the_engine_says_of_a_loss_that_is_not_finite_is_known() -> None:
+    import torch
+
+    from kdzoo.engine.evaluate import evaluate
+    from kdzoo.engine.tally import Tally
+    from kdzoo.errors import NonFiniteLossError
+
+    tally = Tally()
+    tally.add({"kl": torch.tensor(float("nan"))})
+    one = torch.zeros(1, dtype=torch.int64)
+    batch = Batch(inputs=torch.ones(1, 2), labels=one, index=one, targets=one)
+    told = []
+    for raises in (lambda: tally.means(1, "epoch 0 (phase main)"), lambda: evaluate(lambda x: x / 0, [batch])):
+        with pytest.raises(NonFiniteLossError) as caught:
+            raises()
+        told.append(str(caught.value))
+    plan = soft([50.0]).plan
+    values = plan.defaults()
+    for reason in told:
+        trial = Trial(cell=plan.trial(values).id, values=values, state="pruned", reason=reason)
+        assert list(trial_reasons(Study(id=plan.id, plan=plan, trials=(trial,)))) == []
+
+
+def test_a_search_of_today_tries_nothing_twice_and_an_older_one_alike() -> None:
+    twice = [50.0, 60.0, 60.0]
+    today, older = (soft(twice, tuner=tuner) for tuner in (2, 1))
+    for study in (today, older):
+        again = study.trials[1]
+        repeated = study.model_copy(update={"trials": (study.trials[0], again, again)})
+        told = ["trial 2 tries what trial 1 tried"] if study.plan.tuner > 1 else []
+        assert list(trial_reasons(repeated)) == told
+    other = older.trials[1].model_copy(update={"curve": (61.0,)})
+    odd = older.model_copy(update={"trials": (older.trials[0], older.trials[1], other)})
+    assert list(trial_reasons(odd)) == ["trial 2 is the training of trial 1, and ended otherwise"]
 
 
 def test_a_study_of_a_newer_kdzoo_or_with_paths_is_told(good: list[Record]) -> None:
@@ -377,7 +557,10 @@ def test_a_number_that_was_changed_is_found(name: str, board: Path) -> None:
     result = check(board)
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        f"digits/{name}: differs from what the records give; `kdzoo publish --refresh` makes the folder's files anew",
+        "1 made file is not what the records give: a record may have been changed or removed, so compare "
+        f"{board / 'records'} with version control first; if the records are right, "
+        f"`kdzoo publish --refresh --to {board}` makes the files anew",
+        f"digits/{name}: differs from what the records give",
         "16 records and 2 studies: 1 fault",
     ]
 
@@ -385,14 +568,18 @@ def test_a_number_that_was_changed_is_found(name: str, board: Path) -> None:
 def test_a_record_that_was_changed_shows_in_every_file(board: Path) -> None:
     path = next(path for path in board.rglob("*--*/*.json") if '"name":"soft"' in path.read_text())
     path.write_text(path.read_text().replace('"correct1":93', '"correct1":94'))
-    told = {line.partition(":")[0] for line in check(board).stdout.splitlines()}
+    output = check(board).stdout
+    told = {line.partition(":")[0] for line in output.splitlines()}
     assert {"index.md", "digits/board.md", "digits/board.csv", "digits/board.html", "digits/plots/forest.svg"} <= told
+    # What it may mean is told first, and once.
+    assert output.splitlines()[0].split(":")[1].startswith(" a record may have been changed")
+    assert output.count("--refresh") == 1
 
 
 @pytest.mark.parametrize("name", ["index.md", "index.html", "digits/board.tex", "digits/plots/forest.png"])
 def test_a_missing_file_is_found(name: str, board: Path) -> None:
     (board / name).unlink()
-    assert f"{name}: is missing; `kdzoo publish --refresh` makes" in check(board).stdout
+    assert f"{name}: is missing" in check(board).stdout.splitlines()
     (board / name).mkdir()
     assert f"{name}: is" in check(board).stdout
 
@@ -409,10 +596,10 @@ def test_the_library_of_a_page_is_this_installations(board: Path) -> None:
     text = page.read_text()
     start = text.index(">", text.index("<script", text.index(START))) + 1
     page.write_text(text[:start] + "alert(1);" + text[start:])
-    told = check(board).stdout
+    told = check(board).stdout.splitlines()[1]
     assert told.startswith("digits/board.html: ")
     page.write_text(text[: text.index(START)] + f"{START}\n{END}" + text[text.index(END) + len(END) :])
-    assert check(board).stdout.startswith("digits/board.html: ")
+    assert check(board).stdout.splitlines()[1].startswith("digits/board.html: ")
 
 
 CHART = {"mark": "point", "data": {"values": [{"x": 1}]}, "encoding": {"x": {"field": "x", "type": "quantitative"}}}
@@ -433,6 +620,39 @@ def test_a_drawing_is_known_by_what_it_was_drawn_from(suffix: str, drawings: dic
     assert drawing_fault(drawing, CHART, {".svg": ".png", ".png": ".svg"}[suffix]).startswith("is no ")
     assert drawing_fault(drawing[:60], CHART, suffix) != ""
     assert drawing_fault(b"", CHART, suffix) != ""
+
+
+def test_a_plot_shows_what_its_digest_says(board: Path) -> None:
+    """Labels exchanged in an SVG, and pixels in a PNG, under the digest of the right records."""
+    plots = board / "digits" / "plots"
+    swapped = (plots / "forest.svg").read_text()
+    assert swapped.count(">soft (tuned)<") == swapped.count(">fitnets (tuned)<") == 1
+    swapped = swapped.replace(">soft (tuned)<", ">@<").replace(">fitnets (tuned)<", ">soft (tuned)<")
+    (plots / "forest.svg").write_text(swapped.replace(">@<", ">fitnets (tuned)<"))
+    right, other = ((plots / f"{name}.png").read_bytes() for name in ("forest", "accuracy-parameters"))
+    header, origin = 8 + 25, 12 + int.from_bytes(right[33:37], "big")
+    assert right[header + 4 : header + 8] == b"tEXt"
+    (plots / "forest.png").write_bytes(other[:header] + right[header : header + origin] + other[header + origin :])
+    assert [str(fault) for fault in check_leaderboard(board).faults] == [
+        "digits/plots/forest.png: shows something else than these records",
+        "digits/plots/forest.svg: shows something else than these records",
+    ]
+
+
+def test_a_plot_that_another_version_drew_is_remarked(board: Path) -> None:
+    path = board / "digits" / "plots" / "forest.svg"
+    text = path.read_text()
+    path.write_text(text.replace(drawer(), "vl-convert 0.1, letters of old").replace(">soft", ">soft "))
+    result = check(board)
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        0,
+        [
+            f"remark: plots not compared: 1 drawn by vl-convert 0.1, letters of old, and here by {drawer()}",
+            "16 records and 2 studies: no faults",
+        ],
+    )
+    path.write_text(text.replace(drawer(), "\x1b[31mred"))
+    assert "does not say what it was drawn from" in check(board).stdout
 
 
 @pytest.mark.parametrize(
@@ -476,13 +696,14 @@ def test_files_are_not_compared_where_records_cannot_be_read(board: Path) -> Non
     row, unreadable, remark, summary = result.stdout.splitlines()
     assert row.startswith(f"{PAIR}: soft alpha=0.9 temperature=4: 2 seeds")
     assert unreadable.startswith(f"{at(record)}not valid JSON")
+    assert unreadable.endswith("; restore it from version control, or remove it and publish it again from its runs")
     assert remark == "remark: the made files were not compared, because not all records could be read"
     assert summary == "15 records and 2 studies: 2 faults"
 
 
 def test_json_says_the_same(board: Path) -> None:
     assert json.loads(check(board, "--format", "json").stdout) == {
-        "records": 16, "studies": 2, "faults": [], "remarks": [],
+        "records": 16, "studies": 2, "faults": [], "remarks": [], "advice": "",
     }  # fmt: skip
     (board / "notes.txt").write_text("x")
     result = check(board, "--format", "json")
@@ -492,9 +713,20 @@ def test_json_says_the_same(board: Path) -> None:
     ]
 
 
+def test_a_stray_file_does_not_keep_the_made_files_from_being_compared(board: Path) -> None:
+    (board / "README.md").write_text("x")
+    (board / "records" / "notes.txt").write_text("x")
+    (board / "digits" / "board.tex").unlink()
+    told = [line.partition(": ")[0] for line in check(board).stdout.splitlines()[1:]]
+    assert told == ["README.md", "digits/board.tex", "records/notes.txt", "16 records and 2 studies"]
+
+
 def test_what_is_no_published_folder_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no published folder; `kdzoo publish RUNS --to"):
+    with pytest.raises(UsageError, match="is no published folder, which has a folder records; give the one after --to"):
         check(tmp_path)
+    runs = make_store(tmp_path / "runs", make_rows({"ce": [900]}))
+    with pytest.raises(UsageError, match=f"{runs} is a folder of runs; `kdzoo publish {runs} --to FOLDER` publishes"):
+        check(runs)
     with pytest.raises(UsageError, match="unknown format 'yaml'"):
         check(tmp_path, "--format", "yaml")
 
@@ -535,8 +767,11 @@ def test_remeasured_students_are_faults_of_their_files(
     wrong = next(record for record in records if record.cell.strategy.name == "soft")
     asked: dict[str, Any] = {}
 
-    def remeasure(records: Sequence[Record], store: Any, registry: Any, **options: Any) -> list[str]:
+    def remeasure(
+        records: Sequence[Record], store: Any, registry: Any, measured: Callable[[str], None], **options: Any
+    ) -> list[str]:
         asked.update(options, ids={record.id for record in records}, store=store.path)
+        measured(wrong.id)
         return [f"{wrong.id}: top-1 on test is 90.00 %, and the record says 93.00 %: no"]
 
     monkeypatch.setattr("kdzoo.bench.remeasure.remeasure", remeasure)
@@ -544,8 +779,22 @@ def test_remeasured_students_are_faults_of_their_files(
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         f"{at(wrong)}top-1 on test is 90.00 %, and the record says 93.00 %: no",
-        "16 records and 2 studies: 1 fault",
+        "16 records and 2 studies, 1 student measured again: 1 fault",
     ]
     assert asked == {
         "data_dir": tmp_path / "data", "device": "cpu", "ids": {record.id for record in records}, "store": store,
     }  # fmt: skip
+
+
+def test_to_measure_nothing_again_is_a_fault(tmp_path: Path) -> None:
+    failed = make_failure(make_cell("ce"))
+    with blank_drawings():
+        make_folder(tmp_path / "board", with_teachers([failed]))
+    result = check(tmp_path / "board", "--remeasure", make_store(tmp_path / "runs", [failed]))
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "records: holds no done student to measure again",
+        "2 records and 0 studies, 0 students measured again: 1 fault",
+    ]
+    told = json.loads(check(tmp_path / "board", "--format", "json", "--remeasure", tmp_path / "runs").stdout)
+    assert (told["measured_again"], len(told["faults"])) == (0, 1)

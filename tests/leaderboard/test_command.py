@@ -100,8 +100,9 @@ def test_a_winner_s_values_are_set_by_hand(registry):
     cell = study.finals([0, 1])[1]
     again = reproduce(cell, study)
     assert cell.id in shown(again)
-    assert again.words.startswith("the values come from a search: kdzoo bench")
-    assert plan.id in shown(Reproduction(again.words.partition(": ")[2]))
+    assert again.words == "the values come from a search"
+    assert again.search.startswith("kdzoo bench")
+    assert plan.id in shown(Reproduction(again.search))
 
 
 def test_where_tuning_changed_the_recipe_the_command_searches_again(registry):

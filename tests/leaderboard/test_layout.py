@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from folders import DATA, make_cell, make_record, make_study, make_teacher
+from folders import DATA, blank_drawings, make_cell, make_folder, make_record, make_study, make_teacher
 
 from kdzoo.cell import ModelRef
 from kdzoo.leaderboard.layout import dataset_slug, pair_slug, read_leaderboard, record_path, slug, study_path
@@ -278,3 +278,18 @@ def test_a_hostile_name_is_only_a_name(name: str, tmp_path: Path) -> None:
     path = put(tmp_path, hostile.to_json(), record_path(hostile)).resolve()
     assert path.is_relative_to(tmp_path.resolve())
     assert read_leaderboard(tmp_path).records == (hostile,)
+
+
+def test_a_curve_is_no_longer_than_its_training(tmp_path: Path) -> None:
+    record, study = make_record(make_cell("soft")), make_study("soft", [50.0, 60.0])
+    line = record.curve[0]
+    long = record.model_copy(update={"curve": tuple(line.model_copy(update={"epoch": n}) for n in range(3))})
+    trial = study.trials[1].model_copy(update={"curve": (9.0,) * 400})
+    with blank_drawings():
+        made = make_folder(tmp_path / "board", [long], [study.model_copy(update={"trials": (study.trials[0], trial)})])
+    found = read_leaderboard(made)
+    assert (found.records, found.studies) == ((), ())
+    assert [one.reason for one in found.faults] == [
+        "has a curve of 3 lines, and its recipe 2 epochs",
+        "trial 1 has a curve of 400 lines, and a trial 1 epochs",
+    ]

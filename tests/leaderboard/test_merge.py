@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from folders import (
@@ -144,7 +145,10 @@ def test_studies_that_contradict_are_listed(here: Path) -> None:
         make_folder(here / name, [*ada(), *finals(study, [930, 931])], [study])
     result = merge("one", "two")
     assert result.exit_code == 1
-    assert f"study {one.id} (soft resnet10t -> test_resnet on digits): its trials gave other results" in result.stderr
+    assert (
+        f"study {one.id} (soft resnet10t -> test_resnet on digits): its trials gave other results: trials["
+        in result.stderr
+    )
 
 
 def test_a_done_record_goes_before_a_failed_one(here: Path) -> None:
@@ -177,6 +181,12 @@ def test_more_seeds_of_one_are_told(here: Path) -> None:
     assert "soft alpha=0.9 temperature=4: 2 seeds" in result.stderr
 
 
+def test_a_folder_without_a_finished_student_is_wrong_usage(here: Path) -> None:
+    make_store(here / "empty", [])
+    with pytest.raises(UsageError, match="empty holds no finished student, so there is nothing of it to merge"):
+        merge("ada", "empty")
+
+
 def test_what_cannot_be_read_stops_it(here: Path) -> None:
     path = here / "ben" / record_path(ben()[2])
     path.write_text("{")
@@ -184,6 +194,36 @@ def test_what_cannot_be_read_stops_it(here: Path) -> None:
     assert result.exit_code == 1
     assert f"  ben/{record_path(ben()[2])}: not valid JSON" in result.stderr
     assert not (here / "both").exists()
+
+
+def nudged(record: Record, off: float) -> Record:
+    """The record with another NLL of its teacher, and of itself."""
+    changes: dict[str, Any] = {"test": record.test and record.test.model_copy(update={"nll": record.test.nll + off})}
+    if record.teacher is not None:
+        test = record.teacher.test.model_copy(update={"nll": record.teacher.test.nll + off})
+        changes["teacher"] = record.teacher.model_copy(update={"test": test})
+    return record.model_copy(update=changes)
+
+
+def test_two_machines_round_otherwise(here: Path) -> None:
+    make_folder(here / "other", [nudged(record, 1e-15) for record in ben()])
+    result = merge("ada", "other", "--to", "both")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert ids(here / "both") == {record.id for record in [*ada(), *ben()]}
+    assert check_leaderboard(here / "both").faults == ()
+
+
+def test_what_contradicts_is_printed(here: Path) -> None:
+    make_folder(here / "other", [nudged(record, 0.25) for record in ben()])
+    result = merge("ada", "other", "--to", "both")
+    assert result.exit_code == 1
+    told = [line.strip() for line in result.stderr.splitlines()[1:]]
+    assert len(told) == 3
+    (ce,) = (line for line in told if line.startswith(f"record {ben()[0].id} "))
+    assert ce == (
+        f"record {ben()[0].id} (ce resnet10t -> test_resnet on digits, seed 0): 90.00%, evaluation 1 in both, and "
+        "teacher.test.nll 0.5 and 0.75, test.nll 0.5 and 0.75"
+    )
 
 
 @pytest.mark.parametrize("damage", ["link", "name", "huge"])
@@ -205,6 +245,33 @@ def test_a_hostile_store_is_told(damage: str, here: Path) -> None:
         "huge": f"runs/cells/{victim.name}/record.json: is larger than 1,048,576 bytes",
     }
     assert words[damage] in result.stderr
+
+
+@pytest.mark.parametrize("name", ["cells", "studies"])
+def test_the_folders_of_a_store_are_no_links(name: str, here: Path) -> None:
+    store = make_store(here / "runs", ben(), [make_study("soft", [90.0, 60.0])])
+    shutil.move(store / name, here / "outside")
+    (store / name).symlink_to(here / "outside", target_is_directory=True)
+    result = merge("ada", "runs", "--to", "both")
+    assert result.exit_code == 1
+    assert f"runs/{name}: is a symbolic link, which is not followed" in result.stderr
+    assert not (here / "both").exists()
+
+
+def test_all_records_together_have_a_bound(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdzoo.leaderboard.reading.MOST_IN_ALL", 5000)
+    monkeypatch.setattr("kdzoo.leaderboard.sources.MOST_FILES", 4)
+    make_store(here / "runs", ben())
+    result = merge("ada", "runs", "--to", "both")
+    assert result.exit_code == 1
+    assert [line.strip() for line in result.stderr.splitlines()[1:]] == [
+        "ada/records: holds more than 5,000 bytes of records and studies, and the rest is not read",
+        "runs/cells: the folder holds more than 4 files, and the rest is not read",
+        "runs/cells: holds more than 5,000 bytes of records and studies, and the rest is not read",
+    ]
+    found = read_leaderboard(here / "ada")
+    assert 1 <= len(found.records) < len(ada())
+    assert len(found.faults) == 1
 
 
 @pytest.mark.parametrize(

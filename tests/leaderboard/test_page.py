@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from folders import make_tuned
 
 from kdzoo.board.figures import digest
 from kdzoo.board.table import make_board
@@ -190,6 +191,46 @@ def test_details_tell_why_a_seed_has_no_result(sweep, page):
     assert [(seed[0], seed[3], seed[4]) for seed in failed] == [(2, "failed: the loss became NaN in epoch 3", [])]
 
 
+def test_tuned_rows_are_filtered_by_variant_and_tell_the_search_as_a_command_of_its_own():
+    records, studies = make_tuned()
+    url = {"record_url": lambda record: record.id, "with_library": False}
+    read = Reader(dataset_page("digits", make_board(records, (), studies, by="dataset"), records, studies, **url))
+    assert "variant all default tuned" in read.text
+    assert read.having("select", "name")[-1] == "searched"
+    assert read.text.count("million parameters") == 1
+    assert "hollow: default values; full: tuned ones" in read.text
+    details = json.loads(read.scripts["data"])["sections"][0]["details"]
+    searches = [one["search"] for one in details if one["search"]]
+    assert searches
+    assert all(search.startswith("kdzoo bench --strategies ") and " --tune " in search for search in searches)
+    assert not any("kdzoo bench" in one["words"] for one in details)
+
+
+def test_what_rows_of_a_pair_share_is_a_heading_and_no_column(sweep, page):
+    read = Reader(page(sweep))
+    columns = read.having("th", "data-column")
+    assert columns[:6] == ["rank", "strategy", "top1", "top1_sd", "diff_ce", "diff_ce_low"]
+    assert not {"teacher", "student", "student_parameters", "compression", "dataset"} & set(columns)
+    for words in ("resnet10t → test_resnet: 0.47M parameters", "resnet10t → test_vit:patch_size=4: 0.37M parameters"):
+        assert words in read.text
+    one = Reader(page([record for record in sweep if str(record.cell.student) == "test_resnet"]))
+    assert "resnet10t → test_resnet: " not in one.text
+    assert "digits 16x16: resnet10t -> test_resnet" in one.text
+
+
+def test_bold_and_the_corrected_p_are_explained(sweep, page):
+    read = Reader(page(sweep))
+    assert " p (Holm) " in read.text
+    assert "bold : the 95% interval of vs ce excludes 0; it is not corrected for the number of rows" in read.text
+    assert "Bold and p (Holm) can disagree" in read.text
+
+
+def test_the_table_over_pairs_is_there_too(sweep, page):
+    read = Reader(page(sweep))
+    assert "mean top-1 %" in read.text
+    assert "mean vs ce" in read.text
+
+
 def test_the_record_of_the_teacher_is_linked(sweep, page, record):
     training = record(teacher_cell(sweep[0].cell.teacher, sweep[0].cell.data))
     details = data_of(page([*sweep, training]))["sections"][0]["details"]
@@ -259,3 +300,18 @@ def test_the_index_leads_to_the_pages(rows, digits):
     assert read.having("button", "aria-expanded") == []
     assert "Mean ranks" in read.text
     assert [one["details"] for one in json.loads(read.scripts["data"])["sections"]] == [None, None]
+
+
+def test_a_page_has_the_intervals_with_their_n_and_the_p_values(rows: Callable[..., list[Record]]) -> None:
+    records = rows(
+        {"ce": [900, 910, 890, 904, 889], "soft": [930, 936, 924, 920, 931], "fitnets": [905, 915, 896, 911, 893]}
+    )
+    board = make_board(records, by="dataset")
+    reader = Reader(dataset_page("digits", board, records, record_url=lambda record: "x.json", with_library=False))
+    words = {" ".join(one.split()) for one in reader.words}
+    assert {"gap 95% interval (bootstrap-t)", "vs soft 95% interval", "vs soft p (Holm)", "top-1 95% interval"} <= words
+    assert {"p (Holm)", "agreement", "ECE %", "time, range"} <= words
+    row = board.frame.set_index("strategy").loc["fitnets"]
+    assert f"[{100 * row['gap_recovered_low']:.0f}%, {100 * row['gap_recovered_high']:.0f}%] (n=5)" in words
+    assert f"[{row['diff_soft_low']:+.2f}, {row['diff_soft_high']:+.2f}] (n=5)" in words
+    assert "1.00x [1.00, 1.00] (n=5)" in words

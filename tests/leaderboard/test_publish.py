@@ -24,7 +24,7 @@ from folders import (
 )
 from typer.testing import CliRunner, Result
 
-from kdzoo.board.figures import digest_of
+from kdzoo.board.figures import origin_of
 from kdzoo.cli import app
 from kdzoo.leaderboard.check import check_leaderboard
 from kdzoo.leaderboard.layout import read_leaderboard, record_path, study_path
@@ -167,7 +167,7 @@ def test_what_is_published_passes_the_check(published: Path) -> None:
 def test_boards_show_their_plots_and_every_variant(published: Path) -> None:
     board = (published / "digits" / "board.md").read_text()
     for path in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", board):
-        assert digest_of((published / "digits" / path).read_bytes())
+        assert origin_of((published / "digits" / path).read_bytes())
     assert board.count("](plots/") == 2
     rows = json.loads((published / "digits" / "board.json").read_text())["groups"][0]["rows"]
     assert sorted((row["strategy"], row["variant"]) for row in rows) == [

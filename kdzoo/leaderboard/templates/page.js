@@ -32,7 +32,6 @@
     const order = before === "none" ? first : before === "ascending" ? "descending" : "ascending";
     for (const other of head.parentNode.cells) other.setAttribute("aria-sort", "none");
     head.setAttribute("aria-sort", order);
-    const body = head.closest("table").tBodies[0];
     const number = head.classList.contains("number");
     const sign = order === "ascending" ? 1 : -1;
     const value = (row) => {
@@ -41,13 +40,15 @@
       if (text === "" || text === "-") return null;
       return number ? Number(text) : text;
     };
-    const rows = [...body.querySelectorAll("tr[data-row]")].map((row) => [value(row), row]);
     const compare = number ? (a, b) => a - b : (a, b) => a.localeCompare(b, "en", { numeric: true });
-    rows.sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b));
-    const detail = body.querySelector(".detail");
-    const owner = detail && detail.previousElementSibling;
-    for (const [, row] of rows) body.append(row);
-    if (owner) owner.after(detail);
+    for (const body of head.closest("table").tBodies) { // one for each pair, which keeps its place
+      const rows = [...body.querySelectorAll("tr[data-row]")].map((row) => [value(row), row]);
+      rows.sort(([a], [b]) => a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b));
+      const detail = body.querySelector(".detail");
+      const owner = detail && detail.previousElementSibling;
+      for (const [, row] of rows) body.append(row);
+      if (owner) owner.after(detail);
+    }
   }
 
   // --- charts -------------------------------------------------------------------------------------------------------
@@ -159,6 +160,9 @@
         const next = row.nextElementSibling;
         if (next && next.classList.contains("detail")) next.hidden = !keep;
       }
+      for (const body of section.querySelectorAll("tbody")) {
+        body.hidden = ![...body.querySelectorAll("tr[data-row]")].some((row) => !row.hidden);
+      }
       section.querySelector(".none").hidden = here > 0;
       section.querySelector(".scroll").hidden = here === 0;
       shown += here;
@@ -241,6 +245,11 @@
         });
       }
       line.append(link);
+      const text = card.querySelector("pre");
+      const parts = text ? text.textContent.split("\n\n") : [];
+      for (const part of parts.filter((one, place) => place === 0 || one.startsWith("Paper: "))) {
+        panel.append(element("p", part));
+      }
       panel.append(line);
     }
     panel.append(element("h3", "Learning curves"));
@@ -265,7 +274,12 @@
     }
     panel.append(element("h3", "Train it again"));
     if (told.command) panel.append(copyable(told.command));
-    if (told.words) panel.append(element("p", `${told.command ? "" : "No single command does it: "}${told.words}`));
+    if (told.words) {
+      const more = told.search ? "; this searches again:" : "";
+      const words = told.command ? told.words[0].toUpperCase() + told.words.slice(1) : `No single command does it: ${told.words}`;
+      panel.append(element("p", `${words}${more}`));
+    }
+    if (told.search) panel.append(copyable(told.search));
     if (told.versions) panel.append(element("p", `It was trained with ${told.versions}.`, { class: "soft" }));
     if (told.ran) {
       const ran = element("details");

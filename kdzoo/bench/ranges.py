@@ -1,0 +1,39 @@
+"""The ranges that a person gave for tuning, tried on a pair before anything trains: a trial outside would be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kdzoo.cell import StrategyRef
+from kdzoo.errors import PairError, UsageError
+from kdzoo.strategy import Setup, Strategy
+from kdzoo.study import Range
+
+
+def check_ranges(
+    strategy: StrategyRef, kind: type[Strategy], space: Mapping[str, Range], setup: Setup, epochs: int, where: str
+) -> None:
+    """Build the strategy with both ends of each range that is not its own declaration's, the other values as they are.
+
+    Args:
+        strategy: with its values before tuning.
+        kind: its class.
+        space: full name -> what tuning tries; keys of the recipe are left alone.
+        setup: of the pair.
+        epochs: of a trial.
+        where: the pair, for the message.
+
+    Raises:
+        UsageError: an end cannot be tried.
+    """
+    declared = kind.hyperparameters()
+    for full, tried in space.items():
+        owner, _, name = full.rpartition(".")
+        if owner != strategy.name or name not in declared or declared[name].search == (tried.low, tried.high):
+            continue
+        for end in (tried.low, tried.high):
+            value = declared[name].type(end)
+            try:
+                kind(setup, **(strategy.params | {name: value})).phases(epochs)
+            except (PairError, UsageError) as error:
+                raise UsageError(f"search {full}={tried}: {value} cannot be tried on {where}: {error}") from None
