@@ -23,8 +23,11 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from cards_page import cards_page
+from hooks_page import hooks_page
 from published import boards, published_boards
 from reference import ROOT, configuration_page, table
+from signals_table import signal_shapes
 from typer.testing import CliRunner
 
 from kdzoo.cli import app
@@ -32,13 +35,13 @@ from kdzoo.record import Record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
+from kdzoo.testing.page import checks_page
 
 BOARDS = {
     "quick": "kdzoo bench",
     "card": "kdzoo bench --strategies soft,fitnets --teacher resnet101 --student resnet18",
 }
-CONFIGURATION = ROOT / "docs" / "configuration.md"
-PAGES = (ROOT / "README.md", *sorted({CONFIGURATION, *(ROOT / "docs").glob("*.md")}))
+DOCS = ROOT / "docs"
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w -]+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 
 
@@ -72,9 +75,19 @@ CHEAP: dict[str, Callable[[], str]] = {
     "pair with a ViT": partial(
         command_output, "kdzoo pair --teacher vit_tiny_patch16_224:patch_size=4 --student resnet18"
     ),
-    "card of fitnets": partial(command_output, "kdzoo strategies show fitnets"),
+    "signal shapes": signal_shapes,
+    "conformance checks": checks_page,
 }
 """The generated parts that need no training."""
+
+WHOLE: dict[Path, Callable[[], str]] = {
+    DOCS / "configuration.md": configuration_page,
+    DOCS / "hooks.md": hooks_page,
+    DOCS / "cards.md": partial(cards_page, command_output),
+}
+"""The pages that are generated from the first line to the last."""
+
+PAGES = (ROOT / "README.md", *sorted({*WHOLE, *DOCS.glob("*.md")}))
 
 
 def filled(text: str, blocks: dict[str, Callable[[], str]]) -> str:
@@ -112,7 +125,7 @@ def main() -> int:
     stale = []
     for page in PAGES:
         found = page.read_text(encoding="utf-8") if page.exists() else ""
-        wanted = configuration_page() if page == CONFIGURATION else filled(found, blocks)
+        wanted = WHOLE[page]() if page in WHOLE else filled(found, blocks)
         if found != wanted:
             stale.append(page.relative_to(ROOT))
             if not asked.check:

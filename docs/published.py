@@ -25,8 +25,9 @@ ABSENT = (
 INTRODUCTION = "The first three rows of each pair in [{link}]({link}/index.md), and the pair's `ce`:\n"
 NOTE = """\
 `±`: standard deviation over the seeds. `vs ce`: mean difference to the student alone on the same seeds, with its 95%
-paired t interval; a row is bold where that excludes 0, in either direction. The first of many rows is partly first by
-luck; the boards show all of them.
+paired t interval; a row is bold where that excludes 0, in either direction. The interval is not corrected for the
+number of rows; the pages of the boards have p values that are. The first of many rows is partly first by luck; the
+boards show all of them.
 """
 
 
@@ -58,27 +59,35 @@ def _dataset(folder: Path, link: str) -> str:
     if board["board_schema"] != BOARD_SCHEMA:
         raise RuntimeError(f"{link}/board.json has another form: run `kdzoo publish --refresh --to {FOLDER.name}`")
     groups = [group for group in board["groups"] if not group["outdated"]]
-    rows = [row for group in groups for row in group["rows"]]
-    several = len({row["teacher"] for row in rows}) > 1
-    lines = [_cells(row, several) for group in groups for row in _first(group["rows"])]
+    names = dict.fromkeys(row["dataset"] for group in groups for row in group["rows"])
+    data = dict.fromkeys(group["data"] for group in groups)
     parts = [
-        f"### {markdown(', '.join(dict.fromkeys(row['dataset'] for row in rows)))}",
-        "\n".join(f"- {markdown(fact)}" for fact in _facts(groups, rows)),
-        table([list(line.values()) for line in lines], list(lines[0])).rstrip() if lines else "No row is done.",
-        f"[The whole board]({link}/board.md), with the same to sort and filter in `{link}/board.html`.",
+        f"### {markdown(', '.join(names))}",
+        f"{markdown('; '.join(data))}. [The whole board]({link}/board.md), with the same to sort and filter in "
+        f"`{link}/board.html`.",
+        *(part for group in groups for part in _pair(group)),
     ]
     if (folder / "plots" / "accuracy-parameters.svg").exists():
-        parts.append(f"![Test accuracy against parameters]({link}/plots/accuracy-parameters.svg)")
+        parts.append(f"![Test accuracy with its 95% intervals]({link}/plots/accuracy-parameters.svg)")
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(groups: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[str]:
-    """What the tables are about, each fact once."""
-    teachers = [(row["teacher"], row["teacher_parameters"], row["teacher_top1"]) for row in rows if row["teacher"]]
-    for name, size, top1 in dict.fromkeys(teachers):
-        yield f"teacher: {name}, {millions(size)} parameters, test top-1 {number(top1)} %"
-    for word in ("recipe", "tuning", "data"):
-        yield from dict.fromkeys(f"{word}: {group[word]}" for group in groups if group[word])
+def _pair(group: dict[str, Any]) -> Iterator[str]:
+    """The title, the facts and the table of one pair under one recipe."""
+    rows = group["rows"]
+    yield f"**{markdown(group['title'].partition(': ')[2] or group['title'])}**"
+    yield "\n".join(f"- {markdown(fact)}" for fact in _facts(group, rows[0]))
+    lines = [_cells(row) for row in _first(rows)]
+    yield table([list(line.values()) for line in lines], list(lines[0])).rstrip() if lines else "No row is done."
+
+
+def _facts(group: dict[str, Any], row: dict[str, Any]) -> Iterator[str]:
+    """What the table is about."""
+    if row["teacher"]:
+        size, top1 = millions(row["teacher_parameters"]), number(row["teacher_top1"])
+        yield f"teacher: {row['teacher']}, {size} parameters, test top-1 {top1} %"
+    yield f"student: {row['student']}, {millions(row['student_parameters'])} parameters"
+    yield from (f"{word}: {group[word]}" for word in ("recipe", "tuning") if group[word])
 
 
 def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -87,15 +96,12 @@ def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for place, row in enumerate(done) if place < TOP or row["diff_ce_note"] == "baseline"]
 
 
-def _cells(row: dict[str, Any], with_teacher: bool) -> dict[str, str]:
+def _cells(row: dict[str, Any]) -> dict[str, str]:
     spread = "" if row["top1_sd"] is None else f" ± {number(row['top1_sd'])}"
     cells = {
         "#": str(row["rank"]),
         "strategy": strategy_text(row | {"variant": ""}),
         "variant": row["variant"] or NONE,
-        **({"teacher": row["teacher"] or NONE} if with_teacher else {}),
-        "student": row["student"],
-        "parameters": millions(row["student_parameters"]),
         "top-1 %": number(row["top1"]) + spread,
         "vs ce": number(row["diff_ce"], sign=True),
         "95% interval": interval_text(row),

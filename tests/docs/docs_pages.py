@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from typer.testing import CliRunner
 
@@ -69,6 +70,15 @@ def write_files(name: str, folder: Path) -> None:
                 path = folder / block.title
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(block.text, encoding="utf-8")
+
+
+def execute(name: str) -> dict[str, Any]:
+    """Run a page's Python blocks in order, in one namespace."""
+    namespace: dict[str, Any] = {"__name__": "docs_page"}
+    for block in blocks(name, "python"):
+        text = "\n" * (block.line - 1) + block.text  # so that a traceback names the page's own lines
+        exec(compile(text, name, "exec"), namespace)
+    return namespace
 
 
 def prose_links(name: str) -> Iterator[str]:

@@ -7,12 +7,11 @@ import shutil
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import timm
 import torch
-from docs_pages import blocks, run_kdzoo, shown_commands, write_files
+from docs_pages import blocks, execute, run_kdzoo, shown_commands, write_files
 from safetensors.torch import load_file
 
 from kdzoo.data.load import LoadedData, open_data
@@ -57,15 +56,6 @@ def _records(runs: Path, strategy: str, distribution: str) -> list[Record]:
     ]
 
 
-def _execute(name: str) -> dict[str, Any]:
-    """Run a page's Python blocks in order, in one namespace."""
-    namespace: dict[str, Any] = {"__name__": "docs_page"}
-    for block in blocks(name, "python"):
-        text = "\n" * (block.line - 1) + block.text  # so that a traceback names the page's own lines
-        exec(compile(text, name, "exec"), namespace)
-    return namespace
-
-
 def _digits() -> LoadedData:
     return open_data("digits[:600]", Registry.load().find_dataset)
 
@@ -90,12 +80,12 @@ def test_page_command_trains_its_plugin_for_one_epoch(page_record: Record) -> No
 
 
 def test_strategies_page_runs_and_all_its_strategies_train(runs: Path, workshop: Path) -> None:
-    _execute("docs/strategies.md")
+    execute("docs/strategies.md")
     # One file of all blocks; the last one stands for a file of a package that is not there.
     text = "\n\n".join(block.text for block in blocks("docs/strategies.md", "python")[:-1])
     Path("all_of_them.py").write_text(text, encoding="utf-8")
     names = re.findall(r'^    name = "(\w+)"', text, re.MULTILINE)
-    assert len(names) == 7
+    assert len(names) == 8
     asked = ["--epochs", "2", "--teacher-epochs", "3", "--out", str(runs)]
     run_kdzoo(f"kdzoo bench --plugin all_of_them.py --strategies {','.join(names)}", *SMALL, *asked)
     for name in names:
@@ -119,7 +109,7 @@ def test_package_of_the_strategies_page_is_found_and_trains(
     monkeypatch.syspath_prepend(str(workshop))
     try:
         listed = run_kdzoo("kdzoo plugins")
-        assert re.search(r"embedding +kdzoo-embedding +0\.1\.0 +embedding +- +ok", listed), listed
+        assert re.search(r"embedding +kdzoo-embedding +0\.1\.0 +embedding +- +1\.0 +ok", listed), listed
         run_kdzoo("kdzoo bench --strategies embedding", *SHORT, "--out", str(runs))
     finally:
         for module in [name for name in sys.modules if name.partition(".")[0] == "kdzoo_embedding"]:
@@ -150,7 +140,7 @@ def test_commands_of_the_leaderboards_page_work_one_after_the_other(
 
 
 def test_data_page_runs_and_its_dataset_opens(workshop: Path) -> None:
-    classes = _execute("docs/data.md")["Stripes"]().load(None, False).classes
+    classes = execute("docs/data.md")["Stripes"]().load(None, False).classes
     write_files("docs/data.md", workshop)
     for command in shown_commands("docs/data.md"):
         if command.startswith("kdzoo data"):
@@ -163,7 +153,7 @@ def test_data_page_runs_and_its_dataset_opens(workshop: Path) -> None:
 
 def test_models_page_loads_a_trained_student_with_timm(runs: Path, workshop: Path, page_record: Record) -> None:
     shutil.copy(runs / "cells" / page_record.id / "student.safetensors", "student.safetensors")
-    page = _execute("docs/models.md")
+    page = execute("docs/models.md")
     data = _digits()
     assert [*page["header"]["mean"], *page["header"]["std"]] == pytest.approx([*data.mean, *data.std])
     assert page["header"]["cell"] == page_record.id

@@ -46,7 +46,8 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(("page", "command"), SHOWN + INLINE)
 def test_command_parses(page: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(command)[1:]
-    if command in ("kdzoo data", "kdzoo pair", "kdzoo merge"):  # a command's name in a sentence, without what it needs
+    # A command's name in a sentence, without what it needs.
+    if command in ("kdzoo data", "kdzoo pair", "kdzoo merge", "kdzoo new"):
         words.append("--help")
     read = _parse(words)
     if "--help" in words:
@@ -79,8 +80,9 @@ def test_bench_is_possible(page: str, command: str, tmp_path: Path, monkeypatch:
     write_files(page, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(running, "make_plan", check)
-    if "embedding" in command and "--plugin" not in command:  # there the strategy comes from an installed package
-        command += " --plugin embedding.py"
+    for name, file in (("embedding", "embedding.py"), ("wttm", "kdzoo_wttm/strategy.py")):
+        if name in command and "--plugin" not in command:  # there the strategy comes from an installed package
+            command += f" --plugin {file}"
     run_kdzoo(command)
     assert len(planned) == 1
 

@@ -7,6 +7,7 @@ import re
 import pytest
 from docs_pages import NAMES, read, tool
 
+from kdzoo import hookspecs
 from kdzoo.config import BenchConfig
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.registry import Registry
@@ -14,8 +15,24 @@ from kdzoo.registry import Registry
 HINT = "run `python docs/generate.py`"
 
 
-def test_configuration_page_is_up_to_date() -> None:
-    assert read("docs/configuration.md") == tool("generate").configuration_page(), HINT
+@pytest.mark.parametrize("name", ["configuration.md", "hooks.md", "cards.md"])
+def test_generated_pages_are_up_to_date(name: str) -> None:
+    generate = tool("generate")
+    assert read(f"docs/{name}") == generate.WHOLE[generate.DOCS / name](), HINT
+
+
+def test_no_generated_page_is_left_out_here() -> None:
+    assert {path.name for path in tool("generate").WHOLE} == {"configuration.md", "hooks.md", "cards.md"}
+
+
+def test_every_built_in_strategy_has_its_card() -> None:
+    built_in = {entry.name for entry in Registry.load().strategies if entry.plugin.distribution == "kdzoo"}
+    assert set(re.findall(r"^### (\S+)$", read("docs/cards.md"), re.MULTILINE)) == built_in
+
+
+def test_every_hook_has_its_section() -> None:
+    hooks = {name for name in vars(hookspecs) if name.startswith("kdzoo_")}
+    assert set(re.findall(r"^### (\S+)$", read("docs/hooks.md"), re.MULTILINE)) == hooks
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "<!-- generated: " in read(name)])

@@ -40,14 +40,13 @@ def test_first_rows_and_the_baseline_of_each_pair_are_shown(folder: Path) -> Non
     first, second, third, baseline = _cells(_made(folder))[:4]
     # Of 400 images, soft tuned had 388, 390 and 387 right, and ce 376, 380 and 377.
     assert first == [
-        "1", "soft alpha=0.5 temperature=8.25", "tuned", "resnet18", "resnet10t", "4.93M", "97.08 ± 0.38", "+2.67",
-        "[+1.95, +3.38]", "3/3",
+        "1", "soft alpha=0.5 temperature=8.25", "tuned", "97.08 ± 0.38", "+2.67", "[+1.95, +3.38]", "3/3",
     ]  # fmt: skip
     assert second[:3] == ["2", "soft alpha=0.9 temperature=4", "default"]
     assert third[0] == "3"
     assert third[-2:] == ["n<3", "2/3 (1 failed)"]
     assert baseline[:3] == ["5", "ce", "-"]  # the fourth row is left out
-    assert baseline[6:9] == ["94.42 ± 0.52", "-", "baseline"]
+    assert baseline[3:6] == ["94.42 ± 0.52", "-", "baseline"]
     assert [row[1].split()[0] for row in _cells(_made(folder))].count("ce") == 4
 
 
@@ -68,12 +67,24 @@ def test_board_is_linked_and_its_plot_shown_where_there_is_one(folder: Path) -> 
 
 def test_names_cannot_act(folder: Path) -> None:
     board = json.loads(SWEEP.read_text(encoding="utf-8"))
-    board["groups"][0]["rows"][0]["student"] = "<img src=x>|[a](http://b)"
+    board["groups"][0]["rows"][0]["strategy"] = "<img src=x>|[a](http://b)"
     _change(folder, groups=board["groups"][:1])
     (first, *_) = [line for line in _made(folder).splitlines() if "&lt;img" in line]
     assert "<img" not in first
     assert not re.search(r"(?<!\\)\]\(http", first)
-    assert len(re.findall(r"(?<!\\)\|", first)) == 10  # nine cells: with one teacher there is no column for it
+    assert len(re.findall(r"(?<!\\)\|", first)) == 8  # seven cells: teacher and student are above the table
+
+
+def test_each_pair_has_a_table_and_a_recipe_of_its_own(folder: Path) -> None:
+    board = json.loads(SWEEP.read_text(encoding="utf-8"))
+    text = _made(folder)
+    groups = [group for group in board["groups"] if not group["outdated"]]
+    assert len(groups) > 1
+    assert text.count("| # ") == text.count("- recipe: ") == text.count("- student: ") == len(groups)
+    for part in text.split("- recipe: ")[1:]:
+        ranks = [int(row[0]) for row in _cells(part.split("**", 1)[0] if not _cells(part) else part.split("\n\n**")[0])]
+        assert ranks == sorted(ranks)
+        assert ranks[0] == 1
 
 
 def test_an_outdated_table_and_a_row_without_a_result_are_left_out(folder: Path) -> None:

@@ -87,14 +87,14 @@ def test_frozen_parameters_count(make_model: Make, data_ref: MakeRef) -> None:
 def test_rows_show_unpaired_stages_alone() -> None:
     student, teacher = signature(2), signature(3)
     assert stage_rows(student, teacher, pair_stages(student, teacher)) == [
-        ["teacher", "student"],
-        ["stage 0: 8 x 4 x 4", ""],
-        ["stage 1: 16 x 4 x 4", "stage 0: 8 x 4 x 4"],
-        ["stage 2: 24 x 4 x 4", "stage 1: 16 x 4 x 4"],
-        ["embedding: 64", "embedding: 64"],
-        ["classes: 10", "classes: 10"],
+        ["paired", "teacher", "student"],
+        ["", "stage 1: 8 x 4 x 4", ""],
+        ["1", "stage 2: 16 x 4 x 4", "stage 1: 8 x 4 x 4"],
+        ["2", "stage 3: 24 x 4 x 4", "stage 2: 16 x 4 x 4"],
+        ["", "embedding: 64", "embedding: 64"],
+        ["", "classes: 10", "classes: 10"],
     ]
-    assert stage_rows(teacher, student, pair_stages(teacher, student))[1] == ["", "stage 0: 8 x 4 x 4"]
+    assert stage_rows(teacher, student, pair_stages(teacher, student))[1] == ["", "", "stage 1: 8 x 4 x 4"]
 
 
 def test_sizes_show_the_compression() -> None:
@@ -138,8 +138,8 @@ def run() -> Callable[..., str]:
 def test_command_on_the_digits(run: Callable[..., str]) -> None:
     output = run("--teacher", "test_vit:patch_size=8", "--student", "test_resnet", "--img-size", "32")
     assert output.startswith("test_vit:patch_size=8 -> test_resnet on digits (1 x 32 x 32)\n")
-    assert "stage 3: 64 x 4 x 4" in output
-    assert "stage 4: 96 x 1 x 1" in output
+    assert "stage 4: 64 x 4 x 4" in output
+    assert "stage 5: 96 x 1 x 1" in output
     assert "embedding: 64" in output
 
 
