@@ -116,5 +116,17 @@ def param(
     """
     return cast(
         T,
-        Param(default, help, paper=paper, ge=ge, gt=gt, le=le, lt=lt, choices=choices, search=search, log=log, in_paper=in_paper),
+        Param(
+            default,
+            help,
+            paper=paper,
+            ge=ge,
+            gt=gt,
+            le=le,
+            lt=lt,
+            choices=choices,
+            search=search,
+            log=log,
+            in_paper=in_paper,
+        ),
     )

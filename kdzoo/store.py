@@ -57,8 +57,8 @@ class Store:
         if not marker.is_file():
             if (path / "records").is_dir():
                 raise UsageError(
-                    f"{path} is a published folder: its boards are in {path / 'index.md'}; give a folder of runs, which "
-                    "`kdzoo bench --out` makes"
+                    f"{path} is a published folder: its boards are in {path / 'index.md'}; "
+                    "give a folder of runs, which `kdzoo bench --out` makes"
                 )
             raise UsageError(f"{path} is not a store of runs; `kdzoo bench --out {path}` makes one")
         try:

@@ -12,8 +12,9 @@ from kdzoo.bench.lab import Expected, Lab, MeasuredTeacher
 from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell, DataRef, ModelRef
 from kdzoo.data.load import LoadedData
-from kdzoo.engine.bank.group import Group, Reader
+from kdzoo.engine.bank.group import Group
 from kdzoo.engine.bank.needs import need_of
+from kdzoo.engine.bank.probe import Reader
 from kdzoo.engine.bank.sources import Loop, Source
 from kdzoo.engine.bank.spec import Pass
 from kdzoo.engine.devices import make_accelerator

@@ -69,7 +69,19 @@ def open_executor(
     with Pool(settings, 1 if workers == "auto" else int(workers or 1), visible_gpus(lab.device)) as pool:
         if workers == "auto":
             pool.resize(_choose(pool, plan, lab, config, say, only_tune=only_tune))
+        if advice := idle_in_studies(plan, pool.workers):
+            say(advice)
         yield Dispatcher(lab, pool) if pool.workers > 1 else InProcess(lab)
+
+
+def idle_in_studies(plan: BenchPlan, workers: int) -> str:
+    """Advice where the trials that are asked for together are fewer than the workers; empty where they are not."""
+    together = sum(min(study.batch, study.length) for study in plan.studies)
+    if not together or together >= workers:
+        return ""
+    return (
+        f"{together} of {workers} workers have a trial at a time; --tune-batch asks for more (it names other studies)"
+    )
 
 
 def visible_gpus(device: torch.device) -> list[str]:
@@ -86,7 +98,7 @@ def _choose(
     """How many workers to take, and why, in one line."""
     cells = [cell for cell in plan.cells if cell.kind == "student" and not only_tune]
     pending = [cell for cell in cells if find_done(cell, lab, config.rerun) is None]
-    batches = sum(min(study.batch, study.trials) for study in plan.studies)
+    batches = sum(min(study.batch, study.length) for study in plan.studies)
     finals = 0 if only_tune else len(plan.studies) * plan.seeds
     most = max(len(pending), batches, finals)
     if most < 2:

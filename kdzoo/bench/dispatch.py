@@ -124,6 +124,7 @@ class _Round:
                 if isinstance(event.result, Record):
                     self._done(event.result)
                 elif isinstance(job, RunCell):
+                    self.report.passed(job.cell)
                     self.held.append(job)
             case Died():
                 self._end(event.token)

@@ -17,6 +17,9 @@ class Report(Protocol):
     def cell(self, cell: Cell) -> Watch:
         """A cell is about to run; what is given back watches its training."""
 
+    def passed(self, cell: Cell) -> None:
+        """Another process runs this cell; its turn comes again at the end."""
+
     def waiting(self, cell: Cell) -> None:
         """Another process runs this cell, and its result is waited for."""
 

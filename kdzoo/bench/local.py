@@ -56,6 +56,7 @@ def run_cells(
     for cell in cells:
         record = run_cell(cell, lab, report.cell(cell), rerun, stop=stops.get(cell.id))
         if record is None and cell.kind != "teacher":
+            report.passed(cell)
             left.append(cell)
             continue
         records[cell.id] = record or _wait_for(cell, lab, report, rerun, stops.get(cell.id))

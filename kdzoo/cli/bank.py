@@ -64,9 +64,7 @@ def verify(runs: Runs = Path("runs")) -> None:
 
 @app.command("rm")
 def rm(
-    keys: Annotated[
-        list[str] | None, typer.Argument(help="Keys, or how they begin.")
-    ] = None,
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys, or how they begin.")] = None,
     *,
     all_: Annotated[bool, typer.Option("--all", metavar="", help="Remove everything.")] = False,
     runs: Runs = Path("runs"),

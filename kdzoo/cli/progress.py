@@ -93,6 +93,11 @@ class PlainReport:
         tuned = cell.kind == "student" and cell.id not in self._planned
         return f"{title(cell)}, tuned {values_text(cell)}" if tuned else title(cell)
 
+    def passed(self, cell: Cell) -> None:
+        """Another process runs this cell, which is not shown meanwhile."""
+        self.pace.pause(cell)
+        self.running.pop(cell.id, None)
+
     def waiting(self, cell: Cell) -> None:
         """Another process runs this cell."""
         self.say(f"waiting for another bench that runs {title(cell)}")
@@ -201,11 +206,15 @@ class Pace:
         self._last[cell.id] = now
         self._left[cell.id] = (kind, epochs - 1)
 
+    def pause(self, cell: Cell) -> None:
+        """A cell does not run now."""
+        self._last.pop(cell.id, None)
+
     def end(self, cell: Cell) -> None:
         """A cell needs no more time."""
         kind, _ = self._admit(cell)
         self._left[cell.id] = (kind, 0)
-        self._last.pop(cell.id, None)
+        self.pause(cell)
 
     def left(self) -> float | None:
         """Seconds to go, or None before anything was timed."""

@@ -139,7 +139,7 @@ def test_one_reader_of_views_that_come_again(tmp_path: Path, teacher_file: str) 
     expected = banked(tmp_path / "loop", ["soft"], None, teacher_weights=teacher_file, without_baseline=True, **config)
     assert found.only("soft").environment.bank == "ram: logits float32"
     assert found.only("soft").curve == expected.only("soft").curve
-    assert passes.sizes.count(FIT) == 2 + 2  # two views, two short runs
+    assert passes.sizes.count(FIT) == 2
 
 
 def test_views_beside_each_other_are_counted(tmp_path: Path, teacher_file: str) -> None:

@@ -14,6 +14,8 @@ from kdzoo.bench.session import run_bench
 from kdzoo.engine.bank.spec import BankSettings
 
 EPOCHS = 4
+SHORT = 2 * 32
+"""Images of the two short runs by which shapes and time are found."""
 STRATEGIES: list[type[Strategy] | str] = [
     "soft", "fitnets", "at", "rkd", "soft+at",
     TwoViews, Everything, Contrast, Curriculum, Review, TeachersHead, ThreePhases,
@@ -114,8 +116,8 @@ def test_trials_are_shorter_and_share_the_views(tmp_path: Path, teacher_file: st
 
 
 def _measured() -> int:
-    """Images of the teacher's own measures, and of the two short runs by which shapes and time are found."""
-    return TEST + TUNE + 2 * FIT
+    """Images of the teacher's own measures, and of the short runs."""
+    return TEST + TUNE + SHORT
 
 
 def test_stopped_and_taken_up_again_ends_the_same(tmp_path: Path, teacher_file: str) -> None:
@@ -146,7 +148,7 @@ def test_a_later_bench_reads_what_an_earlier_one_left(tmp_path: Path, teacher_fi
     with counted() as passes:
         later = banked(tmp_path, ["soft", Curriculum], BankSettings("auto"), seeds=2, **settings)
     assert later.said[0].startswith("bank: disk, 2 views")
-    assert passes.images == 2 * FIT  # the short runs alone
+    assert passes.images == SHORT
     assert later.bench.students("soft")[0].environment.bank == "disk: logits float32"
 
 

@@ -117,7 +117,7 @@ def test_top_values_and_their_classes_go_through_the_bank(tmp_path: Path, teache
     ("made", "message"),
     [
         (lambda teacher: Outputs({"mean": teacher.logits.mean()}), "gives 'mean' as Tensor: give tensors of one row"),
-        (lambda teacher: Outputs({"mean": teacher.logits.mean(0)}), r"as float32 of shape \(4,\) for 64 samples"),
+        (lambda teacher: Outputs({"mean": teacher.logits.mean(0)}), r"as float32 of shape \(4,\) for 32 samples"),
         (lambda teacher: Outputs({"none": None}), "gives 'none' as NoneType"),
     ],
 )

@@ -16,9 +16,12 @@ from small_lab import FIT, Quiet, prepare
 
 from kdzoo.bench.session import run_bench
 from kdzoo.engine.bank import disk, group
+from kdzoo.engine.bank.runner import Runner
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.models.teacher import Teacher
 
+SHORT = 2
+"""Short runs, of 32 samples each, by which shapes and time are found."""
 SMALL = 16
 """Samples of a pass, so that a view has several blocks; as many as a batch, so that the kernels are the same."""
 
@@ -35,16 +38,16 @@ class Killed(BaseException):
 
 def _stop_after(passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the bank's own passes end as a kill would, after so many of them."""
-    original, left = group.Group._outputs, passes
+    original, left = Runner.make, passes
 
-    def dying(self: Any, *arguments: Any) -> Any:
+    def dying(self: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal left
         if left == 0:
             raise Killed
         left -= 1
-        return original(self, *arguments)
+        return original(self, *arguments, **options)
 
-    monkeypatch.setattr(group.Group, "_outputs", dying)
+    monkeypatch.setattr(Runner, "make", dying)
 
 
 @pytest.mark.parametrize("passes", [0, 1, 3, 4, 6])
@@ -182,11 +185,11 @@ def test_a_waiting_process_makes_another_view_meanwhile(
     made: list[int] = []
     fill = group.Group._fill
 
-    def noted(self: Any, number: int) -> None:
+    def noted(self: Any, number: int, shelf: Any) -> None:
         made.append(number)
         if len(made) == 1:
             held.__exit__(None, None, None)  # the other process ends
-        fill(self, number)
+        fill(self, number, shelf)
 
     monkeypatch.setattr(group.Group, "_fill", noted)
     held: Any = None
@@ -230,19 +233,30 @@ def test_values_that_overflow_float16_are_kept_as_they_are(
                 assert line == pytest.approx(there, rel=1e-5)
 
 
+def test_a_small_last_batch_is_filled_up(tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "pass_batch", lambda data, device: 48)
+    settings = {"teacher_weights": teacher_file, "epochs": 2, "without_baseline": True}
+    expected = banked(tmp_path / "loop", ["soft"], None, **settings)
+    with counted() as seen:
+        found = banked(tmp_path / "bank", ["soft"], EXACT["disk"], **settings)
+    assert seen.sizes.count(48) == 2
+    assert seen.sizes.count(32) == 2 + SHORT  # the last sixteen, filled up
+    assert terms(found.only("soft")) == [pytest.approx(line, rel=1e-5) for line in terms(expected.only("soft"))]
+
+
 def test_a_value_that_overflows_late_starts_the_view_again(
     tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = group.Group._outputs
+    original = Runner.make
     calls = 0
 
-    def late(self: Any, *arguments: Any) -> Any:
+    def late(self: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
-        found = original(self, *arguments)
+        found = original(self, *arguments, **options)
         return {key: rows * 1e9 if calls == 3 else rows for key, rows in found.items()}
 
-    monkeypatch.setattr(group.Group, "_outputs", late)
+    monkeypatch.setattr(Runner, "make", late)
     found = banked(tmp_path, ["rkd"], BankSettings("disk"), teacher_weights=teacher_file, epochs=1, seeds=2)
     assert {record.environment.bank for record in found.bench.students("rkd")} == {"disk: embedding float32"}
     assert calls == 3 + FIT // SMALL

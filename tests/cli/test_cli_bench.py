@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from kdzoo.record import SCHEMA
+
 
 @pytest.fixture
 def copied(mixed: tuple[Path, Any], tmp_path: Path) -> Path:
@@ -141,7 +143,7 @@ def test_a_record_that_cannot_be_read_is_told_before_anything_trains(
     whole = path.read_bytes()
     for damage, sentence in (
         (whole[:100], "not valid JSON"),
-        (whole.replace(b'"record_schema":2', b'"record_schema":99'), "written by a newer kdzoo"),
+        (whole.replace(b'"record_schema":%d' % SCHEMA, b'"record_schema":99'), "written by a newer kdzoo"),
     ):
         path.write_bytes(damage)
         for options in (["--rerun", "always"], ["--dry-run"]):

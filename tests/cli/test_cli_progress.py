@@ -138,6 +138,17 @@ def test_a_long_cell_speaks_now_and_then(clock: Clock) -> None:
     ]
 
 
+def test_another_benchs_cell_is_not_shown_until_its_turn_comes_again(clock: Clock) -> None:
+    report, _ = make(LiveReport, [cell(0), cell(1)])
+    assert isinstance(report, LiveReport)
+    report.cell(cell(0))
+    report.passed(cell(0))
+    run(report, cell(1), clock, 1.0, epochs=2)
+    assert "seed 1" in shown(report)
+    assert "seed 0" not in shown(report)
+    assert report.pace.left() == 6.0  # one at a time: two epochs, and four
+
+
 def test_another_benchs_cell_is_waited_for_aloud() -> None:
     report, buffer = make(PlainReport, [cell(0)])
     report.waiting(cell(0))

@@ -228,6 +228,6 @@ def test_a_broken_plugin_file_is_told_with_the_place(
     result = kdzoo(*small, "--strategies", "plain", "--plugin", "bad.py")
     assert result.code == 2
     first, *rest = result.err.splitlines()
-    assert first == "error: --plugin bad.py failed: ZeroDivisionError: division by zero"
+    assert first == "error: --plugin bad.py failed: ZeroDivisionError: division by zero (bad.py:2)"
     assert any("bad.py" in line and "in helper" in line for line in rest)
     assert not (tmp_path / "runs").exists()

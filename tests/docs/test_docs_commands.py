@@ -47,7 +47,7 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
 def test_command_parses(page: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(command)[1:]
     # A command's name in a sentence, without what it needs.
-    if command in ("kdzoo data", "kdzoo pair", "kdzoo merge", "kdzoo new"):
+    if command in {"kdzoo " + name for name in ("bank", "check-strategy", "data", "merge", "new", "pair")}:
         words.append("--help")
     read = _parse(words)
     if "--help" in words:

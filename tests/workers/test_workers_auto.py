@@ -14,7 +14,7 @@ from small_lab import prepare
 from toy_bench import kdzoo
 
 from kdzoo.bench import choose
-from kdzoo.bench.choose import fastest, visible_gpus
+from kdzoo.bench.choose import fastest, idle_in_studies, visible_gpus
 from kdzoo.bench.crew import Died, Ended, Event
 from kdzoo.bench.jobs import Job, Speed, TimeStudent
 from kdzoo.cell import Cell
@@ -123,3 +123,12 @@ def test_auto_measures_says_so_and_runs(small: tuple[Any, ...], monkeypatch: pyt
     assert chosen, result.err
     again = kdzoo(*small, "--seeds", 1, "--strategies", "nudge", "--out", "runs", "--workers", "auto")
     assert "workers: 1, as no cells are left to run at a time" in again.err
+
+
+@pytest.mark.parametrize(("batch", "workers", "told"), [(1, 2, True), (2, 2, False), (3, 8, True), (8, 3, False)])
+def test_workers_that_have_no_trial_are_told(batch: int, workers: int, told: bool, tmp_path: Path) -> None:
+    plan = prepare(tmp_path, ["soft"], epochs=1, tune=4, tune_batch=batch).plan
+    advice = idle_in_studies(plan, workers)
+    assert advice.startswith(f"{min(batch, 4)} of {workers} workers have a trial at a time; --tune-batch") == told
+    assert bool(advice) == told
+    assert not idle_in_studies(prepare(tmp_path, ["soft"], epochs=1).plan, workers)

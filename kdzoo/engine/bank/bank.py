@@ -13,7 +13,8 @@ import psutil
 
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.bank.choose import Demand, Selection, select, sentence
-from kdzoo.engine.bank.group import Group, Reader
+from kdzoo.engine.bank.group import Group
+from kdzoo.engine.bank.probe import Reader
 from kdzoo.engine.bank.shelves import DiskShelf, RamShelf
 from kdzoo.engine.bank.sources import Banked, Loop, Source
 from kdzoo.engine.bank.spec import BankSettings, Pass
@@ -136,7 +137,7 @@ class Bank:
         frugal = settings.mode == "auto"
         rooms: dict[Form, int] = {
             "ram": int(_SHARE * psutil.virtual_memory().available),
-            "disk": int(_SHARE * shutil.disk_usage(self.store.path).free),
+            "disk": int(_SHARE * (shutil.disk_usage(self.store.path).free + self._on_disk(demands))),
         }
         spent = self._bytes.get(key, 0)
         on_disk = sum(
@@ -148,7 +149,7 @@ class Bank:
             forms = [before.form]
         elif settings.mode in ("ram", "disk"):
             forms = [settings.mode]
-        elif settings.shared or self._is_on_disk(group, demands):
+        elif settings.shared or self._on_disk(demands):
             forms = ["disk"]
         found: list[tuple[Form, Selection]] = []
         for form in forms:
@@ -157,20 +158,22 @@ class Bank:
         # Where both keep as much, the first one: files stay behind, and memory does not.
         return max(found, key=lambda each: (each[1].bytes, -forms.index(each[0])))
 
-    def _is_on_disk(self, group: Group, demands: Sequence[Demand]) -> bool:
-        """Whether an earlier bench left some of it."""
-        return any((self.store.bank / key).is_dir() for demand in demands for key in demand.sizes)
+    def _on_disk(self, demands: Sequence[Demand]) -> int:
+        """Bytes of it that an earlier bench left."""
+        folders = {self.store.bank / key for demand in demands for key in demand.sizes}
+        return sum(path.stat().st_size for folder in folders for path in folder.glob("view-*.bin"))
 
     def _sentence(self, group: Group, selection: Selection, form: Form) -> str:
         owner = group.owner
-        wide = {demand.texts[key] for demand in selection.kept for key in demand.texts if key in group.wide}
-        remarks = [f"{text} as {group.wide_dtype} because it overflows float16" for text in sorted(wide)]
+        texts = {key: text for demand in selection.kept for key, text in demand.texts.items()}
+        wide = sorted((text, group.wide[key]) for key, text in texts.items() if key in group.wide)
+        remarks = [f"{text} as {dtype} because it overflows float16" for text, dtype in wide]
         return sentence(
             selection,
             form,
             of=f"{owner.teacher} on {owner.data.name}",
             samples=owner.data.fit,
-            seconds=group.seconds_per_sample(),
+            seconds=group.probe.seconds,
             budget=self.settings.budget,
             remarks=remarks,
         )

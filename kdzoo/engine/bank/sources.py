@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from kdzoo.engine.bank.group import Group, Reader
+from kdzoo.engine.bank.group import Group
 from kdzoo.engine.bank.needs import view_numbers
+from kdzoo.engine.bank.probe import Reader
 from kdzoo.engine.distiller import NOTHING, teach, teacher_signals
 from kdzoo.models.teacher import Teacher
 from kdzoo.strategy import Batch, Outputs, Phase, Strategy
@@ -115,7 +116,7 @@ class Banked:
         return self._on_device(arrays)
 
     def _on_device(self, arrays: list[list[Tensor]]) -> list[list[Tensor]]:
-        device = self.group.device
+        device = self.group.runner.device
         if device.type == "cpu" or sum(each.nbytes for views in arrays for each in views) > DEVICE_BYTES:
             return arrays
         return [[each.to(device) for each in views] for views in arrays]
