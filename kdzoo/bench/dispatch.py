@@ -114,12 +114,12 @@ class _Round:
         match event:
             case Began():
                 if isinstance(job, RunCell):
-                    self.watches[event.token] = self.report.cell(job.cell)
+                    self._watch(event.token)
             case EpochEnded():
-                self.watches[event.token].epoch(event.line, event.epochs)
+                self._watch(event.token).epoch(event.line, event.epochs)
             case Ended():
-                if isinstance(event.result, Record) and event.token not in self.watches:
-                    self.report.cell(job.cell)  # word of its beginning was slower than its end
+                if isinstance(event.result, Record):
+                    self._watch(event.token)
                 self._end(event.token)
                 if isinstance(event.result, Record):
                     self._done(event.result)
@@ -132,8 +132,14 @@ class _Round:
             case Said():
                 self._say(event.line, job)
             case Stepped():
-                self.watches[event.token].step(event.epoch, event.done, event.steps)
+                self._watch(event.token).step(event.epoch, event.done, event.steps)
         return None
+
+    def _watch(self, token: int) -> Watch:
+        """Who watches a job, also where word of its beginning was lost or is late."""
+        if token not in self.watches:
+            self.watches[token] = self.report.cell(self.running[token].cell)
+        return self.watches[token]
 
     def _say(self, line: str, job: Job) -> None:
         """Say a line once. Of cells, those that differ in numbers alone are one: each worker measures for itself."""

@@ -122,14 +122,19 @@ class RayCrew:
             self.ray.wait(list(refs), timeout=0 if events else _MOMENT)
         elif not events:
             time.sleep(_MOMENT)
-        letters = [pickle.loads(letter) for letter in self.ray.get(self._mailbox.read.remote())]
-        events += [event for event in letters if event.token in self._tasks]
+        events += [event for event in self._letters() if event.token in self._tasks]
         if refs:
             ended, _ = self.ray.wait(list(refs), num_returns=len(refs), timeout=0)
             events += [self._end(refs[ref]) for ref in ended]
         for token, job in list(self._held.items()):
             self._ask_again(token, job)
         return events
+
+    def _letters(self) -> list[Event]:
+        try:
+            return [pickle.loads(letter) for letter in self.ray.get(self._mailbox.read.remote())]
+        except self.ray.exceptions.RayActorError:
+            return []  # it moves to another node: what was in it is lost, and no more than a view of progress
 
     def close(self) -> None:
         """End all tasks; and the cluster, if it was started for this bench."""
@@ -191,7 +196,7 @@ class RayCrew:
         here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             self.ray.get_runtime_context().get_node_id(), soft=True
         )
-        return self.ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
+        return self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Mailbox).remote()
 
     def _gpus(self, config: BenchConfig) -> float:
         if config.gpus_per_cell is not None:

@@ -174,6 +174,17 @@ def test_another_benchs_cell_is_passed_over_and_waited_for_at_the_end(bench: Run
     assert {record.status for record in records} == {"done"}
 
 
+def test_word_of_a_beginning_may_be_lost(bench: Run) -> None:
+    class Forgetful(Here):
+        def wait(self) -> Sequence[Event]:
+            return [event for event in super().wait() if not isinstance(event, Began)]
+
+    report = Listening()
+    records = Dispatcher(bench.lab, Forgetful(bench.lab)).run(bench.plan.cells, report, "failed")
+    assert report.records == records
+    assert {record.status for record in records} == {"done"}
+
+
 def test_what_several_workers_say_is_said_once(bench: Run) -> None:
     said: list[str] = []
     bench.lab.say_with(said.append)

@@ -55,13 +55,7 @@ def test_every_cell_runs_once_and_some_run_side_by_side(pooled: tuple[Path, Resu
     assert most == 2
 
 
-def test_the_board_and_what_is_told_are_those_of_one_process(
-    alone: tuple[Path, Result], pooled: tuple[Path, Result]
-) -> None:
-    def untimed(board: str) -> list[str]:
-        return [line.rpartition(" ")[0].rstrip() for line in board.splitlines() if " s" not in line]
-
-    assert untimed(pooled[1].out)[:8] == untimed(alone[1].out)[:8]
+def test_every_cell_is_told_when_it_ends(pooled: tuple[Path, Result]) -> None:
     told = [line for line in pooled[1].err.splitlines() if line.startswith("[")]
     assert len(told) == len(Store.open(pooled[0]).records())
     assert told[0].startswith("[1/")
