@@ -153,11 +153,11 @@ class RayCrew:
             try:
                 reply: Reply = self.ray.get(task.ref)
             except (errors.WorkerCrashedError, errors.OutOfMemoryError) as error:
-                return Died(token, f"its Ray worker died: {_first_line(error)}")
+                return Died(token, f"its Ray worker died: {_first_sentence(error)}")
             except (errors.NodeDiedError, errors.ObjectLostError) as error:
-                return Died(token, f"its Ray node was lost: {_first_line(error)}", machine=True)
+                return Died(token, f"its Ray node was lost: {_first_sentence(error)}", machine=True)
             except errors.RayError as error:
-                raise KdzooError(f"Ray could not run a cell: {_first_line(error)}") from error
+                raise KdzooError(f"Ray could not run a cell: {_first_sentence(error)}") from error
             if isinstance(reply.result, Raised):
                 raise reply.result.error
             if not self.shared:
@@ -234,11 +234,13 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
         where = f"at {address}" if address else "here"
         raise UsageError(
-            f"no Ray cluster answers {where} ({_first_line(error)}); start one with `ray start --head`, "
+            f"no Ray cluster answers {where} ({_first_sentence(error)}); start one with `ray start --head`, "
             "or leave out --address"
         ) from None
     return ray, True
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _first_sentence(error: Exception) -> str:
+    """What Ray says, without its advice, which takes several lines and sentences."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(". ")[0].rstrip(".")
