@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import pickle
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,7 @@ from kdzoo.config import BenchConfig
 from kdzoo.errors import KdzooError, UsageError
 
 _MOMENT = 0.5
+_KNOCK_SECONDS = 10.0
 _AHEAD = 256
 """Tasks that Ray is handed at a time: enough to make a cluster grow, few enough to hold all their locks."""
 
@@ -230,14 +232,26 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     try:
+        _knock(address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
         where = f"at {address}" if address else "here"
         raise UsageError(
             f"no Ray cluster answers {where} ({_first_sentence(error)}); start one with `ray start --head`, "
             "or leave out --address"
         ) from None
     return ray, True
+
+
+def _knock(address: str) -> None:
+    """Find out whether anybody listens at HOST:PORT; Ray itself would try for many minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _first_sentence(error: Exception) -> str:

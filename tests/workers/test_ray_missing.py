@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from typing import Any
 
@@ -19,6 +20,18 @@ def test_a_missing_extra_is_one_sentence(small: tuple[Any, ...], monkeypatch: py
         "error: --executor ray needs Ray, which is not installed: pip install 'kdzoo[ray]'"
     )
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_where_nobody_listens_is_one_sentence(form: str, small: tuple[Any, ...]) -> None:
+    pytest.importorskip("ray", reason="needs the extra kdzoo[ray]")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # taken, and not listened at
+        address = form.format(closed.getsockname()[1])
+        result = kdzoo(*small, "--strategies", "nudge", "--executor", "ray", "--address", address)
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith(f"error: no Ray cluster answers at {address} (")
+    assert "start one with `ray start --head`, or leave out --address" in result.err
 
 
 @pytest.mark.parametrize(
