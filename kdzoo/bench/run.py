@@ -23,11 +23,14 @@ from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
+from kdzoo.engine.bank.sources import Loop
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import make_accelerator, peak_memory, reset_peak_memory, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, student_signals, teacher_signals, with_modules
 from kdzoo.engine.evaluate import agreement
-from kdzoo.engine.train import PrunedError, Stop, Training, Watch, measure
+from kdzoo.engine.feed import own_feed
+from kdzoo.engine.lockstep import Company
+from kdzoo.engine.train import Course, PrunedError, Stop, Training, Watch, finish, measure
 from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.models.taps import TappedModel
@@ -46,7 +49,7 @@ _KEPT: dict[Rerun, set[str]] = {
 def run_cell(
     cell: Cell, lab: Lab, watch: Watch, rerun: Rerun, *, wait: bool = False, stop: Stop | None = None
 ) -> Record | None:
-    """The record of a cell, run if it must be.
+    """The record of a cell, run if it must be: :func:`course_of` without a rest.
 
     Args:
         cell: what to run.
@@ -55,6 +58,33 @@ def run_cell(
         rerun: which finished cells run again.
         wait: wait where another process runs the cell; otherwise that gives None.
         stop: who may end it early.
+
+    Raises:
+        UsageError: the store's disk is full.
+    """
+    return finish(course_of(cell, lab, watch, rerun, wait=wait, stop=stop))
+
+
+def course_of(
+    cell: Cell,
+    lab: Lab,
+    watch: Watch,
+    rerun: Rerun,
+    *,
+    wait: bool = False,
+    stop: Stop | None = None,
+    company: Company | None = None,
+) -> Course[Record | None]:
+    """What :func:`run_cell` does, with a rest before each step of the training; the cell is held meanwhile.
+
+    Args:
+        cell: what to run.
+        lab: see there.
+        watch: see there.
+        rerun: see there.
+        wait: see there.
+        stop: see there.
+        company: the trainings that go along, if any: the cell joins them if its teacher runs in the loop.
 
     Raises:
         UsageError: the store's disk is full.
@@ -69,7 +99,8 @@ def run_cell(
         lab.store.plan(cell)
         lab.store.log("start", cell=cell.id)
         lab.events.cell_started(cell)
-        return _keep_record(_attempt(cell, lab, lab.events.watching(cell, watch), stop), lab)
+        record = yield from _attempt(cell, lab, lab.events.watching(cell, watch), stop, company)
+        return _keep_record(record, lab)
 
 
 def find_done(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
@@ -117,10 +148,11 @@ def _frame(cell: Cell, lab: Lab) -> dict[str, Any]:
     }
 
 
-def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) -> Record:
+def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Company | None) -> Course[Record]:
     frame = _frame(cell, lab)
     try:
-        return Record(**(frame | _train_and_measure(cell, lab, watch, stop)), ended=now())
+        outcome = yield from _train_and_measure(cell, lab, watch, stop, company)
+        return Record(**(frame | outcome), ended=now())
     except Exception as error:
         if _disk_is_full(error):
             raise UsageError(
@@ -131,7 +163,9 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) -> Record:
         return Record(status="failed", **frame, reason=_reason(error, cell, lab), traceback=story, ended=now())
 
 
-def _train_and_measure(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) -> dict[str, Any]:
+def _train_and_measure(
+    cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Company | None
+) -> Course[dict[str, Any]]:
     data = lab.data[cell.data]
     reset_peak_memory(lab.device)
     taught = lab.teacher(cell)
@@ -139,7 +173,9 @@ def _train_and_measure(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) ->
     own = lab.size(cell.student, student, data)
     distiller = Distiller(student, strategy, cell.recipe.label_smoothing)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
-    source = source_for(cell, lab, strategy, taught, accelerator.autocast)
+    source, feed = source_for(cell, lab, strategy, taught, accelerator.autocast), None
+    if company is not None and isinstance(source, Loop) and source.signals:
+        source, feed = company.join(cell, source, own_feed(cell, data, strategy.views, lab.device))
     training = Training(
         cell,
         distiller,
@@ -150,8 +186,9 @@ def _train_and_measure(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) ->
         watch,
         stop,
         source,
+        feed,
     )
-    outcome = _finish(training, cell, lab, taught, own)
+    outcome = yield from _finish(training, cell, lab, taught, own)
     return outcome | {
         "curve": tuple(training.curve),
         "teacher": taught.measures if taught else None,
@@ -160,11 +197,13 @@ def _train_and_measure(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None) ->
     }
 
 
-def _finish(training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, own: Size) -> dict[str, Any]:
+def _finish(
+    training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, own: Size
+) -> Course[dict[str, Any]]:
     """Train to the end and measure; a trial's early end, by the pruner or a non-finite loss, is an outcome too."""
     data, strategy, trial = training.data, training.strategy, cell.kind == "trial"
     try:
-        trained = training.run()
+        trained = yield from training.course()
     except (PrunedError, NonFiniteLossError) as error:
         if not trial:
             raise

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +19,8 @@ from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import Backward, Clock, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, predict
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
-from kdzoo.engine.optim import Mixer, make_average, make_optimizer, make_schedule
+from kdzoo.engine.feed import Feed, own_feed
+from kdzoo.engine.optim import make_average, make_optimizer, make_schedule
 from kdzoo.engine.tally import Tally
 from kdzoo.errors import KdzooError
 from kdzoo.models.teacher import Teacher
@@ -45,6 +46,21 @@ Stop = Callable[[Sequence[Epoch]], str]
 """Asked after each epoch but the last, with the curve so far: why the training ends here, or an empty text."""
 
 
+T = TypeVar("T")
+Course: TypeAlias = Generator[int, None, T]
+"""Work that rests before each step, which it names, and gives a result at its end."""
+
+
+def finish(course: Course[T]) -> T:
+    """Go through a course without a rest; gives its result."""
+    while True:
+        try:
+            next(course)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
 class Training:
     """The training of one cell: the loop, and the state that a checkpoint keeps.
 
@@ -61,6 +77,7 @@ class Training:
         watch: who is told of steps and epochs.
         stop: who may end the training early; nobody by default.
         source: gives the teacher's signals; by default the teacher runs on each batch.
+        feed: gives the batches; by default they are made for this training alone.
     """
 
     def __init__(
@@ -74,6 +91,7 @@ class Training:
         watch: Watch,
         stop: Stop | None = None,
         source: Source | None = None,
+        feed: Feed | None = None,
     ) -> None:
         self.cell, self.recipe, self.data, self.watch, self.stop = cell, cell.recipe, data, watch, stop
         self.accelerator, self.device, self.checkpoints = accelerator, accelerator.device, checkpoints
@@ -83,15 +101,26 @@ class Training:
         self.live = Deployment(distiller.student, self.strategy)
         self.average = make_average(self.live, self.recipe)
         self.measured: Deployment = self.average.module if self.average else self.live
-        self.mixer = Mixer(self.recipe, data.ref.num_classes, cell.seed_for("mixup"))
+        self.feed = feed or own_feed(cell, data, self.strategy.views, self.device)
         self.steps = data.steps_per_epoch(self.recipe)
         self.plan = [(phase, n) for phase in self.strategy.phases(self.recipe.epochs) for n in range(phase.epochs)]
         self.trainable = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
         self.curve: list[Epoch] = []
         self.seconds = {"train": 0.0, "teacher": 0.0, "evaluate": 0.0, "bank": 0.0}
+        self._elsewhere = 0.0
 
     def run(self) -> Deployment:
+        """:meth:`course` from its beginning to its end."""
+        return finish(self.course())
+
+    def course(self) -> Course[Deployment]:
         """Train to the last epoch; returns what is measured and kept.
+
+        It rests before each step, so that other trainings can take one meanwhile. Whoever goes on with it sees to it
+        that the global generators are as it left them.
+
+        Yields:
+            The number of the step that comes next, counted over all epochs.
 
         Raises:
             NonFiniteLossError: a term was NaN or infinite in an epoch.
@@ -108,7 +137,7 @@ class Training:
             with self.timed("bank"):
                 lesson = self.source.open(phase, self.recipe.view(number))
             with self.timed("train"):
-                terms, rate = self._train_epoch(number, lesson)
+                terms, rate = yield from self._train_epoch(number, lesson)
             with self.timed("evaluate"):
                 tune = measure(self.measured, self.strategy, self.data, "tune", self.device).measures
             line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune_top1=tune.top1)
@@ -117,23 +146,17 @@ class Training:
             self.watch.epoch(line, len(self.plan))
         return self.measured
 
-    def _train_epoch(self, number: int, lesson: Lesson) -> tuple[dict[str, float], float]:
+    def _train_epoch(self, number: int, lesson: Lesson) -> Course[tuple[dict[str, float], float]]:
         """One epoch; returns the mean of each term and the learning rate of the last step."""
         phase, local = self.plan[number]
         teacher_clock, tally = Clock(self.device), Tally()
         seed_everything(self.cell.seed_for(f"epoch {number}"))
         self._set_modes(phase)
-        batches = self.data.train_batches(
-            self.recipe,
-            view=self.recipe.view(number),
-            epoch=number,
-            order_seed=self.cell.seed_for("order"),
-            device=self.device,
-            views=self.strategy.views,
-        )
-        for step, plain in enumerate(batches):
+        batches = self.feed(number)
+        for step in range(self.steps):
+            yield from self._rest(number * self.steps + step)
             progress = (number + step / self.steps) / len(self.plan)
-            batch = self.mixer(dataclasses.replace(plain, phase=phase.name, progress=progress), step, number)
+            batch = dataclasses.replace(next(batches), phase=phase.name, progress=progress)
             with teacher_clock.section(), self.accelerator.autocast():
                 taught = lesson(batch)
             terms = self.model(batch, taught, phase.hard_labels)
@@ -199,12 +222,17 @@ class Training:
             self._start_phase(phase)
             self.optimizer.load_state_dict(state["optimizer"])
 
+    def _rest(self, step: int) -> Course[None]:
+        left = time.perf_counter()
+        yield step
+        self._elsewhere += time.perf_counter() - left
+
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Add the time of the ``with`` block to one of ``seconds``."""
-        began = time.perf_counter()
+        """Add the time of the ``with`` block to one of ``seconds``, without that of rests."""
+        began, elsewhere = time.perf_counter(), self._elsewhere
         yield
-        self.seconds[what] += time.perf_counter() - began
+        self.seconds[what] += time.perf_counter() - began - (self._elsewhere - elsewhere)
 
 
 def measure(

@@ -51,7 +51,7 @@ class Loop:
 
     def open(self, phase: Phase, view: int) -> Lesson:
         """See :class:`Source`."""
-        return self._teach if phase.teacher and self.signals else _nothing
+        return self._teach if phase.teacher and self.signals else no_lesson
 
     def _teach(self, batch: Batch) -> Outputs:
         with torch.no_grad():
@@ -62,7 +62,8 @@ class Loop:
         return ""
 
 
-def _nothing(batch: Batch) -> Outputs:
+def no_lesson(batch: Batch) -> Outputs:
+    """The :data:`Lesson` where the teacher is silent."""
     return NOTHING
 
 
@@ -85,7 +86,7 @@ class Banked:
     def open(self, phase: Phase, view: int) -> Lesson:
         """See :class:`Source`."""
         if not phase.teacher:
-            return _nothing
+            return no_lesson
         self._epochs += 1
         numbers = [self.group.owner.number(each) for each in view_numbers(self.versions, view)]
         arrays = self._arrays(numbers)
