@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ STORE_BYTES = 80 * 2**20
 
 
 @pytest.fixture(scope="module")
-def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def variables() -> Iterator[Path]:
     """What the cluster's processes inherit: where deaths are ordered, and where a node keeps its own files."""
-    folder = tmp_path_factory.mktemp("node")
-    with pytest.MonkeyPatch.context() as patch:
+    # Ray makes sockets below it, whose paths may have 107 bytes; those of pytest are longer.
+    with (
+        tempfile.TemporaryDirectory(prefix="node-", ignore_cleanup_errors=True) as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        folder = Path(name)
         patch.setenv("TOY_DEATHS", str(folder / "deaths"))
         patch.setenv("TMPDIR", str(folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
