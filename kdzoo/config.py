@@ -123,6 +123,7 @@ class BenchConfig(Frozen):
         log_with: trackers that log each cell: ``tensorboard``, ``wandb``, ``mlflow``, or a plugin's.
         workers: cells that run at a time: a number, or ``auto`` to measure what is fastest; by default 1, with Ray as
             many as the cluster has room for.
+        lockstep: how many cells may share each pass of a teacher that runs in the loop.
         executor: ``local`` for this machine, ``ray`` for a Ray cluster.
         address: of the Ray cluster; by default one that runs here, or else one that is started for the bench.
         shared_store: whether all machines of the cluster see the folder of the runs under the same path.
@@ -161,6 +162,7 @@ class BenchConfig(Frozen):
     rerun: Rerun = "failed"
     log_with: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     workers: Annotated[int | Literal["auto"] | None, BeforeValidator(_checked_workers)] = None
+    lockstep: Annotated[int, Field(ge=1)] = 1
     executor: Literal["local", "ray"] = "local"
     address: str | None = None
     shared_store: bool = True
@@ -177,6 +179,8 @@ class BenchConfig(Frozen):
             for key in ("tune_epochs", "tune_recipe", "search", "pruner", "tune_batch"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"{key} belongs to tuning: give the number of trials too (tune)")
+        if self.lockstep > 1 and (self.workers not in (None, 1) or self.executor != "local"):
+            raise ValueError("lockstep is for cells of one process: leave out workers and executor")
         if self.executor != "ray":
             for key in ("address", "shared_store", "cpus_per_cell", "gpus_per_cell"):
                 if getattr(self, key) != type(self).model_fields[key].default:

@@ -61,7 +61,7 @@ def source_for(
     if not need.signals or not need.views:
         return loop
     if cell.recipe.mixup or cell.recipe.cutmix:
-        bank.say_once("bank: off, because mixup and cutmix show each image in another mixture each time")
+        lab.say_once("bank: off, because mixup and cutmix show each image in another mixture each time")
         return loop
     group = bank.group(_pass_of(cell, taught), taught.teacher, lab.data[cell.data], autocast)
     reader = group.read(need)

@@ -64,7 +64,7 @@ def open_executor(
         return
     workers = config.workers
     if workers in (None, 1):
-        yield InProcess(lab)
+        yield InProcess(lab, config.lockstep)
         return
     with Pool(settings, 1 if workers == "auto" else int(workers or 1), visible_gpus(lab.device)) as pool:
         if workers == "auto":

@@ -96,6 +96,7 @@ class Lab:
     bank: BankSettings | None = None
     expected: dict[str, Expected] = field(default_factory=dict)
     _say: Callable[[str], None] | None = None
+    _said: set[str] = field(default_factory=set)
     _bank: Bank | None = None
     _loaded: tuple[str, MeasuredTeacher] | None = None
     _sizes: dict[tuple[ModelRef, DataRef, tuple[int, int]], Size] = field(default_factory=dict)
@@ -117,6 +118,12 @@ class Lab:
         """Tell a person."""
         if self._say is not None:
             self._say(line)
+
+    def say_once(self, line: str) -> None:
+        """Tell a person, unless this line was told before."""
+        if line not in self._said:
+            self._said.add(line)
+            self.say(line)
 
     def open_bank(self) -> Bank | None:
         """The bank of this process; None where the teacher runs in the loop."""

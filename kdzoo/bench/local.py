@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from kdzoo.bench.executor import Report
 from kdzoo.bench.lab import Lab
+from kdzoo.bench.lockstep import alike, run_alike
 from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
@@ -18,20 +20,26 @@ class InProcess:
 
     Args:
         lab: store, data, plugins, device.
+        lockstep: how many cells may share each pass of a teacher that runs in the loop.
     """
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+    def __init__(self, lab: Lab, lockstep: int = 1) -> None:
+        self.lab, self.lockstep = lab, lockstep
 
     def run(
         self, cells: Sequence[Cell], report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
     ) -> list[Record]:
         """See :func:`run_cells`."""
-        return run_cells(cells, self.lab, report, rerun, stops)
+        return run_cells(cells, self.lab, report, rerun, stops, self.lockstep)
 
 
 def run_cells(
-    cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+    cells: Sequence[Cell],
+    lab: Lab,
+    report: Report,
+    rerun: Rerun,
+    stops: Mapping[str, Stop] | None = None,
+    lockstep: int = 1,
 ) -> list[Record]:
     """The record of each cell, in the order given.
 
@@ -44,6 +52,7 @@ def run_cells(
         report: who shows it.
         rerun: which finished cells run again.
         stops: id of a cell -> who may end it early.
+        lockstep: how many cells may share each pass of a teacher that runs in the loop.
 
     Raises:
         UsageError: the disk is full.
@@ -52,9 +61,9 @@ def run_cells(
     for cell in cells:
         lab.store.plan(cell)
     records: dict[str, Record] = {}
-    left = []
-    for cell in cells:
-        record = run_cell(cell, lab, report.cell(cell), rerun, stop=stops.get(cell.id))
+    left: list[Cell] = []
+    kinds = alike(cells, lab) if lockstep > 1 else [[cell] for cell in cells]
+    for cell, record in chain.from_iterable(run_alike(kind, lab, report, rerun, stops, lockstep) for kind in kinds):
         if record is None and cell.kind != "teacher":
             report.passed(cell)
             left.append(cell)

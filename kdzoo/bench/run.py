@@ -169,7 +169,7 @@ def _train_and_measure(
     data = lab.data[cell.data]
     reset_peak_memory(lab.device)
     taught = lab.teacher(cell)
-    student, strategy = _build(cell, lab, data, taught)
+    student, strategy = build(cell, lab, data, taught)
     own = lab.size(cell.student, student, data)
     distiller = Distiller(student, strategy, cell.recipe.label_smoothing)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
@@ -225,7 +225,7 @@ def _finish(
     }
 
 
-def _build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | None) -> tuple[TappedModel, Strategy]:
+def build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | None) -> tuple[TappedModel, Strategy]:
     """Student and strategy, each from a seed of its own, so that no strategy changes another's student."""
     seed_everything(cell.seed_for("init"))
     student = create_model(cell.student, data.ref, data.mean, data.std, pretrained=cell.init == "pretrained")

@@ -221,6 +221,14 @@ def _options(
             rich_help_panel=_SCALE,
         ),
     ] = None,
+    lockstep: Annotated[
+        int | None,
+        typer.Option(
+            help="Cells that may share each pass of a teacher that runs in the loop; by default 1.",
+            metavar="N",
+            rich_help_panel=_SCALE,
+        ),
+    ] = None,
     executor: Annotated[
         str | None,
         typer.Option(help="local (the default), or ray for a Ray cluster.", metavar="KIND", rich_help_panel=_SCALE),

@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdzoo.engine.division import Division, run_divided
 from kdzoo.errors import KdzooError
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
@@ -35,13 +36,21 @@ class Distiller(nn.Module):
         student: the student behind its taps.
         strategy: the strategy with its adapters and memories.
         label_smoothing: of the hard-label loss.
+        division: how each batch is divided among several processes; None where it is not.
     """
 
-    def __init__(self, student: TappedModel, strategy: Strategy, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        student: TappedModel,
+        strategy: Strategy,
+        label_smoothing: float = 0.0,
+        division: Division | None = None,
+    ) -> None:
         super().__init__()
         self.student = student
         self.strategy = strategy
         self.label_smoothing = label_smoothing
+        self.division = division
         self._signals = student_signals(strategy)
 
     def forward(self, batch: Batch, teacher: Outputs, hard_labels: bool) -> Terms:
@@ -50,7 +59,7 @@ class Distiller(nn.Module):
         Raises:
             KdzooError: the strategy breaks the contract: no term at all, one that is no scalar, or one named ``ce``.
         """
-        student = self.student(batch.inputs, self._signals)
+        student = run_divided(self.student, batch, self._signals, self.division)
         terms: Terms = {}
         if hard_labels and self.strategy.ce_weight != 0:
             logits = self.strategy.predict(student).float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kdzoo.cell import DataRef
+from kdzoo.engine.ranks import ALONE, World
 from kdzoo.errors import NonFiniteLossError
 from kdzoo.record import Measures
 from kdzoo.strategy import Batch
@@ -34,29 +37,32 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(predict: Callable[[Any], Tensor], batches: Iterable[Batch]) -> Evaluation:
+def evaluate(predict: Callable[[Any], Tensor], batches: Iterable[Batch], world: World = ALONE) -> Evaluation:
     """Run a network over a whole split, every sample once.
 
     Args:
         predict: inputs -> logits, B x classes; its modules are in eval mode.
-        batches: the split in its fixed order.
+        batches: the split in its fixed order; of several ranks, each has those that are its turns.
+        world: the ranks, which all get the same result.
 
     Raises:
         NonFiniteLossError: the network gives NaN or infinite logits.
     """
-    sums: Tensor | None = None
-    guesses = []
+    parts: list[Tensor] = []
+    guesses: list[Tensor] = []
     for batch in batches:
         logits = predict(batch.inputs)
         labels = batch.labels
         if logits.device.type == "mps":  # which has no float64
             logits, labels = logits.cpu(), labels.cpu()
         logits = logits.double()
-        part = _sums(logits, labels)
-        sums = part if sums is None else sums + part
+        parts.append(_sums(logits, labels))
         guesses.append(logits.argmax(dim=1))
-    if sums is None:
+    if world.size > 1:
+        parts, guesses = _in_order(world, parts), _in_order(world, guesses)
+    if not parts:
         raise ValueError("cannot measure an empty split")
+    sums = functools.reduce(torch.add, parts)
     n, strange, correct1, correct5, nll, *bins = sums.tolist()
     if strange:
         raise NonFiniteLossError("the network's logits are not finite, so it cannot be measured")
@@ -64,6 +70,13 @@ def evaluate(predict: Callable[[Any], Tensor], batches: Iterable[Batch]) -> Eval
     ece = 100 * float(np.abs(gaps[:, 0] - gaps[:, 1]).sum()) / n
     measures = Measures(n=int(n), correct1=int(correct1), correct5=int(correct5), nll=max(nll / n, 0.0), ece=ece)
     return Evaluation(measures, torch.cat(guesses).cpu().numpy())
+
+
+def _in_order(world: World, own: list[Tensor]) -> list[Tensor]:
+    """What the ranks have of each batch, in the order of the batches, so that it is summed as one process sums it."""
+    everyone = world.collect([each.cpu() for each in own])
+    dealt = itertools.chain.from_iterable(itertools.zip_longest(*everyone))
+    return [each for each in dealt if each is not None]
 
 
 def _sums(logits: Tensor, labels: Tensor) -> Tensor:

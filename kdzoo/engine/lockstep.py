@@ -40,6 +40,10 @@ class Company:
         self.members.append(cell.id)
         return SharedLoop(self, cell.id, loop), self._feed
 
+    def leave(self, cell: Cell) -> None:
+        """A training has ended; the teacher need not give what it alone asked for."""
+        self._wanted.pop(cell.id, None)
+
     def want(self, member: str, signals: frozenset[Signal]) -> None:
         """What a training needs of the teacher from now on; nothing after its end."""
         self._wanted[member] = signals

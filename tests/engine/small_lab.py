@@ -68,9 +68,8 @@ class Quiet:
         self.on_step, self.on_epoch = on_step, on_epoch
         self.waited: list[str] = []
 
-    def cell(self, cell: Cell) -> Quiet:
-        self.running = cell
-        return self
+    def cell(self, cell: Cell) -> _Watching:
+        return _Watching(self, cell)
 
     def passed(self, cell: Cell) -> None:
         pass
@@ -81,11 +80,16 @@ class Quiet:
     def done(self, record: Record) -> None:
         pass
 
+
+class _Watching:
+    def __init__(self, report: Quiet, cell: Cell) -> None:
+        self.report, self.running = report, cell
+
     def step(self, epoch: int, done: int, steps: int) -> None:
-        self.on_step(self.running, epoch, done)
+        self.report.on_step(self.running, epoch, done)
 
     def epoch(self, line: Epoch, epochs: int) -> None:
-        self.on_epoch(self.running, line)
+        self.report.on_epoch(self.running, line)
 
 
 @dataclass

@@ -55,13 +55,6 @@ class Bank:
         self.choices: dict[str, Choice] = {}
         self._groups: dict[str, Group] = {}
         self._bytes: dict[str, int] = {}
-        self._said: set[str] = set()
-
-    def say_once(self, line: str) -> None:
-        """Say a line, unless it was said before."""
-        if line not in self._said:
-            self._said.add(line)
-            self.say(line)
 
     def group(
         self,

@@ -1,0 +1,161 @@
+"""Cells in lockstep: those whose teacher runs in the loop share its passes, as many at a time as memory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import psutil
+import torch
+
+from kdzoo.bench.executor import Report
+from kdzoo.bench.lab import Lab
+from kdzoo.bench.run import build, course_of
+from kdzoo.cell import Cell
+from kdzoo.config import Rerun
+from kdzoo.engine.bank.choose import size_text
+from kdzoo.engine.distiller import Distiller
+from kdzoo.engine.lockstep import Company, Draws
+from kdzoo.engine.memory import Appetite, appetite
+from kdzoo.engine.train import Course, Stop
+from kdzoo.record import Record
+
+_SHARE = 0.8
+"""Of the free memory, at most."""
+
+
+def alike(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
+    """Cells that see the same batches and the same teacher, together, in the order in which each kind comes first.
+
+    Args:
+        cells: what to run.
+        lab: knows the strategies.
+    """
+    kinds: dict[object, list[Cell]] = {}
+    for cell in cells:
+        recipe = cell.recipe
+        strategy = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
+        key = (
+            cell.teacher,
+            cell.data,
+            cell.seed_for("order"),
+            cell.seed_for("mixup"),
+            (recipe.batch_size, recipe.epochs, recipe.views, recipe.augment, recipe.mixup, recipe.cutmix),
+            recipe.precision,
+            strategy.views,
+        )
+        kinds.setdefault(key if cell.kind != "teacher" else cell.id, []).append(cell)
+    return list(kinds.values())
+
+
+@dataclass
+class _Member:
+    cell: Cell
+    course: Course[Record | None]
+    draws: Draws = field(default_factory=Draws)
+    step: int = 0
+    record: Record | None = None
+
+    def go_on(self) -> bool:
+        """Up to the next rest; False at the end."""
+        with self.draws.here():
+            try:
+                self.step = next(self.course)
+            except StopIteration as end:
+                self.record = end.value
+                return False
+        return True
+
+
+def run_alike(
+    cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun, stops: Mapping[str, Stop], most: int
+) -> Iterator[tuple[Cell, Record | None]]:
+    """Run cells that :func:`alike` put together.
+
+    Args:
+        cells: what to run.
+        lab: store, data, plugins, device.
+        report: who shows it.
+        rerun: which finished cells run again.
+        stops: id of a cell -> who may end it early.
+        most: how many go in lockstep at a time, if memory allows it.
+
+    Yields:
+        Each cell when it has ended, with its record, or None where another process runs it.
+
+    Raises:
+        UsageError: the disk is full.
+    """
+    left, room = list(cells), 0
+    while left:
+        company, members = Company(), list[_Member]()
+        try:
+            while left and (not members or len(members) < room):
+                cell = left.pop(0)
+                watch, stop = report.cell(cell), stops.get(cell.id)
+                member = _Member(cell, course_of(cell, lab, watch, rerun, stop=stop, company=company))
+                goes_on = member.go_on()
+                if goes_on and cell.id in company.members:
+                    members.append(member)
+                    room = room or _fitting([cell, *left], lab, most)
+                    continue
+                while goes_on:
+                    goes_on = member.go_on()
+                yield cell, member.record
+            _say(members, lab)
+            while members:
+                member = min(members, key=lambda each: _turn(each, members))
+                if not member.go_on():
+                    members.remove(member)
+                    company.leave(member.cell)
+                    yield member.cell, member.record
+        finally:
+            for member in members:
+                member.course.close()
+
+
+def _turn(member: _Member, members: list[_Member]) -> tuple[int, int]:
+    """Who is behind goes on; of equals, another one is first at each step, and has the teacher's time on its bill."""
+    return member.step, (members.index(member) + member.step) % len(members)
+
+
+def _say(members: Sequence[_Member], lab: Lab) -> None:
+    if len(members) > 1:
+        cell = members[0].cell
+        names = ", ".join(dict.fromkeys(member.cell.strategy.name for member in members))
+        teacher = cell.teacher.model if cell.teacher else ""
+        lab.say_once(f"lockstep: {len(members)} cells ({names}) share each pass of {teacher} on {cell.data.name}")
+
+
+def _fitting(cells: Sequence[Cell], lab: Lab, most: int) -> int:
+    """How many of the cells memory holds at a time."""
+    free = _free(lab.device)
+    wishes = [wish for wish in (_appetite(cell, lab) for cell in cells[:most]) if wish]
+    for count in range(min(most, len(wishes)), 1, -1):
+        if sum(wish.kept for wish in wishes[:count]) + max(wish.passing for wish in wishes[:count]) <= _SHARE * free:
+            return count
+    if len(wishes) > 1:
+        need = sum(wish.kept for wish in wishes[:2]) + max(wish.passing for wish in wishes[:2])
+        student, name = cells[0].student, cells[0].data.name
+        lab.say_once(
+            f"lockstep: off for {student} on {name}, as two cells need about {size_text(need)} of the "
+            f"{size_text(int(free))} of memory that are free"
+        )
+    return 1
+
+
+def _appetite(cell: Cell, lab: Lab) -> Appetite | None:
+    """What the training of a cell needs; None where it cannot be built, which it will tell itself."""
+    data = lab.data[cell.data]
+    try:
+        taught = lab.teacher(cell)
+        with torch.random.fork_rng():
+            student, strategy = build(cell, lab, data, taught)
+    except Exception:
+        return None
+    signature = taught.teacher.signature() if taught else None
+    return appetite(Distiller(student, strategy), signature, cell.recipe, data.ref)
+
+
+def _free(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

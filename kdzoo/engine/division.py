@@ -1,0 +1,181 @@
+"""One batch divided among ranks: each runs the student on its rows, and all compute the loss on the whole batch.
+
+So every strategy sees what it sees in one process: relations between all samples, whole queues and memories, rows in
+their order. Only the own rows carry gradients, and the gradients of the student are summed over the ranks. What is not
+divided (the strategy's own modules, the student's classifier where a strategy uses it directly) gets on every rank the
+gradient that one process would give it, and is counted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from kdzoo.engine.devices import Backward
+from kdzoo.engine.ranks import World
+from kdzoo.errors import UsageError
+from kdzoo.strategy import Batch, Classifier, Outputs
+
+
+def check_batch(size: int, world: World) -> None:
+    """Refuse a batch that cannot be divided.
+
+    Args:
+        size: samples of a batch.
+        world: the ranks.
+
+    Raises:
+        UsageError: the rows of the ranks would differ in number.
+    """
+    if size % world.size:
+        raise UsageError(
+            f"a batch of {size} samples cannot be divided among {world.size} processes; "
+            "start a number of processes that divides it"
+        )
+
+
+class Division:
+    """How the rows of batches are divided: rank r has the r-th part of each view.
+
+    Args:
+        world: the ranks.
+        views: versions of each sample in a batch; see :attr:`kdzoo.Strategy.views`.
+        seed: of the draws that the student makes on this rank (dropout, dropped paths).
+        device: where the student draws.
+    """
+
+    def __init__(self, world: World, views: int, seed: int = 0, device: torch.device | None = None) -> None:
+        self.world, self.views = world, views
+        self._cuda = [device] if device is not None and device.type == "cuda" else []
+        self.seed(seed)
+
+    def seed(self, seed: int) -> None:
+        """Start the stream of the student's draws anew; each rank has another one for the same seed."""
+        with torch.random.fork_rng(devices=self._cuda):
+            torch.manual_seed((seed + self.world.rank * 0x9E3779B97F4A7C15) % 2**63)
+            self._state = self._generators()
+
+    def rows(self, batch: Batch) -> Batch:
+        """The batch with the inputs of this rank's rows; the rest of it stays whole."""
+        return replace(batch, inputs=self._rows(batch.inputs))
+
+    def whole(self, outputs: Outputs) -> Outputs:
+        """The signals of all rows, in the order of the batch, from each rank's signals of its own."""
+        return replace(outputs, values={name: self._whole(value) for name, value in outputs.values.items()})
+
+    @contextmanager
+    def own_draws(self) -> Iterator[None]:
+        """In the ``with`` block torch draws from this rank's stream; behind it, from where it was before."""
+        with torch.random.fork_rng(devices=self._cuda):
+            self._restore(self._state)
+            yield
+            self._state = self._generators()
+
+    def _rows(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            views = value.chunk(self.views)
+            return torch.cat([view.chunk(self.world.size)[self.world.rank] for view in views])
+        if isinstance(value, dict):
+            return {name: self._rows(each) for name, each in value.items()}
+        return type(value)(map(self._rows, value)) if isinstance(value, (tuple, list)) else value
+
+    def _whole(self, value: Any) -> Any:
+        if isinstance(value, Classifier):
+            return Classifier(*(once(each, self.world) if each is not None else None for each in value))
+        if isinstance(value, Tensor):
+            parts = [part.chunk(self.views) for part in self.world.gather(value)]
+            return torch.cat([part[view] for view in range(self.views) for part in parts])
+        return type(value)(map(self._whole, value)) if isinstance(value, (tuple, list)) else value
+
+    def _generators(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._cuda)]
+
+    def _restore(self, state: Sequence[Tensor]) -> None:
+        torch.set_rng_state(state[0])
+        for device, each in zip(self._cuda, state[1:], strict=True):
+            torch.cuda.set_rng_state(each, device)
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, counts: bool) -> Tensor:
+        ctx.counts = counts
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return (gradients[0] if ctx.counts else torch.zeros_like(gradients[0])), None
+
+
+def once(value: Tensor, world: World) -> Tensor:
+    """The tensor, whose gradient by this way is counted on rank 0 alone: all ranks have the same."""
+    return _Once.apply(value, world.leads) if world.size > 1 else value  # type: ignore[no-any-return]
+
+
+class DividedBackward(Backward):
+    """A backward pass whose gradients are those of the whole batch, and the same bits on every rank.
+
+    They are summed after each pass and not once a step: a strategy may combine the gradients of several passes, or
+    keep them, and must see on every rank what it would see in one process.
+
+    Args:
+        accelerator: as for :class:`Backward`.
+        parameters: as for :class:`Backward`.
+        world: the ranks.
+        own: the strategy. Its parameters get the same gradient on every rank, of which rank 0's is taken.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, parameters: tuple[nn.Parameter, ...], world: World, own: nn.Module
+    ) -> None:
+        super().__init__(accelerator, parameters)
+        self._world = world
+        self._alike = {id(parameter) for parameter in own.parameters()}
+
+    def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """See :class:`Backward`."""
+        before = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        super().__call__(loss, retain_graph=retain_graph)
+        self._sum()
+        for parameter, old in zip(self.parameters, before, strict=True):
+            if old is not None:
+                parameter.grad = old if parameter.grad is None else old + parameter.grad
+
+    def _sum(self) -> None:
+        kinds: dict[torch.dtype, list[nn.Parameter]] = {}
+        for parameter in self.parameters:
+            kinds.setdefault(parameter.dtype, []).append(parameter)
+        for alike in kinds.values():
+            flat = self._world.add(torch.cat([self._counted(parameter).flatten() for parameter in alike]))
+            parts = flat.split([parameter.numel() for parameter in alike])
+            for parameter, part in zip(alike, parts, strict=True):
+                if parameter.grad is not None:
+                    parameter.grad.copy_(part.view_as(parameter))
+
+    def _counted(self, parameter: nn.Parameter) -> Tensor:
+        counts = self._world.leads or id(parameter) not in self._alike
+        return parameter.grad if parameter.grad is not None and counts else torch.zeros_like(parameter)
+
+
+def run_divided(model: Callable[..., Outputs], batch: Batch, signals: Any, division: Division | None) -> Outputs:
+    """The student's signals of a whole batch.
+
+    Args:
+        model: inputs and signals -> outputs.
+        batch: whole.
+        signals: what to give.
+        division: how the batch is divided; None where it is not.
+    """
+    if division is None:
+        return model(batch.inputs, signals)
+    with division.own_draws():
+        own = model(division.rows(batch).inputs, signals)
+    return division.whole(own)
