@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig, load_recipe
 from kdzoo.errors import UsageError, unknown
 from kdzoo.recipe import Recipe
@@ -81,15 +81,26 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
         entries.setdefault((entry.plugin.distribution, entry.name), entry)
     _refuse_twins(entries.values())
     settings = _by_strategy("set", config.set, list(entries))
+    searched = _by_strategy("search", config.search, list(entries))
     return [
         StrategyRef(
             name=entry.name,
             distribution=entry.plugin.distribution,
             revision=entry.value.revision,
-            params=dict(entry.value.resolve(settings.get(origin, {}))),
+            params=_named(entry.value, settings.get(origin, {}), searched.get(origin, {})),
         )
         for origin, entry in entries.items()
     ]
+
+
+def _named(kind: type[Strategy], given: Mapping[str, Any], searched: Collection[str]) -> dict[str, Scalar]:
+    """The parameters that name a cell: all, but for those that older records do not know and that change nothing."""
+    declared = kind.hyperparameters()
+    return {
+        name: value
+        for name, value in kind.resolve(given).items()
+        if name in searched or not (declared[name].added and value == declared[name].default)
+    }
 
 
 def _refuse_twins(entries: Iterable[Entry[type[Strategy]]]) -> None:

@@ -24,6 +24,8 @@ class Param:
         help: one line for the strategy's card.
         paper: the paper's value where it differs from the default.
         in_paper: whether the paper gives a value at all.
+        added: whether it came when the strategy had records already, which say what its default says: with the
+            default it is left out of a cell's name, so that they stand for the same cell.
         ge, gt, le, lt: bounds of the valid values (at least, above, at most, below).
         choices: the only valid values, for a closed set.
         search: lowest and highest value that tuning tries (inclusive); None keeps the parameter out of tuning.
@@ -42,6 +44,7 @@ class Param:
     search: tuple[float, float] | None = None
     log: bool = False
     in_paper: bool = True
+    added: bool = False
 
     def __post_init__(self) -> None:
         for value in (self.default, self.paper, *(self.search or ())):
@@ -108,6 +111,7 @@ def param(
     search: tuple[float, float] | None = None,
     log: bool = False,
     in_paper: bool = True,
+    added: bool = False,
 ) -> T:
     """Declare a hyperparameter in the body of a strategy: ``temperature: float = param(4.0, "softens", gt=0)``.
 
@@ -128,5 +132,6 @@ def param(
             search=search,
             log=log,
             in_paper=in_paper,
+            added=added,
         ),
     )

@@ -3,7 +3,7 @@
 from kdzoo_zoo.attention.at import attention_map, attention_transfer_loss
 from kdzoo_zoo.feature.fitnets import hint_loss
 from kdzoo_zoo.relation.rkd import relational_angle_loss, relational_distance_loss
-from kdzoo_zoo.response.soft import soft_target_loss
+from kdzoo_zoo.response.soft import soft_target_loss, top_logits, top_soft_target_loss
 
 __all__ = [
     "attention_map",
@@ -12,4 +12,6 @@ __all__ = [
     "relational_angle_loss",
     "relational_distance_loss",
     "soft_target_loss",
+    "top_logits",
+    "top_soft_target_loss",
 ]

@@ -188,3 +188,20 @@ def test_a_recipe_named_for_the_teacher_is_not_moved_by_what_is_tried_on_student
     assert (recipes.student.epochs, recipes.student.lr) == (3, 0.01)
     assert (recipes.teacher.name, recipes.teacher.epochs, recipes.teacher.lr) == ("modern", 300, 1e-3)
     assert resolve_recipes(bench("soft", teacher_recipe="modern", teacher_epochs=9)).teacher.epochs == 9
+
+
+class Grown(Strategy):
+    name = "soft"
+    temperature: float = param(4.0, "softens", gt=0)
+    top: int = param(0, "came later", ge=0, added=True)
+
+
+def test_an_added_parameter_leaves_the_names_of_older_cells(bench: Callable[..., BenchConfig]) -> None:
+    registry = Registry([Plugin("zoo", "base", "1", [Ce, Grown])])
+
+    def params(**changes: Any) -> dict[str, Any]:
+        return resolve_strategies(bench("soft", **changes), registry)[1].params
+
+    assert params() == params(set={"soft.top": 0}) == {"temperature": 4.0}
+    assert params(set={"soft.top": 3}) == {"temperature": 4.0, "top": 3}
+    assert params(tune=2, search={"soft.top": "0:5"}) == {"temperature": 4.0, "top": 0}

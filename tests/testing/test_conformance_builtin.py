@@ -19,7 +19,7 @@ from kdzoo.testing import CHECKS, run_checks
 
 NOT_FOR = {
     "ce": {"zero-when-equal", "non-negative", "reduce", "predict"},
-    "soft": {"reduce", "predict"},
+    "soft": {"predict"},
     "fitnets": {"zero-when-equal", "predict"},
     "at": {"predict"},
     "rkd": {"reduce", "predict"},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -50,6 +53,85 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
+class TopLogits(NamedTuple):
+    """What is left of logits when all but the largest are one: B x K values and classes, and B x 1 for the others.
+
+    Args:
+        values: the K largest logits, from large to small.
+        classes: int16, where a class number fits in it, else int32.
+        rest: T log sum exp(logit / T) over the other classes: their logit if they were a single class.
+    """
+
+    values: Tensor
+    classes: Tensor
+    rest: Tensor
+
+
+def top_logits(logits: Tensor, top_k: int, temperature: float) -> TopLogits:
+    """The largest logits of each sample, and one that stands for the others at a temperature.
+
+    Equation, with T = ``temperature``::
+
+        rest = T log sum_(c not in top) exp(logits_c / T)
+
+    Args:
+        logits: B x classes.
+        top_k: K, from 1 to classes - 1.
+        temperature: above 0.
+
+    Returns:
+        Their softmax at that temperature is the one of all logits, with the probabilities of the others summed.
+
+    Precision: computed in float32 for half-precision logits.
+
+    Source: kdzoo's own, so that fewer numbers of a sample need to be kept; follows from the definition of softmax.
+    """
+    logits = full_precision(logits)
+    values, classes = logits.topk(top_k, dim=1)
+    others = logits.scatter(1, classes, float("-inf"))
+    rest = temperature * (others / temperature).logsumexp(dim=1, keepdim=True)
+    small = logits.shape[1] <= torch.iinfo(torch.int16).max
+    return TopLogits(values, classes.to(torch.int16 if small else torch.int32), rest)
+
+
+def top_soft_target_loss(student_logits: Tensor, teacher: TopLogits, temperature: float) -> Tensor:
+    """:func:`soft_target_loss` where all classes but the teacher's K most likely ones count as a single one.
+
+    Equation, with T = ``temperature`` and ``top`` the teacher's K classes::
+
+        q_x = (p_x over top, 1 - sum of them),  p_x = softmax(x_logits / T),  x = s, t
+        loss = T^2 KL(q_t || q_s), mean over the batch
+
+    It is never above the loss over all classes, since joining classes can only bring two distributions nearer, and
+    equal to it with K = classes - 1.
+
+    Args:
+        student_logits: B x classes.
+        teacher: of :func:`top_logits` at the same temperature.
+        temperature: above 0.
+
+    Returns:
+        A scalar, at least 0.
+
+    Precision: as in :func:`soft_target_loss`; the student's joined class by a log-sum-exp.
+
+    Source: kdzoo's own, from :func:`soft_target_loss` of the joined classes.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[2.0, 0.0, 1.0]])
+        >>> student = torch.tensor([[0.0, 1.0, 0.0]])
+        >>> top_soft_target_loss(student, top_logits(teacher, 1, 2.0), 2.0)
+        tensor(0.4824)
+    """
+    student_logits = full_precision(student_logits) / temperature
+    places = teacher.classes.long()
+    others = student_logits.scatter(1, places, float("-inf")).logsumexp(dim=1, keepdim=True)
+    log_student = F.log_softmax(torch.cat([student_logits.gather(1, places), others], dim=1), dim=1)
+    log_teacher = F.log_softmax(torch.cat([teacher.values, teacher.rest], dim=1) / temperature, dim=1)
+    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
 class SoftTargets(Strategy):
     """Soft targets, the original knowledge distillation: learn the teacher's whole answer, not its top class alone.
 
@@ -60,8 +142,11 @@ class SoftTargets(Strategy):
 
     Cost: one softmax; no adapters. Serves every pair whose logits have the same classes.
 
-    Differs from the paper: nothing in the loss. The paper fixes no values; T = 4 and alpha = 0.9 are those in common
-    use on CIFAR.
+    With ``top_k`` the teacher tells its K most likely classes apart, and all others are one. For datasets of many
+    classes: the teacher bank then keeps K + 1 numbers of a sample, not one for each class.
+
+    Differs from the paper: nothing in the loss where ``top_k`` is 0. The paper fixes no values; T = 4 and
+    alpha = 0.9 are those in common use on CIFAR.
     """
 
     name = "soft"
@@ -94,6 +179,14 @@ class SoftTargets(Strategy):
         in_paper=False,
     )
 
+    top_k: int = param(
+        0,
+        "how many of the teacher's most likely classes are told apart, the others being one; 0 for all",
+        ge=0,
+        in_paper=False,
+        added=True,
+    )
+
     @property
     def ce_weight(self) -> float:  # type: ignore[override]
         """1 - alpha."""
@@ -107,6 +200,31 @@ class SoftTargets(Strategy):
                 f"teacher {setup.teacher.num_classes}: use a teacher trained on the dataset's classes"
             )
 
+    @property
+    def joins(self) -> bool:
+        """Whether there are classes that count as one."""
+        return 0 < self.top_k < self.setup.num_classes - 1
+
+    def reduce(self, teacher: Outputs) -> Outputs:
+        """All logits, or the largest ones and one more."""
+        if not self.joins:
+            return teacher
+        return Outputs(top_logits(teacher.logits, self.top_k, self.temperature)._asdict())
+
+    def reduction(self) -> dict[str, str]:
+        """See :meth:`kdzoo.Strategy.reduction`."""
+        if not self.joins:
+            return {"logits": "logits"}
+        top = f"top {self.top_k}"
+        return {
+            "values": f"logits {top}",
+            "classes": f"logits classes of {top}",
+            "rest": f"logits but {top} at temperature {self.temperature:g}",
+        }
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``soft``."""
+        if self.joins:
+            told = TopLogits(**teacher.values)
+            return {"soft": self.alpha * top_soft_target_loss(student.logits, told, self.temperature)}
         return {"soft": self.alpha * soft_target_loss(student.logits, teacher.logits, self.temperature)}
