@@ -11,21 +11,22 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from kdzoo.board.entries import Entries, Entry, Parts
 from kdzoo.board.identity import Context, Setting
 from kdzoo.board.results import Result, Scores, Teacher, Timing
-from kdzoo.cell import DataRef, ModelRef, StrategyRef, TeacherRef, canonical_json
+from kdzoo.cell import DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.errors import KdzooError
 from kdzoo.files import replacing
 from kdzoo.recipe import Recipe
 from kdzoo.record import EVALUATION, SCHEMA
 from kdzoo.store import Store
 
-_FORM = f"1; record {SCHEMA}; evaluation {EVALUATION}"
+_FORM = f"2; record {SCHEMA}; evaluation {EVALUATION}"
 """Raise its first number when parts, entries or results get another form."""
 
 _TABLES = """
@@ -132,26 +133,25 @@ class _Cache:
         return _Line(
             cell_id,
             stamp,
-            self._number([_dump(context.data), _dump(context.recipe), context.init, context.protocol]),
-            self._number(_dump(parts.student)),
-            None if parts.teacher is None else self._number(_dump(parts.teacher)),
-            self._number([_dump(setting.strategy), setting.changes]),
+            self._number(context.data, context.recipe, context.init, context.protocol),
+            self._number(parts.student),
+            None if parts.teacher is None else self._number(parts.teacher),
+            self._number(setting.strategy, setting.changes),
             entry.seed,
             entry.evaluation,
-            json.dumps(astuple(entry.result)[1:]),
+            json.dumps(_values(entry.result)),
         )
 
-    def _number(self, value: Any) -> int:
-        return self.numbers.setdefault(canonical_json(value), len(self.numbers))
+    def _number(self, *values: Any) -> int:
+        # Pydantic writes its models many times faster than a dump that json writes.
+        texts = [one.model_dump_json() if isinstance(one, BaseModel) else json.dumps(one) for one in values]
+        text = texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
+        return self.numbers.setdefault(text, len(self.numbers))
 
     def _thing(self, kind: type, number: int) -> Any:
         if (kind, number) not in self._things:
             self._things[kind, number] = _part(kind, json.loads(self._texts[number]))
         return self._things[kind, number]
-
-
-def _dump(model: Any) -> Any:
-    return model.model_dump(mode="json")
 
 
 def _part(kind: type, value: Any) -> Any:
@@ -165,6 +165,13 @@ def _part(kind: type, value: Any) -> Any:
 
 def _load_model(kind: Any, value: Any) -> Any:
     return kind.model_validate_json(json.dumps(value))
+
+
+def _values(result: Result) -> list[Any]:
+    scores, timing = (
+        part and [getattr(part, name) for name in part.__slots__] for part in (result.scores, result.timing)
+    )
+    return [result.ended, result.family, result.teacher, scores, timing, result.reason]
 
 
 def _result(cell_id: str, values: list[Any]) -> Result:
