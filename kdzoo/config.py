@@ -113,6 +113,8 @@ class BenchConfig(Frozen):
         download: whether a missing dataset may be fetched.
         device: ``auto`` takes the first accelerator there is.
         precision: over the recipe's.
+        eval_every: after how many epochs tune is measured; after the last one it always is. With a pruner it is 1.
+        compile: whether student and teacher run through torch.compile.
         views: how many different views of each sample the students' training cycles through, over the recipe's.
         bank: where the teacher's signals are kept for the cells that share them: in memory (``ram``), on ``disk``,
             nowhere (``off``), or what fits and pays (``auto``).
@@ -154,6 +156,8 @@ class BenchConfig(Frozen):
     download: bool = False
     device: Device = "auto"
     precision: Precision | None = None
+    eval_every: Annotated[int, Field(ge=1)] = 1
+    compile: bool = False
     views: Annotated[int, Field(ge=0)] | None = None
     bank: Annotated[BankMode, BeforeValidator(_checked_mode)] = "auto"
     bank_budget: Annotated[int | str, BeforeValidator(_checked_bytes)] = "4GiB"
@@ -181,6 +185,11 @@ class BenchConfig(Frozen):
                     raise ValueError(f"{key} belongs to tuning: give the number of trials too (tune)")
         if self.lockstep > 1 and (self.workers not in (None, 1) or self.executor != "local"):
             raise ValueError("lockstep is for cells of one process: leave out workers and executor")
+        if self.eval_every != 1 and self.pruner != "none":
+            raise ValueError(
+                f"eval_every {self.eval_every} leaves the {self.pruner} pruner, which judges each epoch of a trial, "
+                "without values: leave eval_every or the pruner out"
+            )
         if self.executor != "ray":
             for key in ("address", "shared_store", "cpus_per_cell", "gpus_per_cell"):
                 if getattr(self, key) != type(self).model_fields[key].default:

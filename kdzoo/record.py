@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from kdzoo.cell import Cell, Frozen, canonical_json
 from kdzoo.jsontext import parse
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
-bank did.
+bank did; 4 epochs that were not measured on tune, and compiled networks.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -71,13 +71,16 @@ class Size(Frozen):
 
 
 class Epoch(Frozen):
-    """One line of the learning curve: mean of each loss term over the epoch, and top-1 on tune after it, percent."""
+    """One line of the learning curve: mean of each loss term over the epoch, and top-1 on tune after it, percent.
+
+    The latter is None where tune was not measured after the epoch (``eval_every``); after the last one it always is.
+    """
 
     epoch: Count
     phase: str
     terms: dict[str, float]
     lr: float
-    tune_top1: Percent
+    tune_top1: Percent | None
 
 
 class TeacherMeasures(Frozen):
@@ -111,16 +114,18 @@ class Environment(Frozen):
 
     Args:
         versions: distribution -> version.
-        device: the accelerator or the processor.
+        device: the accelerator or the processor; ``2 x`` before it where two processes trained the cell together.
         threads: of torch.
         bank: what was read from the teacher bank, where it was kept and in which types; empty where the teacher ran
             in the loop.
+        compiled: whether student and teacher ran through torch.compile.
     """
 
     versions: dict[str, str]
     device: str
     threads: Annotated[int, Field(ge=1)]
     bank: str = ""
+    compiled: bool = False
 
 
 class Record(Frozen):
@@ -191,6 +196,8 @@ class Record(Frozen):
             missing = sorted(name for name in needed if getattr(self, name) is None)
             if missing:
                 raise ValueError(f"a done record needs {', '.join(missing)}")
+            if self.curve and self.curve[-1].tune_top1 is None:
+                raise ValueError("a done record needs top-1 on tune after its last epoch")
         return self
 
     def outcome(self) -> dict[str, Any]:

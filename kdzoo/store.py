@@ -184,10 +184,19 @@ class Store:
             path = folder / "cell.json"
             if folder.name in known or not path.is_file():
                 continue
-            try:
-                yield Cell.model_validate_json(path.read_bytes())
-            except ValidationError as error:
-                raise UsageError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
+            yield self.cell(folder.name)
+
+    def cell(self, cell_id: str) -> Cell:
+        """A planned cell.
+
+        Raises:
+            UsageError: its ``cell.json`` is damaged.
+        """
+        path = self.folder(cell_id) / "cell.json"
+        try:
+            return Cell.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UsageError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
 
     def records(self) -> list[Record]:
         """All records of the store, in the order of their ids.

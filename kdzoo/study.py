@@ -12,8 +12,8 @@ from kdzoo.cell import Cell, DataRef, Frozen, ModelRef, Scalar, StrategyRef, Tea
 from kdzoo.jsontext import parse
 from kdzoo.recipe import Recipe
 
-STUDY_SCHEMA = 2
-"""Version of the study's form: 2 brought the plan's protocol."""
+STUDY_SCHEMA = 3
+"""Version of the study's form: 2 brought the plan's protocol; 3 epochs that were not measured."""
 
 TUNER = 2
 """Version of the search: raised when the same history would be answered by other values.
@@ -82,7 +82,7 @@ class Trial(Frozen):
         values: what was tried, by full name (``soft.temperature``, ``recipe.lr``).
         state: ``asked`` until its cell has a record; ``done``; ``pruned`` by the pruner or a non-finite loss;
             ``failed`` by anything else.
-        curve: top-1 on tune after each epoch, percent.
+        curve: top-1 on tune after each epoch, percent; None where it was not measured.
         seconds: training and evaluation, the teacher's passes included.
         reason: why it was pruned or failed.
     """
@@ -90,7 +90,7 @@ class Trial(Frozen):
     cell: str
     values: dict[str, Scalar]
     state: Literal["asked", "done", "pruned", "failed"] = "asked"
-    curve: tuple[Percent, ...] = ()
+    curve: tuple[Percent | None, ...] = ()
     seconds: Annotated[float, Field(ge=0)] = 0.0
     reason: str = ""
 
@@ -98,6 +98,8 @@ class Trial(Frozen):
     def _complete(self) -> Trial:
         if self.state == "done" and not self.curve:
             raise ValueError("a done trial needs a curve")
+        if self.state == "done" and self.curve[-1] is None:
+            raise ValueError("a done trial needs top-1 on tune after its last epoch")
         if self.state in ("pruned", "failed") and not self.reason:
             raise ValueError(f"a {self.state} trial needs a reason")
         return self
@@ -106,6 +108,11 @@ class Trial(Frozen):
     def tune_top1(self) -> float | None:
         """The objective: top-1 on tune after the last epoch, percent; None unless it is done."""
         return self.curve[-1] if self.state == "done" else None
+
+    @property
+    def last_top1(self) -> float | None:
+        """Top-1 on tune when it was last measured, percent, also of a trial that was ended early; None if never."""
+        return next((top1 for top1 in reversed(self.curve) if top1 is not None), None)
 
 
 class StudyPlan(Frozen):

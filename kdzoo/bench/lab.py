@@ -19,7 +19,9 @@ from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.engine.bank.bank import Bank
 from kdzoo.engine.bank.spec import BankSettings
+from kdzoo.engine.compiled import compile_network
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
+from kdzoo.engine.ranks import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.files import atomic_write
 from kdzoo.matrix import teacher_cell
@@ -82,6 +84,8 @@ class Lab:
         started: when this bench began; what was recorded later is not done over.
         log_with: the trackers that log each cell.
         bank: how the teacher's signals are kept; None runs the teacher in the loop.
+        eval_every: after how many epochs tune is measured.
+        compile: whether networks run through torch.compile.
         expected: the cells of the bench by their ids; see :func:`kdzoo.bench.banking.expect`.
     """
 
@@ -94,6 +98,8 @@ class Lab:
     started: str = field(default_factory=now)
     log_with: tuple[str, ...] = ()
     bank: BankSettings | None = None
+    eval_every: int = 1
+    compile: bool = False
     expected: dict[str, Expected] = field(default_factory=dict)
     _say: Callable[[str], None] | None = None
     _said: set[str] = field(default_factory=set)
@@ -101,6 +107,16 @@ class Lab:
     _loaded: tuple[str, MeasuredTeacher] | None = None
     _sizes: dict[tuple[ModelRef, DataRef, tuple[int, int]], Size] = field(default_factory=dict)
     _events: Events | None = None
+    _world: World = ALONE
+
+    @property
+    def world(self) -> World:
+        """The processes that train each cell together; by default this one alone."""
+        return self._world
+
+    def train_in(self, world: World) -> None:
+        """Divide each cell among several processes, of which each has a lab of its own."""
+        self._world = world
 
     @property
     def events(self) -> Events:
@@ -163,6 +179,8 @@ class Lab:
         measures, guesses = found
         _require_knowledge(ref, measures.test, data.labels("test"))
         identity = [ref.model.model_dump(mode="json"), ref.own_input, digest or ref.digest]
+        if self.compile:
+            compile_network(teacher.model)
         return MeasuredTeacher(teacher, measures, guesses, content_hash(identity))
 
     def size(self, ref: ModelRef, model: TappedModel, data: LoadedData) -> Size:
@@ -174,7 +192,7 @@ class Lab:
         return self._sizes[key]
 
     def _measure(self, teacher: Teacher, data: LoadedData, split: Split) -> Evaluation:
-        batches = data.eval_batches(split, batch_for(data.ref), self.device)
+        batches = data.eval_batches(split, batch_for(data.ref, self.device), self.device)
         return evaluate(lambda inputs: teacher(inputs, {"logits"}).logits, batches)
 
     def _weights(self, ref: TeacherRef, data: LoadedData) -> Path | None:

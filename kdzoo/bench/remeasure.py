@@ -20,6 +20,7 @@ from kdzoo.engine.devices import pick_device
 from kdzoo.engine.distiller import Deployment, teacher_signals
 from kdzoo.engine.train import measure
 from kdzoo.errors import KdzooError, UsageError
+from kdzoo.models.layout import lay_out
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import METADATA_KEY, load_weights
 from kdzoo.models.zoo import create_model
@@ -144,6 +145,7 @@ def _fault(
         )
     try:
         deployment, strategy = rebuild(record.cell, store.folder(record.id), data, registry)
+        lay_out(deployment.student.model, device)
         test = measure(deployment.to(device), strategy.to(device), data, "test", device).measures
     except KdzooError as error:
         return str(error)

@@ -23,20 +23,25 @@ from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
+from kdzoo.engine.bank.divided import divided
 from kdzoo.engine.bank.sources import Loop
-from kdzoo.engine.checkpoint import Checkpoints
+from kdzoo.engine.checkpoint import SharedCheckpoints
+from kdzoo.engine.compiled import compile_network
 from kdzoo.engine.devices import make_accelerator, peak_memory, reset_peak_memory, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, student_signals, teacher_signals, with_modules
+from kdzoo.engine.division import Division
 from kdzoo.engine.evaluate import agreement
 from kdzoo.engine.feed import own_feed
 from kdzoo.engine.lockstep import Company
+from kdzoo.engine.norms import share_norms
+from kdzoo.engine.ranks import LostRankError
 from kdzoo.engine.train import Course, PrunedError, Stop, Training, Watch, finish, measure
 from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
 from kdzoo.models.zoo import create_model, plain_arguments
-from kdzoo.record import Cost, Environment, Record, Size
+from kdzoo.record import Cost, Environment, Epoch, Record, Size
 from kdzoo.strategy import Strategy
 
 _KEPT: dict[Rerun, set[str]] = {
@@ -90,9 +95,8 @@ def course_of(
         UsageError: the store's disk is full.
     """
     with lab.store.claim(cell.id, wait=wait) as mine:
-        if not mine:
-            return None
-        if found := _kept(cell, lab, rerun):
+        found = _kept(cell, lab, rerun) if mine else None
+        if not lab.world.share(mine and found is None):
             return found
         # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
         lab.store.clear(cell.id, before_record=True)
@@ -101,6 +105,24 @@ def course_of(
         lab.events.cell_started(cell)
         record = yield from _attempt(cell, lab, lab.events.watching(cell, watch), stop, company)
         return _keep_record(record, lab)
+
+
+def follow_cell(cell: Cell, lab: Lab) -> Record | None:
+    """What the other ranks do while rank 0 runs a cell by :func:`run_cell`; gives None where it need not run.
+
+    Nothing is written: the record is rank 0's to keep.
+    """
+    return finish(_attempt(cell, lab, Unwatched(), None, None)) if lab.world.share(False) else None
+
+
+class Unwatched:
+    """A :class:`~kdzoo.engine.train.Watch` that nobody reads."""
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """Nothing is told."""
+
+    def epoch(self, line: Epoch, epochs: int) -> None:
+        """Nothing is told."""
 
 
 def find_done(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
@@ -158,9 +180,11 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Com
             raise UsageError(
                 f"the disk of {lab.store.path} is full; free some space and run the command again"
             ) from None
+        if isinstance(error, LostRankError) and not lab.world.has_failed():
+            raise
         # A cell's failure is its result: it is recorded with its reason, and the bench goes on.
-        story = traceback.format_exc()
-        return Record(status="failed", **frame, reason=_reason(error, cell, lab), traceback=story, ended=now())
+        first = lab.world.fail(_reason(error, cell, lab), traceback.format_exc())
+        return Record(status="failed", **frame, reason=first.reason, traceback=first.story, ended=now())
 
 
 def _train_and_measure(
@@ -168,25 +192,32 @@ def _train_and_measure(
 ) -> Course[dict[str, Any]]:
     data = lab.data[cell.data]
     reset_peak_memory(lab.device)
-    taught = lab.teacher(cell)
+    taught = lab.world.after_leader(lambda: lab.teacher(cell))
     student, strategy = build(cell, lab, data, taught)
     own = lab.size(cell.student, student, data)
-    distiller = Distiller(student, strategy, cell.recipe.label_smoothing)
+    if lab.compile:
+        compile_network(student)
+    division = _divide(student, strategy, lab)
+    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, division)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
     source, feed = source_for(cell, lab, strategy, taught, accelerator.autocast), None
     if company is not None and isinstance(source, Loop) and source.signals:
         source, feed = company.join(cell, source, own_feed(cell, data, strategy.views, lab.device))
+    if division:
+        source = divided(source, division)
     training = Training(
         cell,
         distiller,
         taught.teacher if taught else None,
         data,
         accelerator,
-        Checkpoints(lab.store.folder(cell.id)),
+        SharedCheckpoints(lab.store.folder(cell.id), lab.world),
         watch,
         stop,
         source,
         feed,
+        lab.world,
+        lab.eval_every,
     )
     outcome = yield from _finish(training, cell, lab, taught, own)
     return outcome | {
@@ -208,14 +239,13 @@ def _finish(
         if not trial:
             raise
         return {"status": "pruned", "reason": str(error)}
-    measured: dict[str, Any] = {}
+    measured: dict[str, Any] = {"tune": (training.last or training.on_tune()).measures}
     with training.timed("evaluate"):
-        measured["tune"] = measure(trained, strategy, data, "tune", lab.device).measures
         if not trial:
-            test = measure(trained, strategy, data, "test", lab.device)
+            test = measure(trained, strategy, data, "test", lab.device, lab.world)
             measured["test"] = test.measures
             measured["agreement"] = agreement(test.guesses, taught.guesses) if taught else None
-    if not trial:
+    if not trial and lab.world.leads:
         _keep_weights(cell, lab, trained)
     extra = _count(trained.extra)
     return measured | {
@@ -240,6 +270,14 @@ def build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | None
 
 def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _divide(student: TappedModel, strategy: Strategy, lab: Lab) -> Division | None:
+    """How the ranks divide a student's batches; None in one process."""
+    if lab.world.size == 1:
+        return None
+    student.model = share_norms(student.model, lab.world, lab.device)
+    return Division(lab.world, strategy.views, device=lab.device)
 
 
 @torch.no_grad()
@@ -282,9 +320,10 @@ def _environment(cell: Cell, lab: Lab, bank: str = "") -> Environment:
             "timm": version("timm"),
             "python": platform.python_version(),
         },
-        device=_device_name(lab.device),
+        device=_device_name(lab.device) if lab.world.size == 1 else f"{lab.world.size} x {_device_name(lab.device)}",
         threads=torch.get_num_threads(),
         bank=bank,
+        compiled=lab.compile,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -140,28 +140,31 @@ class Pruning:
         """Why the trial ends after these epochs; empty where it goes on."""
         plan = self.study.plan
         decide = {"none": _never, "median": _by_median, "hyperband": _by_hyperband}[plan.pruner]
-        ends = decide(self.study, self.number, [line.tune_top1 for line in curve])
+        values = {place: line.tune_top1 for place, line in enumerate(curve) if line.tune_top1 is not None}
+        # A trial that another bench began may hold epochs that were not measured; after one, nothing is decided.
+        ends = len(curve) - 1 in values and decide(self.study, self.number, values)
         return plan.prune_reason(len(curve)) if ends else ""
 
 
-def _never(study: Study, number: int, curve: Sequence[float]) -> bool:
+def _never(study: Study, number: int, curve: Mapping[int, float]) -> bool:
     return False
 
 
-def _by_median(study: Study, number: int, curve: Sequence[float]) -> bool:
+def _by_median(study: Study, number: int, curve: Mapping[int, float]) -> bool:
     pruner = make_pruner("median", study.plan.trial_recipe.epochs)
     history = optuna_study(study, pruner=pruner)
     for trial in history.get_trials():
         if trial.user_attrs[NUMBER] == number:
-            trial.intermediate_values = dict(enumerate(curve))
+            trial.intermediate_values = dict(curve)
             return pruner.prune(history, trial)
     return False  # trial 0, whose defaults lie outside of the ranges
 
 
-def _by_hyperband(study: Study, number: int, curve: Sequence[float]) -> bool:
+def _by_hyperband(study: Study, number: int, curve: Mapping[int, float]) -> bool:
     """Optuna notes with each trial which rungs it reached, so the earlier trials climb them again first."""
-    rungs = [ETA**power for power in range(len(curve)) if ETA**power <= len(curve)]
-    if len(curve) not in rungs:
+    epochs = max(curve) + 1
+    rungs = [ETA**power for power in range(epochs) if ETA**power <= epochs]
+    if epochs not in rungs:
         return False
     pruner = make_pruner("hyperband", study.plan.trial_recipe.epochs)
     history = quiet_study(study.id, sampler=RandomSampler(seed=0), pruner=pruner)
@@ -169,10 +172,10 @@ def _by_hyperband(study: Study, number: int, curve: Sequence[float]) -> bool:
         history.enqueue_trial(past.params)
         trial = history.ask(past.distributions)
         running = past.user_attrs[NUMBER] == number
-        seen = curve if running else list(past.intermediate_values.values())
+        seen = curve if running else past.intermediate_values
         ends = False
         for rung in rungs:
-            if rung <= len(seen):
+            if rung - 1 in seen:
                 trial.report(seen[rung - 1], rung)
                 ends = trial.should_prune()
         if running:

@@ -80,7 +80,8 @@ class Tracking:
             self._runs[cell.id] = self._start(cell, fresh=epoch.epoch == 0)
             self._failed -= 1
         terms = {f"loss/{name}": value for name, value in epoch.terms.items()}
-        self._runs[cell.id].log({**terms, "lr": epoch.lr, "tune/top1": epoch.tune_top1}, step=epoch.epoch)
+        measured = {} if epoch.tune_top1 is None else {"tune/top1": epoch.tune_top1}
+        self._runs[cell.id].log({**terms, "lr": epoch.lr, **measured}, step=epoch.epoch)
 
     def record_written(self, record: Record) -> None:
         """Log what was measured, and end the run."""

@@ -32,7 +32,7 @@ def distribution(tried: Range) -> BaseDistribution:
 def frozen_trials(study: Study) -> list[FrozenTrial]:
     """The trials as Optuna keeps them, in the order in which they were asked for.
 
-    Top-1 on tune after each epoch, percent, is the intermediate value of that epoch, counted from 0; the last one is
+    Top-1 on tune after each epoch that was measured, percent, is the intermediate value of that epoch, counted from 0; the last one is
     the value of a done trial. A trial that Optuna could not have asked for is left out: trial 0, where a default lies
     outside of the range.
     """
@@ -84,6 +84,6 @@ def _frozen(number: int, trial: Trial, distributions: dict[str, BaseDistribution
         value=trial.tune_top1,
         params=params,
         distributions=distributions,
-        intermediate_values=dict(enumerate(trial.curve)),
+        intermediate_values={epoch: top1 for epoch, top1 in enumerate(trial.curve) if top1 is not None},
         user_attrs={NUMBER: number},
     )

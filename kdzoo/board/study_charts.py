@@ -109,7 +109,7 @@ def _points(study: Study) -> list[dict[str, Any]]:
         {
             "trial": number,
             "state": "default" if number == 0 and trial.state == "done" else trial.state,
-            "top1": trial.curve[-1] if trial.curve else None,
+            "top1": trial.last_top1,
             "values": dict(trial.values),
         }
         for number, trial in enumerate(study.trials)

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from kdzoo.cli.options import DryRun, Options, bench_options
 
 
 @bench_options
-def bench(options: Options, dry_run: DryRun = False) -> None:
+def bench(
+    options: Options,
+    dry_run: DryRun = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            metavar="",
+            help="Show the cells, write them into --out, train nothing: kdzoo run-cell trains one.",
+            rich_help_panel="Where and when",
+        ),
+    ] = False,
+) -> None:
     """Train students with each strategy, on the same seeds, and print the board.
 
     Finished cells are kept in --out and found again: the same command resumes what was stopped.
 
     [dim]kdzoo bench --strategies soft,fitnets --teacher resnet101 --student resnet18[/dim]
     """
-    from kdzoo.cli.running import prepare, run
+    from kdzoo.cli.running import prepare, run, write_plan
 
-    prepared = prepare(options, dry_run=dry_run)
-    if dry_run:
+    prepared = prepare(options, dry_run=dry_run or plan)
+    if plan and not dry_run:
+        write_plan(prepared)
+    if dry_run or plan:
         return
     result = run(prepared)
 

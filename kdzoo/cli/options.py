@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 
@@ -115,6 +115,23 @@ def _options(
             help="Views of each sample that the students' epochs cycle through; by default (0) each shows a new one.",
             metavar="K",
             rich_help_panel=_HOW,
+        ),
+    ] = None,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Measure on tune after every K-th epoch and the last one; by default after each. No result changes.",
+            metavar="K",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    compile: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile",
+            metavar="",
+            help="Run student and teacher through torch.compile, which takes minutes before the first step.",
+            rich_help_panel=_WHERE,
         ),
     ] = None,
     tune: Annotated[
@@ -268,17 +285,27 @@ def _options(
 
 def bench_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the shared options before its own; it gets them as its first argument, a dict by name."""
+    return some_options(*_parameters(_options))(command)
 
+
+def some_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What :func:`bench_options` does, with some of the shared options."""
+    return lambda command: _with_options(command, names)
+
+
+def _with_options(command: Callable[..., None], names: Sequence[str]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         options = {name: given.pop(name) for name in shared}
         command(options, **given)
 
-    shared, own = _parameters(_options), _parameters(command)
+    known, own = _parameters(_options), _parameters(command)
+    shared = {name: known[name] for name in names}
     own.pop("options")
     run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
     # Typer reads both; the types are resolved here, because the names in them mean what they mean in their own module.
     run.__annotations__ = {name: one.annotation for name, one in {**shared, **own}.items()}
-    run.__signature__ = inspect.Signature([*shared.values(), *own.values()])  # type: ignore[attr-defined]
+    both = sorted([*shared.values(), *own.values()], key=lambda one: one.default is not one.empty)
+    run.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
     return run
 
 

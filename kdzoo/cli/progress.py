@@ -242,7 +242,8 @@ def _kind(cell: Cell) -> _Kind:
 
 def _line_text(line: Epoch) -> str:
     terms = ", ".join(f"{name} {value:.4g}" for name, value in line.terms.items())
-    return f"{line.phase}: {terms or 'no terms'}, tune {line.tune_top1:.2f}%"
+    measured = "" if line.tune_top1 is None else f", tune {line.tune_top1:.2f}%"
+    return f"{line.phase}: {terms or 'no terms'}{measured}"
 
 
 def _duration(seconds: float) -> str:

@@ -74,6 +74,13 @@ def prepare(
     return Prepared(plan, registry, settings, tuple(options["plugin"] or ()))
 
 
+def write_plan(prepared: Prepared) -> None:
+    """Note the cells that are known before tuning in the store, so that each can be run by itself."""
+    store = Store.create(Path(prepared.settings.out))
+    for cell in prepared.plan.cells:
+        store.plan(cell)
+
+
 def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     """Run the bench, showing how it goes; Ctrl-C ends it with exit code 130."""
     plan, settings = prepared.plan, prepared.settings
@@ -85,6 +92,8 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
         files=plan.files,
         command=shlex.join(["kdzoo", *sys.argv[1:]]),
         log_with=settings.log_with,
+        eval_every=settings.eval_every,
+        compile=settings.compile,
         bank=BankSettings(
             mode=settings.bank,
             budget=parse_bytes(settings.bank_budget),

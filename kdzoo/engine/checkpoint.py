@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from kdzoo.engine.ranks import World
+from kdzoo.errors import KdzooError
 from kdzoo.files import replacing
 
 _MAGIC = b"kdzoo-1\n"
@@ -44,11 +46,51 @@ class Checkpoints:
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The newest state that is whole, or None. A damaged file is named in the log and removed."""
         for path in reversed(self._files()):
-            content = path.read_bytes()
-            head, payload = content[:_HEAD], memoryview(content)[_HEAD:]
-            if head == _MAGIC + hashlib.sha256(payload).digest():
-                state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+            if state := _read(path, device):
                 return state
             _log.warning("%s is damaged; going back to the checkpoint before it", path)
             path.unlink()
         return None
+
+
+class SharedCheckpoints(Checkpoints):
+    """The checkpoints of a cell that several ranks train: rank 0 writes, and all take up the one that it finds.
+
+    Args:
+        folder: of the cell, which all ranks see.
+        world: the ranks.
+    """
+
+    def __init__(self, folder: Path, world: World) -> None:
+        super().__init__(folder)
+        self._world = world
+
+    def save(self, epochs: int, state: dict[str, Any]) -> None:
+        """See :class:`Checkpoints`; the state is the same on every rank."""
+        if self._world.leads:
+            super().save(epochs, state)
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """See :class:`Checkpoints`.
+
+        Raises:
+            KdzooError: a rank does not see what rank 0 sees.
+        """
+        state = super().load(device) if self._world.leads else None
+        name = self._world.share(self._files()[-1].name if state else "")
+        if self._world.leads or not name:
+            return state
+        path = self.folder / name
+        if not path.is_file() or (state := _read(path, device)) is None:
+            raise KdzooError(f"{path} is not here as rank 0 sees it; give all machines one folder of runs")
+        return state
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """The state in a file; None where it is damaged."""
+    content = path.read_bytes()
+    head, payload = content[:_HEAD], memoryview(content)[_HEAD:]
+    if head != _MAGIC + hashlib.sha256(payload).digest():
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    return state

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from kdzoo.engine.ranks import launched
 from kdzoo.errors import UsageError
 
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -55,7 +56,16 @@ def check_precision(device: torch.device, precision: str) -> None:
 
 
 def make_accelerator(device: torch.device, precision: str) -> Accelerator:
-    """An accelerator for one cell. Accelerate keeps one state per process, which the next cell's may replace."""
+    """An accelerator for one cell. Accelerate keeps one state per process, which the next cell's may replace.
+
+    Raises:
+        UsageError: a launcher started several processes, and they have not met (see :class:`kdzoo.engine.ranks.World`).
+    """
+    if launched() > 1 and not distributed.is_initialized():
+        raise UsageError(
+            f"a launcher started {launched()} processes, and only kdzoo run-cell divides its work among them; "
+            "start this command alone (kdzoo bench --workers N runs several cells at a time)"
+        )
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device.type == "cpu", mixed_precision=_MIXED[precision])
 

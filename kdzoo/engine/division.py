@@ -87,7 +87,8 @@ class Division:
 
     def _whole(self, value: Any) -> Any:
         if isinstance(value, Classifier):
-            return Classifier(*(once(each, self.world) if each is not None else None for each in value))
+            bias = None if value.bias is None else once(value.bias, self.world)
+            return Classifier(once(value.weight, self.world), bias)
         if isinstance(value, Tensor):
             parts = [part.chunk(self.views) for part in self.world.gather(value)]
             return torch.cat([part[view] for view in range(self.views) for part in parts])
@@ -115,7 +116,7 @@ class _Once(torch.autograd.Function):
 
 def once(value: Tensor, world: World) -> Tensor:
     """The tensor, whose gradient by this way is counted on rank 0 alone: all ranks have the same."""
-    return _Once.apply(value, world.leads) if world.size > 1 else value  # type: ignore[no-any-return]
+    return _Once.apply(value, world.leads) if world.size > 1 else value
 
 
 class DividedBackward(Backward):

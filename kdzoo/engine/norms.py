@@ -48,8 +48,13 @@ def share_norms(module: nn.Module, world: World, device: torch.device) -> nn.Mod
     for each in module.modules():
         if isinstance(each, _BatchNorm):
             each.__class__ = _SHARED[type(each)]
-            each._world = world
+            vars(each)["_world"] = world
     return module
+
+
+def _wide(values: Tensor) -> Tensor:
+    """The values in float32, where they are narrower: statistics need its digits."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class _Normalise(torch.autograd.Function):
@@ -57,7 +62,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, eps: float, world: World) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        wide = values.float()
+        wide = _wide(values)
         axes = [axis for axis in range(values.ndim) if axis != 1]
         own_var, own_mean = torch.var_mean(wide, axes, correction=0)
         count = torch.full_like(own_mean, values.numel() / values.shape[1])
@@ -78,7 +83,7 @@ class _Normalise(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
         normal, scale, total = ctx.saved_tensors
-        wide = gradient.float()
+        wide = _wide(gradient)
         sums = ctx.world.add(torch.stack([wide.sum(ctx.axes), (wide * normal).sum(ctx.axes)])) / total
         plain, along = (each.view(ctx.shape) for each in sums)
         return ((wide - plain - normal * along) * scale.view(ctx.shape)).to(ctx.dtype), None, None

@@ -14,6 +14,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from kdzoo.engine.forms import form_of
 from kdzoo.errors import UsageError, unknown
 from kdzoo.recipe import Recipe
 from kdzoo.strategy import Batch
@@ -39,14 +40,23 @@ def check_recipe(recipe: Recipe, samples: int) -> None:
         raise UsageError(f"mixup and cutmix mix a batch by pairs and need an even batch_size, not {batch}")
 
 
-def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over what a module trains; timm leaves biases and norms out of the decay."""
+def make_optimizer(module: nn.Module, recipe: Recipe, *, plain_gradients: bool = False) -> torch.optim.Optimizer:
+    """The recipe's optimizer over what a module trains; timm leaves biases and norms out of the decay.
+
+    Args:
+        module: on its device.
+        recipe: names the optimizer.
+        plain_gradients: whether autograd alone fills the gradients, which lets fused kernels take the step; see
+            :func:`kdzoo.engine.forms.form_of`.
+    """
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         module,
         opt=recipe.optimizer,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
+        **form_of(recipe.optimizer, device, plain_gradients=plain_gradients),
     )
     for group in (optimizer.defaults, *optimizer.param_groups):
         # timm hands the momentum only to optimizers that call it so; beta2 stays the optimizer's own.

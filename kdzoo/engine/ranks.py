@@ -7,24 +7,33 @@ variables. Rank 0 leads: it alone writes, and the others do what it decides.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
-from kdzoo.errors import UsageError
+from kdzoo.errors import KdzooError, UsageError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 _PATIENCE = timedelta(minutes=30)
 """How long a rank waits for another one: rank 0 may measure a teacher alone, or write to a slow disk."""
 _LAST_WORDS = timedelta(seconds=20)
 """How long a rank that fails waits for rank 0 to record it, before the launcher ends them all."""
-_FAILED, _OVER = "failed", "over"
+_FAILED, _OVER = "kdzoo/failed", "kdzoo/over"
 
 T = TypeVar("T")
+
+
+class LostRankError(KdzooError):
+    """Another process of this cell is gone. That is no result of the cell: what is finished of it is kept."""
 
 
 def launched() -> int:
@@ -62,10 +71,12 @@ class World:
     Attributes:
         rank: number of this process, from 0.
         size: how many there are.
+        failed_here: whether this rank failed before any other did.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, store: dist.Store | None = None) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
         self.rank, self.size, self._store = rank, size, store
+        self.failed_here = False
 
     @classmethod
     def join(cls, device: torch.device) -> World:
@@ -89,13 +100,12 @@ class World:
             if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= count:
                 backend = "cuda:nccl,cpu:gloo"
         try:
-            store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+            store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
         except ValueError as error:
             raise UsageError(f"the launcher does not say how the processes find each other: {error}") from None
         store.set_timeout(_PATIENCE)
-        group = dist.PrefixStore("kdzoo/group", store)
-        dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=_PATIENCE)
-        return cls(rank, size, dist.PrefixStore("kdzoo/world", store))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        return cls(rank, size, store)
 
     @property
     def leads(self) -> bool:
@@ -108,14 +118,16 @@ class World:
             return [tensor]
         own = tensor.detach().contiguous()
         parts = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(parts, own)
+        with _talking():
+            dist.all_gather(parts, own)
         parts[self.rank] = tensor
         return parts
 
     def add(self, tensor: Tensor) -> Tensor:
         """The sum over all ranks, in place; the same bits on each."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with _talking():
+                dist.all_reduce(tensor)
         return tensor
 
     def share(self, value: T) -> T:
@@ -123,20 +135,26 @@ class World:
         if self.size == 1:
             return value
         values = [value if self.leads else None]
-        dist.broadcast_object_list(values, src=0)
+        with _talking():
+            dist.broadcast_object_list(values, src=0)
         shared: T = values[0]  # type: ignore[assignment]
         return shared
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """The result of work that rank 0 does for all; it must pickle."""
+        return self.share(work() if self.leads else None)  # type: ignore[return-value]
 
     def collect(self, value: T) -> list[T]:
         """The values of all ranks in their order; they must pickle."""
         if self.size == 1:
             return [value]
         values: list[T | None] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with _talking():
+            dist.all_gather_object(values, value)
         return values  # type: ignore[return-value]
 
     def after_leader(self, work: Callable[[], T]) -> T:
-        """The result of work that each rank does for itself, rank 0 first: the others find what it left in the store."""
+        """The result of work that each rank does for itself, after rank 0: it finds what that left in the store."""
         if self.leads:
             done = work()
             self.share(None)
@@ -150,7 +168,8 @@ class World:
             return
         for tensor in (*module.parameters(), *module.buffers()):
             values = tensor.detach().contiguous()
-            dist.broadcast(values, src=0)
+            with _talking():
+                dist.broadcast(values, src=0)
             tensor.detach().copy_(values)
 
     def turns(self, count: int) -> range:
@@ -172,30 +191,50 @@ class World:
         """
         own = Failure(reason, story)
         if self._store is None:
+            self.failed_here = True
             return own
-        first = self._store.compare_set(_FAILED, "", f"{reason}\n{story}").decode()
-        told, _, at = first.partition("\n")
+        try:
+            told = self._store.compare_set(_FAILED, "", f"{self.rank}\n{reason}\n{story}").decode()
+        except dist.DistError:  # where rank 0 keeps the store and is gone
+            told = f"{self.rank}\n{reason}\n{story}"
+        number, reason, story = told.split("\n", 2)
+        self.failed_here = int(number) == self.rank
         if dist.is_initialized() and dist.get_backend() == "gloo":
             dist.destroy_process_group()
-        return Failure(told, at)
+        return Failure(reason, story)
 
-    def end(self) -> None:
-        """Leave in order: rank 0 when all is recorded, the others after it."""
+    def has_failed(self) -> bool:
+        """Whether a rank told that it failed, and was not just lost."""
+        return self._store is not None and self._store.check([_FAILED])
+
+    def end(self) -> bool:
+        """Rank 0 tells the others that all is recorded, and they wait for it; gives whether it came to that."""
         if self._store is None:
-            return
+            return True
         if self.leads:
             self._store.set(_OVER, "")
-        else:
-            self._wait_for_leader()
-        if dist.is_initialized() and dist.get_backend() == "gloo":
-            dist.destroy_process_group()
-
-    def _wait_for_leader(self) -> None:
-        assert self._store is not None
+            return True
         try:
             self._store.wait([_OVER], _LAST_WORDS)
-        except dist.DistStoreError:
-            return  # rank 0 hangs or is gone: the launcher ends it when this process ends
+        except dist.DistError:
+            return False  # it hangs or is gone; the launcher ends it when this process has ended
+        return True
+
+    def leave(self) -> None:
+        """Part in order."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostRankError(
+            "another process of this cell is gone or does not answer; finished epochs are kept: "
+            f"start them again to go on ({str(error).splitlines()[0]})"
+        ) from error
 
 
 ALONE = World()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,15 @@ from kdzoo.engine.bank.sources import Lesson, Loop, Source
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import Backward, Clock, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, predict
+from kdzoo.engine.division import DividedBackward
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.feed import Feed, own_feed
+from kdzoo.engine.forms import has_plain_gradients, load_optimizer
 from kdzoo.engine.optim import make_average, make_optimizer, make_schedule
+from kdzoo.engine.ranks import ALONE, World
 from kdzoo.engine.tally import Tally
 from kdzoo.errors import KdzooError
+from kdzoo.models.layout import lay_out
 from kdzoo.models.teacher import Teacher
 from kdzoo.record import Epoch
 from kdzoo.strategy import Phase, Strategy
@@ -78,6 +83,8 @@ class Training:
         stop: who may end the training early; nobody by default.
         source: gives the teacher's signals; by default the teacher runs on each batch.
         feed: gives the batches; by default they are made for this training alone.
+        world: the processes that train together; ``distiller`` and ``source`` divide each batch among them.
+        eval_every: after how many epochs tune is measured; after the last one it always is.
     """
 
     def __init__(
@@ -92,12 +99,21 @@ class Training:
         stop: Stop | None = None,
         source: Source | None = None,
         feed: Feed | None = None,
+        world: World = ALONE,
+        eval_every: int = 1,
     ) -> None:
         self.cell, self.recipe, self.data, self.watch, self.stop = cell, cell.recipe, data, watch, stop
-        self.accelerator, self.device, self.checkpoints = accelerator, accelerator.device, checkpoints
+        self.accelerator, self.checkpoints = accelerator, checkpoints
+        # Of several processes on a CPU, accelerate numbers theirs, and torch.load knows no such device.
+        self.device = torch.device("cpu") if accelerator.device.type == "cpu" else accelerator.device
         self.distiller, self.strategy, self.teacher = distiller, distiller.strategy, teacher
+        self.world, self.eval_every = world, eval_every
+        self.last: Evaluation | None = None
         self.source = source or Loop(teacher, self.strategy)
-        self.model = accelerator.prepare(distiller)
+        lay_out(distiller.student.model, self.device, beside=self.strategy)
+        # Accelerate would wrap it for gradients that are summed once a step: see DividedBackward.
+        self.model = accelerator.prepare_model(distiller, evaluation_mode=world.size > 1)
+        world.level(distiller)
         self.live = Deployment(distiller.student, self.strategy)
         self.average = make_average(self.live, self.recipe)
         self.measured: Deployment = self.average.module if self.average else self.live
@@ -138,19 +154,32 @@ class Training:
                 lesson = self.source.open(phase, self.recipe.view(number))
             with self.timed("train"):
                 terms, rate = yield from self._train_epoch(number, lesson)
-            with self.timed("evaluate"):
-                tune = measure(self.measured, self.strategy, self.data, "tune", self.device).measures
-            line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune_top1=tune.top1)
+            self.last = self._measured_after(number)
+            top1 = None if self.last is None else self.last.measures.top1
+            line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune_top1=top1)
             self.curve.append(line)
             self.checkpoints.save(len(self.curve), self._state())
             self.watch.epoch(line, len(self.plan))
         return self.measured
+
+    def _measured_after(self, number: int) -> Evaluation | None:
+        """How well it does on tune, where that is asked after the epoch of this number."""
+        if (number + 1) % self.eval_every and number + 1 < len(self.plan):
+            return None
+        return self.on_tune()
+
+    def on_tune(self) -> Evaluation:
+        """How well it does on tune now."""
+        with self.timed("evaluate"):
+            return measure(self.measured, self.strategy, self.data, "tune", self.device, self.world)
 
     def _train_epoch(self, number: int, lesson: Lesson) -> Course[tuple[dict[str, float], float]]:
         """One epoch; returns the mean of each term and the learning rate of the last step."""
         phase, local = self.plan[number]
         teacher_clock, tally = Clock(self.device), Tally()
         seed_everything(self.cell.seed_for(f"epoch {number}"))
+        if self.distiller.division:
+            self.distiller.division.seed(self.cell.seed_for(f"student in epoch {number}"))
         self._set_modes(phase)
         batches = self.feed(number)
         for step in range(self.steps):
@@ -187,8 +216,13 @@ class Training:
         parameters = tuple(parameter for parameter in self.trainable if parameter.requires_grad)
         if not parameters:
             raise KdzooError(f"the phase {phase.name!r} of {self.strategy.name} trains no parameter")
-        self.backward = Backward(self.accelerator, parameters)
-        optimizer = make_optimizer(self.distiller, self.recipe)
+        self.backward = (
+            Backward(self.accelerator, parameters)
+            if self.world.size == 1
+            else DividedBackward(self.accelerator, parameters, self.world, self.strategy)
+        )
+        plain = has_plain_gradients(self.strategy)
+        optimizer = make_optimizer(self.distiller, self.recipe, plain_gradients=plain)
         self.schedule = make_schedule(optimizer, self.recipe, phase.epochs, self.steps)
         self.optimizer = self.accelerator.prepare(optimizer)
 
@@ -220,7 +254,7 @@ class Training:
         phase, local = self.plan[len(self.curve)]
         if local > 0:
             self._start_phase(phase)
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_optimizer(self.optimizer, state["optimizer"])
 
     def _rest(self, step: int) -> Course[None]:
         left = time.perf_counter()
@@ -236,10 +270,17 @@ class Training:
 
 
 def measure(
-    trained: Deployment, strategy: Strategy, data: LoadedData, split: Split, device: torch.device
+    trained: Deployment,
+    strategy: Strategy,
+    data: LoadedData,
+    split: Split,
+    device: torch.device,
+    world: World = ALONE,
 ) -> Evaluation:
-    """Measure a trained student (with what its strategy deploys) on a split."""
+    """Measure a trained student (with what its strategy deploys) on a split; several ranks share the batches."""
     trained.eval()
     strategy.eval()
-    batches = data.eval_batches(split, batch_for(data.ref), device)
-    return evaluate(lambda inputs: predict(trained, strategy, inputs), batches)
+    size = batch_for(data.ref, device)
+    turns = world.turns(math.ceil(len(data.labels(split)) / size))
+    batches = data.eval_batches(split, size, device, only=turns)
+    return evaluate(lambda inputs: predict(trained, strategy, inputs), batches, world)

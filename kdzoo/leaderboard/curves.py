@@ -11,26 +11,27 @@ from kdzoo.leaderboard.points import text
 
 @dataclass(frozen=True)
 class Curve:
-    """One learning curve: what it is called, and top-1 on tune after each epoch, percent."""
+    """One learning curve: what it is called, and top-1 on tune after each epoch, percent; None where not measured."""
 
     label: str
-    top1: tuple[float, ...]
+    top1: tuple[float | None, ...]
 
 
 def curves_chart(curves: Sequence[Curve], title: str = "") -> Chart | None:
-    """Top-1 on tune after each epoch, one line a curve.
+    """Top-1 on tune after each epoch that was measured, one line a curve.
 
     Args:
         curves: for example one a seed.
         title: above the chart; none if empty.
 
     Returns:
-        The chart; None where no curve has an epoch.
+        The chart; None where no curve has a measured epoch.
     """
     data = [
         {"curve": text(curve.label), "epoch": epoch, "top1": round(top1, 2)}
         for curve in curves
         for epoch, top1 in enumerate(curve.top1, start=1)
+        if top1 is not None
     ]
     if not data:
         return None

@@ -64,7 +64,7 @@ class Details:
     def _seed(self, record: Record) -> list[Any]:
         """Seed, id, URL, top-1 on test or why there is none, and the curve."""
         top1 = record.test.top1 if record.status == "done" and record.test else None
-        curve = [round(line.tune_top1, 2) for line in record.curve]
+        curve = [None if line.tune_top1 is None else round(line.tune_top1, 2) for line in record.curve]
         told = round(top1, 4) if top1 is not None else visible(f"{record.status}: {record.reason}")
         return [record.cell.seed, record.id, safe_url(self._record_url(record)), told, curve]
 

@@ -89,7 +89,7 @@ def _differences(old: Record, new: Record) -> list[str]:
 
 
 def _choose_study(old: Study, new: Study) -> Literal["same", "conflict"]:
-    return "same" if _outcome(old) == _outcome(new) else "conflict"
+    return "conflict" if differences(_outcome(old), _outcome(new)) else "same"
 
 
 def _outcome(study: Study) -> list[dict[str, Any]]:

@@ -1,0 +1,204 @@
+"""One cell of a store by itself: in this process, or divided among those that a launcher started."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdzoo.bench.executor import Report
+from kdzoo.bench.lab import Lab
+from kdzoo.bench.remote import LabSettings, PluginFile, check_cell
+from kdzoo.bench.run import follow_cell, run_cell
+from kdzoo.cell import PROTOCOL, Cell
+from kdzoo.config import Rerun
+from kdzoo.engine.devices import check_precision
+from kdzoo.engine.division import check_batch
+from kdzoo.engine.ranks import World
+from kdzoo.errors import KdzooError, UsageError
+from kdzoo.matrix import teacher_cell, title
+from kdzoo.models.weights import file_digest
+from kdzoo.record import Record
+from kdzoo.store import Store
+
+_SHOWN = 8
+"""Cells that a message names."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What rank 0 tells the others before anything runs.
+
+    Args:
+        settings: of the lab that each of them makes.
+        cells: what is run: the cell, and before it that of its teacher where that is still to be trained.
+        rerun: whether the last cell runs though it is done.
+    """
+
+    settings: LabSettings
+    cells: tuple[Cell, ...]
+    rerun: Rerun
+
+
+def find_cell(store: Store, start: str) -> Cell:
+    """The planned cell whose id begins so.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    ids = sorted(path.parent.name for path in store.cells.glob("*/cell.json"))
+    found = [each for each in ids if each.startswith(start)]
+    if len(found) == 1:
+        return store.cell(found[0])
+    if found:
+        raise UsageError(f"{len(found)} cells of {store.path} begin with {start!r}: {_names(store, found)}")
+    there = f"there are {len(ids)}: {_names(store, ids)}" if ids else "it has none; kdzoo bench plans them"
+    raise UsageError(f"no cell of {store.path} begins with {start!r}; {there}")
+
+
+def _names(store: Store, ids: list[str]) -> str:
+    shown = [f"{each} ({title(store.cell(each))})" for each in ids[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+
+
+def plan_task(
+    store: Store,
+    start: str,
+    world: World,
+    rerun: Rerun,
+    *,
+    device: torch.device,
+    dataset: str | None = None,
+    data_dir: Path | None = None,
+    teacher_weights: Path | None = None,
+    plugins: Sequence[Path] = (),
+    others: Mapping[str, Any],
+) -> Task:
+    """Find out what is to be done, and that it can be.
+
+    Args:
+        store: of the cell.
+        start: of the cell's id.
+        world: who will do it.
+        rerun: whether the cell runs though it is done.
+        device: where.
+        dataset: the name that opens its data here; by default the one that it was planned with.
+        data_dir: folder of the data.
+        teacher_weights: the file of its teacher, for one that was planned with a file.
+        plugins: the files of ``--plugin``.
+        others: further fields of the lab.
+
+    Raises:
+        UsageError: the cell is unknown, or cannot be run here and so.
+    """
+    cell = find_cell(store, start)
+    if cell.protocol != PROTOCOL:
+        raise UsageError(f"cell {cell.id} was planned for protocol {cell.protocol}, and this kdzoo has {PROTOCOL}")
+    if cell.study:
+        raise UsageError(
+            f"cell {cell.id} is a trial whose study may end it early; run the bench that tunes it, or kdzoo tune"
+        )
+    cells = (*_teacher_to_train(cell, store, rerun), cell)
+    for each in cells:
+        check_batch(min(each.recipe.batch_size, each.data.fit), world)
+        check_precision(device, each.recipe.precision)
+    settings = LabSettings(
+        store=store.path.absolute(),
+        device=str(device),
+        datasets=(dataset or cell.data.name,),
+        data_dir=data_dir.absolute() if data_dir else None,
+        img_size=cell.data.img_size,
+        folder=Path.cwd(),
+        files=_teacher_file(cell, teacher_weights),
+        plugins=tuple(map(PluginFile.read, plugins)),
+        others=others,
+    )
+    return Task(settings, cells, rerun)
+
+
+def _teacher_to_train(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
+    training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
+    record = store.find_record(training.id) if training else None
+    if training is None or (record and record.status == "done"):
+        return []
+    if record and rerun == "never":
+        raise UsageError(f"the training of its teacher failed ({record.reason}), and --rerun never leaves it so")
+    return [training]
+
+
+def _teacher_file(cell: Cell, path: Path | None) -> dict[str, Path]:
+    if cell.teacher is None or cell.teacher.weights != "file":
+        return {}
+    if path is None or not path.is_file() or file_digest(path) != cell.teacher.digest:
+        raise UsageError(
+            f"the teacher of cell {cell.id} has its weights from a file; give that file by --teacher-weights"
+        )
+    return {cell.teacher.digest or "": path.absolute()}
+
+
+def perform(task: Task, lab: Lab, report: Report) -> Record:
+    """Run the cells of a task, as the rank that leads.
+
+    Returns:
+        The record of the last one that was run: of the teacher if that failed.
+
+    Raises:
+        UsageError: another process runs one of them, or the disk is full.
+    """
+    *before, last = task.cells
+    for cell in before:
+        record = _run(cell, lab, report, "failed")
+        if record.status == "failed":
+            return record
+    return _run(last, lab, report, task.rerun)
+
+
+def _run(cell: Cell, lab: Lab, report: Report, rerun: Rerun) -> Record:
+    check_cell(cell, lab)
+    record = run_cell(cell, lab, report.cell(cell), rerun)
+    if record is None:
+        raise UsageError(f"another process runs {title(cell)}; run the command again when that is done")
+    report.done(record)
+    return record
+
+
+def follow(task: Task, lab: Lab) -> bool:
+    """Do one's part, as any other rank; gives whether no cell failed."""
+    for cell in task.cells:
+        check_cell(cell, lab)
+        record = follow_cell(cell, lab)
+        if record is not None and record.status == "failed":
+            return False
+    return True
+
+
+@contextmanager
+def together(world: World) -> Iterator[None]:
+    """In the ``with`` block the ranks work together. None is left waiting, however the block ends.
+
+    Raises:
+        KdzooError: on rank 0, what another rank failed by.
+        SystemExit: on the others, where anything failed; they say nothing, unless rank 0 cannot.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if world.size == 1:
+            raise
+        first = world.fail(" ".join(str(error).split()) or type(error).__name__, traceback.format_exc())
+        in_time = world.end()
+        if world.leads:
+            if not world.failed_here:
+                raise KdzooError(first.reason) from error
+            raise
+        if not in_time:
+            print(f"rank {world.rank}: {first.reason}\n{first.story}", file=sys.stderr)
+        raise SystemExit(1) from None
+    world.end()
+    world.leave()

@@ -1,0 +1,78 @@
+"""A cell that two processes train together has the record that one process gives it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hard_strategies import Contrast, Everything, Review, TeachersHead, ThreePhases, TwoMomenta, TwoViews
+from rank_jobs import train
+from rank_pair import Pair
+from small_lab import prepare
+
+from kdzoo.engine.ranks import ALONE
+
+MODERN = {
+    "optimizer": "adamw",
+    "lr": 0.002,
+    "label_smoothing": 0.1,
+    "mixup": 0.3,
+    "cutmix": 0.5,
+    "ema": 0.9,
+    "clip_grad": 1.0,
+    "augment.flip": True,
+    "augment.erase": 0.2,
+}
+CASES = {
+    "labels, BatchNorm": ("ce", {}),
+    "labels, BatchNormAct": ("ce", {"student": "test_efficientnet"}),
+    "labels, LayerNorm": ("ce", {"student": "test_vit:img_size=16:patch_size=8"}),
+    "soft targets, modern recipe": ("soft", {"recipe": MODERN}),
+    "adapters": ("fitnets", {}),
+    "relations of a batch": ("rkd", {}),
+    "memory and draws": (Contrast, {"recipe": MODERN}),
+    "adapters with BatchNorm": (Review, {}),
+    "live classifier": (Everything, {}),
+    "deployed modules": (TeachersHead, {"recipe": {"ema": 0.9}}),
+    "three phases": (ThreePhases, {"epochs": 4}),
+    "two backward passes": (TwoMomenta, {}),
+    "two views": (TwoViews, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One for one process, one for two."""
+    folder = tmp_path_factory.mktemp("stores")
+    return folder / "one", folder / "two"
+
+
+@pytest.mark.parametrize(("strategy", "config"), CASES.values(), ids=CASES)
+def test_two_ranks_give_what_one_gives(
+    strategy: Any, config: dict[str, Any], stores: tuple[Path, Path], taught: str, pair: Pair
+) -> None:
+    plan = prepare(stores[0], [strategy], teacher_weights=taught, **config).plan
+    (cell,) = [cell for cell in plan.cells if cell.strategy.name in (strategy, getattr(strategy, "name", ""))]
+    whole = train(ALONE, stores[0], taught, cell)
+    first, second = pair.together(train, stores[1], taught, cell)
+    one, two = whole.record, first.record
+    assert one is not None
+    assert two is not None
+    assert (one.status, two.status) == ("done", "done"), two.traceback
+    for line, other in zip(one.curve, two.curve, strict=True):
+        assert other.terms == pytest.approx(line.terms, rel=1e-6)
+        assert (other.tune_top1, other.lr) == (line.tune_top1, line.lr)
+    for name in ("tune", "test"):
+        ours, theirs = getattr(one, name), getattr(two, name)
+        assert theirs.counts == ours.counts
+        assert (theirs.nll, theirs.ece) == pytest.approx((ours.nll, ours.ece), rel=1e-6)
+    assert (two.agreement, two.student, two.adapter_parameters) == (one.agreement, one.student, one.adapter_parameters)
+    assert first.state.keys() == second.state.keys() == whole.state.keys()
+    for name, value in whole.state.items():
+        torch.testing.assert_close(first.state[name], value, rtol=1e-5, atol=1e-7, msg=name)
+        assert torch.equal(first.state[name], second.state[name]), name
+    for name in whole.average:
+        assert torch.equal(first.average[name], second.average[name]), name
+    assert two.environment.device == f"2 x {one.environment.device}"
