@@ -58,7 +58,7 @@ def test_equals_the_naive_loop(loss, dtype, batch_size, widths):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_several_chunks_of_anchors_equal_the_naive_loop(loss, monkeypatch):
-    monkeypatch.setattr("kdzoo_zoo.relation.rkd.CHUNK_ELEMENTS", 200)
+    monkeypatch.setattr("kdzoo_zoo.relation.angles.CHUNK_ELEMENTS", 200)
     student, teacher = torch.randn(8, 4), torch.randn(8, 3)
     assert loss(student, teacher).item() == pytest.approx(naive(loss, student, teacher), rel=1e-5)
 
@@ -119,7 +119,7 @@ def test_coincident_students_have_the_naive_value_and_a_moderate_gradient(loss, 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient_is_right_through_all_chunks(loss, monkeypatch):
-    monkeypatch.setattr("kdzoo_zoo.relation.rkd.CHUNK_ELEMENTS", 50)
+    monkeypatch.setattr("kdzoo_zoo.relation.angles.CHUNK_ELEMENTS", 50)
     teacher = torch.randn(5, 4, dtype=torch.float64)
     student = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda s: loss(s, teacher), student)

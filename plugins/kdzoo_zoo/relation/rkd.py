@@ -5,14 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from kdzoo import Batch, Outputs, Paper, Strategy, Terms, param
-from kdzoo_zoo.relation.geometry import Geometry, geometry
+from kdzoo_zoo.relation.angles import AngleSum
+from kdzoo_zoo.relation.geometry import geometry
 from kdzoo_zoo.tensors import check_same, full_precision
-
-CHUNK_ELEMENTS = 2**20
-"""Cosines that the angle loss holds at a time, for each network and intermediate step (8 MiB in float64)."""
 
 
 def relational_distance_loss(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
@@ -89,8 +86,10 @@ def relational_angle_loss(student_embedding: Tensor, teacher_embedding: Tensor) 
     Precision: as :func:`relational_distance_loss`; no epsilon, coincident samples get no gradient.
 
     Memory: the vectors (B^3 x D numbers for all) are never made: with the Gram matrix G of the embeddings, cos_ijk =
-    (G_jk - G_ij - G_ik + G_ii) / (||e_j - e_i|| ||e_k - e_i||). The B^3 cosines are made for a few anchors i at a time
-    and made again in the backward pass. Time grows with B^3 and, beside that, not with D.
+    (G_jk - G_ij - G_ik + G_ii) / (||e_j - e_i|| ||e_k - e_i||). The B^3 cosines are made for a few anchors i at a time,
+    and with them their share of the gradient, which is B x B numbers (see
+    :class:`~kdzoo_zoo.relation.angles.AngleSum`). Time grows with B^3 and, beside that, not with D. Gradients of
+    gradients are refused.
 
     Source: as :func:`relational_distance_loss`. The authors' code divides by max(norm, 1e-12), which has the same
     value and, where samples coincide, a gradient 1e12 times too large; here that gradient is 0.
@@ -103,27 +102,15 @@ def relational_angle_loss(student_embedding: Tensor, teacher_embedding: Tensor) 
     """
     check_same("batch", student_embedding, teacher_embedding, slice(1))
     student, teacher = geometry(student_embedding), geometry(teacher_embedding)
-    batch = len(student_embedding)
-    total = student.gram.new_zeros(())
-    step = max(1, CHUNK_ELEMENTS // batch**2)
-    for start in range(0, batch, step):
-        anchors = slice(start, start + step)
-        total = total + checkpoint(_angle_sum, anchors, student, teacher, use_reentrant=False, preserve_rng_state=False)
-    return (total / batch**3).to(full_precision(student_embedding).dtype)
+    total = AngleSum.apply(student.gram, _inverse(student.squared), teacher.gram, _inverse(teacher.squared))
+    mean: Tensor = total / len(student_embedding) ** 3
+    return mean.to(full_precision(student_embedding).dtype)
 
 
-def _angle_sum(anchors: slice, student: Geometry, teacher: Geometry) -> Tensor:
-    return F.smooth_l1_loss(_cosines(anchors, student), _cosines(anchors, teacher), reduction="sum")
-
-
-def _cosines(anchors: slice, relations: Geometry) -> Tensor:
-    gram, squared = relations
-    apart = squared[anchors] != 0
-    inverse = squared[anchors].masked_fill(~apart, 1.0).rsqrt() * apart
-    row = gram[anchors]
-    corner = gram.diagonal()[anchors]
-    products = gram - row[:, :, None] - (row - corner[:, None])[:, None, :]
-    return products * inverse[:, :, None] * inverse[:, None, :]
+def _inverse(squared: Tensor) -> Tensor:
+    """One over each distance; 0, without a gradient, between coincident samples."""
+    apart = squared != 0
+    return squared.masked_fill(~apart, 1.0).rsqrt() * apart
 
 
 class RelationalKD(Strategy):
