@@ -10,7 +10,8 @@ from torch import nn
 
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.parameters import MOST_SEARCHED, Param, Value, param
-from kdzoo.strategy import Batch, Outputs, Phase, Setup, Signal, Strategy, Terms
+from kdzoo.signals import student_signals, teacher_signals
+from kdzoo.strategy import Batch, Outputs, Phase, Setup, Strategy, Terms
 
 
 class Combination(Strategy):
@@ -111,16 +112,6 @@ class Combination(Strategy):
 def deployed(kinds: Sequence[type[Strategy]]) -> list[tuple[str, int, str]]:
     """(alias in the combination, place of the part, name in the part) of each module that stays with the student."""
     return [(f"{kind.name}_{name}", place, name) for place, kind in enumerate(kinds) for name in kind.deployed]
-
-
-def student_signals(kind: type[Strategy]) -> frozenset[Signal]:
-    """What a part sees of the student."""
-    return frozenset({"logits", *kind.signals})
-
-
-def teacher_signals(kind: type[Strategy]) -> frozenset[Signal]:
-    """What a part sees of the teacher."""
-    return frozenset(kind.signals if kind.teacher_signals is None else kind.teacher_signals)
 
 
 def only(outputs: Outputs, signals: Collection[str]) -> Outputs:

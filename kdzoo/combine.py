@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdzoo.combination import Combination, deployed, in_turn, only, student_signals, teacher_signals
+from kdzoo.combination import Combination, deployed, in_turn, only
 from kdzoo.errors import UsageError
 from kdzoo.parameters import MOST_SEARCHED
+from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import SIGNALS, Backward, Outputs, Signal, Strategy, Terms
 
 _ALL_CLAIM = ("zero_when_equal", "non_negative", "symmetric")

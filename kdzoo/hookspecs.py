@@ -37,7 +37,8 @@ def kdzoo_models() -> Iterable[str]:
 
     Called once in each process, before any model is looked up. Register the models inside it, by
     ``timm.models.register_model``, or by importing a module that does. A name that timm or another plugin has already
-    is refused: a cell is named by its models' names, so each must mean one network.
+    is refused, also outside of this hook, and means what it meant before: a cell is named by its models' names, so each
+    must mean one network.
     """
     return ()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from kdzoo import hookspecs
+from kdzoo import hookspecs, timmnames
+from kdzoo.errors import unknown
+from kdzoo.naming import RESERVED, fault
 
 if TYPE_CHECKING:
     from kdzoo.data.dataset import Dataset
@@ -20,24 +21,43 @@ GROUP = "kdzoo"
 EVENTS = ("kdzoo_cell_started", "kdzoo_epoch_ended", "kdzoo_record_written")
 """The hooks that tell of a run, in the order in which a cell calls them."""
 
-_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
-_RESERVED = frozenset({"all", "recipe"})  # `--strategies all` and `--set recipe.key=value`
-_models: dict[str, tuple[tuple[str, str], Callable[..., Any]]] = {}
 _trackers: dict[str, tuple[str, str]] = {}
-"""What this process registered elsewhere: name -> the plugin (distribution, name) that brought it."""
+"""What this process registered with accelerate: name -> the plugin (distribution, name) that brought it."""
 
 
 def manager_of(implementation: Any) -> pluggy.PluginManager:
     """A manager of the plugin's own, so that its answers and errors stay its own.
 
     Raises:
-        pluggy.PluginValidationError: it implements a hook that there is not, or asks for an argument that there is not.
+        LookupError: it implements a hook that there is not, or asks for an argument that there is not.
     """
+    _check_hooks(implementation)
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(implementation)
     manager.check_pending()
     return manager
+
+
+def _check_hooks(implementation: Any) -> None:
+    """Refuse what pluggy would refuse in several lines, of which the first does not say what is wrong."""
+    specified = {
+        name: list(inspect.signature(spec).parameters)
+        for name, spec in vars(hookspecs).items()
+        if hasattr(spec, f"{GROUP}_spec")
+    }
+    for name in dir(implementation):
+        function = getattr(implementation, name, None)
+        options = getattr(function, f"{GROUP}_impl", None)
+        if not inspect.isroutine(function) or not isinstance(options, dict):
+            continue
+        hook = options.get("specname") or name
+        if hook not in specified:
+            raise LookupError(unknown("hook", hook, specified))
+        for argument in inspect.signature(function).parameters:
+            if argument not in specified[hook]:
+                has = ", ".join(specified[hook]) or "none"
+                raise LookupError(f"{hook} has no argument {argument!r}; it has {has}")
 
 
 def strategies(manager: pluggy.PluginManager) -> list[type[Strategy]]:
@@ -72,7 +92,7 @@ def datasets(manager: pluggy.PluginManager) -> list[Dataset]:
 
 
 def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
-    """The timm models of a plugin, which are registered by asking for them.
+    """The timm models of a plugin, which are registered by asking for them, within :func:`kdzoo.timmnames.kept`.
 
     Args:
         manager: the plugin's.
@@ -81,7 +101,6 @@ def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
     if not manager.hook.kdzoo_models.get_hookimpls():
         return []
     import timm
-    from timm.models import model_entrypoint
 
     found = _flatten(manager.hook.kdzoo_models())
     for name in found:
@@ -89,34 +108,9 @@ def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
             raise TypeError(f"kdzoo_models must give names of models, not {name!r}")
         if not timm.is_model(name):
             raise ValueError(f"kdzoo_models names {name!r}, which is not registered with timm.models.register_model")
-    replaced = [name for name in timm.list_models() if model_entrypoint(name) is not _first(name)]
-    for name in dict.fromkeys([*found, *replaced]):
-        owner, made = _models.get(name, (("timm", ""), getattr(timm.models, name, None)))
-        if made is not None and owner != origin:
-            _restore(made)
-            whose = f"a model of {owner[0]}"
-            raise ValueError(f"kdzoo_models registers {name!r}, which is {whose} already: give it another name")
-    _models.update({name: (origin, model_entrypoint(name)) for name in found})
+        if timmnames.owner(name) not in (None, origin):
+            raise ValueError(f"kdzoo_models registers {timmnames.told(name)}")
     return found
-
-
-def _first(name: str) -> Callable[..., Any]:
-    """What a model's name meant before anybody could register it again."""
-    import timm
-    from timm.models import model_entrypoint
-
-    known = _models[name][1] if name in _models else getattr(timm.models, name, None)
-    first: Callable[..., Any] = known or model_entrypoint(name)
-    return first
-
-
-def _restore(made: Callable[..., Any]) -> None:
-    """Let a name mean again what it meant: another plugin's failure must not change a network."""
-    from timm.models import register_model
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # timm warns of every second registration
-        register_model(made)
 
 
 def trackers(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
@@ -161,7 +155,7 @@ def check_strategy(strategy: Any) -> None:
     if not (inspect.isclass(strategy) and issubclass(strategy, Strategy)):
         raise TypeError(f"kdzoo_strategies must give subclasses of kdzoo.Strategy, not {strategy!r}")
     _check_name(strategy.__qualname__, strategy.name)
-    if strategy.name in _RESERVED:
+    if strategy.name in RESERVED:
         raise ValueError(f"{strategy.__qualname__}.name cannot be {strategy.name!r}, which has a meaning of its own")
     wrong = {*strategy.signals, *(strategy.teacher_signals or ())} - set(SIGNALS)
     if wrong:
@@ -169,8 +163,8 @@ def check_strategy(strategy: Any) -> None:
 
 
 def _check_name(owner: str, name: Any) -> None:
-    if not (isinstance(name, str) and name and set(name) <= _LETTERS):
-        raise ValueError(f"{owner}.name must be of a-z, 0-9, _ and -, not {name!r}")
+    if wrong := fault(name):
+        raise ValueError(f"{owner}.name {wrong}")
 
 
 def _flatten(answers: Iterable[Iterable[Any]]) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from kdzoo import api, blame, offers
+from kdzoo import api, blame, offers, timmnames
 from kdzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class Plugin:
     homes: tuple[Path, ...] = ()
 
     @property
+    def origin(self) -> tuple[str, str]:
+        """Its distribution and name, by which it is told from all others."""
+        return self.distribution, self.name
+
+    @property
     def is_file(self) -> bool:
         """Whether it is a single file given on the command line."""
         return self.distribution == FILE
@@ -93,7 +98,8 @@ def _load_entry_point(entry: EntryPoint) -> Plugin:
     plugin = Plugin(entry.name, *_distribution(entry))
     try:
         plugin.homes = blame.homes(entry.module)
-        _collect(plugin, entry.load())
+        with timmnames.kept(plugin.origin):
+            _collect(plugin, entry.load())
     except (Exception, SystemExit) as error:
         # Whatever a third party's import does, it is told here and must not stop the others.
         _fail(plugin, error, _source(entry))
@@ -108,7 +114,8 @@ def _load_file(path: Path) -> Plugin:
     digest = hashlib.sha256(source).hexdigest()[:12]
     place = path.absolute()
     plugin = Plugin(path.stem, FILE, digest, homes=(place,))
-    name = f"kdzoo_plugin_{path.stem}_{digest}"
+    # Without dots, which would make it a module inside of a package that there is not.
+    name = f"kdzoo_plugin_{path.stem.replace('.', '_')}_{digest}"
     loader = _Loader(name, str(place), source)
     spec = importlib.util.spec_from_file_location(name, place, loader=loader)
     if path.suffix != ".py" or spec is None:
@@ -116,8 +123,9 @@ def _load_file(path: Path) -> Plugin:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        loader.exec_module(module)
-        _collect(plugin, module)
+        with timmnames.kept(plugin.origin):
+            loader.exec_module(module)
+            _collect(plugin, module)
         # A single file needs no hook: its own named strategies are what it brings.
         plugin.strategies += [each for each in offers.own_classes(module) if each not in plugin.strategies]
         for strategy in plugin.strategies:
@@ -128,7 +136,9 @@ def _load_file(path: Path) -> Plugin:
         _fail(plugin, error, source.decode(errors="replace"))
         raise UsageError(f"--plugin {path} failed: {plugin.error}\n{plugin.traceback}".rstrip()) from None
     if plugin.is_empty:
-        raise UsageError(f"--plugin {path} defines no strategy: write a subclass of kdzoo.Strategy with a name")
+        raise UsageError(
+            f"--plugin {path} defines neither a strategy nor a hook: write a subclass of kdzoo.Strategy with a name"
+        )
     return plugin
 
 
@@ -160,11 +170,10 @@ def _collect(plugin: Plugin, implementation: Any) -> None:
         if reason:
             raise _ApiMismatchError(reason)
     manager = offers.manager_of(implementation)
-    origin = (plugin.distribution, plugin.name)
     plugin.strategies += offers.strategies(manager)
     plugin.datasets += offers.datasets(manager)
-    plugin.models += offers.models(manager, origin)
-    plugin.trackers += offers.trackers(manager, origin)
+    plugin.models += offers.models(manager, plugin.origin)
+    plugin.trackers += offers.trackers(manager, plugin.origin)
     plugin.events |= offers.events(manager)
 
 

@@ -220,7 +220,8 @@ class Strategy(nn.Module):
         deployed: names of own submodules that the trained student needs in order to predict (see :meth:`predict`).
         ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
 
-    Claims, to which ``kdzoo check-strategy`` holds the strategy; none of them changes a training:
+    Claims, which ``kdzoo check-strategy`` reads; none of them changes a training. It holds the strategy to the first
+    three, and the last two release it from a check:
         zero_when_equal: every term is 0 where student and teacher give the same signals.
         non_negative: no term is ever below 0.
         symmetric: the terms stay the same when student and teacher change places.

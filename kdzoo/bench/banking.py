@@ -18,9 +18,9 @@ from kdzoo.engine.bank.probe import Reader
 from kdzoo.engine.bank.sources import Loop, Source
 from kdzoo.engine.bank.spec import Pass
 from kdzoo.engine.devices import make_accelerator
-from kdzoo.engine.distiller import teacher_signals
 from kdzoo.models.zoo import create_model
 from kdzoo.recipe import Recipe
+from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Signature, Strategy
 
 Autocast = Callable[[], AbstractContextManager[object]]

@@ -17,7 +17,6 @@ from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.engine.compiled import check_compiler
 from kdzoo.engine.devices import check_precision, pick_device
-from kdzoo.engine.distiller import student_signals, teacher_signals
 from kdzoo.engine.optim import check_recipe
 from kdzoo.errors import PairError, UsageError
 from kdzoo.matrix import (
@@ -32,6 +31,7 @@ from kdzoo.models.align import pair_stages
 from kdzoo.models.profile import Profile, profile_model
 from kdzoo.models.zoo import check_model, create_model
 from kdzoo.registry import Registry
+from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Classifier, Setup, Signature, Strategy
 from kdzoo.study import TUNER, Range, StudyPlan
 

@@ -17,7 +17,7 @@ from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.engine.devices import pick_device
-from kdzoo.engine.distiller import Deployment, teacher_signals
+from kdzoo.engine.distiller import Deployment
 from kdzoo.engine.train import measure
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.models.layout import lay_out
@@ -26,6 +26,7 @@ from kdzoo.models.weights import METADATA_KEY, load_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.record import EVALUATION, Measures, Record
 from kdzoo.registry import Registry
+from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
 from kdzoo.strategy import Classifier, Strategy
 

@@ -28,7 +28,7 @@ from kdzoo.engine.bank.sources import Loop
 from kdzoo.engine.checkpoint import SharedCheckpoints
 from kdzoo.engine.compiled import compile_network
 from kdzoo.engine.devices import make_accelerator, peak_memory, reset_peak_memory, seed_everything
-from kdzoo.engine.distiller import Deployment, Distiller, student_signals, teacher_signals, with_modules
+from kdzoo.engine.distiller import Deployment, Distiller, with_modules
 from kdzoo.engine.division import Division
 from kdzoo.engine.evaluate import agreement
 from kdzoo.engine.feed import own_feed
@@ -42,6 +42,7 @@ from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
 from kdzoo.models.zoo import create_model, plain_arguments
 from kdzoo.record import Cost, Environment, Epoch, Record, Size
+from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Strategy
 
 _KEPT: dict[Rerun, set[str]] = {

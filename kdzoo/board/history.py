@@ -32,9 +32,9 @@ def distribution(tried: Range) -> BaseDistribution:
 def frozen_trials(study: Study) -> list[FrozenTrial]:
     """The trials as Optuna keeps them, in the order in which they were asked for.
 
-    Top-1 on tune after each epoch that was measured, percent, is the intermediate value of that epoch, counted from 0; the last one is
-    the value of a done trial. A trial that Optuna could not have asked for is left out: trial 0, where a default lies
-    outside of the range.
+    Top-1 on tune after each epoch that was measured, percent, is the intermediate value of that epoch, counted from 0;
+    the last one is the value of a done trial. A trial that Optuna could not have asked for is left out: trial 0, where
+    a default lies outside of the range.
     """
     space = study.plan.space
     distributions = {name: distribution(tried) for name, tried in space.items()}

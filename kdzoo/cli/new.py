@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -31,8 +32,6 @@ def new(
 
     [dim]kdzoo new my-strategy --family feature[/dim]
     """
-    import shlex
-
     from kdzoo.scaffold.names import read_name
     from kdzoo.scaffold.render import dataset_files, strategy_files
     from kdzoo.scaffold.taken import check_free
@@ -43,7 +42,7 @@ def new(
     names = read_name(name, "dataset" if dataset else "strategy")
     files = dataset_files(names) if dataset else strategy_files(names, family or "response")
     check_free(names)
-    place = folder or Path(names.distribution)
+    place = Path(os.path.normpath(folder or names.distribution))
     write_folder(place, {file.path: file.text for file in files})
 
     typer.echo(f"{place} holds the {'dataset' if dataset else 'strategy'} {name}:")
@@ -51,7 +50,20 @@ def new(
     for file in files:
         typer.echo(f"  {file.path.ljust(width)}  {file.what}")
     typer.echo("\nNow type:")
-    typer.echo(f"  cd {shlex.quote(str(place))} && pip install -e '.[test]'")
+    if place != Path():
+        typer.echo(f"  cd {_quoted(str(place))}")
+    typer.echo('  pip install -e ".[test]"')
     typer.echo("  python -m pytest")
     use = f"--dataset {name} --strategies soft" if dataset else f"--strategies {name},soft"
     typer.echo(f"  kdzoo bench {use}")
+
+
+def _quoted(text: str) -> str:
+    """A path as a word of a command line: bare where it can be, else as all shells take it, as far as they agree."""
+    import re
+    import shlex
+
+    if re.fullmatch(rf"[\w./:{re.escape(os.sep)}-]+", text):
+        return text
+    odd = set('"$`!') | ({"\\"} if os.sep == "/" else set())
+    return shlex.quote(text) if odd & set(text) else f'"{text}"'

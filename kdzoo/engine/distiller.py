@@ -13,20 +13,10 @@ from kdzoo.engine.division import Division, run_divided
 from kdzoo.errors import KdzooError
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
+from kdzoo.signals import student_signals
 from kdzoo.strategy import Batch, Outputs, Phase, Signal, Strategy, Terms
 
 NOTHING = Outputs({})
-
-
-def student_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:
-    """What the student must give: what the strategy asks for, and the logits that it is measured by."""
-    return frozenset({"logits", *strategy.signals})
-
-
-def teacher_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:
-    """What the teacher must give; empty leaves the teacher out of the training."""
-    own = strategy.teacher_signals
-    return frozenset(strategy.signals if own is None else own)
 
 
 class Distiller(nn.Module):

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from kdzoo.cell import DataRef
-from kdzoo.engine.distiller import Distiller, student_signals
+from kdzoo.engine.distiller import Distiller
 from kdzoo.recipe import Recipe
+from kdzoo.signals import student_signals
 from kdzoo.strategy import Signature
 
 _MOMENTS = 2

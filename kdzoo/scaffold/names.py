@@ -6,17 +6,15 @@ import builtins
 import keyword
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 import kdzoo
 from kdzoo.errors import UsageError
+from kdzoo.naming import RESERVED
+from kdzoo.scaffold.templating import Kind, names_in_modules
 
 LONGEST = 40
 _FORM = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-_RESERVED = frozenset({"all", "recipe"})  # as kdzoo.offers has them
-_IN_THE_MODULES = frozenset({*dir(builtins), *keyword.kwlist, *kdzoo.__all__, "Path", "Tensor"})
-
-Kind = Literal["strategy", "dataset"]
+_MEANT = frozenset({*dir(builtins), *keyword.kwlist, *kdzoo.__all__})
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,10 @@ def read_name(text: str, kind: Kind = "strategy") -> Names:
         raise UsageError(f"leave the kdzoo out of {text!r}: it is put in front of the distribution's name anyway")
     if keyword.iskeyword(text):
         raise UsageError(f"{text!r} is a word of the Python language: choose another name")
-    if text in _RESERVED:
+    if text in RESERVED:
         raise UsageError(f"{text!r} has a meaning of its own on the command line: choose another name")
     parts = re.split("[-_]", text)
     class_name = "".join(part.capitalize() for part in parts)
-    if class_name in _IN_THE_MODULES:
+    if class_name in _MEANT | names_in_modules(kind):
         class_name += kind.capitalize()
     return Names(text, "-".join(["kdzoo", *parts]), "_".join(["kdzoo", *parts]), class_name)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from kdzoo.api import API_VERSION
 from kdzoo.errors import UsageError, unknown
-from kdzoo.scaffold.names import Kind, Names
-
-FAMILIES = ("response", "feature", "attention", "relation", "contrastive")
+from kdzoo.scaffold.names import Names
+from kdzoo.scaffold.templating import FAMILIES, Kind, fill
 
 
 @dataclass(frozen=True)
@@ -75,13 +70,6 @@ def _render(names: Names, kind: Kind, family: str, own: list[tuple[str, str, str
         ("LICENSE", "LICENSE.j2", "MIT"),
         (".gitignore", "gitignore.j2", "what is left out of git"),
     ]
-    environment = Environment(
-        loader=PackageLoader("kdzoo.scaffold"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     values = {
         "name": names.name,
         "distribution": names.distribution,
@@ -89,11 +77,5 @@ def _render(names: Names, kind: Kind, family: str, own: list[tuple[str, str, str
         "class_name": names.class_name,
         "kind": kind,
         "family": family,
-        "api_version": API_VERSION,
-        # Without what a local build adds to a version, which may not stand behind >=.
-        "kdzoo_version": version("kdzoo").partition("+")[0],
     }
-    return [
-        File(path, environment.get_template(template).render(values) if template else "", what)
-        for path, template, what in own + common
-    ]
+    return [File(path, fill(template, values) if template else "", what) for path, template, what in own + common]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -22,7 +23,9 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
     Raises:
         UsageError: the folder holds something, is a file, or cannot be written.
     """
-    folder = folder.absolute()
+    # Not resolved, since a link that leads nowhere is refused below; but without .., which would name a folder that is
+    # made on the way there.
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100
     _check_empty(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from kdzoo.engine.distiller import teacher_signals
+from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Outputs, Paper, Strategy
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.made import Tapped, make_pair, tap_student

@@ -3,39 +3,79 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdzoo.testing.check import Check, Verdict, failed, passed, skipped
-from kdzoo.testing.made import make_pair, make_twins
-from kdzoo.testing.subject import Call, Subject, difference
+from kdzoo.signals import teacher_signals
+from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
+from kdzoo.testing.compare import difference
+from kdzoo.testing.made import Drawn
+from kdzoo.testing.sizes import BATCH_SIZE
+from kdzoo.testing.subject import MOMENTS, NO_TERMS, Call, Moment, Subject
 
 TINY = 1e-5
 """Share of a term's usual size below which it counts as zero."""
 
-NO_TERMS = "it gives no distillation term"
+FAULTS = {
+    "target size": "two shapes differ and are stretched",
+    "reduction: 'mean' divides": "a divergence is averaged over the classes too",
+}
+"""What a warning of torch says -> what is wrong."""
 
 
 def _terms(subject: Subject) -> Verdict:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        usual = subject.call()
-    for name, term in usual.terms.items():
+        calls = subject.calls
+    for name, term in (each for call in calls.values() for each in call.terms.items()):
         if wrong := _not_a_term(name, term):
             return failed(wrong)
-    if broadcast := [str(each.message) for each in told if "target size" in str(each.message)]:
-        return failed(f"torch warns that two shapes differ and are stretched: {' '.join(broadcast[0].split())[:150]}")
+    for message in (str(each.message) for each in told):
+        if fault := next((fault for sign, fault in FAULTS.items() if sign in message), ""):
+            return failed(f"torch warns that {fault}: {' '.join(message.split())[:150]}")
+    usual = subject.usual
     if not usual.terms:
-        weight = usual.strategy.ce_weight
-        return passed("no term of its own; labels alone") if weight else failed("no term, and ce_weight is 0")
-    confident = subject.call(drawn=subject.draw(make_pair(), scale=20.0))
-    for call, where in ((usual, ""), (confident, " where logits are large, as those of a trained teacher")):
+        return _labels_alone(subject)
+    if fault := _overwritten(usual):
+        return failed(fault)
+    confident = subject.call(drawn=subject.draw(subject.pair(), scale=20.0))
+    large = " where logits are large, as those of a trained teacher"
+    for call, where in (*((call, "") for call in calls.values()), (confident, large)):
         for name, value in call.values.items():
             if not abs(value) < float("inf"):
                 return failed(f"the term {name!r} is {value}{where}")
-    return passed(", ".join(f"{name} {value:.4g}" for name, value in usual.values.items()))
+    when = "" if subject.moment == MOMENTS[0] else f" ({_told(subject.moment)})"
+    return passed(", ".join(f"{name} {value:.4g}" for name, value in usual.values.items()) + when)
+
+
+def _overwritten(call: Call) -> str:
+    """What torch says of a loss whose backward pass cannot go back, in other words."""
+    try:
+        call.gradients()
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        return (
+            "the gradient cannot be computed: a tensor that the loss reads is overwritten before; a slice such as "
+            "self.memory[:n] is a view, so read a copy (self.memory[batch.index], or .clone()), or write after the step"
+        )
+    return ""
+
+
+def _labels_alone(subject: Subject) -> Verdict:
+    if teacher_signals(subject.kind):
+        tried = "; ".join(map(_told, MOMENTS))
+        return failed(f"it asks for the teacher's signals, and gives no term at any time that was tried: {tried}")
+    weight = subject.usual.strategy.ce_weight
+    return passed("no term of its own; labels alone") if weight else failed("no term, and ce_weight is 0")
+
+
+def _told(moment: Moment) -> str:
+    return f"at progress {moment.progress:g}" + (", on a batch that it has seen before" if moment.times > 1 else "")
 
 
 def _not_a_term(name: str, term: Any) -> str:
@@ -57,88 +97,81 @@ def _float32(subject: Subject) -> Verdict:
     return passed("from float32 and from bfloat16 signals")
 
 
-def halved(subject: Subject, *, seed: int = 0, scale: float = 1.0) -> Any:
+def halved(subject: Subject) -> Drawn:
     """A batch whose features are bfloat16, as a network gives them under autocast; its inputs stay float32."""
-    drawn = subject.draw(make_pair(), seed=seed, scale=scale)
-    made = drawn.map(lambda x: x.bfloat16())
-    return type(made)(made.student, made.teacher, drawn.batch)
+    drawn = subject.draw(subject.pair())
+    return replace(drawn.map(lambda x: x.bfloat16()), batch=drawn.batch)
 
 
 def _zero_when_equal(subject: Subject) -> Verdict:
     if not subject.kind.zero_when_equal:
         return skipped("not claimed (zero_when_equal)")
-    pair = make_twins()
-    apart = subject.call(pair)
-    drawn = subject.draw(pair)
-    equal = subject.call(pair, type(drawn)(drawn.student, drawn.student, drawn.batch))
-    for name, value in equal.values.items():
-        if abs(value) > TINY * abs(apart.values[name]) + 1e-9:
-            return failed(f"{name} is {value:.3g} where student and teacher are equal (else {apart.values[name]:.3g})")
-    return passed(", ".join(f"{name} {value:.2g}" for name, value in equal.values.items()))
+    twins = subject.pair().twins()
+    drawn = subject.draw(twins)
+    apart = subject.call(twins, drawn).values
+    equal = subject.call(twins, replace(drawn, student=drawn.teacher)).values
+    for name, value in equal.items():
+        if abs(value) > TINY * abs(apart.get(name, 0.0)) + 1e-9:
+            return failed(
+                f"{name} is {value:.3g} where student and teacher are equal (else {apart.get(name, 0.0):.3g})"
+            )
+    return passed(", ".join(f"{name} {value:.2g}" for name, value in equal.items()))
 
 
 def _non_negative(subject: Subject) -> Verdict:
     if not subject.kind.non_negative:
         return skipped("not claimed (non_negative)")
-    pair, lowest = make_pair(), dict[str, float]()
+    pair, values = subject.pair(), dict[str, list[float]]()
     for seed in range(20):
         call = subject.call(pair, subject.draw(pair, seed=seed, scale=(0.1, 1.0, 10.0)[seed % 3]), seed=seed)
         for name, value in call.values.items():
-            lowest[name] = min(value, lowest.get(name, value))
-    for name, value in lowest.items():
-        if value < -TINY * abs(subject.usual.values[name]):
-            return failed(f"{name} falls to {value:.4g}")
-    return passed("lowest of 20 draws: " + ", ".join(f"{name} {value:.4g}" for name, value in lowest.items()))
+            values.setdefault(name, []).append(value)
+    for name, found in values.items():
+        if min(found) < -TINY * abs(subject.usual.values.get(name, max(found))):
+            return failed(f"{name} falls to {min(found):.4g}")
+    return passed("lowest of 20 draws: " + ", ".join(f"{name} {min(found):.4g}" for name, found in values.items()))
 
 
 def _batch_order(subject: Subject) -> Verdict:
     if not subject.gives_terms:
         return skipped(NO_TERMS)
-    if subject.kind.order_dependent:
-        return skipped("declared to depend on it (order_dependent)")
-    pair = make_pair()
+    pair = subject.pair()
     drawn = subject.draw(pair)
+    # The same samples were there before, in this order: a memory may know them by their index and not by their row.
+    before = replace(subject.draw(pair, seed=1), batch=drawn.batch)
+
+    def terms(seed: int, order: Tensor) -> dict[str, float]:
+        strategy = subject.build(pair.setup(subject.kind))
+        subject.call(pair, before, strategy=strategy, seed=seed)
+        return subject.call(pair, drawn.rows(order), strategy=strategy, seed=seed).values
+
+    told = ""
     for seed in range(2):
-        turned = drawn.rows(torch.randperm(8, generator=torch.Generator().manual_seed(seed)))
-        told = difference(
-            lambda at: subject.call(pair, drawn, seed=at).values,
-            lambda at, turned=turned: subject.call(pair, turned, seed=at).values,  # type: ignore[misc]
-            relative=1e-4,
-            draws=subject.draws,
+        other = torch.randperm(8, generator=torch.Generator().manual_seed(seed))
+        told = told or difference(
+            partial(terms, order=torch.arange(8)), partial(terms, order=other), relative=1e-4, draws=subject.draws
         )
+    if subject.kind.order_dependent:
         if told:
-            return failed(f"on the same samples in another order {told}")
+            return skipped(f"declared to depend on it (order_dependent): in another order {told}")
+        return warned("order_dependent is claimed, and the terms are the same in any order: drop the claim")
+    if told:
+        return failed(f"on the same samples in another order {told}")
     return passed("the same in any order" + (", on average over what it draws" if subject.draws else ""))
-
-
-def _batch_size(subject: Subject) -> Verdict:
-    if not subject.gives_terms:
-        return skipped(NO_TERMS)
-    means = {size: _mean_terms(subject, size) for size in (8, 32)}
-    found = []
-    for name, small in means[8].items():
-        large = means[32][name]
-        if min(abs(small), abs(large)) < 1e-9:
-            continue
-        if abs(large) > 2.6 * abs(small):
-            return failed(f"{name} is {small:.4g} on 8 samples and {large / small:.2g} times as much on 32")
-        found.append(f"{name} {large / small:.2f} times")
-    return passed("on 32 samples against 8: " + ", ".join(found) if found else "its terms are 0")
-
-
-def _mean_terms(subject: Subject, samples: int) -> dict[str, float]:
-    pair, seeds = make_pair(), range(3)
-    calls: list[Call] = [subject.call(pair, subject.draw(pair, samples, seed=seed), seed=seed) for seed in seeds]
-    return {name: sum(call.values[name] for call in calls) / len(seeds) for name in calls[0].terms}
 
 
 LOSSES = (
     Check(
         name="terms",
-        verifies="`forward` gives a dict of named, finite scalar tensors, none of them called `ce`, also on the large "
-        "logits of a confident teacher",
-        matters="the engine adds the terms up and logs each; a term of another shape stops the training, NaN ruins it",
-        mend="reduce each term to a scalar with `.mean()`, take logarithms by `log_softmax`, compare equal shapes",
+        verifies="`forward` gives a dict of named, finite scalar tensors, none of them called `ce`, early and late in "
+        "the training, on a batch that is new and on one that was seen before, and on the large logits of a confident "
+        "teacher; a strategy that asks for the teacher's signals gives some; torch does not warn of stretched shapes "
+        "or of a divergence that is averaged over the classes",
+        matters="the engine adds the terms up and logs each; a term of another shape stops the training, NaN ruins it; "
+        "the other checks look at the moment at which most terms are there",
+        mend="reduce each term to a scalar with `.mean()`, take logarithms by `log_softmax`, compare equal shapes; "
+        'give the KL divergence `reduction="batchmean"`; raise `PairError` in `build`, and only for networks that do '
+        "not fit",
         run=_terms,
     ),
     Check(
@@ -167,21 +200,14 @@ LOSSES = (
     ),
     Check(
         name="batch-order",
-        verifies="the terms are the same on the same samples in another order, unless `order_dependent` is declared",
+        verifies="the terms are the same on samples that were seen before and come in another order, unless "
+        "`order_dependent` is declared; a warning where it is declared and not so",
         matters="batches are shuffled: what depends on the order compares the wrong samples, or is noise",
         mend="compare row i only with row i or with all rows; find state by `batch.index`, not by the row; or declare "
         "`order_dependent = True`",
         run=_batch_order,
         needs=("terms", "repeatable"),
     ),
-    Check(
-        name="batch-size",
-        verifies="no term grows with the number of samples in the batch",
-        matters="a sum over the batch ties the term's weight to the batch size: the same beta means something else on "
-        "another machine, and a partial batch takes a smaller step",
-        mend='take the mean over the batch: `.mean()`, or `reduction="batchmean"` for the KL divergence',
-        run=_batch_size,
-        needs=("terms",),
-    ),
+    BATCH_SIZE,
 )
 """In the order in which they run."""

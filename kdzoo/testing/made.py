@@ -10,18 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdzoo.engine.distiller import student_signals, teacher_signals
 from kdzoo.models.align import pair_stages
+from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Batch, Classifier, Outputs, Setup, Signal, Signature, StageShape, Strategy
 
 Shape = tuple[int, int, int]
 Change = Callable[[Tensor], Tensor]
 
-SAMPLES = 256
-"""Training samples that a made-up dataset has; more than any batch of the checks."""
+TRAINING_SAMPLES = 256
+"""What a made-up dataset has; no batch of the checks is larger."""
 
 STAGES: tuple[Shape, ...] = ((8, 8, 8), (12, 4, 4), (16, 2, 2))
 """Of both networks by default: what a strategy cannot serve is left to the checks of unequal shapes."""
+
+DEEP_STAGES: tuple[Shape, ...] = ((4, 32, 32), (6, 16, 16), *STAGES)
+"""Of both networks where a strategy refuses fewer."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Pair:
     teacher: Signature
     layers: tuple[Classifier, Classifier]
 
+    def twins(self) -> Pair:
+        """The student twice: two networks of the same shapes and with the same last layer."""
+        return Pair(self.student, self.student, (self.layers[0], self.layers[0]))
+
     def setup(self, kind: type[Strategy]) -> Setup:
         """What a strategy is built from; with a copy of the teacher's classifier where it names that signal."""
         weight, bias = self.layers[1]
@@ -47,7 +54,7 @@ class Pair:
             teacher=self.teacher,
             stage_pairs=pair_stages(self.student, self.teacher),
             num_classes=self.student.num_classes,
-            num_samples=SAMPLES,
+            num_samples=TRAINING_SAMPLES,
             classifier=Classifier(weight.clone(), bias.clone()) if "classifier" in teacher_signals(kind) else None,
         )
 
@@ -72,12 +79,6 @@ def make_pair(
     return Pair(shapes[0], shapes[1], (layers[0], layers[1]))
 
 
-def make_twins() -> Pair:
-    """Two networks of the same shapes and with the same last layer."""
-    pair = make_pair()
-    return replace(pair, layers=(pair.layers[0], pair.layers[0]))
-
-
 @dataclass(frozen=True)
 class Features:
     """What a network sees in a batch: stages, B x C x H x W each, and embedding, B x D."""
@@ -97,19 +98,19 @@ class Drawn:
     student: Features
     teacher: Features
     batch: Batch
+    views: int = 1
 
     def map(self, change: Change) -> Drawn:
         """Change every floating-point tensor: features, inputs, mixed targets."""
         inputs, targets = self.batch.inputs, self.batch.targets
         targets = change(targets) if targets.is_floating_point() else targets
         batch = replace(self.batch, inputs=change(inputs), targets=targets)
-        return Drawn(self.student.map(change), self.teacher.map(change), batch)
+        return replace(self, student=self.student.map(change), teacher=self.teacher.map(change), batch=batch)
 
-    def rows(self, order: Tensor) -> Drawn:
-        """The same samples in another order; all views of a sample go with it."""
-        views = len(self.batch.labels) // len(order)
-        order = torch.cat([order + view * len(order) for view in range(views)])
-        old = self.batch
+    def rows(self, places: Tensor) -> Drawn:
+        """The samples at these places, in their order, some of them or some several times; with all their views."""
+        old, samples = self.batch, len(self.batch.labels) // self.views
+        order = torch.cat([places + view * samples for view in range(self.views)])
         batch = replace(
             old,
             inputs=old.inputs[order],
@@ -117,7 +118,7 @@ class Drawn:
             targets=old.targets[order],
             index=old.index[order],
         )
-        return Drawn(self.student.map(lambda x: x[order]), self.teacher.map(lambda x: x[order]), batch)
+        return Drawn(self.student.map(lambda x: x[order]), self.teacher.map(lambda x: x[order]), batch, self.views)
 
 
 def draw_batch(pair: Pair, samples: int, *, views: int = 1, seed: int = 0, scale: float = 1.0) -> Drawn:
@@ -140,10 +141,10 @@ def draw_batch(pair: Pair, samples: int, *, views: int = 1, seed: int = 0, scale
         return Features(tuple(random(*shape) for shape in network.stages), random(network.embedding))
 
     labels = torch.randint(pair.student.num_classes, (samples,), generator=draw).repeat(views)
-    index = torch.randperm(SAMPLES, generator=draw)[:samples].repeat(views)
+    index = torch.randperm(TRAINING_SAMPLES, generator=draw)[:samples].repeat(views)
     inputs = torch.rand(rows, 3, 16, 16, generator=draw)
-    batch = Batch(inputs=inputs, labels=labels, targets=labels, index=index, progress=0.5)
-    return Drawn(features(pair.student), features(pair.teacher), batch)
+    batch = Batch(inputs=inputs, labels=labels, targets=labels, index=index)
+    return Drawn(features(pair.student), features(pair.teacher), batch, views)
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,19 @@ def _is_valid(spec: Param, value: Value) -> bool:
     return True
 
 
-def _broken_by(subject: Subject, params: Mapping[str, Any]) -> str:
-    """What goes wrong with these values, which were accepted; a refusal in a sentence is fine."""
+def _broken_by(subject: Subject, params: Mapping[str, Any], *, may_refuse: bool = True) -> str:
+    """What goes wrong with these values, which were accepted.
+
+    Args:
+        subject: the strategy.
+        params: the values.
+        may_refuse: whether a refusal in a sentence is fine, as of a value that somebody set.
+    """
     said = ", ".join(f"{name}={value}" for name, value in params.items())
     try:
         call = subject.with_params(params).call()
-    except (UsageError, PairError):
-        return ""
+    except (UsageError, PairError) as error:
+        return "" if may_refuse else f"its own search range holds {said}, and it refuses that: {error}"
     except Exception as error:
         # Any other error is one that a user's `--set` would meet in the middle of a bench.
         return f"{said} is accepted, and then {type(error).__name__}: {error}"
@@ -105,7 +111,7 @@ def _search(subject: Subject) -> Verdict:
             kind.resolve(values)
         except UsageError as error:
             return failed(f"its own search range holds a value that is refused: {error}")
-        if told := _broken_by(subject, values):
+        if told := _broken_by(subject, values, may_refuse=False):
             return failed(told)
     ranges = ", ".join(f"{name} {one}" for name, one in space.items())
     return passed(f"{SAMPLES} samples of {ranges}")

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from kdzoo.engine.distiller import teacher_signals
+from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Classifier, Outputs, Strategy
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped
-from kdzoo.testing.made import make_pair, tap_teacher
+from kdzoo.testing.made import tap_teacher
 from kdzoo.testing.subject import Subject
 
 Kept = dict[str, Tensor]
 
 
 def _reduce(subject: Subject) -> Verdict:
-    kind, pair = subject.kind, make_pair()
+    kind, pair = subject.kind, subject.pair()
     if kind.reduce is Strategy.reduce or not teacher_signals(kind):
         return skipped("not overridden")
     strategy = subject.build(pair.setup(kind))

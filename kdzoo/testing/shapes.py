@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped
-from kdzoo.testing.losses import NO_TERMS
+from kdzoo.testing.compare import difference
 from kdzoo.testing.made import STAGES, Change, Pair, Shape, make_pair
-from kdzoo.testing.subject import Call, Subject, difference
+from kdzoo.testing.subject import NO_TERMS, Call, Subject
 
 FULL, LAST = 16, 5
 """Samples of a full batch and of the last, partial one."""
@@ -29,12 +29,12 @@ def _checked(call: Call, where: str) -> Verdict:
 
 
 def _one(subject: Subject) -> Verdict:
-    pair = make_pair()
+    pair = subject.pair()
     return _checked(subject.call(pair, subject.draw(pair, 1)), "on a batch of one sample")
 
 
 def _partial(subject: Subject) -> Verdict:
-    pair = make_pair()
+    pair = subject.pair()
     strategy = subject.build(pair.setup(subject.kind))
     for seed, size in enumerate((FULL, LAST, FULL)):
         call = subject.call(pair, subject.draw(pair, size, seed=seed), strategy=strategy)
@@ -43,13 +43,13 @@ def _partial(subject: Subject) -> Verdict:
     return passed(f"batches of {FULL}, {LAST} and {FULL} samples, one after another")
 
 
-def _pairs(where: str, *pairs: Callable[[], Pair]) -> Callable[[Subject], Verdict]:
+def _pairs(where: str, *pairs: Callable[[Subject], Pair]) -> Callable[[Subject], Verdict]:
     """A check that calls the strategy on each of these pairs."""
 
     def run(subject: Subject) -> Verdict:
         found = []
         for make in pairs:
-            pair = make()
+            pair = make(subject)
             verdict = _checked(subject.call(pair, subject.draw(pair)), where)
             if verdict.status == "fail":
                 return verdict
@@ -59,8 +59,8 @@ def _pairs(where: str, *pairs: Callable[[], Pair]) -> Callable[[Subject], Verdic
     return run
 
 
-def _stages(student: Sequence[Shape], teacher: Sequence[Shape]) -> Callable[[], Pair]:
-    return lambda: make_pair(student, teacher)
+def _stages(student: Sequence[Shape], teacher: Sequence[Shape]) -> Callable[[Subject], Pair]:
+    return lambda subject: make_pair(student, teacher)
 
 
 def _strided(x: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def _layout(change: Change, where: str) -> Callable[[Subject], Verdict]:
     def run(subject: Subject) -> Verdict:
         if not subject.gives_terms:
             return skipped(NO_TERMS)
-        pair = make_pair()
+        pair = subject.pair()
         drawn = subject.draw(pair)
         told = difference(
             lambda seed: subject.call(pair, drawn, seed=seed).values,
@@ -92,7 +92,7 @@ def _layout(change: Change, where: str) -> Callable[[Subject], Verdict]:
 
 
 def _mixup(subject: Subject) -> Verdict:
-    pair = make_pair()
+    pair = subject.pair()
     drawn = subject.draw(pair)
     hard = torch.nn.functional.one_hot(drawn.batch.labels, pair.student.num_classes).float()
     mixed = replace(drawn, batch=replace(drawn.batch, targets=0.7 * hard + 0.3 * hard.flip(0)))
@@ -122,7 +122,7 @@ SHAPES = (
         verifies="two classes give finite terms and gradients",
         matters="`topk(5)` and what divides by the number of wrong classes minus one break there",
         mend="clamp k to the number of classes; raise `PairError` in `build` where two classes make no sense",
-        run=_pairs("with 2 classes", lambda: make_pair(classes=2)),
+        run=_pairs("with 2 classes", lambda subject: subject.pair(classes=2)),
         needs=("terms",),
     ),
     Check(
@@ -130,7 +130,7 @@ SHAPES = (
         verifies="a thousand classes give finite terms and gradients",
         matters="ImageNet has as many; what is summed over classes, or made for each of them, grows",
         mend="average over classes, or sum as the paper does and say so; make nothing of classes x classes x B",
-        run=_pairs("with 1,000 classes", lambda: make_pair(classes=1000)),
+        run=_pairs("with 1,000 classes", lambda subject: subject.pair(classes=1000)),
         needs=("terms",),
     ),
     Check(
@@ -141,8 +141,12 @@ SHAPES = (
         mend="make adapters from `setup.paired_shapes()` and the embeddings' widths, or raise `PairError` in `build`",
         run=_pairs(
             "with unequal channels",
-            lambda: make_pair([(4, 8, 8), (6, 4, 4), (8, 2, 2)], [(9, 8, 8), (15, 4, 4), (33, 2, 2)], widths=(8, 33)),
-            lambda: make_pair([(9, 8, 8), (15, 4, 4), (33, 2, 2)], [(4, 8, 8), (6, 4, 4), (8, 2, 2)], widths=(33, 8)),
+            lambda subject: make_pair(
+                [(4, 8, 8), (6, 4, 4), (8, 2, 2)], [(9, 8, 8), (15, 4, 4), (33, 2, 2)], widths=(8, 33)
+            ),
+            lambda subject: make_pair(
+                [(9, 8, 8), (15, 4, 4), (33, 2, 2)], [(4, 8, 8), (6, 4, 4), (8, 2, 2)], widths=(33, 8)
+            ),
         ),
         needs=("terms",),
     ),

@@ -13,16 +13,50 @@ from torch import Tensor
 
 from kdzoo.combination import Combination
 from kdzoo.engine.devices import seed_everything
-from kdzoo.engine.distiller import NOTHING, teacher_signals
-from kdzoo.errors import KdzooError, UsageError
-from kdzoo.strategy import Classifier, Outputs, Phase, Setup, Strategy, Terms
-from kdzoo.testing.made import Drawn, Pair, Tapped, draw_batch, make_pair, tap_student, tap_teacher
+from kdzoo.engine.distiller import NOTHING
+from kdzoo.errors import KdzooError, PairError, UsageError
+from kdzoo.signals import teacher_signals
+from kdzoo.strategy import Batch, Classifier, Outputs, Phase, Setup, Strategy, Terms
+from kdzoo.testing.made import (
+    DEEP_STAGES,
+    STAGES,
+    Drawn,
+    Pair,
+    Shape,
+    Tapped,
+    draw_batch,
+    make_pair,
+    tap_student,
+    tap_teacher,
+)
 
 if TYPE_CHECKING:
     from kdzoo.testing.training import Trainings
 
-LONGEST = 12
+NO_TERMS = "it gives no distillation term"
+
+MOST_EPOCHS = 40
 """Epochs that a strategy's phases may need at least; beyond, it cannot be tried quickly."""
+
+
+class TooLongError(KdzooError):
+    """Its phases need too many epochs to be tried."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a strategy is called.
+
+    Args:
+        progress: of the training.
+        times: calls on the same batch, of which the last one counts: a memory may have to be filled first.
+    """
+
+    progress: float
+    times: int
+
+
+MOMENTS = tuple(Moment(progress, times) for times in (1, 2) for progress in (0.5, 0.99, 0.0))
 
 
 @dataclass(frozen=True)
@@ -42,14 +76,14 @@ class Call:
     @property
     def total(self) -> Tensor:
         """The sum of the terms, float64."""
-        return torch.stack([term.double() for term in self.terms.values()]).sum()
+        return sum((term.double() for term in self.terms.values()), torch.zeros((), dtype=torch.float64))
 
     def gradients(self) -> tuple[Tensor, ...]:
         """Of the total, for each source of the student; zeros where nothing arrives."""
         sources = self.student.sources
         if not self.total.requires_grad:
             return tuple(map(torch.zeros_like, sources))
-        return torch.autograd.grad(self.total, sources, allow_unused=True, materialize_grads=True)
+        return torch.autograd.grad(self.total, sources, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 @dataclass
@@ -69,17 +103,52 @@ class Subject:
     version: str = ""
 
     @cached_property
-    def epochs(self) -> int:
-        """The fewest epochs, at least two, in which each of its phases has one."""
-        strategy = self.build(make_pair().setup(self.kind))
-        for epochs in range(2, LONGEST + 1):
+    def stages(self) -> tuple[Shape, ...]:
+        """Stages of networks that it serves, equal on both sides.
+
+        Raises:
+            KdzooError: it refuses whatever is tried.
+        """
+        told: PairError | None = None
+        for stages in (STAGES, DEEP_STAGES):
             try:
-                phases = strategy.phases(epochs)
+                self.build(make_pair(stages, stages).setup(self.kind))
+            except PairError as error:
+                told = error
+            else:
+                return stages
+        tried = f"{len(STAGES)} and of {len(DEEP_STAGES)} stages"
+        raise KdzooError(f"it refuses a student of the teacher's own shapes, of {tried}: {told}")
+
+    def pair(self, *, classes: int = 10, seed: int = 0) -> Pair:
+        """Two networks of equal shapes and different last layers."""
+        return make_pair(self.stages, self.stages, classes, seed=seed)
+
+    @cached_property
+    def epochs(self) -> int:
+        """The fewest epochs, at least two, in which each of its phases has two, or one where it never has more.
+
+        Raises:
+            TooLongError: there is no such training of at most ``MOST_EPOCHS``.
+        """
+        strategy = self.build(self.pair().setup(self.kind))
+        plans: dict[int, list[int]] = {}
+        for epochs in range(2, MOST_EPOCHS + 1):
+            try:
+                lengths = [phase.epochs for phase in strategy.phases(epochs)]
             except UsageError:
                 continue
-            if sum(phase.epochs for phase in phases) == epochs and all(phase.epochs > 0 for phase in phases):
-                return epochs
-        raise KdzooError(f"its phases do not add up to the recipe's epochs in any training of 2 to {LONGEST} epochs")
+            if sum(lengths) == epochs and all(length > 0 for length in lengths):
+                plans[epochs] = lengths
+        if not plans:
+            raise TooLongError(
+                f"its phases do not add up to the recipe's epochs in any training of 2 to {MOST_EPOCHS} epochs; if "
+                f"they need more, shorten them for the check, as in --set {self.kind.name}.PARAMETER=2"
+            )
+        longest = plans[max(plans)]
+        wanted = [min(length, 2) for length in longest]
+        enough = (n for n, plan in plans.items() if len(plan) == len(wanted) and all(map(int.__ge__, plan, wanted)))
+        return next(enough)
 
     @cached_property
     def trainings(self) -> Trainings:
@@ -92,9 +161,9 @@ class Subject:
         """The same strategy with other values over its own."""
         return replace(self, params=self.params | dict(params))
 
-    def build(self, setup: Setup) -> Strategy:
-        """A fresh strategy in train mode; its adapters and memories always start alike."""
-        seed_everything(7)
+    def build(self, setup: Setup, *, seed: int = 7) -> Strategy:
+        """A fresh strategy in train mode; its adapters and memories start alike under the same seed."""
+        seed_everything(seed)
         return self.kind(setup, **self.params).train()
 
     def phases(self, strategy: Strategy) -> tuple[Phase, ...]:
@@ -114,8 +183,9 @@ class Subject:
         strategy: Strategy | None = None,
         precision: AbstractContextManager[Any] | None = None,
         watched: Callable[[Tapped, int], Tapped] = lambda tapped, at: tapped,
+        moment: Moment | None = None,
     ) -> Call:
-        """Call the strategy once in each of its phases.
+        """Call the strategy in each of its phases.
 
         Args:
             pair: the networks; by default two of the same shapes.
@@ -124,25 +194,32 @@ class Subject:
             strategy: the one to call; by default a fresh one.
             precision: around the networks' last layers and the call, for example autocast.
             watched: may put something around the signals of the student (0) and of the teacher (1).
+            moment: when; by default where it has most to say.
         """
-        pair = pair or make_pair()
+        pair = pair or self.pair()
         drawn = drawn or self.draw(pair)
         strategy = strategy or self.build(pair.setup(self.kind))
+        moment = moment or self.moment
         terms: Terms = {}
         with precision or nullcontext():
             student = watched(tap_student(self.kind, drawn.student, _as(pair.layers[0], drawn)), 0)
             teacher = watched(tap_teacher(self.kind, drawn.teacher, _as(pair.layers[1], drawn)), 1)
             phases = self.phases(strategy)
             for phase in phases:
-                seed_everything(seed)
-                found = strategy(
-                    student.outputs,
-                    self._shown(strategy, teacher, phase),
-                    replace(drawn.batch, phase=phase.name),
-                )
+                batch = replace(drawn.batch, phase=phase.name, progress=moment.progress)
+                for _ in range(moment.times):
+                    seed_everything(seed)
+                    found = self._terms(strategy, student.outputs, self._shown(strategy, teacher, phase), batch)
                 prefix = f"{phase.name}/" if len(phases) > 1 else ""
                 terms |= {prefix + name: term for name, term in found.items()}
         return Call(strategy, terms, student, teacher)
+
+    @staticmethod
+    def _terms(strategy: Strategy, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        try:
+            return strategy(student, teacher, batch)
+        except PairError as error:
+            raise KdzooError(f"it refuses networks that it was built for: {error}") from error
 
     def _shown(self, strategy: Strategy, teacher: Tapped, phase: Phase) -> Outputs:
         """What the strategy sees of the teacher in a phase, as the engine hands it over."""
@@ -152,9 +229,19 @@ class Subject:
             return strategy.reduce(teacher.outputs)
 
     @cached_property
+    def calls(self) -> dict[Moment, Call]:
+        """A call on the default networks at each moment; to be looked at only."""
+        return {moment: self.call(moment=moment) for moment in MOMENTS}
+
+    @cached_property
+    def moment(self) -> Moment:
+        """The first at which most of its terms are there and not 0: some come late, or need a memory that is filled."""
+        return max(MOMENTS, key=lambda moment: sum(value != 0 for value in self.calls[moment].values.values()))
+
+    @property
     def usual(self) -> Call:
-        """A call on the default networks; to be looked at only."""
-        return self.call()
+        """The call at that moment."""
+        return self.calls[self.moment]
 
     @property
     def gives_terms(self) -> bool:
@@ -163,8 +250,9 @@ class Subject:
 
     @cached_property
     def draws(self) -> bool:
-        """Whether its terms depend on random numbers."""
-        return self.call(seed=1).values != self.usual.values
+        """Whether its terms or their gradients depend on random numbers."""
+        one, other = self.usual, self.call(seed=1)
+        return one.values != other.values or not all(map(torch.equal, one.gradients(), other.gradients()))
 
 
 def _as(layer: Classifier, drawn: Drawn) -> Classifier:
@@ -172,59 +260,6 @@ def _as(layer: Classifier, drawn: Drawn) -> Classifier:
     if drawn.student.embedding.dtype != torch.float64:
         return layer
     return Classifier(layer.weight.double(), None if layer.bias is None else layer.bias.double())
-
-
-Measure = Callable[[int], Mapping[str, float]]
-"""Seed -> terms."""
-
-
-def difference(one: Measure, other: Measure, *, relative: float, draws: bool, repeats: int = 48) -> str:
-    """How two ways to compute the same terms differ, in words; empty where they agree.
-
-    Args:
-        one: the first way.
-        other: the second way.
-        relative: share of a term that rounding may take.
-        draws: whether the terms depend on random numbers. Then their means over many seeds are compared, and may
-            differ by five standard errors.
-        repeats: seeds, where they are needed.
-    """
-    first, second = one(0), other(0)
-    told = _apart(first, second, relative)
-    if not told or not draws:
-        return told
-    many, others = ([first, *map(one, range(1, repeats))], [second, *map(other, range(1, repeats))])
-    for name in first:
-        left, right = (torch.tensor([each[name] for each in side], dtype=torch.float64) for side in (many, others))
-        error = float((left.var() / repeats + right.var() / repeats).sqrt())
-        gap = abs(float(left.mean() - right.mean()))
-        if gap > 5 * error + relative * abs(float(right.mean())):
-            return f"{name} is {left.mean():.6g} and {right.mean():.6g} (means over {repeats} seeds)"
-    return ""
-
-
-def _apart(first: Mapping[str, float], second: Mapping[str, float], relative: float) -> str:
-    if first.keys() != second.keys():
-        return f"the terms are {sorted(first)} and {sorted(second)}"
-    size = max((abs(value) for value in [*first.values(), *second.values()]), default=0.0)
-    for name, value in first.items():
-        # A comparison with NaN is false, so NaN is told.
-        if not abs(value - second[name]) <= relative * max(abs(value), abs(second[name]), 1e-3 * size) + 1e-9:
-            return f"{name} is {value:.6g} and {second[name]:.6g}"
-    return ""
-
-
-def keep(outputs: Outputs) -> Outputs:
-    """A copy of signals whose tensors share nothing with them."""
-
-    def copied(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.detach().clone()
-        if isinstance(value, Classifier):
-            return Classifier(copied(value.weight), None if value.bias is None else copied(value.bias))
-        return tuple(map(copied, value))
-
-    return Outputs({name: copied(value) for name, value in outputs.values.items()})
 
 
 def parts_of(kind: type[Strategy]) -> tuple[type[Strategy], ...]:

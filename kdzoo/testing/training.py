@@ -18,13 +18,14 @@ from kdzoo.cell import Cell, ModelRef, StrategyRef
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import make_accelerator, seed_everything
-from kdzoo.engine.distiller import Distiller, teacher_signals
+from kdzoo.engine.distiller import Distiller
 from kdzoo.engine.train import Training
 from kdzoo.errors import PairError
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.record import Epoch
+from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Signature, Strategy
 from kdzoo.testing.data import open_quadrants
 from kdzoo.testing.state import same

@@ -98,7 +98,7 @@ def test_an_installed_plugin_keeps_its_distribution_and_version(install: Callabl
         ),
         (
             "from kdzoo import hookimpl\n@hookimpl\ndef kdzoo_strategy():\n    return []",
-            "PluginValidationError: unknown hook",
+            "LookupError: unknown hook 'kdzoo_strategy'; did you mean",
         ),
         (STRATEGY.format(name="Alpha 1"), "ValueError: Mine.name must be of a-z, 0-9, _ and -, not 'Alpha 1'"),
         (STRATEGY.format(name=""), "ValueError: Mine.name must be of a-z, 0-9, _ and -, not ''"),
@@ -204,8 +204,8 @@ def test_an_edit_within_a_second_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("x = 1", "defines no strategy: write a subclass of kdzoo.Strategy with a name"),
-        ("from kdzoo import Strategy", "defines no strategy"),
+        ("x = 1", "defines neither a strategy nor a hook: write a subclass of kdzoo.Strategy with a name"),
+        ("from kdzoo import Strategy", "defines neither a strategy nor a hook"),
         ("def broken(:", "failed: SyntaxError: invalid syntax"),
         ("import nowhere_to_be_found", "failed: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("raise SystemExit", "failed: SystemExit"),

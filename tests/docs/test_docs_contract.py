@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch.nn.functional as F
 from docs_pages import blocks, execute, read, run_kdzoo, shown_commands, tool, write_files
 
 from kdzoo.store import Store
-from kdzoo.strategy import SIGNALS, Strategy
-from kdzoo.testing.catalogue import CHECKS
+from kdzoo.strategy import SIGNALS, Batch, Outputs, Strategy, Terms
+from kdzoo.testing import CHECKS, run_checks
 
 PAGE = "docs/contract.md"
 SMALL = (
@@ -54,10 +55,76 @@ def test_table_has_every_signal_of_a_cnn_and_a_transformer() -> None:
 
 def test_tables_have_every_attribute_and_method() -> None:
     head = read(PAGE).split("## What happens when")[0]
-    listed = set(re.findall(r"^\| `(\w+)", head, re.MULTILINE))
-    claims = {"non_negative", "symmetric", "mode_seeking", "order_dependent"}
+    cells = re.findall(r"^\| (`.+?) \|", head, re.MULTILINE)
+    listed = [name for cell in cells for name in re.findall(r"`(\w+)", cell)]
     theirs = {name for name in vars(Strategy) if not name.startswith("_") and name != "hyperparameters"}
-    assert listed == theirs - claims
+    arguments = {"setup", "epochs", "teacher", "student", "batch", "terms", "backward", "values"}
+    assert set(listed) - arguments == theirs
+    assert len(set(listed)) == len(listed)
+
+
+CLAIMS = [name for name, value in vars(Strategy).items() if value is False]
+
+
+def test_every_claim_has_its_line() -> None:
+    section = re.split(r"^## ", read(PAGE), flags=re.MULTILINE)
+    (claims,) = [part for part in section if part.startswith("Claims\n")]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\w+) [^|]+ \|$", claims, re.MULTILINE)
+    assert [name for name, _ in rows] == CLAIMS
+    assert [does for _, does in rows] == ["fails"] * 3 + ["leaves"] * 2
+    assert len(CLAIMS) == 5
+
+
+class Lying(Strategy):
+    """Keeps no promise: the terms are negative at times, not 0 for equal networks, and not symmetric."""
+
+    name = "lying"
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        return {"product": (student.logits.float() * teacher.logits.float().softmax(dim=1)).sum(dim=1).mean()}
+
+
+class Reverse(Strategy):
+    """The divergence with the arguments changed."""
+
+    name = "reverse"
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        q, p = (outputs.logits.float().log_softmax(dim=1) for outputs in (student, teacher))
+        return {"kl": F.kl_div(p, q, reduction="batchmean", log_target=True)}
+
+
+class Ordered(Strategy):
+    """Compares each row with the teacher's next one."""
+
+    name = "ordered"
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        q, p = (outputs.logits.float().log_softmax(dim=1) for outputs in (student, teacher))
+        return {"kl": F.kl_div(q, p.roll(1, 0), reduction="batchmean", log_target=True)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "claim", "check", "without", "claimed"),
+    [
+        (Lying, "zero_when_equal", "zero-when-equal", "skip", "fail"),
+        (Lying, "non_negative", "non-negative", "skip", "fail"),
+        (Lying, "symmetric", "argument-order", None, "fail"),
+        (Reverse, "mode_seeking", "argument-order", "fail", None),
+        (Ordered, "order_dependent", "batch-order", "fail", None),
+    ],
+)
+def test_a_promise_is_checked_and_a_release_leaves_a_check_out(
+    kind: type[Strategy], claim: str, check: str, without: str | None, claimed: str | None
+) -> None:
+    """None stands for anything but a failure, and so for a promise that is not given it stands for either."""
+    for claims, expected in (({}, without), ({claim: True}, claimed)):
+        *_, found = run_checks(type("Claiming", (kind,), {"__module__": __name__, **claims}), only=[check])
+        assert found.check.name == check
+        if expected is not None:
+            assert (found.status, found.blocked) == (expected, False), found.text
+        elif claims:
+            assert found.status != "fail", found.text
 
 
 def test_every_part_has_a_strategy_of_its_own(page: dict[str, object]) -> None:

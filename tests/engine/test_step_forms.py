@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,14 @@ def recipe(optimizer: str) -> Recipe:
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(64, 5)
+    layers = (
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 1),
+        nn.Flatten(),
+        nn.Linear(64, 5),
+    )
     model = nn.Sequential(*layers)
     lay_out(model, CPU)
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
@@ -82,10 +88,8 @@ def test_a_form_changes_rounding_only(name: str, plain_gradients: bool) -> None:
     steps(fast, chosen, range(STEPS))
     steps(slow, plain_form(make_optimizer(slow, recipe(name))), range(STEPS))
     start = network()
-    for key, value in fast.state_dict().items():
-        torch.testing.assert_close(
-            value, slow.state_dict()[key], rtol=1e-4, atol=2e-6, msg=lambda text: f"{key}: {text}"
-        )
+    for one, other in zip(fast.parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-6)
     moved = [not torch.equal(a, b) for a, b in zip(fast.parameters(), start.parameters(), strict=True)]
     assert all(moved)
 
@@ -106,7 +110,7 @@ def test_resuming_is_bit_equal(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_a_state_in_another_memory_order_is_put_in_order(name: str) -> None:
-    """As in a checkpoint of a version that had no format and no form: fused kernels would read it wrongly in silence."""
+    """As in a checkpoint of a version without formats and forms: fused kernels would read it wrongly in silence."""
     expected, found = network(), network()
     steps(expected, plain_form(make_optimizer(expected, recipe(name))), range(STEPS))
     first = plain_form(make_optimizer(found, recipe(name)))
@@ -151,7 +155,7 @@ def test_gradients_that_a_strategy_sets_are_not_read_by_fused_kernels(tmp_path: 
     own, left = bench.only("own-gradients"), bench.only("sum-of-terms")
     assert own.status == left.status == "done", own.traceback
     for name, value in left.curve[0].terms.items():
-        assert own.curve[0].terms[name] == pytest.approx(value, rel=1e-3)
+        assert own.curve[0].terms[name] == pytest.approx(value, rel=1e-4)
 
 
 def test_who_sets_gradients_is_known_of_combinations_too() -> None:
@@ -191,7 +195,7 @@ def test_a_huge_convolution_and_a_strided_one_beside_it_count() -> None:
 
 
 @pytest.fixture
-def formats(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+def formats(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the weights of each trained student lie by channels after its first step."""
     seen: list[bool] = []
     start = Training._start_phase
@@ -202,7 +206,7 @@ def formats(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
         seen.append(all(each.is_contiguous(memory_format=torch.channels_last) for each in weights))
 
     monkeypatch.setattr(Training, "_start_phase", watched)
-    yield seen
+    return seen
 
 
 def test_a_training_in_either_format_learns_the_same(

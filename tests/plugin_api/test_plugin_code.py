@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from kdzoo.naming import RESERVED
+
 PLAIN = '''\
 from kdzoo import Strategy, hookimpl, param
 
@@ -206,3 +208,35 @@ def test_what_fails_at_loading_names_the_line_too(
     installed = install("failpack", code)
     listed = kdzoo("plugins").out
     assert reason.replace("mine.py", installed.name) in listed
+
+
+def test_a_file_with_dots_in_its_name_keeps_its_lines(
+    kdzoo: Callable[..., Any], plugin_file: Callable[..., Path], small: tuple[Any, ...], records: Callable[..., Any]
+) -> None:
+    path = plugin_file(FAILING, "my.second.try.py")
+    kdzoo("bench", *small, "--epochs", 1, "--plugin", path, "--strategies", "deep")
+    assert records()["deep"]["reason"] == f"KeyError: 'missing' (my.second.try.py:{line_of('# here')})"
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        *((name, "must begin with one of a-z") for name in ("--all", "-a", "2nd", "_private")),
+        *((name, "must be of a-z, 0-9, _ and -") for name in ("Mine", "a b", "")),
+    ],
+)
+def test_a_name_that_the_command_line_cannot_take_is_refused(
+    name: str, rule: str, kdzoo: Callable[..., Any], plugin_file: Callable[..., Path]
+) -> None:
+    result = kdzoo("strategies", "--plugin", plugin_file(PLAIN.replace('"plain"', repr(name)), "plain.py"))
+    assert result.code == 2
+    assert f"Plain.name {rule}, not {name!r}" in result.err
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_a_name_that_means_something_else_is_refused(
+    name: str, kdzoo: Callable[..., Any], plugin_file: Callable[..., Path]
+) -> None:
+    result = kdzoo("strategies", "--plugin", plugin_file(PLAIN.replace('"plain"', repr(name)), "plain.py"))
+    assert result.code == 2
+    assert f"Plain.name cannot be {name!r}" in result.err

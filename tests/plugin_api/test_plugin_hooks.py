@@ -210,8 +210,11 @@ def test_a_model_of_a_file_is_there_before_models_are_looked_up(
             "    return [TensorBoardTracker]",
             "ValueError: kdzoo_trackers gives 'tensorboard', which is the name of another tracker",
         ),
-        ("def kdzoo_epoch_ended(cell, epochs):\n    pass", "PluginValidationError: Plugin "),
-        ("def kdzoo_epoch_begun(cell):\n    pass", "PluginValidationError: unknown hook 'kdzoo_epoch_begun'"),
+        (
+            "def kdzoo_epoch_ended(cell, epochs):\n    pass",
+            "LookupError: kdzoo_epoch_ended has no argument 'epochs'; it has cell, epoch",
+        ),
+        ("def kdzoo_epoch_begun(cell):\n    pass", "LookupError: unknown hook 'kdzoo_epoch_begun'"),
     ],
 )
 def test_a_hook_that_gives_what_it_may_not_is_told_when_it_is_loaded(
@@ -252,3 +255,98 @@ def test_a_model_of_another_plugin_stays_its_own(install: Callable[..., Path]) -
     assert (first.models, plugins["afirst"].models) == (["resnet_shared_name"], ["resnet_shared_name"])
     assert "which is a model of afirst already" in plugins["bsecond"].error
     assert timm.models.model_entrypoint("resnet_shared_name") is own
+
+
+THIEF = """
+    import timm
+    from timm.models import register_model
+
+    from kdzoo import Strategy, hookimpl
+
+    def take():
+        @register_model
+        def resnet18(pretrained=False, **kwargs):
+            return timm.create_model("resnet10t", **kwargs)
+
+    class Mine(Strategy):
+        name = "thief"
+
+        def forward(self, student, teacher, batch):
+            return {{"x": (student.logits - teacher.logits).square().mean()}}
+
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("take()", "ValueError: it registers 'resnet18', which is a model of timm already: give it another name"),
+        ("take(); 1 / 0", "ZeroDivisionError: division by zero"),
+        (
+            "kdzoo_models = hookimpl(lambda: (take(), [3])[1], specname='kdzoo_models')",
+            "TypeError: kdzoo_models must give names of models, not 3",
+        ),
+        (
+            "kdzoo_datasets = hookimpl(lambda: take() or [], specname='kdzoo_datasets')",
+            "ValueError: it registers 'resnet18', which is a model of timm already",
+        ),
+    ],
+    ids=["without a hook", "before it fails", "in a hook that gives nonsense", "in another hook"],
+)
+@pytest.mark.filterwarnings("ignore:Overwriting resnet18")
+def test_no_plugin_replaces_a_network_however_it_tries(
+    code: str, error: str, install: Callable[..., Path], kdzoo: Callable[..., Any], plugin_file: Callable[..., Path]
+) -> None:
+    import timm
+
+    from kdzoo.plugins import load_plugins
+
+    own = timm.models.model_entrypoint("resnet18")
+    pretrained = timm.get_pretrained_cfg("resnet18")
+    result = kdzoo("strategies", "--plugin", plugin_file(THIEF.format(code), "thief.py"))
+    assert result.code == 2
+    assert f"failed: {error}" in result.err
+    install("thiefpack", THIEF.format(code))
+    plugin = next(one for one in load_plugins() if one.distribution == "thiefpack")
+    assert error in plugin.error
+    assert plugin.is_empty
+    assert timm.models.model_entrypoint("resnet18") is own
+    assert timm.get_pretrained_cfg("resnet18") == pretrained
+
+
+def test_a_plugin_that_brings_timm_along_replaces_nothing(tmp_path: Path) -> None:
+    """In a process of its own, in which nobody has imported timm before."""
+    import subprocess
+    import sys
+    import textwrap
+
+    (tmp_path / "thief.py").write_text(textwrap.dedent(THIEF).format("take()"))
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom kdzoo import UsageError\nfrom kdzoo.plugins import load_plugins\n"
+        "load_plugins()\nprint('timm' in sys.modules)\n"
+        "try:\n    load_plugins([Path('thief.py')])\nexcept UsageError as error:\n    print(error)\n"
+        "import timm\nprint(timm.models.model_entrypoint('resnet18').__module__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    before, refusal, *_, after = done.stdout.splitlines()
+    assert before == "False"
+    assert "it registers 'resnet18', which is a model of timm already" in refusal
+    assert after == "timm.models.resnet"
+
+
+@pytest.mark.filterwarnings("ignore:Overwriting resnet_own_twice")
+def test_a_plugin_may_be_loaded_twice(plugin_file: Callable[..., Path]) -> None:
+    """Also after an edit, and if it registers without the hook; another one may not take the name."""
+    from kdzoo import UsageError
+    from kdzoo.plugins import load_plugins
+
+    strategy = THIEF.format("").partition("class Mine")
+    code = NARROW.format(name="resnet_own_twice") + "\n    from kdzoo import Strategy\n\n    " + "".join(strategy[1:])
+    for text in (code, f"{code}\n    # edited", code.replace("@hookimpl", "")):
+        (kind,) = load_plugins([plugin_file(text, "own.py")])[-1].strategies
+        assert kind.name == "thief"
+    with pytest.raises(UsageError, match="'resnet_own_twice', which is a model of file already"):
+        load_plugins([plugin_file(text, "other.py")])

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import kdzoo as public
 from kdzoo import hookspecs
+from kdzoo import testing as kit
 
 DOCS = Path(__file__).parents[2] / "docs"
 SMALL = (
@@ -41,19 +42,39 @@ def hooks() -> list[str]:
 
 
 def test_every_public_name_has_its_line_and_no_other() -> None:
-    listed = re.findall(r"^\| `(\w+)` \| (\S.*) \|$", read("api.md").partition("## Public names")[2], re.MULTILINE)
-    assert sorted(name for name, _ in listed) == sorted(public.__all__)
+    tables = read("api.md").partition("## Public names")[2]
+    listed = re.findall(r"^\| `(\w+)` \| (\S.*) \|$", tables, re.MULTILINE)
+    assert sorted(name for name, _ in listed if name not in kit.__all__) == sorted(public.__all__)
+
+
+def test_every_name_of_the_kit_is_listed() -> None:
+    _, _, rest = read("api.md").partition("For tests, from `kdzoo.testing`")
+    listed = re.findall(r"^\| `(\w+)` \| (\S.*) \|$", rest.partition("```")[0], re.MULTILINE)
+    assert sorted(name for name, _ in listed) == sorted(kit.__all__)
+    told = dict(listed)
+    assert [field.name for field in dataclasses.fields(kit.Finding) if f"`{field.name}`" not in told["Finding"]] == [
+        "blocked"
+    ]
+    hidden = {field.name for field in dataclasses.fields(kit.Check) if f"`{field.name}`" not in told["Check"]}
+    assert hidden == {"run", "needs"}
+    signature = inspect.signature(kit.run_checks)
+    shown = re.search(r"`run_checks\((.*)\)` runs", told["run_checks"])
+    assert shown is not None
+    taken = [part.partition("=")[0] for part in shown[1].split(", ") if part != "*"]
+    assert taken == list(signature.parameters)
+
+
+def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
+    for name, text in files("api.md").items():
+        (tmp_path / name).write_text(text)
+    asked = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", tmp_path]
+    done = subprocess.run([*map(str, asked)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 passed" in done.stdout
 
 
 def test_the_page_gives_the_version() -> None:
     assert f"`kdzoo.API_VERSION`, which is {public.API_VERSION}." in read("api.md")
-
-
-def test_the_page_of_hooks_is_made_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(DOCS))
-    page = importlib.import_module("hooks_page").hooks_page()
-    assert read("hooks.md") == page, "run `python docs/generate.py`"
-    assert re.findall(r"^### (\w+)$", page, re.MULTILINE) == hooks()
 
 
 def test_every_hook_is_typed_and_described() -> None:
@@ -68,8 +89,9 @@ def test_every_hook_is_typed_and_described() -> None:
 
 
 def test_the_pages_plugin_declares_and_trains(kdzoo: Callable[..., Any], records: Callable[..., Any]) -> None:
-    (named,) = files("api.md").items()
-    Path(named[0]).write_text(named[1])
+    named, tests = files("api.md").items()
+    for name, text in (named, tests):
+        Path(name).write_text(text)
     for words in commands("api.md"):
         assert kdzoo(*words).code == 0
     row = kdzoo("plugins", "--plugin", named[0]).out.splitlines()[-1].split()
@@ -98,6 +120,7 @@ def test_the_page_of_combinations_says_what_a_bench_does(kdzoo: Callable[..., An
     shown = kdzoo("bench", "--config", "combined.yaml", *small)
     assert shown.code == 0, shown.err
     assert "soft+at resnet10t" in shown.out
+    assert "soft+at (combination), from kdzoo" in kdzoo("strategies", "show", "soft+at").out
     benches = [words for words in commands("combinations.md") if words[0] == "bench"]
     assert len(benches) == 3
     for words in benches:

@@ -201,6 +201,16 @@ def test_a_missing_library_is_told_in_a_sentence(
     assert not Path("runs").exists()
 
 
+def test_an_epoch_that_was_not_measured_has_no_value_on_tune(
+    kdzoo: Callable[..., Any], logged: tuple[Any, ...], records: Callable[..., Any]
+) -> None:
+    result = kdzoo(*logged, "--log-with", "notebook", "--eval-every", 2)
+    assert result.code == 0, result.err
+    _, _, first, second, _, _ = notes(records()["soft"]["id"])
+    assert set(first[1]) == {"loss/ce", "loss/soft", "lr"}
+    assert second[1]["tune/top1"] == records()["soft"]["curve"][1]["tune_top1"]
+
+
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
 def test_tensorboard_shows_the_curve(
     kdzoo: Callable[..., Any], logged: tuple[Any, ...], records: Callable[..., Any]

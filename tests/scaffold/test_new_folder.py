@@ -37,20 +37,21 @@ def test_it_tells_what_it_wrote_and_what_to_type_next(new: Callable[..., Result]
     assert result.exit_code == 0, result.output
     assert [path.name for path in tmp_path.iterdir()] == ["kdzoo-mine"]
     assert set(files(tmp_path / "kdzoo-mine")) == STRATEGY
-    first, *listed, blank, now, one, two, three = result.stdout.splitlines()
+    first, *listed, blank, now, one, two, three, four = result.stdout.splitlines()
     assert first == "kdzoo-mine holds the strategy mine:"
     assert {line.split()[0] for line in listed} == STRATEGY
     assert (blank, now) == ("", "Now type:")
-    assert one.strip() == "cd kdzoo-mine && pip install -e '.[test]'"
-    assert two.strip() == "python -m pytest"
-    assert three.strip() == "kdzoo bench --strategies mine,soft"
+    assert one.strip() == "cd kdzoo-mine"
+    assert two.strip() == 'pip install -e ".[test]"'
+    assert three.strip() == "python -m pytest"
+    assert four.strip() == "kdzoo bench --strategies mine,soft"
 
 
 def test_a_dataset_has_files_and_commands_of_its_own(new: Callable[..., Result], tmp_path: Path) -> None:
     result = new("mine", "--dataset", "--dir", "a b")
     assert result.exit_code == 0, result.output
     assert set(files(tmp_path / "a b")) == {name.replace("strategy.py", "dataset.py") for name in STRATEGY}
-    assert "cd 'a b' && pip install" in result.stdout
+    assert '\n  cd "a b"\n' in result.stdout
     assert result.stdout.splitlines()[-1].strip() == "kdzoo bench --dataset mine --strategies soft"
 
 
@@ -59,7 +60,7 @@ def test_the_workflow_runs_the_tests_and_the_kit(new: Callable[..., Result], tmp
     text = (tmp_path / "kdzoo-mine" / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
     runs = [step["run"] for step in yaml.safe_load(text)["jobs"]["tests"]["steps"] if "run" in step]
     asked = ["pytest", "pytest --pyargs kdzoo.testing --strategy mine", "kdzoo check-strategy mine"]
-    assert runs[-4:] == ["pip install -e '.[test]'", *asked]
+    assert runs[-4:] == ['pip install -e ".[test]"', *asked]
 
 
 def test_families_start_from_different_losses(new: Callable[..., Result], tmp_path: Path) -> None:
@@ -94,6 +95,38 @@ def test_an_empty_folder_is_filled_and_stays_the_same_folder(new: Callable[..., 
 def test_folders_above_are_made(new: Callable[..., Result], tmp_path: Path) -> None:
     assert new("mine", "--dir", "a/b/c").exit_code == 0
     assert set(files(tmp_path / "a/b/c")) == STRATEGY
+
+
+@pytest.mark.parametrize(
+    ("folder", "shown"),
+    [("a b", '"a b"'), ("a$b", "'a$b'"), ("a'b", '"a\'b"'), ('a"b', "'a\"b'"), ("a/b-c_d.e", "a/b-c_d.e")],
+)
+def test_the_folder_is_quoted_where_it_must_be(
+    folder: str, shown: str, new: Callable[..., Result], tmp_path: Path
+) -> None:
+    """In double quotes, which other shells than those of POSIX take too, as far as these mean what is written."""
+    result = new("mine", "--dir", folder)
+    assert f"\n  cd {shown}\n" in result.stdout
+    assert (tmp_path / folder / "pyproject.toml").exists()
+
+
+@pytest.mark.parametrize(("folder", "place"), [("sub/..", "."), ("a/../b", "b"), ("./c/.", "c")])
+def test_dots_in_the_folder_are_taken_out_first(
+    folder: str, place: str, new: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = new("mine", "--dir", folder)
+    assert result.exit_code == 0, result.output
+    assert set(files(tmp_path)) == {f"{place}/{name}".removeprefix("./") for name in STRATEGY}
+    assert not (tmp_path / "sub").exists()
+    assert not (tmp_path / "a").exists()
+    assert result.stdout.startswith(f"{place} holds the strategy mine:\n")
+    assert ("\n  cd " in result.stdout) == (place != ".")
+
+
+def test_a_folder_above_what_it_names_is_written_whole(tmp_path: Path) -> None:
+    write_folder(tmp_path / "sub" / "..", {"a/b": "1", "c": "2"})
+    assert files(tmp_path) == {"a/b": b"1", "c": b"2"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
 
 
 @pytest.mark.parametrize("there", ["README.md", "notes.txt", ".git"])

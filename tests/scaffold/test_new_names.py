@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
+import re
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from kdzoo.errors import UsageError
 from kdzoo.registry import Registry
 from kdzoo.scaffold.names import LONGEST, Names, read_name
+from kdzoo.scaffold.render import FAMILIES, dataset_files, strategy_files
 from kdzoo.scaffold.taken import check_free, declared_names
 
 
@@ -24,6 +29,7 @@ from kdzoo.scaffold.taken import check_free, declared_names
         ("a", Names("a", "kdzoo-a", "kdzoo_a", "A")),
         ("tensor", Names("tensor", "kdzoo-tensor", "kdzoo_tensor", "TensorStrategy")),
         ("value-error", Names("value-error", "kdzoo-value-error", "kdzoo_value_error", "ValueErrorStrategy")),
+        ("f", Names("f", "kdzoo-f", "kdzoo_f", "FStrategy")),
         ("strategy", Names("strategy", "kdzoo-strategy", "kdzoo_strategy", "StrategyStrategy")),
     ],
 )
@@ -33,6 +39,48 @@ def test_names_follow_from_one(text: str, expected: Names) -> None:
 
 def test_a_dataset_has_a_suffix_of_its_own() -> None:
     assert read_name("splits", "dataset").class_name == "SplitsDataset"
+
+
+def modules(names: Names) -> dict[str, str]:
+    """The modules with the class of that name, one of each kind and family."""
+    made = {family: strategy_files(names, family) for family in FAMILIES} | {"dataset": dataset_files(names)}
+    return {kind: files[0].text for kind, files in made.items()}
+
+
+def meant() -> set[str]:
+    """The names for a plugin of which a class would be called as something in one of the modules is."""
+    used: set[str] = set()
+    for text in modules(Names("x", "x", "x", "Nobody")).values():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Name):
+                used.add(node.id)
+            elif isinstance(node, ast.alias):
+                used.add(node.asname or node.name)
+            elif isinstance(node, ast.ClassDef):
+                used.add(node.name)
+    split = {(re.sub("(?<=.)(?=[A-Z])", "-", name).lower(), name) for name in used}
+    return {text for text, name in split if "".join(part.capitalize() for part in text.split("-")) == name}
+
+
+def test_no_class_takes_the_name_of_what_its_module_uses() -> None:
+    """Each module with each such name for its class runs, has the class, and its examples come out."""
+    texts = sorted(meant() - {"nobody"})
+    assert {"f", "projection", "adapter", "tensor", "pair-error", "path", "array-data"} <= set(texts)
+    for text in texts:
+        for family in FAMILIES:
+            names = read_name(text)
+            module = ModuleType(f"kdzoo_names_{family}")
+            sys.modules[module.__name__] = module  # a class is looked up there
+            try:
+                exec(compile(modules(names)[family], module.__name__, "exec"), vars(module))
+                assert vars(module)[names.class_name].name == text
+                assert doctest.testmod(module).failed == 0, (text, family)
+            finally:
+                del sys.modules[module.__name__]
+        names = read_name(text, "dataset")
+        space: dict[str, type] = {"__name__": "kdzoo_names_dataset"}
+        exec(modules(names)["dataset"], space)
+        assert len(space[names.class_name]().load(None, False).train) == 600
 
 
 @pytest.mark.parametrize(

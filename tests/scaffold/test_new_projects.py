@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -82,12 +83,12 @@ def test_one_installs_in_an_environment_of_its_own(editable: list[str], projects
     """As its README says, but for what is there already: kdzoo, and the build backend where it is."""
     shutil.copytree(projects / "my-contrastive", tmp_path / "project")
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
-    python = tmp_path / "venv" / "bin" / "python"
-    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    base = {"base": str(tmp_path / "venv")}
+    python = Path(sysconfig.get_path("scripts", "venv", base)) / "python"
+    site = Path(sysconfig.get_path("purelib", "venv", base))
     ours = [path for path in sys.path if path.endswith("site-packages")]
     (site / "ours.pth").write_text("import site; " + "; ".join(f"site.addsitedir({path!r})" for path in ours) + "\n")
-    needed = ["hatchling", "editables"] if editable else ["hatchling"]
-    there = ["--no-build-isolation"] if all(map(has, needed)) else []
+    there = ["--no-build-isolation"] if has("hatchling") else []
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
     run(*pip, *there, *editable, ".", cwd=tmp_path / "project")
     told = run(python, *KDZOO[1:], "plugins", cwd=tmp_path)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 import sys
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
+from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
 from kdzoo.models.teacher import Teacher
 
 
@@ -141,26 +142,28 @@ class SwappedDivergence(Sound):
 
     name = "swapped-divergence"
     classic = True
+    caught_by = "argument-order"
+
+    def compare(self, student: Outputs, teacher: Outputs) -> Tensor:
+        return divergence(teacher.logits, student.logits, self.temperature)
+
+
+class SwappedNames(Sound):
+    """Its forward takes the teacher first."""
+
+    name = "swapped-names"
+    classic = True
     signals = ("logits",)
     caught_by = "argument-order"
 
     def build(self, setup: Setup) -> None:
         self.register_buffer("seen", torch.zeros(setup.num_samples))
 
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        return {"kd": self.beta * divergence(teacher.logits, student.logits, self.temperature)}
-
-
-class SwappedNames(SwappedDivergence):
-    """Its forward takes the teacher first."""
-
-    name = "swapped-names"
-
     def forward(self, teacher: Outputs, student: Outputs, batch: Batch) -> Terms:
         return {"kd": self.beta * divergence(student.logits, teacher.logits, self.temperature)}
 
 
-class IgnoresTeacher(SwappedDivergence):
+class IgnoresTeacher(SwappedNames):
     """It sharpens the student's own logits and calls that distillation."""
 
     name = "ignores-teacher"
@@ -603,6 +606,158 @@ class IdleSignal(Sound):
     signals = ("logits", "embedding", "stages")
     caught_by = "signals"
     warns = True
+
+
+class MissingLogarithm(Sound):
+    """The divergence of probabilities from probabilities, averaged over the classes too."""
+
+    name = "missing-logarithm"
+    caught_by = "terms"
+    non_negative = False
+
+    def compare(self, student: Outputs, teacher: Outputs) -> Tensor:
+        return F.kl_div(student.logits.float().softmax(dim=1), teacher.logits.float().softmax(dim=1))
+
+
+class RefusesAll(Sound):
+    """It refuses every pair when it is called."""
+
+    name = "refuses-all"
+    caught_by = "terms"
+
+    def compare(self, student: Outputs, teacher: Outputs) -> Tensor:
+        raise PairError("these two do not fit")
+
+
+class SaysNothing(Sound):
+    """It asks for the teacher and gives no term."""
+
+    name = "says-nothing"
+    caught_by = "terms"
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        return {}
+
+
+class LateSum(Sound):
+    """A sum over the batch that begins at the end of the training."""
+
+    name = "late-sum"
+    caught_by = "batch-size"
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        terms = super().forward(student, teacher, batch)
+        return terms if batch.progress < 0.9 else {**terms, "late": len(batch.labels) * terms["kd"]}
+
+
+class DividesTwice(Sound):
+    """A mean over the batch, divided by the batch once more."""
+
+    name = "divides-twice"
+    caught_by = "batch-size"
+
+    def compare(self, student: Outputs, teacher: Outputs) -> Tensor:
+        return super().compare(student, teacher) / len(student.logits)
+
+
+class MemoryByRow(Sound):
+    """Its memory of the teacher is found by the row, and not by the sample."""
+
+    name = "memory-by-row"
+    caught_by = "batch-order"
+    also = frozenset({"partial-batch"})
+
+    def build(self, setup: Setup) -> None:
+        super().build(setup)
+        self.register_buffer("memory", torch.zeros(setup.num_samples, setup.teacher.embedding))
+
+    def follow(self, student: Outputs, teacher: Outputs) -> Tensor:
+        rows = len(teacher.embedding)
+        with torch.no_grad():
+            self.memory[:rows] = 0.5 * self.memory[:rows] + 0.5 * teacher.embedding.float()
+        return F.mse_loss(self.adapter(student.embedding).float(), self.memory[:rows].clone())
+
+
+class RefusesItsRange(Sound):
+    """It refuses most values of its own search range."""
+
+    name = "refuses-its-range"
+    caught_by = "search-space"
+    stage: int = param(0, "which stage", ge=0, search=(0, 40))
+
+    def build(self, setup: Setup) -> None:
+        if self.stage >= len(setup.teacher.stages):
+            raise PairError(f"there is no stage {self.stage}")
+        super().build(setup)
+
+
+class AdapterInAnObject(Sound):
+    """Its adapter is an attribute of a plain object."""
+
+    name = "adapter-in-an-object"
+    caught_by = "registered"
+    also = frozenset({"float64", "checkpoint", "resume"})
+
+    def build(self, setup: Setup) -> None:
+        self.parts = SimpleNamespace(adapter=nn.Linear(setup.student.embedding, setup.teacher.embedding))
+        self.register_buffer("seen", torch.zeros(setup.num_samples))
+
+    def follow(self, student: Outputs, teacher: Outputs) -> Tensor:
+        return F.mse_loss(self.parts.adapter(student.embedding).float(), teacher.embedding.float())
+
+
+class FrozenAdapter(Sound):
+    """Its adapter is random and never trained."""
+
+    name = "frozen-adapter"
+    caught_by = "registered"
+    warns = True
+
+    def build(self, setup: Setup) -> None:
+        super().build(setup)
+        self.adapter.requires_grad_(False)
+
+
+class WritesToTheBatch(Sound):
+    """It changes the sample numbers."""
+
+    name = "writes-to-the-batch"
+    caught_by = "gradient-teacher"
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        terms = super().forward(student, teacher, batch)
+        batch.index.zero_()
+        return terms
+
+
+class ClaimsModeSeeking(Sound):
+    """It claims what releases it from a check, and is not so."""
+
+    name = "claims-mode-seeking"
+    caught_by = "argument-order"
+    warns = True
+    mode_seeking = True
+
+
+class ClaimsOrder(Sound):
+    """It claims to depend on the order, and does not."""
+
+    name = "claims-order"
+    caught_by = "batch-order"
+    warns = True
+    order_dependent = True
+
+
+class PairwiseMemory(Sound):
+    """All pairs of samples: a matrix of B x B."""
+
+    name = "pairwise-memory"
+    caught_by = "memory-growth"
+    warns = True
+
+    def follow(self, student: Outputs, teacher: Outputs) -> Tensor:
+        own, theirs = self.adapter(student.embedding).float(), teacher.embedding.float()
+        return F.mse_loss(torch.tanh(own @ own.T), torch.tanh(theirs @ theirs.T))
 
 
 def all_broken() -> list[type[Sound]]:

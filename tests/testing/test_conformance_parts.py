@@ -11,11 +11,11 @@ import torch
 from broken_strategies import Sound
 from torch import nn
 
-from kdzoo.testing.made import draw_batch, make_pair, make_twins, tap_student, tap_teacher
+from kdzoo.testing.compare import difference
+from kdzoo.testing.made import draw_batch, make_pair, tap_student, tap_teacher
 from kdzoo.testing.memory import peak_bytes
 from kdzoo.testing.precision import growth
 from kdzoo.testing.state import plain_state, same
-from kdzoo.testing.subject import difference
 from kdzoo.testing.wide import WideFloats
 
 
@@ -121,7 +121,7 @@ def test_made_up_signals_fit_each_other() -> None:
     assert not torch.equal(*drawn.batch.inputs.chunk(2))
     turned = drawn.rows(torch.tensor([4, 3, 2, 1, 0]))
     assert torch.equal(turned.batch.index, drawn.batch.index[torch.tensor([4, 3, 2, 1, 0, 9, 8, 7, 6, 5])])
-    twins = make_twins()
+    twins = make_pair().twins()
     assert twins.student == twins.teacher
     assert twins.layers[0] is twins.layers[1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,13 +30,17 @@ class Environment:
     @property
     def site(self) -> Path:
         """Where its own distributions are installed."""
-        (site,) = self.folder.glob("lib/python*/site-packages")
-        return site
+        return site_of(self.folder)
+
+    @property
+    def programs(self) -> Path:
+        """Where its programs are."""
+        return Path(sysconfig.get_path("scripts", "venv", {"base": str(self.folder)}))
 
     def start(self, program: str, *arguments: object) -> subprocess.Popen[str]:
         """Start one of its programs."""
         return subprocess.Popen(
-            [self.folder / "bin" / program, *map(str, arguments)],
+            [self.programs / program, *map(str, arguments)],
             cwd=self.work,
             env={**self.variables},
             stdout=subprocess.PIPE,
@@ -61,14 +66,27 @@ def make_environment(folder: Path) -> Environment:
     work.mkdir()
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     variables = {name: value for name, value in os.environ.items() if name not in hidden} | {"OMP_NUM_THREADS": "1"}
-    made = Environment(folder / "venv", work, variables)
-    borrowed = folder / "borrowed"
-    borrowed.mkdir()
+    borrow(folder / "venv", folder / "borrowed")
+    return Environment(folder / "venv", work, variables)
+
+
+def site_of(environment: Path) -> Path:
+    """Where the distributions of a virtual environment are installed, on any system."""
+    return Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
+
+
+def borrow(environment: Path, links: Path) -> None:
+    """Show a virtual environment the running one's libraries, all but kdzoo and its plugins.
+
+    Args:
+        environment: the environment's folder.
+        links: a new folder for the links.
+    """
+    links.mkdir()
     for path in _libraries():
-        if not (borrowed / path.name).exists():
-            (borrowed / path.name).symlink_to(path)
-    (made.site / "borrowed.pth").write_text(f"{borrowed}\n", encoding="utf-8")
-    return made
+        if not (links / path.name).exists():
+            (links / path.name).symlink_to(path)
+    (site_of(environment) / "borrowed.pth").write_text(f"{links}\n", encoding="utf-8")
 
 
 def _libraries() -> Iterator[Path]:
@@ -100,7 +118,7 @@ def build_wheel(source: Path, target: Path) -> Path:
 
 def install(environment: Environment, *wheels: Path) -> None:
     """Install wheels as a user does; what they depend on must be there already, in the versions that they ask for."""
-    _pip("--python", environment.folder / "bin" / "python", "install", "--no-index", "--no-compile", *wheels)
+    _pip("--python", environment.programs / "python", "install", "--no-index", "--no-compile", *wheels)
 
 
 def _pip(*arguments: object) -> None:

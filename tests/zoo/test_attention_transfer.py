@@ -140,6 +140,7 @@ def test_what_cannot_be_is_refused(setup):
     with pytest.raises(UsageError, match=r"at\.power must be a number at least 1"):
         AttentionTransfer(setup(), power=0.5)
 
+
 def test_the_default_power_gives_the_numbers_of_any_power():
     # A power next to 2 takes the general way, and autograd's own formula is bit for bit that of the short one.
     maps = torch.randn(3, 4, 5, 5, requires_grad=True)

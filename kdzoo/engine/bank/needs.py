@@ -9,9 +9,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from kdzoo.cell import StrategyRef, content_hash
-from kdzoo.engine.distiller import teacher_signals
 from kdzoo.errors import KdzooError
 from kdzoo.recipe import Recipe
+from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Classifier, Outputs, Signal, Strategy
 
 Reduce = Callable[[Outputs], Outputs]

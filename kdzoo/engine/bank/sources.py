@@ -11,8 +11,9 @@ from torch import Tensor
 from kdzoo.engine.bank.group import Group
 from kdzoo.engine.bank.needs import view_numbers
 from kdzoo.engine.bank.probe import Reader
-from kdzoo.engine.distiller import NOTHING, teach, teacher_signals
+from kdzoo.engine.distiller import NOTHING, teach
 from kdzoo.models.teacher import Teacher
+from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Batch, Outputs, Phase, Strategy
 
 Lesson = Callable[[Batch], Outputs]

@@ -55,7 +55,7 @@ class AngleSum(torch.autograd.Function):
                 total += (gap.sub_(slope, alpha=0.5)).flatten().dot(slope.flatten())
                 for (_, inverse), product, sums, sign in zip(networks, products, gradients, (1.0, -1.0), strict=True):
                     if sums:
-                        _add_gradients(*sums, slope, product, inverse[anchors], anchors, sign)
+                        _add_gradients(sums[0], sums[1], slope, product, inverse[anchors], anchors, sign)
         ctx.save_for_backward(*(each for sums in gradients for each in sums))
         ctx.wanted = wanted
         return total
