@@ -46,4 +46,11 @@ def _corrupts(convolution: nn.Conv2d) -> bool:
 def lay_out(network: nn.Module, device: torch.device, beside: nn.Module | None = None) -> None:
     """Bring the weights of a network into its :func:`memory_format`; names, values and parameters stay."""
     if memory_format(network, device, beside) is torch.channels_last:
-        network.to(memory_format=torch.channels_last)
+        by_channels(network)
+
+
+def by_channels(network: nn.Module) -> None:
+    """Bring the weights of a network into ``channels_last``; torch's own way fails where there are 3d convolutions."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)

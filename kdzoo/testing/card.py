@@ -7,7 +7,8 @@ import inspect
 import io
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections import UserDict
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from typing import Any
@@ -106,26 +107,22 @@ def _brief(report: str) -> str:
     return " ".join(lines[1:])[:300]
 
 
-class _Seen(dict[str, Any]):
-    """Signals that remember which of them were read."""
+class _Seen(UserDict[str, Any]):
+    """Signals that remember which of them were read: by ``get`` or all by ``items``, too."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        super().__init__(values)
+    def __init__(self) -> None:
+        super().__init__()
         self.read: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         self.read.add(name)
         return super().__getitem__(name)
 
-    def items(self) -> Any:
-        self.read.update(self)  # as a combination does, which hands each part its own
-        return super().items()
-
 
 def _signals_read(subject: Subject) -> Verdict:
     kind, pair = subject.kind, make_pair()
     drawn, strategy = subject.draw(pair), subject.build(pair.setup(subject.kind))
-    seen = _Seen({}), _Seen({})
+    seen = _Seen(), _Seen()
 
     def watched(tapped: Tapped, at: int) -> Tapped:
         seen[at].update(tapped.outputs.values)

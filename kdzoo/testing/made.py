@@ -124,6 +124,8 @@ class Drawn:
 def draw_batch(pair: Pair, samples: int, *, views: int = 1, seed: int = 0, scale: float = 1.0) -> Drawn:
     """Random features of a pair, positive on average as behind a ReLU, and a batch of distinct samples.
 
+    The teacher is right on every other sample, and seldom on the rest.
+
     Args:
         pair: the networks.
         samples: different samples in the batch.
@@ -140,11 +142,14 @@ def draw_batch(pair: Pair, samples: int, *, views: int = 1, seed: int = 0, scale
 
         return Features(tuple(random(*shape) for shape in network.stages), random(network.embedding))
 
-    labels = torch.randint(pair.student.num_classes, (samples,), generator=draw).repeat(views)
+    student, teacher = features(pair.student), features(pair.teacher)
+    labels = torch.randint(pair.student.num_classes, (samples,), generator=draw)
+    answers = F.linear(teacher.embedding[:samples], *pair.layers[1]).argmax(dim=1)
+    labels = torch.where(torch.arange(samples) % 2 == 0, answers, labels).repeat(views)
     index = torch.randperm(TRAINING_SAMPLES, generator=draw)[:samples].repeat(views)
     inputs = torch.rand(rows, 3, 16, 16, generator=draw)
     batch = Batch(inputs=inputs, labels=labels, targets=labels, index=index)
-    return Drawn(features(pair.student), features(pair.teacher), batch, views)
+    return Drawn(student, teacher, batch, views)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,15 @@ def _checked(call: Call, where: str) -> Verdict:
 
 def _one(subject: Subject) -> Verdict:
     pair = subject.pair()
-    return _checked(subject.call(pair, subject.draw(pair, 1)), "on a batch of one sample")
+    try:
+        return _checked(subject.call(pair, subject.draw(pair, 1)), "on a batch of one sample")
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        return failed(
+            "BatchNorm cannot train on one value per channel; kdzoo makes such a batch only of data that are a single "
+            "sample"
+        )
 
 
 def _partial(subject: Subject) -> Verdict:

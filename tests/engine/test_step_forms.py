@@ -18,6 +18,8 @@ from kdzoo.engine.forms import form_of, has_plain_gradients, load_optimizer
 from kdzoo.engine.optim import make_optimizer
 from kdzoo.engine.train import Training
 from kdzoo.models.layout import lay_out, memory_format
+from kdzoo.models.taps import TappedModel
+from kdzoo.models.teacher import Teacher
 from kdzoo.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -220,3 +222,13 @@ def test_a_training_in_either_format_learns_the_same(
     assert fast.id == plain.id
     for one, other in zip(fast.curve, plain.curve, strict=True):
         assert one.terms == pytest.approx(other.terms, rel=0.02)
+
+
+def test_a_network_with_3d_convolutions_trains_and_teaches() -> None:
+    model = timm_network("lambda_resnet26t")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    lay_out(model, CPU)
+    assert model.get_submodule("stem.conv1.conv").weight.is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    teacher = Teacher(TappedModel(model, (0.5,) * 3, (0.5,) * 3, (64, 64)))
+    assert teacher(torch.rand(2, 3, 64, 64), {"logits"}).logits.shape == (2, 4)
