@@ -17,6 +17,7 @@ from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.train import Stop, Watch
+from kdzoo.models.layout import lay_out
 from kdzoo.models.zoo import create_model
 from kdzoo.record import Record
 
@@ -108,6 +109,7 @@ class TimeStudent:
         """Do it."""
         cell, data = self.cell, lab.data[self.cell.data]
         model = create_model(cell.student, data.ref, data.mean, data.std).to(lab.device).train()
+        lay_out(model, lab.device)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
         images = steps = 0
         began = time.perf_counter()

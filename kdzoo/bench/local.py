@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from kdzoo.bench.executor import Report
@@ -62,8 +62,13 @@ def run_cells(
         lab.store.plan(cell)
     records: dict[str, Record] = {}
     left: list[Cell] = []
-    kinds = alike(cells, lab) if lockstep > 1 else [[cell] for cell in cells]
-    for cell, record in chain.from_iterable(run_alike(kind, lab, report, rerun, stops, lockstep) for kind in kinds):
+    ended: Iterable[tuple[Cell, Record | None]]
+    if lockstep > 1:
+        kinds = alike(cells, lab)
+        ended = chain.from_iterable(run_alike(kind, lab, report, rerun, stops, lockstep) for kind in kinds)
+    else:
+        ended = ((cell, run_cell(cell, lab, report.cell(cell), rerun, stop=stops.get(cell.id))) for cell in cells)
+    for cell, record in ended:
         if record is None and cell.kind != "teacher":
             report.passed(cell)
             left.append(cell)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import platform
-import re
 import traceback
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdzoo import blame
 from kdzoo.bench.banking import source_for
+from kdzoo.bench.fault import disk_is_full, reason_of
 from kdzoo.bench.lab import DEPLOYED, WEIGHTS, Lab, MeasuredTeacher, now
-from kdzoo.bench.provenance import plugin_versions
 from kdzoo.bench.setup import make_setup
+from kdzoo.bench.surroundings import environment_of
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
@@ -35,13 +29,13 @@ from kdzoo.engine.feed import own_feed
 from kdzoo.engine.lockstep import Company
 from kdzoo.engine.norms import share_norms
 from kdzoo.engine.ranks import LostRankError
-from kdzoo.engine.train import Course, PrunedError, Stop, Training, Watch, finish, measure
-from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
+from kdzoo.engine.train import Course, PrunedError, Stop, Training, Unwatched, Watch, finish, measure
+from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
 from kdzoo.models.zoo import create_model, plain_arguments
-from kdzoo.record import Cost, Environment, Epoch, Record, Size
+from kdzoo.record import Cost, Record, Size
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Strategy
 
@@ -116,16 +110,6 @@ def follow_cell(cell: Cell, lab: Lab) -> Record | None:
     return finish(_attempt(cell, lab, Unwatched(), None, None)) if lab.world.share(False) else None
 
 
-class Unwatched:
-    """A :class:`~kdzoo.engine.train.Watch` that nobody reads."""
-
-    def step(self, epoch: int, done: int, steps: int) -> None:
-        """Nothing is told."""
-
-    def epoch(self, line: Epoch, epochs: int) -> None:
-        """Nothing is told."""
-
-
 def find_done(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
     """The record of a cell that need not run; None where it must, or where another process holds it."""
     if lab.store.find_record(cell.id) is None:
@@ -165,7 +149,7 @@ def _frame(cell: Cell, lab: Lab) -> dict[str, Any]:
         "id": cell.id,
         "cell": cell,
         "family": lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value.family,
-        "environment": _environment(cell, lab),
+        "environment": environment_of(cell, lab),
         "command": lab.command,
         "started": now(),
     }
@@ -177,14 +161,14 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Com
         outcome = yield from _train_and_measure(cell, lab, watch, stop, company)
         return Record(**(frame | outcome), ended=now())
     except Exception as error:
-        if _disk_is_full(error):
+        if disk_is_full(error):
             raise UsageError(
                 f"the disk of {lab.store.path} is full; free some space and run the command again"
             ) from None
         if isinstance(error, LostRankError) and not lab.world.has_failed():
             raise
         # A cell's failure is its result: it is recorded with its reason, and the bench goes on.
-        first = lab.world.fail(_reason(error, cell, lab), traceback.format_exc())
+        first = lab.world.fail(reason_of(error, cell, lab.registry), traceback.format_exc())
         return Record(status="failed", **frame, reason=first.reason, traceback=first.story, ended=now())
 
 
@@ -225,7 +209,7 @@ def _train_and_measure(
         "curve": tuple(training.curve),
         "teacher": taught.measures if taught else None,
         "cost": Cost(**training.seconds, peak_memory=peak_memory(lab.device)),
-        "environment": _environment(cell, lab, source.told()),
+        "environment": environment_of(cell, lab, source.told()),
     }
 
 
@@ -310,53 +294,3 @@ def _keep_weights(cell: Cell, lab: Lab, trained: Deployment) -> None:
     if trained.extra:
         with replacing(folder / DEPLOYED) as path:
             save_weights(trained.extra, path, metadata)
-
-
-def _environment(cell: Cell, lab: Lab, bank: str = "") -> Environment:
-    return Environment(
-        versions={
-            "kdzoo": version("kdzoo"),
-            **plugin_versions(cell, lab.registry),
-            "torch": torch.__version__,
-            "timm": version("timm"),
-            "python": platform.python_version(),
-        },
-        device=_device_name(lab.device) if lab.world.size == 1 else f"{lab.world.size} x {_device_name(lab.device)}",
-        threads=torch.get_num_threads(),
-        bank=bank,
-        compiled=lab.compile,
-    )
-
-
-def _device_name(device: torch.device) -> str:
-    """The accelerator's or the processor's name: times are compared only where it is the same."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{device.type} ({models[0] if models else platform.processor() or platform.machine()})"
-
-
-def _reason(error: Exception, cell: Cell, lab: Lab) -> str:
-    """What went wrong, in one line, and where in the strategy's own code, unless it told so itself."""
-    told = _told(error)
-    entry = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}")
-    line = "" if isinstance(error, KdzooError) else blame.line_of(error, entry.homes)
-    return f"{told} ({line})" if line else told
-
-
-def _told(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or [""])[0]
-    # The allocators of CPU and MPS raise a plain RuntimeError.
-    told = re.search(r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED", text)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (isinstance(error, RuntimeError) and told):
-        return f"out of memory: {text}".rstrip(": ")
-    return text if isinstance(error, KdzooError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-def _disk_is_full(error: BaseException) -> bool:
-    """Whether a full disk is behind an error; safetensors tells it in words only."""
-    causes = [each for each in (error, error.__cause__, error.__context__) if each]
-    full = any(isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT) for each in causes)
-    return full or any(os.strerror(errno.ENOSPC) in str(each) for each in causes)

@@ -21,8 +21,11 @@ def check_compiler(device: torch.device) -> None:
     Raises:
         UsageError: torch.compile fails on the smallest function, as it does without a C++ compiler.
     """
+    import torch._inductor.config as inductor
+
     try:
-        torch.compile(_double)(torch.ones(2, device=device))
+        with inductor.patch(force_disable_caches=True):  # what was compiled before says nothing of a compiler now
+            torch.compile(_double)(torch.ones(2, device=device))
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(

@@ -43,6 +43,16 @@ class Watch(Protocol):
         """An epoch is done and measured on tune."""
 
 
+class Unwatched:
+    """A :class:`Watch` that nobody reads."""
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """Nothing is told."""
+
+    def epoch(self, line: Epoch, epochs: int) -> None:
+        """Nothing is told."""
+
+
 class PrunedError(KdzooError):
     """A trial was ended early, because its curve promised too little."""
 

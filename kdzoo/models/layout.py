@@ -13,12 +13,11 @@ def memory_format(network: nn.Module, device: torch.device, beside: nn.Module | 
     """The format that is faster for a network on a device, by what was measured.
 
     On a CPU a convolutional network with batch normalisation takes ``channels_last``: convolutions and normalisation
-    then need no reordering between them. ``benchmarks/steps.py`` measures it (one AVX2 core, batches of 64 at 32x32,
-    float32): a training step is 1.0 to 1.4 times as fast (resnet18 1.00, resnet10t 1.06, mobilenetv3_small_050 1.19,
-    densenet121 1.29, test_resnet 1.30), a pass in eval mode 1.2 to 3.2 times. Everything else stays as it is:
+    then need no reordering between them (``benchmarks/steps.py`` measures it; figures in docs/performance.md).
+    Everything else stays as it is:
 
-    - networks without batch normalisation (transformers, mixers, ConvNeXt, NF-Nets) gain nothing: 0.97 to 1.03;
-    - VGG, whose classifier is a convolution with 10^8 weights, takes 1.3 times as long;
+    - networks without batch normalisation (transformers, mixers, ConvNeXt, NF-Nets) hardly gain;
+    - VGG, whose classifier is a convolution with 10^8 weights, takes longer;
     - a strided 1x1 convolution of few channels (RepVGG, MobileOne) corrupts memory there in its backward pass: see
       https://github.com/uxlfoundation/oneDNN/issues/6035. It happens below 8 channels with AVX2; the rule keeps clear
       of 16, the width of AVX-512;

@@ -25,15 +25,15 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_byobnet"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_each_choice_of_signals_is_that_of_the_network(name: str) -> None:
-    arguments = {"img_size": 32} if name == "test_vit" else {}
+    arguments = {"img_size": 32, "depth": 2} if name == "test_vit" else {}
     model = timm.create_model(name, num_classes=5, **arguments)
     network = TappedModel(model, (0.5,) * 3, (0.5,) * 3, (32, 32))
     compile_network(network)
     plain = copy.deepcopy(network)
     assert plain._compiled_call_impl is None  # a copy runs without
-    for train, size in ((True, 4), (False, 4), (False, 3), (False, 1)):
+    for train, size in ((True, 4), (False, 4), (False, 1)):
         network.train(train)
         plain.train(train)
         for choice in (*CHOICES, *CHOICES):  # twice, so that nothing of the first call stays

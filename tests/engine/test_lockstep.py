@@ -34,7 +34,7 @@ class Noisy(Strategy):
 
     def forward(self, student: Any, teacher: Any, batch: Batch) -> Any:
         scale = 1 + torch.rand(()) + float(np.random.rand()) + random.random()
-        return {"noise": scale * (student.logits - teacher.logits).square().mean()}
+        return {"noise": scale * (student.logits - teacher.logits).abs().mean()}
 
 
 class Breaks(Strategy):
@@ -169,6 +169,15 @@ def test_what_the_bank_serves_goes_alone(tmp_path: Path, teacher_file: str, pass
     records = run_cells(bench.plan.cells, bench.lab, Quiet(), "failed", lockstep=2)
     assert passes.total() == 2  # the bank's probe
     assert all(record.environment.bank.startswith("ram") for record in records if record.cell.strategy.name != "ce")
+
+
+def test_without_it_nothing_of_it_is_done(tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("no cell goes along")
+
+    for name in ("_fitting", "Company", "Draws"):
+        monkeypatch.setattr(lockstep, name, refuse)
+    assert run(tmp_path, ["soft"], teacher_weights=teacher_file).only("soft").status == "done"
 
 
 @pytest.mark.parametrize(("free", "count"), [(2**40, 4), (0, 1)])

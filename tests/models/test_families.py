@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -128,7 +129,9 @@ NO_GRAY = {"csatv2": "its first layer is a DCT of three colour channels"}
 
 
 def test_table_names_a_member_of_every_family() -> None:
-    assert set(SMALLEST) == set(timm.list_modules())
+    # Plugins that other tests load bring models of their own.
+    own = {module for module in timm.list_modules() if f"timm.models.{module}" in sys.modules}
+    assert set(SMALLEST) == own
     for family, text in SMALLEST.items():
         assert is_model_in_modules(ModelRef.parse(text).name, family), family
 
