@@ -159,7 +159,7 @@ class Training:
                 raise PrunedError(reason)
             phase, local = self.plan[number]
             if local == 0:
-                self._start_phase(phase)
+                self.start_phase(phase)
             with self.timed("bank"):
                 lesson = self.source.open(phase, self.recipe.view(number))
             with self.timed("train"):
@@ -190,7 +190,7 @@ class Training:
         seed_everything(self.cell.seed_for(f"epoch {number}"))
         if self.distiller.division:
             self.distiller.division.seed(self.cell.seed_for(f"student in epoch {number}"))
-        self._set_modes(phase)
+        self.set_modes(phase)
         batches = self.feed(number)
         for step in range(self.steps):
             yield from self._rest(number * self.steps + step)
@@ -214,12 +214,13 @@ class Training:
         means = tally.means(self.steps, f"epoch {number} (phase {phase.name})")
         return means, max(group["lr"] for group in self.optimizer.param_groups)
 
-    def _set_modes(self, phase: Phase) -> None:
+    def set_modes(self, phase: Phase) -> None:
         """What a phase does not train stands still: its parameters, and its normalisation statistics too."""
         self.distiller.train(phase.trains == "both")
         self.distiller.trained_by(phase).train()
 
-    def _start_phase(self, phase: Phase) -> None:
+    def start_phase(self, phase: Phase) -> None:
+        """From here on only what the phase trains asks for gradients, with an optimizer and a schedule of its own."""
         trained = {id(parameter) for parameter in self.distiller.trained_by(phase).parameters()}
         for parameter in self.trainable:
             parameter.requires_grad_(id(parameter) in trained)
@@ -263,7 +264,7 @@ class Training:
             return
         phase, local = self.plan[len(self.curve)]
         if local > 0:
-            self._start_phase(phase)
+            self.start_phase(phase)
             load_optimizer(self.optimizer, state["optimizer"])
 
     def _rest(self, step: int) -> Course[None]:

@@ -49,17 +49,6 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def peak_bytes(run: Callable[[], object]) -> int:
     """The most memory, in bytes, that tensors made by ``run`` held at one time."""
-    return peak_beyond(lambda prepared: run())
-
-
-def peak_beyond(run: Callable[[Callable[[], None]], object]) -> int:
-    """:func:`peak_bytes` of a function that says, by calling what it is given, from where on it counts."""
-    counter, before = _Counter(), 0
-
-    def prepared() -> None:
-        nonlocal before
-        before = counter.peak = counter.now
-
-    with counter:
-        run(prepared)
-    return counter.peak - before
+    with _Counter() as counter:
+        run()
+    return int(counter.peak)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.parameters import Param, Value
@@ -15,7 +16,8 @@ from kdzoo.space import strategy_space
 from kdzoo.strategy import Strategy
 from kdzoo.study import Range
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
-from kdzoo.testing.subject import Subject, parts_of
+from kdzoo.testing.state import same
+from kdzoo.testing.subject import MOMENTS, MOST_EPOCHS, Moment, Subject, parts_of
 
 SAMPLES = 20
 
@@ -37,6 +39,8 @@ def _parameters(subject: Subject) -> Verdict:
             tried += 1
     if bare := sorted(set(_bare_numbers(kind)) - set(declared)):
         return warned(f"{', '.join(bare)} is a plain number of the class: nobody can set, see or tune it")
+    if idle := [name for name, spec in declared.items() if _is_idle(subject, name, spec)]:
+        return warned(f"no value that was tried of {', '.join(idle)} changes a term, a gradient, a phase or a shape")
     return passed(f"{tried} values at the edges of {len(declared)} parameters") if declared else skipped("it has none")
 
 
@@ -63,6 +67,37 @@ def _edges(spec: Param) -> Iterator[Value]:
                 yield value
 
 
+def _is_idle(subject: Subject, name: str, spec: Param) -> bool:
+    """Whether a parameter changes nothing that can be seen, at any moment of a training."""
+    values = [*_edges(spec), *(_around(spec) if spec.type in (int, float) else ())]
+    others = [subject.with_params({name: value}) for value in dict.fromkeys(values) if value != spec.default]
+    return bool(others) and all(_acts_like(other, subject) for other in others)
+
+
+def _around(spec: Param) -> Iterator[Value]:
+    """Ordinary values of a number beside its default."""
+    default = float(spec.default)
+    for value in (default / 2, 2 * default, default + 1, *(spec.search or ())):
+        if _is_valid(spec, other := spec.type(value)):
+            yield other
+
+
+def _acts_like(other: Subject, subject: Subject) -> bool:
+    try:
+        looks = [(_look(other, moment), _look(subject, moment)) for moment in MOMENTS]
+    except KdzooError:
+        return False  # it is read at least, and refused
+    return all(same(one, two) for one, two in looks)
+
+
+def _look(subject: Subject, moment: Moment) -> list[object]:
+    """Everything that a parameter may change."""
+    call = subject.call(moment=moment)
+    shapes = {name: value.shape for name, value in call.strategy.state_dict().items() if isinstance(value, Tensor)}
+    phases = [call.strategy.phases(epochs) for epochs in (subject.epochs, MOST_EPOCHS)]
+    return [call.values, call.gradients(), call.strategy.ce_weight, shapes, phases]
+
+
 def _is_valid(spec: Param, value: Value) -> bool:
     try:
         spec.check("value", value)
@@ -87,11 +122,7 @@ def _broken_by(subject: Subject, params: Mapping[str, Any], *, may_refuse: bool 
     except Exception as error:
         # Any other error is one that a user's `--set` would meet in the middle of a bench.
         return f"{said} is accepted, and then {type(error).__name__}: {error}"
-    for name, value in call.values.items():
-        if not math.isfinite(value):
-            return f"{said} is accepted, and the term {name} is {value}"
-    finite = not call.terms or all(bool(part.isfinite().all()) for part in call.gradients())
-    return "" if finite else f"{said} is accepted, and the gradient in the student is NaN or infinite"
+    return f"{said} is accepted, and {call.fault}" if call.fault else ""
 
 
 def _search(subject: Subject) -> Verdict:
@@ -131,7 +162,7 @@ PARAMETERS = (
     Check(
         name="parameters",
         verifies="hyperparameters are declared by `param`, refuse a wrong type, and work at the edges of what they "
-        "accept: at their bounds, and at 0 and -1 where no bound forbids these",
+        "accept: at their bounds, and at 0 and -1 where no bound forbids these; a warning where one changes nothing",
         matters="`--set` and tuning take what is accepted, and what breaks does so in the middle of a bench",
         mend="declare `x: float = param(1.0, ..., gt=0)` with the bounds that the equation needs",
         run=_parameters,

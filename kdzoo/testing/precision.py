@@ -1,26 +1,24 @@
-"""Checks of precision, repeatability, memory and time."""
+"""Checks of precision, and of whether a result comes again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 
-from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
+from kdzoo.testing.check import Check, Verdict, failed, passed, skipped
+from kdzoo.testing.degenerate import DEGENERATE
+from kdzoo.testing.growth import MEMORY
 from kdzoo.testing.losses import halved
-from kdzoo.testing.made import Drawn, Pair, Tapped
-from kdzoo.testing.memory import peak_beyond
+from kdzoo.testing.made import Drawn, Pair
 from kdzoo.testing.subject import NO_TERMS, Call, Subject
 from kdzoo.testing.wide import WideFloats
 
 LOOSE = 1e-3
 """Share of a term, and of the gradient's norm, by which float32 may differ from float64."""
 
-BATCHES = (64, 128, 256)
-QUADRATIC = 1.5
-"""From this exponent on, growth is nearer to the square of the batch than to the batch."""
+OTHER_NUMBERS = "it draws random numbers, which differ between the two precisions"
 
 
 def _repeatable(subject: Subject) -> Verdict:
@@ -51,13 +49,13 @@ def _float64(subject: Subject) -> Verdict:
             # The comparison is false for NaN.
             if not error <= LOOSE:
                 if subject.draws:
-                    return skipped("it draws random numbers, which differ between the two precisions")
+                    return skipped(OTHER_NUMBERS)
                 told = narrow.values.get(name, math.nan)
                 return failed(f"{name} is {told:.8g} in float32 and {value:.8g} in float64")
         error = _gradient_error(narrow, wide)
         if not error <= LOOSE:
             if subject.draws:
-                return skipped("it draws random numbers, which differ between the two precisions")
+                return skipped(OTHER_NUMBERS)
             return failed(f"the gradients in float32 and float64 differ by {error:.2g} of their norm")
         worst = max(worst, error)
     return passed(f"largest relative difference {worst:.2g}")
@@ -93,8 +91,8 @@ def _bf16(subject: Subject) -> Verdict:
 def _dies(subject: Subject, pair: Pair, drawn: Drawn) -> str:
     """What is not finite in bfloat16 though it is in float32; empty where nothing is."""
     half = drawn.map(lambda x: x.bfloat16())
-    told = _not_finite(subject.call(pair, replace(half, batch=drawn.batch), precision=_autocast()))
-    return f"under bfloat16 autocast {told}" if told and not _not_finite(subject.call(pair, drawn)) else ""
+    told = subject.call(pair, replace(half, batch=drawn.batch), precision=_autocast()).fault
+    return f"under bfloat16 autocast {told}" if told and not subject.call(pair, drawn).fault else ""
 
 
 def _autocast() -> torch.autocast:
@@ -106,46 +104,6 @@ def _nearly_equal(subject: Subject, pair: Pair) -> Drawn:
     drawn, noise = subject.draw(pair), torch.Generator().manual_seed(0)
     student = drawn.teacher.map(lambda x: x + 1e-4 * x.abs() * torch.randn(x.shape, generator=noise))
     return replace(drawn, student=student)
-
-
-def _not_finite(call: Call) -> str:
-    for name, value in call.values.items():
-        if not math.isfinite(value):
-            return f"{name} is {value}"
-    return "" if all(bool(part.isfinite().all()) for part in call.gradients()) else "the gradient is NaN or infinite"
-
-
-def _memory(subject: Subject) -> Verdict:
-    if not subject.gives_terms:
-        return skipped(NO_TERMS)
-    peaks = {size: _peak(subject, size) for size in BATCHES}
-    power = growth(peaks)
-    numbers = ", ".join(f"{peak / 2**20:.2f} MiB at {size}" for size, peak in peaks.items())
-    told = f"peak of forward and backward: {numbers} samples; it grows like the batch to the power {power:.1f}"
-    return warned(told) if power >= QUADRATIC else passed(told)
-
-
-def _peak(subject: Subject, samples: int) -> int:
-    pair = subject.pair()
-    drawn, strategy = subject.draw(pair, samples), subject.build(pair.setup(subject.kind))
-
-    def step(prepared: Callable[[], None]) -> None:
-        def watched(tapped: Tapped, at: int) -> Tapped:
-            if at == 1:
-                prepared()
-            return tapped
-
-        call = subject.call(pair, drawn, strategy=strategy, watched=watched)
-        if call.total.requires_grad:
-            torch.autograd.backward(call.total)
-
-    return peak_beyond(step)
-
-
-def growth(peaks: Mapping[int, int]) -> float:
-    """The power of the batch by which peaks at three sizes grow, each twice the one before, a constant set aside."""
-    first, second, third = (peaks[size] for size in sorted(peaks))
-    return math.log2(max(third - second, 1) / max(second - first, 1))
 
 
 REPEATABLE = Check(
@@ -176,14 +134,7 @@ PRECISION = (
         run=_bf16,
         needs=("terms",),
     ),
-    Check(
-        name="memory-growth",
-        verifies="peak memory of forward and backward, counted at 64, 128 and 256 samples beside the signals; a "
-        "warning where it grows like the square of the batch or faster",
-        matters="what fits at batch 64 does not at 256, where the paper's comparison may have been made",
-        mend="do not make tensors of B x B x D: use matrix products (`x @ x.T`, `torch.cdist`), or work in chunks",
-        run=_memory,
-        needs=("terms",),
-    ),
+    DEGENERATE,
+    MEMORY,
 )
 """In the order in which they run."""

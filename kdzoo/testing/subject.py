@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,20 @@ class Call:
     def total(self) -> Tensor:
         """The sum of the terms, float64."""
         return sum((term.double() for term in self.terms.values()), torch.zeros((), dtype=torch.float64))
+
+    @property
+    def told(self) -> str:
+        """Its terms in words."""
+        return ", ".join(f"{name} {value:.4g}" for name, value in self.values.items()) or NO_TERMS
+
+    @property
+    def fault(self) -> str:
+        """Which term or gradient is NaN or infinite; empty where none is."""
+        for name, value in self.values.items():
+            if not math.isfinite(value):
+                return f"{name} is {value}"
+        finite = all(bool(part.isfinite().all()) for part in self.gradients())
+        return "" if finite else "the gradient in the student is NaN or infinite"
 
     def gradients(self) -> tuple[Tensor, ...]:
         """Of the total, for each source of the student; zeros where nothing arrives."""

@@ -26,7 +26,7 @@ from kdzoo.models.zoo import create_model
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.record import Epoch
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Signature, Strategy
+from kdzoo.strategy import Phase, Signature, Strategy
 from kdzoo.testing.data import open_quadrants
 from kdzoo.testing.state import same
 
@@ -118,13 +118,12 @@ class Trainings:
         with tempfile.TemporaryDirectory() as folder:
             return _run(self.begin(student, teacher, Path(folder), precision=precision))
 
-    def killed(self) -> Trained:
-        """As ``whole``, killed in its last epoch and taken up by new objects, with all random generators elsewhere."""
+    def killed(self, in_epoch: int) -> Trained:
+        """As ``whole``, killed in an epoch and taken up by new objects, with all random generators elsewhere."""
         with tempfile.TemporaryDirectory() as folder:
-            last = self.subject.epochs - 1
 
             def kill(epoch: int, done: int) -> None:
-                if (epoch, done) == (last, 2):
+                if (epoch, done) == (in_epoch, 2):
                     raise Killed
 
             try:
@@ -208,6 +207,11 @@ def _run(training: Training) -> Trained:
     outcome = {f"epoch {line.epoch}": line.model_dump() for line in training.curve}
     outcome |= copy.deepcopy(dict(training.distiller.state_dict()))
     return Trained(training, frozenset(reached), frozenset(own), before, frozenset(awake), outcome)
+
+
+def phases_of(training: Training) -> tuple[Phase, ...]:
+    """The phases of a training, in order."""
+    return tuple(phase for phase, epoch in training.plan if epoch == 0)
 
 
 def teacher_of(training: Training) -> Teacher:

@@ -80,7 +80,7 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, moves: bool = True) -> None:
         self.inside, self.moves, self.epochs = False, moves, 0
-        begin, end = Training._set_modes, Tally.means
+        begin, end = Training.set_modes, Tally.means
 
         def began(training: Training, phase: Any) -> None:
             begin(training, phase)
@@ -91,7 +91,7 @@ class Steps:
             self.inside = False
             return end(tally, steps, where)
 
-        monkeypatch.setattr(Training, "_set_modes", began)
+        monkeypatch.setattr(Training, "set_modes", began)
         monkeypatch.setattr(Tally, "means", ended)
 
     def during(self, work: Callable[[], Any]) -> Any:

@@ -200,14 +200,14 @@ def test_a_huge_convolution_and_a_strided_one_beside_it_count() -> None:
 def formats(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the weights of each trained student lie by channels after its first step."""
     seen: list[bool] = []
-    start = Training._start_phase
+    start = Training.start_phase
 
     def watched(self: Training, phase: Any) -> None:
         start(self, phase)
         weights = [parameter for parameter in self.distiller.student.parameters() if parameter.ndim == 4]
         seen.append(all(each.is_contiguous(memory_format=torch.channels_last) for each in weights))
 
-    monkeypatch.setattr(Training, "_start_phase", watched)
+    monkeypatch.setattr(Training, "start_phase", watched)
     return seen
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -15,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo import Batch, Outputs, PairError, Paper, Phase, Setup, Strategy, Terms, param
 from kdzoo.models.teacher import Teacher
+from kdzoo.testing.training import BATCH
 
 
 def divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -758,6 +760,118 @@ class PairwiseMemory(Sound):
     def follow(self, student: Outputs, teacher: Outputs) -> Tensor:
         own, theirs = self.adapter(student.embedding).float(), teacher.embedding.float()
         return F.mse_loss(torch.tanh(own @ own.T), torch.tanh(theirs @ theirs.T))
+
+
+class PairsOfClasses(Sound):
+    """All pairs of classes, for each sample."""
+
+    name = "pairs-of-classes"
+    caught_by = "thousand-classes"
+    warns = True
+
+    def compare(self, student: Outputs, teacher: Outputs) -> Tensor:
+        own, theirs = student.logits.float().softmax(dim=1), teacher.logits.float().softmax(dim=1)
+        return (own[:, :, None] * own[:, None, :] - theirs[:, :, None] * theirs[:, None, :]).square().sum((1, 2)).mean()
+
+
+class BareNorm(Sound):
+    """It divides by a norm that may be 0."""
+
+    name = "bare-norm"
+    caught_by = "degenerate"
+
+    def follow(self, student: Outputs, teacher: Outputs) -> Tensor:
+        own, theirs = self.adapter(student.embedding).float(), teacher.embedding.float()
+        return F.mse_loss(own / own.norm(dim=1, keepdim=True), theirs / theirs.norm(dim=1, keepdim=True))
+
+
+class DeadParameter(Sound):
+    """Nothing reads one of its parameters."""
+
+    name = "dead-parameter"
+    caught_by = "parameters"
+    warns = True
+
+    gamma: float = param(0.5, "read by nobody", ge=0.0, search=(0.1, 1.0))
+
+
+class SameSizes(Sound):
+    """It takes maps to be of one size."""
+
+    name = "same-sizes"
+    signals = ("logits", "embedding", "stages")
+    caught_by = "unequal-sizes"
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        terms = super().forward(student, teacher, batch)
+        for own, theirs in self.setup.stage_pairs:
+            maps = [one.float().square().mean(dim=1) for one in (student.stages[own], teacher.stages[theirs])]
+            terms[f"stage {own}"] = F.mse_loss(*maps)
+        return terms
+
+
+class AsItLies(Sound):
+    """It takes the maps as they lie in memory."""
+
+    name = "as-it-lies"
+    signals = ("logits", "embedding", "stages")
+    caught_by = "channels-last"
+    also = frozenset({"non-contiguous"})
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        own = student.stages[0].float()
+        first = own.as_strided((len(own), own[0].numel() // 2), (own[0].numel(), 1))
+        return super().forward(student, teacher, batch) | {"first half": first.abs().mean()}
+
+
+class ForgetsAPhase(Sound):
+    """What its first phase remembers is a plain attribute that is gone when the phase ends."""
+
+    name = "forgets-a-phase"
+    caught_by = "resume"
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        return Phase("first", epochs // 2), Phase("second", epochs - epochs // 2)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        terms = super().forward(student, teacher, batch)
+        if batch.phase == "second":
+            self.steps = 0
+            return terms
+        self.steps = getattr(self, "steps", 0) + 1
+        return {name: term / (1 + self.steps) for name, term in terms.items()}
+
+
+class Slow(Sound):
+    """It takes its time, in its first phase only."""
+
+    name = "slow"
+    caught_by = "step-cost"
+    warns = True
+
+    def phases(self, epochs: int) -> tuple[Phase, ...]:
+        return Phase("first", epochs // 2), Phase("second", epochs - epochs // 2)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        if batch.phase == "first" and len(batch.labels) == BATCH:
+            time.sleep(0.3)
+        return super().forward(student, teacher, batch)
+
+
+class ShrinkingMaps(Sound):
+    """It pools by the factor between its stages, as if the last were always smaller than the first."""
+
+    name = "shrinking-maps"
+    signals = ("logits", "embedding", "stages")
+    caught_by = "vit-from-cnn"
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        first, last = student.stages[0].float(), student.stages[-1].float()
+        factor = first.shape[-1] // last.shape[-1]
+        if factor < 2:
+            raise ValueError(f"pooling by {factor} leaves no smaller map")
+        drop = F.avg_pool2d(first.mean(dim=1, keepdim=True), factor).mean() - last.mean()
+        return super().forward(student, teacher, batch) | {"drop": drop.square()}
 
 
 def all_broken() -> list[type[Sound]]:

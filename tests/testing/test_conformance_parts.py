@@ -12,9 +12,9 @@ from broken_strategies import Sound
 from torch import nn
 
 from kdzoo.testing.compare import difference
+from kdzoo.testing.growth import bytes_for_each_pair
 from kdzoo.testing.made import draw_batch, make_pair, tap_student, tap_teacher
 from kdzoo.testing.memory import peak_bytes
-from kdzoo.testing.precision import growth
 from kdzoo.testing.state import plain_state, same
 from kdzoo.testing.wide import WideFloats
 
@@ -42,9 +42,10 @@ def test_peak_memory_counts_the_backward_pass() -> None:
     assert peak_bytes(run) >= 4 * 4000
 
 
-@pytest.mark.parametrize(("power", "expected"), [(1, 1.0), (2, 2.0), (3, 3.0)])
-def test_growth_is_the_power_whatever_the_constant(power: int, expected: float) -> None:
-    assert growth({size: 10**6 + 7 * size**power for size in (32, 64, 128)}) == pytest.approx(expected)
+def test_bytes_for_each_pair_whatever_grows_with_the_size() -> None:
+    assert bytes_for_each_pair({size: 10**6 + 700 * size for size in (32, 64, 128)}) == 0
+    assert bytes_for_each_pair({size: 10**6 + 700 * size + 12 * size**2 for size in (32, 64, 128)}) == 12
+    assert bytes_for_each_pair({size: size**3 for size in (32, 64, 128)}) > 32
 
 
 def test_wide_floats_make_every_precision_float64() -> None:
