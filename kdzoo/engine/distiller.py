@@ -42,6 +42,19 @@ class Distiller(nn.Module):
         self.label_smoothing = label_smoothing
         self.division = division
         self._signals = student_signals(strategy)
+        self._made = frozenset(strategy.state_dict())
+
+    def refuse_late(self) -> None:
+        """See that the strategy has no parameters and buffers but those that it was built with.
+
+        Raises:
+            KdzooError: one was made later: no optimizer trains it, and no other process can take it up.
+        """
+        if late := sorted(frozenset(self.strategy.state_dict()) - self._made):
+            raise KdzooError(
+                f"{self.strategy.name} made {', '.join(late)} in training, where no optimizer trains it and no "
+                "checkpoint can be taken up; make it in build, from the shapes in setup"
+            )
 
     def forward(self, batch: Batch, teacher: Outputs, hard_labels: bool) -> Terms:
         """The named, weighted terms of one batch; the hard-label loss is the one named ``ce``.

@@ -164,6 +164,7 @@ class Training:
                 lesson = self.source.open(phase, self.recipe.view(number))
             with self.timed("train"):
                 terms, rate = yield from self._train_epoch(number, lesson)
+            self.distiller.refuse_late()
             self.last = self._measured_after(number)
             top1 = None if self.last is None else self.last.measures.top1
             line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune_top1=top1)

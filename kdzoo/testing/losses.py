@@ -13,6 +13,7 @@ from torch import Tensor
 from kdzoo.signals import teacher_signals
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.compare import difference
+from kdzoo.testing.labels import LABELS
 from kdzoo.testing.made import Drawn
 from kdzoo.testing.sizes import BATCH_SIZE
 from kdzoo.testing.subject import MOMENTS, NO_TERMS, Call, Moment, Subject
@@ -209,5 +210,6 @@ LOSSES = (
         needs=("terms", "repeatable"),
     ),
     BATCH_SIZE,
+    LABELS,
 )
 """In the order in which they run."""

@@ -214,9 +214,8 @@ class LateAdapter(Sound):
     """Its adapter is made when it is first used: the optimizer does not know it."""
 
     name = "late-adapter"
-    caught_by = "gradient-adapters"
-    # The checkpoint has tensors that a fresh strategy has not.
-    also = frozenset({"checkpoint", "float64"})
+    caught_by = "two-epochs"
+    also = frozenset({"float64"})
 
     def follow(self, student: Outputs, teacher: Outputs) -> Tensor:
         if not hasattr(self, "late"):
@@ -252,6 +251,7 @@ class DiesInHalf(Sound):
     name = "dies-in-half"
     classic = True
     caught_by = "bf16"
+    also = frozenset({"degenerate"})  # equal networks are nearer than nearly equal ones
 
     def follow(self, student: Outputs, teacher: Outputs) -> Tensor:
         squares = (student.logits - teacher.logits).float().square().sum(dim=1)
@@ -772,6 +772,18 @@ class PairsOfClasses(Sound):
     def compare(self, student: Outputs, teacher: Outputs) -> Tensor:
         own, theirs = student.logits.float().softmax(dim=1), teacher.logits.float().softmax(dim=1)
         return (own[:, :, None] * own[:, None, :] - theirs[:, :, None] * theirs[:, None, :]).square().sum((1, 2)).mean()
+
+
+class LabelsTwice(Sound):
+    """It adds the hard-label loss, which the engine adds too."""
+
+    name = "labels-twice"
+    caught_by = "labels-once"
+    warns = True
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        hard = F.cross_entropy(student.logits.float(), batch.labels)
+        return super().forward(student, teacher, batch) | {"labels": 0.1 * hard}
 
 
 class BareNorm(Sound):

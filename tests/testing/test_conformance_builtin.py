@@ -28,7 +28,7 @@ NOT_FOR = {
 
 WITHOUT_TERMS = {
     *("float32", "batch-order", "batch-size", "gradient-student", "argument-order", "non-contiguous", "channels-last"),
-    *("float64", "bf16", "degenerate", "memory-growth", "parameters", "search-space"),
+    *("float64", "bf16", "degenerate", "labels-once", "memory-growth", "parameters", "search-space"),
 }
 """Checks of the terms, of which the baseline has none."""
 
