@@ -1,4 +1,4 @@
-"""Time and memory of ``kdzoo board`` over a store of made-up records, as one JSON document.
+"""Time and memory of ``kdzoo board`` over a store of made-up records.
 
     python benchmarks/board.py --records 100000
 
@@ -9,18 +9,15 @@ the system's cache.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
-import time
 from importlib.metadata import version
 from itertools import count, islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from common import run, tell
 
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.recipe import Recipe
@@ -30,7 +27,7 @@ from kdzoo.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECONDS, BYTES = 10.0, 2 * 2**30
+SECONDS, GIB = 10.0, 2.0
 STRATEGIES, SEEDS, STUDENTS, EPOCHS, TEST = 10, 5, 20, 60, 10_000
 
 
@@ -83,21 +80,6 @@ def fill(store: Store, number: int) -> None:
         (folder / "record.json").write_text(record(cell, place).model_dump_json(), encoding="utf-8")
 
 
-def run(folder: Path) -> tuple[float, int, int]:
-    """Seconds, peak resident bytes and printed bytes of one board."""
-    command = [sys.executable, "-c", "from kdzoo.cli import main; main()", "board", "--format", "csv", "--out", folder]
-    began = time.perf_counter()
-    with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        printed = len(process.stdout.read())
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"kdzoo board ended with exit code {process.returncode}")
-    # Linux gives KiB, macOS bytes.
-    return time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), printed
-
-
 def main() -> None:
     """Make the records, print the board several times; exit code 1 if a bound is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,27 +88,14 @@ def main() -> None:
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
         fill(Store.create(Path(folder) / "runs"), args.records)
-        runs = [run(Path(folder) / "runs") for _ in range(args.runs)]
-    seconds, peak = statistics.median(one[0] for one in runs), max(one[1] for one in runs)
-    print(
-        json.dumps(
-            {
-                "benchmark": "board",
-                "settings": vars(args),
-                "machine": {"processor": platform.processor() or platform.machine(), "system": platform.platform()},
-                "versions": {name: version(name) for name in ("kdzoo", "pydantic", "pandas")},
-                "result": {
-                    "seconds": [round(one[0], 2) for one in runs],
-                    "median_seconds": round(seconds, 2),
-                    "peak_gib": round(peak / 2**30, 3),
-                    "printed_bytes": runs[0][2],
-                    "bounds": {"seconds": SECONDS, "gib": BYTES / 2**30},
-                },
-            },
-            indent=2,
-        )
-    )
-    sys.exit(int(seconds > SECONDS or peak > BYTES))
+        runs = [run("board", "--format", "csv", "--out", Path(folder) / "runs") for _ in range(args.runs)]
+    result = {
+        "seconds": round(statistics.median(one.seconds for one in runs), 2),
+        "seconds_of_each": [round(one.seconds, 2) for one in runs],
+        "peak_gib": round(max(one.peak for one in runs) / 2**30, 3),
+        "printed_bytes": len(runs[0].output),
+    }
+    sys.exit(not tell("board", vars(args), result, {"seconds": (0.0, SECONDS), "peak_gib": (0.0, GIB)}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Wall time of ``kdzoo --help`` and ``kdzoo --version``, and whether they import torch, as one JSON document.
+"""Wall time of ``kdzoo --help`` and ``kdzoo --version``, and whether they import torch.
 
 python benchmarks/startup.py --runs 15
 """
@@ -6,13 +6,13 @@ python benchmarks/startup.py --runs 15
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from typing import Any
+
+from common import tell
 
 _RUN = "import sys; from kdzoo.cli import main; sys.argv[0] = 'kdzoo'; main()"
 _IMPORTS = (
@@ -38,31 +38,19 @@ def imports_torch(argument: str) -> bool:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure; exit code 1 if a bound is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=15, help="processes of each command")
     args = parser.parse_args()
-    result = {}
-    for argument in ("--help", "--version"):
-        times = wall_times(argument, args.runs)
-        result[argument] = {
-            "median_seconds": round(statistics.median(times), 4),
-            "fastest_seconds": round(times[0], 4),
-            "slowest_seconds": round(times[-1], 4),
-            "imports_torch": imports_torch(argument),
-        }
-    print(
-        json.dumps(
-            {
-                "benchmark": "startup",
-                "settings": vars(args),
-                "machine": {"processor": platform.processor() or platform.machine(), "system": platform.platform()},
-                "versions": {"kdzoo": version("kdzoo"), "python": platform.python_version()},
-                "result": result,
-            },
-            indent=2,
-        )
-    )
+    result: dict[str, Any] = {}
+    for name in ("help", "version"):
+        times = wall_times(f"--{name}", args.runs)
+        result[f"{name}_seconds"] = round(statistics.median(times), 3)
+        result[f"{name}_range"] = [round(times[0], 3), round(times[-1], 3)]
+        result[f"{name}_imports_torch"] = imports_torch(f"--{name}")
+    bounds: dict[str, tuple[float, float | None]] = {"help_seconds": (0.0, 0.4), "version_seconds": (0.0, 0.4)}
+    torch_free = dict.fromkeys(("help_imports_torch", "version_imports_torch"), (0.0, 0.0))
+    sys.exit(not tell("startup", vars(args), result, bounds | torch_free))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from kdzoo.record import Record
 
 
-@some_options("out", "rerun", "device", "data_dir", "bank", "bank_budget", "bank_dtype", "log_with", "plugin")
+@some_options(
+    *("out", "rerun", "device", "data_dir", "eval_every", "compile"),
+    *("bank", "bank_budget", "bank_dtype", "log_with", "plugin"),
+)
 def run_cell(
     options: Options,
     cell: Annotated[
@@ -88,9 +91,12 @@ def _plan(
     from kdzoo.bench.single import plan_task
     from kdzoo.config import parse_bytes
     from kdzoo.engine.bank.spec import BankSettings
+    from kdzoo.engine.compiled import check_compiler
     from kdzoo.store import Store
 
     Store.open(Path(settings.out))
+    if settings.compile:
+        check_compiler(device)
     bank = BankSettings(
         mode=settings.bank,
         budget=parse_bytes(settings.bank_budget),
@@ -111,6 +117,8 @@ def _plan(
             "command": shlex.join(["kdzoo", *sys.argv[1:]]),
             "log_with": settings.log_with,
             "bank": bank,
+            "eval_every": settings.eval_every,
+            "compile": settings.compile,
         },
     )
 

@@ -83,7 +83,7 @@ class TappedModel(nn.Module):
     def _convert(self, images: Tensor) -> Tensor:
         if tuple(images.shape[-2:]) != self.input_size:
             images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False, antialias=True)
-        return (images - self.mean) / self.std
+        return images.sub(self.mean).div_(self.std)
 
     def _run(self, images: Tensor, wanted: set[Signal]) -> dict[str, Any]:
         model: Any = self.model

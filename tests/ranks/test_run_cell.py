@@ -119,6 +119,14 @@ def cell_of(out: Path, what: str) -> Cell:
     return cell
 
 
+def compiling(*arguments: Any) -> tuple[int, str, str]:
+    """The command with networks that are traced, but not handed to the C++ compiler, which takes minutes."""
+    original = torch.nn.Module.compile
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.Module, "compile", lambda self: original(self, backend="aot_eager"))
+        return kdzoo(*arguments)
+
+
 def record_of(out: Path, cell: Cell) -> Record:
     return parse_record((out / "cells" / cell.id / "record.json").read_bytes(), "a record")
 
@@ -156,6 +164,30 @@ def test_two_processes_write_the_same_record(one: tuple[Path, Any], planned: Pat
     assert (code, other, silence) == (0, 0, ["", ""])
     assert "1 of 1 cells were done before" in errors
     assert (planned / "cells" / cell.id / "record.json").read_bytes() == before
+
+
+def test_tune_is_measured_as_often_as_asked(one: tuple[Path, Any], planned: Path, toys: Path, pair: Pair) -> None:
+    cell = cell_of(planned, "slow")
+    arguments = ("run-cell", cell.id, "--plugin", toys, "--out", planned, "--eval-every", 2, "--compile")
+    (code, _, errors), (other, *_) = pair.call(compiling, *arguments)
+    assert (code, other) == (0, 0), errors
+    whole, record = record_of(one[0], cell), record_of(planned, cell)
+    assert [line.tune_top1 is None for line in record.curve] == [True, False, False]
+    assert (whole.environment.compiled, record.environment.compiled) == (False, True)
+    for line, same in zip(whole.curve, record.curve, strict=True):
+        assert same.terms == pytest.approx(line.terms, rel=1e-3)
+
+
+def test_compiling_is_refused_where_it_cannot_work(planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    cell = cell_of(planned, "slow")
+    code, _, errors = kdzoo("run-cell", cell.id, "--out", planned, "--compile")
+    assert code == 2
+    assert errors.startswith("error: --compile: torch.compile does not work here (no C++ compiler)")
+    assert not (planned / "cells" / cell.id / "record.json").exists()
 
 
 def test_a_failure_of_the_other_process_is_recorded(planned: Path, toys: Path, pair: Pair) -> None:
