@@ -15,6 +15,14 @@ def atomic_write(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 for one that is gone, as those that others write come and go."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _default_mode() -> int:
     umask = os.umask(0)
     os.umask(umask)

@@ -64,7 +64,7 @@ def kdzoo_cell_started(cell: Cell) -> None:
 
 @hookspec
 def kdzoo_epoch_ended(cell: Cell, epoch: Epoch) -> None:
-    """An epoch of a cell is trained, measured on tune, and kept in a checkpoint.
+    """An epoch of a cell is trained, measured on tune where that was asked after it, and kept in a checkpoint.
 
     After a stop the epochs that are kept are not told again.
 

@@ -10,7 +10,7 @@ import torch
 
 from kdzoo.bench.lab import Expected, Lab, MeasuredTeacher
 from kdzoo.bench.setup import make_setup
-from kdzoo.cell import Cell, DataRef, ModelRef
+from kdzoo.cell import Cell, ModelRef
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.bank.group import Group
 from kdzoo.engine.bank.needs import need_of
@@ -65,10 +65,10 @@ def source_for(
         return loop
     group = bank.group(_pass_of(cell, taught), taught.teacher, lab.data[cell.data], autocast)
     reader = group.read(need)
-    signatures = {(cell.student, cell.data): strategy.setup.student}
+    lab.signatures.setdefault((cell.student, cell.data), strategy.setup.student)
 
     def readers(planned: bool) -> list[Reader]:
-        return _readers(_sharing(cell, lab, planned=planned), lab, taught, group, signatures)
+        return _readers(_sharing(cell, lab, planned=planned), lab, taught, group)
 
     return bank.source(group, reader, readers, loop)
 
@@ -118,10 +118,8 @@ def _readers(
     lab: Lab,
     taught: MeasuredTeacher,
     group: Group,
-    signatures: dict[tuple[ModelRef, DataRef], Signature] | None = None,
 ) -> list[Reader]:
     """What cells read; those that differ in nothing that matters here count together."""
-    signatures = {} if signatures is None else signatures
     alike: dict[object, tuple[Cell, int]] = {}
     for cell, count in ((one.cell, one.count) for one in sharing):
         key = (cell.student, cell.strategy, _length(cell.recipe))
@@ -132,10 +130,10 @@ def _readers(
         if not teacher_signals(kind):
             continue
         place = (cell.student, cell.data)
-        if place not in signatures:
-            signatures[place] = _signature(cell.student, lab.data[cell.data])
+        if place not in lab.signatures:
+            lab.signatures[place] = _signature(cell.student, lab.data[cell.data])
         try:
-            need = need_of(_build(kind, cell, signatures[place], taught), cell.strategy, cell.recipe)
+            need = need_of(_build(kind, cell, lab.signatures[place], taught), cell.strategy, cell.recipe)
             readers.append(group.read(need.times(count)))
         except Exception:  # a plugin's bug is its own cells' to tell
             continue

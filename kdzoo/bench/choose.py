@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from kdzoo.bench.crew import Died, Ended
@@ -24,6 +23,7 @@ from kdzoo.bench.remote import LabSettings
 from kdzoo.bench.run import find_done
 from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig
+from kdzoo.engine.free import free_memory
 from kdzoo.errors import KdzooError
 
 GAIN = 1.05
@@ -71,7 +71,11 @@ def open_executor(
             pool.resize(_choose(pool, plan, lab, config, say, only_tune=only_tune))
         if advice := idle_in_studies(plan, pool.workers):
             say(advice)
-        yield Dispatcher(lab, pool) if pool.workers > 1 else InProcess(lab)
+        if pool.workers > 1:
+            yield Dispatcher(lab, pool)
+            return
+    # Behind the block: the process that measured is gone, with what it had in memory.
+    yield InProcess(lab)
 
 
 def idle_in_studies(plan: BenchPlan, workers: int) -> str:
@@ -136,7 +140,7 @@ def fastest(pool: Pool, cell: Cell, most: int, say: Callable[[str], None]) -> in
         speeds[workers] = sum(speed.images for speed in told)
         if workers > 1 and speeds[workers] < GAIN * max(speed for tried, speed in speeds.items() if tried < workers):
             break
-        if 2 * workers * _MEMORY * max(speed.memory for speed in told) > psutil.virtual_memory().available:
+        if 2 * workers * _MEMORY * max(speed.memory for speed in told) > free_memory():
             why = "; more would not fit in memory"
             break
     best = min(tried for tried, speed in speeds.items() if speed * GAIN >= max(speeds.values()))

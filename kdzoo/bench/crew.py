@@ -31,7 +31,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """An epoch is done and measured on tune."""
+    """An epoch is done, and measured on tune where that was asked after it."""
 
     token: int
     line: Epoch

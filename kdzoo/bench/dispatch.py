@@ -40,6 +40,7 @@ class Dispatcher:
         self.lab, self.crew = lab, crew
         self._tokens = itertools.count()
         self._said: set[str] = set()
+        self._ready: set[object] = set()
 
     def run(
         self, cells: Sequence[Cell], report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
@@ -59,7 +60,9 @@ class Dispatcher:
             if cell.teacher
         }
         self.crew.share(self.lab.expected)
-        bench.finish([ReadyTeacher(cell, self.crew.threads(len(taught))) for cell in taught.values()])
+        unready = [cell for key, cell in taught.items() if key not in self._ready]
+        bench.finish([ReadyTeacher(cell, self.crew.threads(len(unready))) for cell in unready])
+        self._ready |= taught.keys()
         bench.finish([RunCell(cell, self.crew.threads(), rerun, stops.get(cell.id)) for cell in students])
         return [bench.records[cell.id] for cell in cells]
 
@@ -76,7 +79,7 @@ class _Round:
     held: list[RunCell] = field(default_factory=list)
     running: dict[int, Job] = field(default_factory=dict)
     watches: dict[int, Watch] = field(default_factory=dict)
-    deaths: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    deaths: Counter[tuple[type[Job], str, bool]] = field(default_factory=Counter)
 
     def find(self, cells: Sequence[Cell]) -> list[Cell]:
         """The cells that must run; the others have their records now."""
@@ -158,7 +161,7 @@ class _Round:
 
     def _mourn(self, job: Job, death: Died) -> Job | None:
         """What to do again after a death. A teacher that cannot be measured is told by the cells that need it."""
-        key = (job.cell.id, death.machine)
+        key = (type(job), job.cell.id, death.machine)
         self.deaths[key] += 1
         if self.deaths[key] < (LOSSES if death.machine else DEATHS):
             self.report.lost(job.cell, death.reason)

@@ -33,6 +33,7 @@ from kdzoo.models.zoo import create_model
 from kdzoo.record import EVALUATION, Measures, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store
+from kdzoo.strategy import Signature
 
 WEIGHTS = "student.safetensors"
 DEPLOYED = "deployed.safetensors"
@@ -87,6 +88,7 @@ class Lab:
         eval_every: after how many epochs tune is measured.
         compile: whether networks run through torch.compile.
         expected: the cells of the bench by their ids; see :func:`kdzoo.bench.banking.expect`.
+        signatures: the shapes of students that were found out.
     """
 
     store: Store
@@ -101,6 +103,7 @@ class Lab:
     eval_every: int = 1
     compile: bool = False
     expected: dict[str, Expected] = field(default_factory=dict)
+    signatures: dict[tuple[ModelRef, DataRef], Signature] = field(default_factory=dict)
     _say: Callable[[str], None] | None = None
     _said: set[str] = field(default_factory=set)
     _bank: Bank | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import psutil
 import torch
 
 from kdzoo.bench.executor import Report
@@ -15,6 +14,7 @@ from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.bank.choose import size_text
 from kdzoo.engine.distiller import Distiller
+from kdzoo.engine.free import free_memory
 from kdzoo.engine.lockstep import Company, Draws
 from kdzoo.engine.memory import Appetite, appetite
 from kdzoo.engine.train import Course, Stop
@@ -158,4 +158,4 @@ def _appetite(cell: Cell, lab: Lab) -> Appetite | None:
 
 
 def _free(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()

@@ -38,8 +38,8 @@ def pack_cell(cell: Cell, store: Store) -> Parcel:
 
 
 def pack_measures(store: Store) -> Parcel:
-    """What was measured of teachers."""
-    return _pack(store, store.teachers.glob("*/[!.]*"))
+    """What was measured of teachers, and what the bank decided to keep of their passes."""
+    return _pack(store, (*store.teachers.glob("*/[!.]*"), *store.bank.glob("kept-*.json")))
 
 
 def _pack(store: Store, paths: Iterable[Path]) -> Parcel:
@@ -49,6 +49,8 @@ def _pack(store: Store, paths: Iterable[Path]) -> Parcel:
 def unpack(parcel: Parcel, store: Store) -> None:
     """Write what is not there yet; records last, so that no record stands without its weights.
 
+    What the bank decided here stands: cells have read by it.
+
     Raises:
         UsageError: the disk is full.
     """
@@ -56,5 +58,6 @@ def unpack(parcel: Parcel, store: Store) -> None:
         path = store.path / name
         with store.writing():
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists() or path.read_bytes() != parcel[name]:
+            decided = path.parent == store.bank
+            if not path.exists() or (not decided and path.read_bytes() != parcel[name]):
                 atomic_write(path, parcel[name])

@@ -72,6 +72,9 @@ def perform(
             _receive(parcel, lab)
         lab.say_with(partial(say, token, tell))
         tell(Began(token))
+        if parcel is not None and isinstance(job, RunCell):
+            # The driver holds the cell. Who has it here is a task of a driver that died, and will end.
+            job = dataclasses.replace(job, wait=True)
         result = job(lab, Telling(token, tell, _STEP_SECONDS))
         return Reply(result, {} if parcel is None else _left_by(job, lab.store))
     except Exception as error:

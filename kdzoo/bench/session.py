@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from kdzoo.bench.banking import expect
 from kdzoo.bench.executor import Executor, Report
@@ -15,7 +16,8 @@ from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.train import Stop
 from kdzoo.record import Record
-from kdzoo.study import Study
+from kdzoo.store import Store
+from kdzoo.study import Study, StudyPlan
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def run_bench(
         expect(lab, trials, planned=False)
         executor.run(trials, report, rerun, stops)
 
-    studies = tune(plan.studies, lab.store, run, rerun)
+    # As if this bench had run them itself: later trials may read what these read too.
+    expect(lab, [cell for study in plan.studies for cell in _ended(study, lab.store)], planned=False)
+    studies = [study for plans in _in_turn(plan.studies, executor) for study in tune(plans, lab.store, run, rerun)]
     trials = dict.fromkeys(trial.cell for study in studies for trial in study.trials)
     # A study is whole by itself: it stands though somebody removed the folder of one of its trials.
     records.extend(record for cell in trials if (record := lab.store.find_record(cell)))
@@ -69,3 +73,19 @@ def run_bench(
         records.extend(record for record in executor.run(finals, report, rerun) if record.id not in known)
         cells.extend(cell for cell in finals if cell.id not in known)
     return BenchResult(cells, studies, records)
+
+
+def _in_turn(plans: Sequence[StudyPlan], executor: Executor) -> Iterable[Sequence[StudyPlan]]:
+    """The studies that go on side by side: all of them where cells run side by side, else those of one teacher.
+
+    One process has room for one teacher, and perhaps for the signals of one.
+    """
+    if not isinstance(executor, InProcess):
+        return [plans]
+    return [list(together) for _, together in groupby(plans, key=lambda plan: (plan.teacher, plan.data))]
+
+
+def _ended(plan: StudyPlan, store: Store) -> list[Cell]:
+    """The trials of a study that an earlier bench has run."""
+    study = store.find_study(plan.id)
+    return [plan.trial(trial.values) for trial in study.trials if trial.state != "asked"] if study else []

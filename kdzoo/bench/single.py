@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kdzoo.bench.executor import Report
-from kdzoo.bench.lab import Lab
+from kdzoo.bench.lab import Expected, Lab
 from kdzoo.bench.remote import LabSettings, PluginFile, check_cell
 from kdzoo.bench.run import follow_cell, run_cell
 from kdzoo.cell import PROTOCOL, Cell
@@ -117,9 +117,15 @@ def plan_task(
         folder=Path.cwd(),
         files=_teacher_file(cell, teacher_weights),
         plugins=tuple(map(PluginFile.read, plugins)),
-        others=others,
+        others={**others, "expected": _expected(cell, store)},
     )
     return Task(settings, cells, rerun)
+
+
+def _expected(cell: Cell, store: Store) -> dict[str, Expected]:
+    """The planned cells that share this one's teacher: what the bank keeps was decided, or will be, by all of them."""
+    sharing = (each for each in store.planned() if each.kind == "student" and each.teacher == cell.teacher)
+    return {each.id: Expected(each, 1, True) for each in sharing if each.data == cell.data}
 
 
 def _teacher_to_train(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:

@@ -40,7 +40,7 @@ class Watch(Protocol):
         """A step of an epoch is done."""
 
     def epoch(self, line: Epoch, epochs: int) -> None:
-        """An epoch is done and measured on tune."""
+        """An epoch is done, and measured on tune where that was asked after it."""
 
 
 class Unwatched:

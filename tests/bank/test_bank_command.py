@@ -77,17 +77,23 @@ def test_verify_finds_what_is_not_whole(filled: tuple[Path, Any], tmp_path: Path
     ]
 
 
+def entries(runs: Path) -> list[str]:
+    return sorted(path.name for path in (runs / "bank").iterdir() if path.is_dir())
+
+
 def test_rm_removes_by_key_and_all(filled: tuple[Path, Any], tmp_path: Path) -> None:
     import shutil
 
     out = tmp_path / "runs"
     shutil.copytree(filled[0], out)
-    keys = sorted(path.name for path in (out / "bank").iterdir())
+    keys = entries(out)
     told = call("bank", "rm", keys[0][:8], "--runs", out)
     assert told.exit_code == 0
     assert re.fullmatch(r"removed [\d.]+ KiB\n", told.stdout)
-    assert [path.name for path in (out / "bank").iterdir()] == keys[1:]
+    assert entries(out) == keys[1:]
+    assert list((out / "bank").glob("kept-*.json"))
     assert call("bank", "rm", "--all", "--runs", out).exit_code == 0
+    assert not list((out / "bank").iterdir())
     assert call("bank", "ls", "--runs", out).stdout == "the bank is empty\n"
 
 
@@ -104,7 +110,7 @@ def test_rm_removes_nothing_that_was_not_named(arguments: list[str], message: st
     told = call("bank", "rm", *arguments, "--runs", filled[0])
     assert told.exit_code != 0
     assert message in str(told.exception)
-    assert len(list((filled[0] / "bank").iterdir())) == 2
+    assert len(entries(filled[0])) == 2
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:

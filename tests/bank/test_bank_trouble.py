@@ -16,9 +16,11 @@ from small_lab import FIT, Quiet, prepare
 
 from kdzoo.bench.session import run_bench
 from kdzoo.engine.bank import disk, group
+from kdzoo.engine.bank.catalog import remove
 from kdzoo.engine.bank.runner import Runner
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.models.teacher import Teacher
+from kdzoo.store import Store
 
 SHORT = 2
 """Short runs, of 32 samples each, by which shapes and time are found."""
@@ -142,6 +144,70 @@ def test_entries_removed_under_a_running_bench_only_cost_passes(tmp_path: Path, 
     settings = {"teacher_weights": teacher_file, "epochs": 3, "seeds": 2}
     found = banked(tmp_path, ["soft"], EXACT["disk"], report=Quiet(on_epoch=remove), **settings)
     assert [record.status for record in found.bench.students("soft")] == ["done", "done"]
+
+
+def test_entries_removed_while_a_view_is_made_are_made_anew(
+    tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `kdzoo bank rm --all` does in the middle of a pass."""
+    original, calls = Runner.make, 0
+
+    def interrupted(self: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == FIT // SMALL:
+            remove(Store(tmp_path), [""])
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Runner, "make", interrupted)
+    settings = {"teacher_weights": teacher_file, "epochs": 1, "seeds": 2}
+    found = banked(tmp_path, ["soft"], EXACT["disk"], **settings)
+    assert {record.environment.bank for record in found.bench.students("soft")} == {"disk: logits float32"}
+    assert calls == 2 * FIT // SMALL
+    assert len(found.said) == 1
+
+
+def test_a_view_that_vanishes_while_it_is_opened_is_made_again(
+    tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = disk.ViewFile.map, 0
+
+    def vanishing(self: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            self.remove()
+        return original(self)
+
+    monkeypatch.setattr(disk.ViewFile, "map", vanishing)
+    settings = {"teacher_weights": teacher_file, "epochs": 1, "seeds": 2}
+    found = banked(tmp_path, ["soft"], EXACT["disk"], **settings)
+    assert {record.environment.bank for record in found.bench.students("soft")} == {"disk: logits float32"}
+
+
+def test_room_is_counted_for_all_entries_of_a_pass(
+    tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for each of the two, and not for both."""
+    from kdzoo.engine.bank.shelves import DiskShelf, shutil
+
+    needs: list[int] = []
+    reserve = DiskShelf.reserve
+
+    def noted(self: Any, wanted: Any, number: int) -> None:
+        needs.append(sum(wanted.values()))
+        assert len(wanted) == 2
+        usage = type("Usage", (), {"free": max(wanted.values())})
+        with monkeypatch.context() as patch:
+            patch.setattr("kdzoo.engine.bank.shelves.RESERVED_BYTES", 0)
+            patch.setattr(shutil, "disk_usage", lambda _: usage)
+            reserve(self, wanted, number)
+
+    monkeypatch.setattr(DiskShelf, "reserve", noted)
+    settings = {"teacher_weights": teacher_file, "epochs": 1, "seeds": 2}
+    found = banked(tmp_path, ["soft", "rkd"], EXACT["disk"], **settings)
+    assert len(needs) == 1
+    assert "cannot be written (the disk is full)" in found.said[-1]
 
 
 WORKER = """

@@ -97,6 +97,28 @@ def test_teachers_come_first_then_their_measures_then_the_students(tmp_path: Pat
     assert crew.log == ["expect 0", "share"]
 
 
+def test_a_teacher_is_made_ready_once(bench: Run) -> None:
+    """Not again in each round of tuning."""
+    crew = Here(bench.lab)
+    dispatcher = Dispatcher(bench.lab, crew)
+    for cells in (bench.plan.cells[:1], bench.plan.cells[1:]):
+        dispatcher.run(cells, Listening(), "failed")
+    assert crew.log.count("ready") == 1
+
+
+def test_a_death_while_a_teacher_is_made_ready_is_not_the_cells(bench: Run) -> None:
+    """The job names one of the students that wait for the teacher; its own tries are not used up."""
+    left = {ReadyTeacher: 1, RunCell: 1}
+
+    def deaths(job: Job, token: int) -> Died | None:
+        kind = type(job)
+        left[kind] -= 1
+        return Died(token, "it burnt") if left[kind] >= 0 else None
+
+    records = Dispatcher(bench.lab, Here(bench.lab, deaths)).run(bench.plan.cells, Listening(), "failed")
+    assert [record.status for record in records] == ["done"] * 3
+
+
 def test_a_death_is_told_and_its_cell_waits_for_its_own_lock(bench: Run) -> None:
     left = Counter({"soft": 1})
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from toy_bench import Result, kdzoo, outcomes, trials
 
+from kdzoo.engine.bank.catalog import listing
 from kdzoo.store import Store
 
 
@@ -61,6 +62,20 @@ def test_every_cell_runs_once_and_some_run_side_by_side(pooled: tuple[Path, Resu
         running = running | {line["cell"]} if line["event"] == "start" else running - {line["cell"]}
         most = max(most, len(running))
     assert most == 2
+
+
+def test_workers_share_the_files_of_the_bank(alone: tuple[Path, Result], pooled: tuple[Path, Result]) -> None:
+    """One process keeps the same in memory."""
+    read = {}
+    for name, (out, _) in {"alone": alone, "pooled": pooled}.items():
+        taught = [
+            record for record in Store.open(out).records() if record.teacher and record.cell.strategy.name != "ce"
+        ]
+        read[name] = {record.environment.bank for record in taught}
+    assert read == {"alone": {"ram: logits float32"}, "pooled": {"disk: logits float32"}}
+    (entry,) = listing(Store.open(pooled[0]))
+    assert (entry.signal, entry.views, entry.begun) == ("logits", 3, 0)
+    assert not list(alone[0].glob("bank/*/view-*"))
 
 
 def test_every_cell_is_told_when_it_ends(pooled: tuple[Path, Result]) -> None:

@@ -7,21 +7,20 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
-
-import psutil
 
 from kdzoo.data.load import LoadedData
-from kdzoo.engine.bank.choose import Demand, Selection, select, sentence
+from kdzoo.engine.bank.choose import Demand, EntryView, Selection, remembered, select, sentence
 from kdzoo.engine.bank.group import Group
+from kdzoo.engine.bank.ledger import Form, Ledger, Page
 from kdzoo.engine.bank.probe import Reader
 from kdzoo.engine.bank.shelves import DiskShelf, RamShelf
 from kdzoo.engine.bank.sources import Banked, Loop, Source
 from kdzoo.engine.bank.spec import BankSettings, Pass
+from kdzoo.engine.free import free_memory
+from kdzoo.files import size_of
 from kdzoo.models.teacher import Teacher
 from kdzoo.store import Store
 
-Form = Literal["ram", "disk", "off"]
 _SHARE = 0.5
 """Of the memory or the disk that is free now, what the bank takes at most."""
 
@@ -31,13 +30,15 @@ class Choice:
     """What is kept of a pass.
 
     Args:
-        form: where.
-        keys: of the kept entries.
+        form: where, in this process.
+        kept: entries and views.
+        bytes: of all of it.
         said: the line that told of it.
     """
 
     form: Form
-    keys: frozenset[str]
+    kept: frozenset[EntryView]
+    bytes: int
     said: str
 
 
@@ -53,8 +54,9 @@ class Bank:
     def __init__(self, store: Store, settings: BankSettings, say: Callable[[str], None]) -> None:
         self.store, self.settings, self.say = store, settings, say
         self.choices: dict[str, Choice] = {}
+        self.ledger = Ledger(store, settings)
+        self._pages: dict[str, Page] = {}
         self._groups: dict[str, Group] = {}
-        self._bytes: dict[str, int] = {}
 
     def group(
         self,
@@ -93,68 +95,77 @@ class Bank:
             loop: the teacher itself.
         """
         choice = self.choices.get(group.owner.key) or self.decide(group, readers(True))
-        if not reader.keys <= choice.keys:
-            # What tuning adds is judged alone: a bench that is taken up again does not know what it tried before.
-            choice = self.decide(group, [other for other in readers(False) if other.keys == reader.keys])
-        if choice.form == "off" or not reader.places or not reader.keys <= choice.keys:
+        if not reader.views <= choice.kept:
+            # What tuning adds is judged by those that read just that.
+            choice = self.decide(group, [other for other in readers(False) if other.views == reader.views])
+        if choice.form == "off" or not reader.places or not reader.views <= choice.kept:
             return loop
         self._shelve(group, choice)
         group.keep(reader)
         return Banked(group, reader, loop, lambda error: self._give_up(group, error))
 
     def decide(self, group: Group, readers: Sequence[Reader]) -> Choice:
-        """Choose what is kept of a pass, beside what was chosen before.
+        """Choose what is kept of a pass, beside what was chosen before: by this process, another one, an earlier bench.
 
         Args:
             group: the pass.
             readers: of all trainings that are known.
         """
-        before = self.choices.get(group.owner.key)
-        had = before.keys if before else frozenset()
-        demands = [demand for demand in _demands(group, readers) if not demand.sizes.keys() <= had]
-        form, selection = self._select(group, demands, before)
-        new = selection.keys - had
-        said = self._sentence(group, selection, form) if demands else ""
-        if said and (before is None or new):
+        key = group.owner.key
+        before, demands = self.choices.get(key), _demands(group, readers)
+        with self.ledger.held():
+            # What could not be written, or was removed meanwhile, is still known here.
+            page = self.ledger.read(key) or self._pages.get(key, Page())
+            new = [demand for demand in demands if page.outcome(demand) is None]
+            form, selection = self._select(group, new, page, before)
+            if new:
+                page = page.judged(selection, form)
+                self.ledger.write(key, page)
+            self._pages[key] = page
+        told = demands if before is None else new
+        shown = remembered(((demand, page.outcome(demand) or "single") for demand in told), page.kept)
+        said = self._sentence(group, shown, form) if told else ""
+        if said and (before is None or selection.kept):
             self.say(said)
-        choice = Choice(form if had | new else "off", had | new, said)
-        self.choices[group.owner.key] = choice
-        self._bytes[group.owner.key] = self._bytes.get(group.owner.key, 0) + selection.bytes
+        choice = Choice(form if page.kept else "off", page.kept, page.bytes, said)
+        self.choices[key] = choice
         for reader in readers:
-            if reader.keys <= choice.keys:
+            if reader.views <= choice.kept:
                 group.keep(reader)
         return choice
 
-    def _select(self, group: Group, demands: list[Demand], before: Choice | None) -> tuple[Form, Selection]:
-        settings, key = self.settings, group.owner.key
-        frugal = settings.mode == "auto"
+    def _select(self, group: Group, demands: list[Demand], page: Page, before: Choice | None) -> tuple[Form, Selection]:
+        """Where this process keeps what it keeps, and what that is of the new demands."""
+        settings = self.settings
+        there = self._on_disk(page, demands)
         rooms: dict[Form, int] = {
-            "ram": int(_SHARE * psutil.virtual_memory().available),
-            "disk": int(_SHARE * (shutil.disk_usage(self.store.path).free + self._on_disk(demands))),
+            "ram": int(_SHARE * (free_memory() + group.in_memory())),
+            "disk": int(_SHARE * (shutil.disk_usage(self.store.path).free + there)),
         }
-        spent = self._bytes.get(key, 0)
-        on_disk = sum(
-            size for other, size in self._bytes.items() if other != key and self.choices[other].form == "disk"
-        )
-        budgets = {"ram": settings.budget - spent, "disk": settings.budget - spent - on_disk}
+        budgets: dict[Form, int] = {
+            "ram": settings.budget,
+            "disk": settings.budget - self.ledger.on_disk(group.owner.key),
+        }
         forms: list[Form] = ["ram", "disk"]
         if before is not None and before.form != "off":
             forms = [before.form]
         elif settings.mode in ("ram", "disk"):
             forms = [settings.mode]
-        elif settings.shared or self._on_disk(demands):
+        elif settings.shared or there:
             forms = ["disk"]
+        frugal = settings.mode == "auto"
+        seconds = group.probe.seconds * group.owner.data.fit if frugal and demands else None
         found: list[tuple[Form, Selection]] = []
         for form in forms:
-            selection = select(demands, min(budgets[form], rooms[form]), frugal=frugal)
-            found.append((form, selection))
+            room = min(budgets[form], rooms[form]) - page.bytes
+            found.append((form, select(demands, room, frugal=frugal, have=page.kept, pass_seconds=seconds)))
         # Where both keep as much, the first one: files stay behind, and memory does not.
-        return max(found, key=lambda each: (each[1].bytes, -forms.index(each[0])))
+        return max(found, key=lambda each: (page.bytes <= rooms[each[0]], each[1].bytes, -forms.index(each[0])))
 
-    def _on_disk(self, demands: Sequence[Demand]) -> int:
+    def _on_disk(self, page: Page, demands: Sequence[Demand]) -> int:
         """Bytes of it that an earlier bench left."""
-        folders = {self.store.bank / key for demand in demands for key in demand.sizes}
-        return sum(path.stat().st_size for folder in folders for path in folder.glob("view-*.bin"))
+        keys = {key for key, _ in page.kept}.union(*(demand.sizes for demand in demands))
+        return sum(size_of(path) for key in keys for path in (self.store.bank / key).glob("view-*.bin"))
 
     def _sentence(self, group: Group, selection: Selection, form: Form) -> str:
         owner = group.owner
@@ -178,7 +189,7 @@ class Bank:
         if choice.form != "ram":
             return
         others = [other for key, other in self._groups.items() if key != group.owner.key and other.in_memory()]
-        while others and self._bytes[group.owner.key] + sum(map(Group.in_memory, others)) > self.settings.budget:
+        while others and choice.bytes + sum(map(Group.in_memory, others)) > self.settings.budget:
             others.pop(0).forget()
 
     def _give_up(self, group: Group, error: OSError) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdzoo.engine.bank.disk import ViewFile, read_facts
+from kdzoo.engine.bank.ledger import forget
 from kdzoo.errors import UsageError, unknown
+from kdzoo.files import size_of
 from kdzoo.store import Store
 
 
@@ -55,7 +57,7 @@ def listing(store: Store) -> list[Listed]:
                 dtype=str(facts.get("dtype", "")),
                 views=len(list(folder.glob("view-*.json"))),
                 begun=len(list(folder.glob("view-*.sums"))),
-                bytes=sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+                bytes=sum(map(size_of, folder.glob("*"))),
             )
         )
     return sorted(found, key=lambda one: (one.teacher, one.data, one.signal, one.key))
@@ -93,7 +95,10 @@ def remove(store: Store, prefixes: Sequence[str]) -> int:
             raise UsageError(unknown("key of the bank", prefix, [entry.key for entry in entries]))
     chosen = [entry for entry in entries if entry.key.startswith(tuple(prefixes))]
     for entry in chosen:
-        shutil.rmtree(store.bank / entry.key)
+        # A bench that writes there makes the folder again: what it left meanwhile is no reason to fail.
+        shutil.rmtree(store.bank / entry.key, ignore_errors=True)
+    if "" in prefixes:
+        forget(store)
     return sum(entry.bytes for entry in chosen)
 
 

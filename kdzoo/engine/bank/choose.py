@@ -1,15 +1,27 @@
-"""What is worth keeping, and the one line that says so. Plain arithmetic: the same bench decides the same again.
+"""What is worth keeping, and the one line that says so. Plain arithmetic.
 
-The decision counts all trainings of a bench, done or not, and never how fast the machine was: a bench that is stopped
-and taken up again reads the bank where it read it before, so that its results stay the same to the last bit.
+The decision counts all trainings of a bench, done or not. It is noted in the store (:mod:`kdzoo.engine.bank.ledger`):
+a bench that is stopped and taken up again reads the bank where it read it before, so that its results stay the same to
+the last bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, TypeAlias
 
 from kdzoo.engine.bank.spec import signal_of
+
+READING = 10**9
+"""Bytes that a second reads, about, of rows that lie far apart."""
+
+EntryView: TypeAlias = tuple[str, int]
+"""One view of one entry: the entry's key, the view's number."""
+
+Outcome = Literal["kept", "over", "single", "slow"]
+"""Of a demand: it is kept; or over the budget, or each view is read once, or reading takes longer than the teacher."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,11 @@ class Demand:
         """How often the teacher would run over the whole split in the loop."""
         return self.count * len(self.numbers)
 
+    @cached_property
+    def places(self) -> frozenset[EntryView]:
+        """Entries and views."""
+        return frozenset(bytes_of([self]))
+
 
 @dataclass
 class Selection:
@@ -43,11 +60,7 @@ class Selection:
     kept: list[Demand] = field(default_factory=list)
     over: list[tuple[Demand, int]] = field(default_factory=list)
     single: list[Demand] = field(default_factory=list)
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """Of the kept entries."""
-        return frozenset(key for demand in self.kept for key in demand.texts)
+    slow: list[Demand] = field(default_factory=list)
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -57,25 +70,41 @@ class Selection:
     @property
     def bytes(self) -> int:
         """Of all that is kept."""
-        return sum(_bytes(self.kept).values())
+        return sum(bytes_of(self.kept).values())
+
+    def by_outcome(self) -> dict[Outcome, list[Demand]]:
+        """The demands, by what came of them."""
+        over = [demand for demand, _ in self.over]
+        return {"kept": self.kept, "over": over, "single": self.single, "slow": self.slow}
 
 
-def select(demands: Sequence[Demand], budget: int, *, frugal: bool) -> Selection:
+def select(
+    demands: Sequence[Demand],
+    budget: int,
+    *,
+    frugal: bool,
+    have: Collection[EntryView] = (),
+    pass_seconds: float | None = None,
+) -> Selection:
     """Choose what is kept: first what spares most passes of the teacher for its bytes, as far as the budget goes.
 
     Args:
         demands: of trainings that share the passes of one teacher.
-        budget: bytes.
-        frugal: keep nothing that is read only as often as it is made.
+        budget: bytes that are left.
+        frugal: keep nothing that is read only as often as it is made, or takes longer to read than to make.
+        have: what was chosen before, and is free.
+        pass_seconds: of the teacher over all samples of one view; None where that does not matter.
     """
     selection = Selection()
     left = list(demands)
+    if frugal and pass_seconds is not None:
+        selection.slow = [demand for demand in left if sum(demand.sizes.values()) > READING * pass_seconds]
+        left = [demand for demand in left if demand not in selection.slow]
     while left:
-        have = _bytes(selection.kept)
-        costs = [sum(size for place, size in _bytes([demand]).items() if place not in have) for demand in left]
+        costs = [_cost(demand, {*have, *bytes_of(selection.kept)}) for demand in left]
         best = max(range(len(left)), key=lambda i: (left[i].showings / max(costs[i], 1), -i))
         demand, cost = left.pop(best), costs[best]
-        if selection.bytes + cost > budget:
+        if sum(size for place, size in bytes_of(selection.kept).items() if place not in have) + cost > budget:
             selection.over.append((demand, cost))
         else:
             selection.kept.append(demand)
@@ -84,11 +113,26 @@ def select(demands: Sequence[Demand], budget: int, *, frugal: bool) -> Selection
     return selection
 
 
-def _bytes(demands: Sequence[Demand]) -> dict[tuple[str, int], int]:
+def remembered(outcomes: Iterable[tuple[Demand, Outcome]], have: Collection[EntryView]) -> Selection:
+    """The selection that was made, from what came of each demand, and from all that is kept."""
+    selection = Selection()
+    for demand, outcome in outcomes:
+        if outcome == "over":
+            selection.over.append((demand, _cost(demand, have)))
+        else:
+            selection.by_outcome()[outcome].append(demand)
+    return selection
+
+
+def bytes_of(demands: Sequence[Demand]) -> dict[EntryView, int]:
     """The bytes of each entry in each view."""
     return {
         (key, number): size for demand in demands for key, size in demand.sizes.items() for number in demand.numbers
     }
+
+
+def _cost(demand: Demand, have: Collection[EntryView]) -> int:
+    return sum(size for place, size in bytes_of([demand]).items() if place not in have)
 
 
 def sentence(
@@ -105,7 +149,7 @@ def sentence(
         budget: bytes.
         remarks: more to say.
     """
-    everything = [*selection.kept, *(demand for demand, _ in selection.over), *selection.single]
+    everything = [demand for demands in selection.by_outcome().values() for demand in demands]
     whole = sum(demand.showings for demand in everything) * samples * seconds
     parts = []
     if selection.kept:
@@ -125,9 +169,13 @@ def sentence(
             if cost > budget
             else f"{what} of {demand.strategy} in the loop: {size_text(cost)} more than is left of {size_text(budget)}"
         )
-    if selection.single:
-        names = ", ".join(dict.fromkeys(demand.strategy for demand in selection.single))
-        parts.append(f"{of} in the loop for {names}: each view would be read once")
+    for demands, why in (
+        (selection.single, "each view would be read once"),
+        (selection.slow, "to read what it says would take longer"),
+    ):
+        if demands:
+            names = ", ".join(dict.fromkeys(demand.strategy for demand in demands))
+            parts.append(f"{of} in the loop for {names}: {why}")
     return "bank: " + "; ".join([*parts, *remarks])
 
 

@@ -16,6 +16,9 @@ from kdzoo.engine.bank.shelves import RamShelf, Shelf, Sink
 from kdzoo.engine.bank.spec import BYTES, BankSettings, Entry, Pass
 from kdzoo.models.teacher import Teacher
 
+_REMOVALS = 3
+"""How often a view may be taken away while it is made."""
+
 
 class _OverflowError(Exception):
     """A value does not fit into the type in which its entry is kept."""
@@ -131,11 +134,17 @@ class Group:
         return [entry for entry in wanted if self.view(entry, number) is None]
 
     def _fill(self, number: int, shelf: Shelf) -> None:
+        removed = 0
         while lacking := self._lacking(number):
             try:
+                shelf.reserve({entry: self.view_bytes(entry) for entry in lacking}, number)
                 self._pass_over(number, lacking, shelf)
             except _OverflowError as error:
                 self.wide[error.entry.key] = error.entry.given
+            except FileNotFoundError:  # somebody emptied the bank under this process: begin anew, unless it goes on so
+                removed += 1
+                if removed == _REMOVALS:
+                    raise
             except OSError:
                 for entry in lacking:  # half a view is of no use to a full disk
                     shelf.drop(entry, number)

@@ -48,6 +48,11 @@ class Reader:
         """Of the entries."""
         return frozenset(entry.key for _, entry in self.places)
 
+    @cached_property
+    def views(self) -> frozenset[tuple[str, int]]:
+        """Keys of entries, each with the number of a view that is read."""
+        return frozenset((key, number) for key in self.keys for number in self.numbers)
+
 
 class Probe:
     """A few samples of one view, as the teacher sees them.

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdzoo.engine.bank.disk import Layout, ViewFile, Writer, describe
 from kdzoo.engine.bank.spec import Entry, Pass
+from kdzoo.files import size_of
 from kdzoo.store import Store
 
 BLOCK_SAMPLES = 1024
@@ -52,6 +53,13 @@ class Shelf(Protocol):
     def sink(self, entry: Entry, number: int, dtype: str, batch: int) -> Sink:
         """Begin or go on with a view, in batches of so many samples; only who has claimed the view may."""
 
+    def reserve(self, wanted: Mapping[Entry, int], number: int) -> None:
+        """See that there is room for views of some entries, of so many bytes each.
+
+        Raises:
+            OSError: there is not.
+        """
+
     def drop(self, entry: Entry, number: int) -> None:
         """Forget a view that is half made."""
 
@@ -74,6 +82,9 @@ class RamShelf:
     def sink(self, entry: Entry, number: int, dtype: str, batch: int) -> Sink:
         """See :class:`Shelf`."""
         return _RamSink(self.views, entry, number, dtype)
+
+    def reserve(self, wanted: Mapping[Entry, int], number: int) -> None:
+        """See :class:`Shelf`."""
 
     def drop(self, entry: Entry, number: int) -> None:
         """See :class:`Shelf`."""
@@ -121,9 +132,12 @@ class DiskShelf:
         """See :class:`Shelf`. A view is read once as a whole, to see whether it is still what was written."""
         file = ViewFile(self.store.bank / entry.key, number)
         layout = file.layout()
-        if layout is None or not self._is_whole(file):
+        try:
+            if layout is None or not self._is_whole(file):
+                return None
+            data = torch.from_numpy(file.map())
+        except FileNotFoundError:  # taken away meanwhile: removed by a person, or found damaged by another process
             return None
-        data = torch.from_numpy(file.map())
         return data.view(getattr(torch, layout.dtype)).view(layout.samples, *layout.shape)
 
     def _is_whole(self, file: ViewFile) -> bool:
@@ -144,11 +158,14 @@ class DiskShelf:
             block *= 2
         layout = Layout(samples=self.owner.data.fit, shape=entry.shape, dtype=dtype, block=block)
         file = ViewFile(folder, number)
-        free = shutil.disk_usage(self.store.path).free
-        if free < layout.samples * layout.row + RESERVED_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         file.reopen(file.faults())
         return _DiskSink(Writer(file, layout))
+
+    def reserve(self, wanted: Mapping[Entry, int], number: int) -> None:
+        """See :class:`Shelf`."""
+        there = sum(size_of(ViewFile(self.store.bank / entry.key, number).data) for entry in wanted)
+        if shutil.disk_usage(self.store.path).free + there < sum(wanted.values()) + RESERVED_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def drop(self, entry: Entry, number: int) -> None:
         """See :class:`Shelf`."""
