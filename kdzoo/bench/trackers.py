@@ -33,15 +33,17 @@ _STARTS = 2
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
-def check_trackers(names: Sequence[str], brought: Iterable[str]) -> None:
-    """Refuse trackers that there are not.
+def check_trackers(names: Sequence[str], brought: Iterable[str], *, lockstep: int = 1) -> None:
+    """Refuse trackers that there are not, or that cannot log what runs.
 
     Args:
         names: what ``--log-with`` asks for.
         brought: the trackers that plugins bring.
+        lockstep: how many cells may train at a time in one process.
 
     Raises:
-        UsageError: a name is unknown, or its library is not installed.
+        UsageError: a name is unknown, its library is not installed, or it keeps one run open at a time and several
+            cells would train at a time.
     """
     others = set(brought)
     for name in names:
@@ -49,6 +51,11 @@ def check_trackers(names: Sequence[str], brought: Iterable[str]) -> None:
             raise UsageError("--log-with: " + unknown("tracker", name, [*BUILT_IN, *others]))
         if name not in others and find_spec(name) is None:
             raise UsageError(f"--log-with {name} needs a package that is not installed: pip install {name}")
+        if name in _SERVICES and lockstep > 1:
+            raise UsageError(
+                f"--log-with {name} and --lockstep exclude each other: {name} keeps one run open in a process, and in "
+                "lockstep several cells train at a time; leave out one of them"
+            )
 
 
 class Tracking:

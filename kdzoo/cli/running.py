@@ -58,7 +58,8 @@ def prepare(
     registry = Registry.load(options["plugin"] or ())
     warn_of_broken(registry)
     plan = make_plan(settings, registry)
-    check_trackers(settings.log_with, [name for plugin in registry.plugins for name in plugin.trackers])
+    brought = [name for plugin in registry.plugins for name in plugin.trackers]
+    check_trackers(settings.log_with, brought, lockstep=settings.lockstep)
     # A file that cannot be read is told now, not when its turn comes.
     records = [store.find_record(cell.id) for cell in plan.cells]
     for study in plan.studies:

@@ -201,6 +201,61 @@ def test_a_missing_library_is_told_in_a_sentence(
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+def test_trackers_of_one_run_are_not_for_cells_in_lockstep(
+    name: str, kdzoo: Callable[..., Any], logged: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kdzoo.bench import trackers
+
+    monkeypatch.setattr(trackers, "find_spec", lambda name: name)
+    result = kdzoo(*logged, "--log-with", name, "--lockstep", 2)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: --log-with {name} and --lockstep exclude each other")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
+def test_mlflow_has_the_curve_of_each_cell_and_goes_on_with_a_run(
+    kdzoo: Callable[..., Any], logged: tuple[Any, ...], records: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    result = kdzoo(*logged, "--log-with", "mlflow")
+    assert (result.code, "failed" in result.err) == (0, False), result.err
+    mlflow.set_tracking_uri(f"sqlite:///{Path('runs').absolute() / 'mlflow.db'}")
+    client = mlflow.tracking.MlflowClient()
+    experiments = [each.experiment_id for each in client.search_experiments() if each.name == "kdzoo"]
+    runs = {run.data.params["cell"]: run for run in client.search_runs(experiments)}
+    assert runs.keys() == {record["id"] for record in records().values()}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    soft = records()["soft"]
+    shown = client.get_metric_history(runs[soft["id"]].info.run_id, "loss/soft")
+    assert sorted((each.step, each.value) for each in shown) == [
+        (line["epoch"], pytest.approx(line["terms"]["soft"])) for line in soft["curve"]
+    ]
+    assert runs[soft["id"]].data.metrics["test/top1"] == pytest.approx(top1(soft))
+
+
+@pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
+def test_wandb_keeps_a_run_of_each_cell_without_a_network(
+    kdzoo: Callable[..., Any], logged: tuple[Any, ...], records: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    result = kdzoo(*logged, "--log-with", "wandb")
+    assert (result.code, "failed" in result.err) == (0, False), result.err
+    for record in records().values():
+        folder = Path("runs", "cells", record["id"], "logs", "wandb")
+        (kept,) = folder.glob("wandb/offline-run-*")
+        assert kept.name.endswith((folder / "run").read_text())
+        assert list(kept.glob("run-*.wandb"))
+
+
+def top1(record: dict[str, Any]) -> float:
+    return 100 * float(record["test"]["correct1"]) / float(record["test"]["n"])
+
+
 def test_an_epoch_that_was_not_measured_has_no_value_on_tune(
     kdzoo: Callable[..., Any], logged: tuple[Any, ...], records: Callable[..., Any]
 ) -> None:
