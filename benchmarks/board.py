@@ -2,8 +2,8 @@
 
     python benchmarks/board.py --records 100000
 
-The bounds are 10 seconds and 2 GiB for 100,000 records. The median of the runs counts; the records' files are warm in
-the system's cache.
+The bounds are 10 seconds and 2 GiB for 100,000 records. A first board parses all of them. It keeps what it read, and
+the boards after it parse what is new. Both are told; the files are warm in the system's cache.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from common import run, tell
 
+from kdzoo.board.cache import FILE
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.recipe import Recipe
 from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
@@ -53,15 +54,14 @@ def cells() -> Iterator[Cell]:
             )  # fmt: skip
 
 
-def record(cell: Cell, place: int) -> Record:
-    """A done record whose accuracy follows from its place."""
-    right = 7_000 + place * 7919 % 997
-    measures = Measures(n=TEST, correct1=right, correct5=right + 1_500, nll=1.0, ece=5.0)
+def pattern(cell: Cell) -> Record:
+    """A done record, as every other one but for what :func:`record` changes."""
+    measures = Measures(n=TEST, correct1=7_000, correct5=8_500, nll=1.0, ece=5.0)
     curve = tuple(
         Epoch(epoch=epoch, phase="main", terms={"ce": 1.0, "kl": 0.5}, lr=0.05, tune_top1=70.0)
         for epoch in range(EPOCHS)
     )
-    size = Size(parameters=1_000_000 + 1_000 * (place % STUDENTS), macs=10_000_000)
+    size = Size(parameters=1_000_000, macs=10_000_000)
     return Record(
         id=cell.id, status="done", cell=cell, family="response", curve=curve, tune=measures, test=measures,
         agreement=80.0, student=size, teacher=TeacherMeasures(size=size, tune=measures, test=measures),
@@ -71,13 +71,22 @@ def record(cell: Cell, place: int) -> Record:
     )  # fmt: skip
 
 
+def record(cell: Cell, place: int, like: Record) -> Record:
+    """A done record whose accuracy follows from its place."""
+    right = 7_000 + place * 7919 % 997
+    test = Measures(n=TEST, correct1=right, correct5=right + 1_500, nll=1.0, ece=5.0)
+    size = Size(parameters=1_000_000 + 1_000 * (place % STUDENTS), macs=10_000_000)
+    return like.model_copy(update={"id": cell.id, "cell": cell, "test": test, "student": size})
+
+
 def fill(store: Store, number: int) -> None:
     """Write the records as a bench would, without its waits for the disk."""
+    like = pattern(next(cells()))
     for place, cell in enumerate(islice(cells(), number)):
         folder = store.folder(cell.id)
         folder.mkdir(parents=True)
         (folder / "cell.json").write_text(cell.model_dump_json(), encoding="utf-8")
-        (folder / "record.json").write_text(record(cell, place).model_dump_json(), encoding="utf-8")
+        (folder / "record.json").write_text(record(cell, place, like).model_dump_json(), encoding="utf-8")
 
 
 def main() -> None:
@@ -88,14 +97,27 @@ def main() -> None:
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
         fill(Store.create(Path(folder) / "runs"), args.records)
-        runs = [run("board", "--format", "csv", "--out", Path(folder) / "runs") for _ in range(args.runs)]
+        store = Path(folder) / "runs"
+        command = ("board", "--format", "csv", "--out", store)
+        first, later = [], []
+        for _ in range(args.runs):
+            for path in store.glob(f"{FILE}*"):
+                path.unlink()
+            first.append(run(*command))
+            later.append(run(*command))
     result = {
-        "seconds": round(statistics.median(one.seconds for one in runs), 2),
-        "seconds_of_each": [round(one.seconds, 2) for one in runs],
-        "peak_gib": round(max(one.peak for one in runs) / 2**30, 3),
-        "printed_bytes": len(runs[0].output),
+        "first_seconds": round(statistics.median(one.seconds for one in first), 2),
+        "later_seconds": round(statistics.median(one.seconds for one in later), 2),
+        "peak_gib": round(max(one.peak for one in (*first, *later)) / 2**30, 3),
+        "seconds_of_each": [round(one.seconds, 2) for one in (*first, *later)],
+        "printed_bytes": len(first[0].output),
     }
-    sys.exit(not tell("board", vars(args), result, {"seconds": (0.0, SECONDS), "peak_gib": (0.0, GIB)}))
+    bounds: dict[str, tuple[float, float | None]] = {
+        "first_seconds": (0.0, SECONDS),
+        "later_seconds": (0.0, SECONDS),
+        "peak_gib": (0.0, GIB),
+    }
+    sys.exit(not tell("board", vars(args), result, bounds))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -56,7 +57,7 @@ def records(store: Path) -> list[Record]:
 
 
 def tell(
-    name: str, settings: dict[str, Any], result: dict[str, Any], bounds: dict[str, tuple[float, float | None]]
+    name: str, settings: dict[str, Any], result: dict[str, Any], bounds: Mapping[str, tuple[float, float | None]]
 ) -> bool:
     """Print a table of figures against their bounds on standard error, and everything as JSON on standard output.
 

@@ -72,7 +72,7 @@ class BareLoop:
         self.model = create_model(ModelRef.parse(model), data.ref, data.mean, data.std).model
         if laid_out:
             lay_out(self.model, torch.device("cpu"))
-        self.optimizer = make_optimizer(self.model, recipe)
+        self.optimizer = make_optimizer(self.model, recipe, plain_gradients=True)
         images = data.images("fit", torch.arange(data.ref.fit))
         self.images = (images - torch.tensor(data.mean).view(1, -1, 1, 1)) / torch.tensor(data.std).view(1, -1, 1, 1)
         self.labels = data.labels("fit")
