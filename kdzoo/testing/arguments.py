@@ -6,14 +6,18 @@ import inspect
 from dataclasses import replace
 
 from kdzoo.signals import teacher_signals
+from kdzoo.testing.calls import NO_TERMS
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.compare import difference
-from kdzoo.testing.confidence import losses, sees_confidence
+from kdzoo.testing.confidence import knows_its_logits, losses, sees_confidence, usual_size
 from kdzoo.testing.made import Drawn, Pair
-from kdzoo.testing.subject import NO_TERMS, Subject
+from kdzoo.testing.subject import Subject
 
 CERTAIN, OPEN = 200.0, 0.01
 """Size of the logits of a network that is sure of one class, and of one that finds all of them possible."""
+
+LEAST = 1e-3
+"""Share of its usual size below which a term says nothing: it is rounding, or waits for a surer teacher."""
 
 
 def _argument_order(subject: Subject) -> Verdict:
@@ -32,13 +36,15 @@ def _argument_order(subject: Subject) -> Verdict:
 
 def _divergence(subject: Subject) -> Verdict:
     kind = subject.kind
-    told = "" if kind.symmetric else _reversed(subject)
+    told, unseen = ("", "") if kind.symmetric else _reversed(subject)
     if told and not kind.mode_seeking:
         return failed(
             f"{told}: student and teacher are swapped in the divergence; if that is meant, claim mode_seeking = True"
         )
     swapped = _swapped(subject)
-    if kind.mode_seeking and not told and swapped.status != "fail":
+    if unseen and swapped.status == "ok":
+        return passed(f"{swapped.text}; {unseen}")
+    if kind.mode_seeking and not (told or unseen) and swapped.status != "fail":
         return warned("mode_seeking is claimed, and no term on the logits is so: drop the claim")
     return swapped
 
@@ -59,18 +65,32 @@ def _ignored(subject: Subject) -> str:
     return "the terms stay the same whatever the student says" if learnt.values == usual else ""
 
 
-def _reversed(subject: Subject) -> str:
-    """Where a student that is certain of one class is the better, the less certain the teacher is; term by term."""
-    if "logits" not in teacher_signals(subject.kind) or not (seeing := sees_confidence(subject)):
-        return ""
-    missing, spread = losses(subject, CERTAIN, OPEN), losses(subject, OPEN, CERTAIN)
+def _reversed(subject: Subject) -> tuple[str, str]:
+    """Where a student that is certain of one class is the better, the less certain the teacher is; term by term.
+
+    Returns:
+        In words, what is reversed, and what cannot be seen.
+    """
+    if "logits" not in teacher_signals(subject.kind):
+        return "", ""
+    if knows_its_logits(subject):
+        return (
+            "",
+            "which of them is in front in a divergence is not looked at: made-up logits do not fit its classifier",
+        )
+    seeing = sees_confidence(subject)
+    missing, spread = (losses(subject, *sizes) if seeing else {} for sizes in ((CERTAIN, OPEN), (OPEN, CERTAIN)))
+    silent = []
     for name in sorted(seeing & missing.keys() & spread.keys()):
-        if missing[name] < float("inf") and spread[name] > 3 * abs(missing[name]):
+        if abs(missing[name]) <= LEAST * usual_size(subject, name):
+            silent.append(name)
+        elif missing[name] < float("inf") and spread[name] > 3 * abs(missing[name]):
             return (
                 f"by {name}, a student that is certain where the teacher is not loses {missing[name]:.3g}, "
                 f"the opposite one {spread[name]:.3g}"
-            )
-    return ""
+            ), ""
+    told = f"{', '.join(silent)} says nothing of an unsure teacher, so which of them is in front there is not looked at"
+    return "", told if silent else ""
 
 
 def _swapped(subject: Subject) -> Verdict:
@@ -95,8 +115,9 @@ ARGUMENT_ORDER = Check(
     name="argument-order",
     verifies="`forward` takes the student first; the terms depend on both networks; by no term on the logits does a "
     "student that is certain where the teacher is not lose less than the opposite one, unless `mode_seeking` is "
-    "claimed; the terms change when student and teacher are swapped, unless `symmetric` is claimed; a warning where "
-    "`mode_seeking` is claimed and not so",
+    "claimed (not held to that, as the line then says: a term that is 0 where the teacher is unsure, and a strategy "
+    "that asks for the embedding and the classifier, which made-up logits do not fit); the terms change when student "
+    "and teacher are swapped, unless `symmetric` is claimed; a warning where `mode_seeking` is claimed and not so",
     matters="the KL divergence with swapped arguments still trains, to another and usually worse student",
     mend="write `forward(self, student, teacher, batch)`; `F.kl_div(log_student, log_teacher, log_target=True)` has "
     "the student first; claim `mode_seeking` or `symmetric` where that is meant",

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import doctest
 import inspect
-import io
 import re
 import sys
 from collections import UserDict
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Outputs, Paper, Strategy
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
-from kdzoo.testing.made import Tapped, make_pair, tap_student
+from kdzoo.testing.examples import EXAMPLES
+from kdzoo.testing.made import Tapped, tap_student
 from kdzoo.testing.subject import Subject, parts_of
 
 _IDENTITY = re.compile(r"\d{4}\.\d{4,5}|[a-z-]+/\d{7}|10\.\d{4,}/\S+")
@@ -87,26 +86,6 @@ def _functions(kind: type[Strategy]) -> Iterator[Any]:
             yield value
 
 
-def _examples(subject: Subject) -> Verdict:
-    finder, count = doctest.DocTestFinder(), 0
-    for thing in (thing for kind in parts_of(subject.kind) for thing in (kind, *_functions(kind))):
-        names = vars(sys.modules[thing.__module__])
-        for test in finder.find(thing, thing.__name__, module=False, globs=dict(names)):
-            count += len(test.examples)
-            said = io.StringIO()
-            with redirect_stdout(said):
-                result = doctest.DocTestRunner(verbose=False).run(test, out=said.write)
-            if result.failed:
-                return failed(f"{result.failed} example(s) of {test.name} fail: {_brief(said.getvalue())}")
-    return passed(f"{count} lines of examples") if count else warned("there is no example in the docstrings")
-
-
-def _brief(report: str) -> str:
-    """What doctest says of the first example, without its frame, in one line."""
-    lines = [line.strip() for line in report.splitlines() if line.strip() and not line.startswith("*")]
-    return " ".join(lines[1:])[:300]
-
-
 class _Seen(UserDict[str, Any]):
     """Signals that remember which of them were read: by ``get`` or all by ``items``, too."""
 
@@ -120,7 +99,7 @@ class _Seen(UserDict[str, Any]):
 
 
 def _signals_read(subject: Subject) -> Verdict:
-    kind, pair = subject.kind, make_pair()
+    kind, pair = subject.kind, subject.pair()
     drawn, strategy = subject.draw(pair), subject.build(pair.setup(subject.kind))
     seen = _Seen(), _Seen()
 
@@ -139,7 +118,7 @@ def _signals_read(subject: Subject) -> Verdict:
 
 
 def _predict(subject: Subject) -> Verdict:
-    kind, pair = subject.kind, make_pair()
+    kind, pair = subject.kind, subject.pair()
     if kind.predict is Strategy.predict:
         idle = f"`deployed` names {', '.join(kind.deployed)}, and `predict` is not overridden"
         return failed(idle) if kind.deployed else skipped("not overridden")
@@ -155,7 +134,8 @@ def _predict(subject: Subject) -> Verdict:
             return failed(f"it gives {tuple(logits.shape)} instead of {wanted}")
         kept = tuple(f"{name}." for name in kind.deployed)
         for name, tensor in strategy.state_dict().items():
-            if not name.startswith(kept) and tensor.is_floating_point():
+            # What get_extra_state gives is among them, and need be no tensor.
+            if not name.startswith(kept) and isinstance(tensor, Tensor) and tensor.is_floating_point():
                 tensor.add_(1.0)
         if not torch.equal(strategy.predict(outputs), logits):
             return failed("it uses parameters or buffers outside of the modules that `deployed` names")
@@ -189,13 +169,6 @@ CARD = (
         "`param` its help",
         run=_card,
     ),
-    Check(
-        name="examples",
-        verifies="the examples in the docstrings of the class and of its loss functions run; a warning where there are "
-        "none",
-        matters="an example that fails is worse than none",
-        mend="correct it; write examples as in a Python session, with `>>>`, and check them by hand",
-        run=_examples,
-    ),
+    EXAMPLES,
 )
 """In the order in which they run."""

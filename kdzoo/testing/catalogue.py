@@ -8,8 +8,9 @@ from kdzoo.testing.engine import TRAINING
 from kdzoo.testing.gradients import GRADIENTS
 from kdzoo.testing.losses import LOSSES
 from kdzoo.testing.params import PARAMETERS
-from kdzoo.testing.precision import PRECISION, REPEATABLE
+from kdzoo.testing.precision import PRECISION
 from kdzoo.testing.reduction import REDUCTION
+from kdzoo.testing.repeatable import REPEATABLE
 from kdzoo.testing.shapes import SHAPES
 
 GROUPS: dict[str, tuple[Check, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -10,6 +11,9 @@ from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Outputs
 from kdzoo.testing.made import Tapped
 from kdzoo.testing.subject import Subject
+
+NOISE = 1e-5
+"""Share of a term's usual size that rounding may change where the term sees no difference."""
 
 
 def losses(subject: Subject, student: float, teacher: float) -> dict[str, float]:
@@ -27,12 +31,29 @@ def losses(subject: Subject, student: float, teacher: float) -> dict[str, float]
     return subject.call(twins, replace(drawn, student=drawn.teacher), watched=watched).values
 
 
+def usual_size(subject: Subject, name: str) -> float:
+    """Of a term, where the networks differ; 0 where it is not there."""
+    return abs(subject.usual.values.get(name, 0.0))
+
+
+def knows_its_logits(subject: Subject) -> bool:
+    """Whether the strategy is given the embedding and the classifier, and can tell that other logits are not theirs."""
+    return {"embedding", "classifier"} <= student_signals(subject.kind) | teacher_signals(subject.kind)
+
+
 def sees_confidence(subject: Subject) -> set[str]:
     """The terms that change with how certain each network is: those on a best class alone do not, nor on features.
 
-    None of a strategy that is given the embedding and the classifier too: it can tell that these logits are not theirs.
+    None of a strategy that knows its logits.
     """
-    if {"embedding", "classifier"} <= student_signals(subject.kind) | teacher_signals(subject.kind):
+    if knows_its_logits(subject):
         return set()
-    usual, others = losses(subject, 1.0, 1.0), (losses(subject, 1.3, 1.0), losses(subject, 1.0, 1.3))
-    return {name for name, value in usual.items() if all(other.get(name) != value for other in others)}
+    scale = subject.moment.scale
+    usual = losses(subject, scale, scale)
+    others = losses(subject, 1.3 * scale, scale), losses(subject, scale, 1.3 * scale)
+
+    def sees(name: str, value: float) -> bool:
+        least = NOISE * usual_size(subject, name)
+        return all(abs(other.get(name, math.inf) - value) > least for other in others)
+
+    return {name for name, value in usual.items() if sees(name, value)}

@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kdzoo.testing.calls import NO_TERMS
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped
 from kdzoo.testing.made import Drawn, Features
-from kdzoo.testing.subject import NO_TERMS, Subject
+from kdzoo.testing.subject import Subject
 
 
 def _degenerate(subject: Subject) -> Verdict:

@@ -2,93 +2,42 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 
-import torch
-
-from kdzoo.engine.devices import seed_everything
-from kdzoo.engine.train import Training
-from kdzoo.strategy import Batch, Outputs, Phase, Strategy, Terms
+from kdzoo.errors import PairError
 from kdzoo.testing.check import Check, Verdict, failed, passed, warned
-from kdzoo.testing.state import plain_state, same
+from kdzoo.testing.cost import COST
+from kdzoo.testing.processes import OTHER_PROCESS
+from kdzoo.testing.resuming import CHECKPOINT, RESUME
 from kdzoo.testing.subject import Subject
-from kdzoo.testing.training import BATCH, CNN, CPU, VIT, first_difference, phases_of, teacher_of
-
-DEAR = 5.0
-"""Times a step of the student alone; beyond, a warning."""
+from kdzoo.testing.training import CNN, PAIRS, VIT, Trained, first_difference, teacher_of
 
 
 def _two_epochs(subject: Subject) -> Verdict:
+    try:
+        pair = subject.trainings.pair
+    except PairError as error:
+        return warned(f"nothing is trained, as it refuses every pair of the tiny networks: {error}")
     done = subject.trainings.whole
     first, last = done.training.curve[0], done.training.curve[-1]
-    terms = ", ".join(f"{name} {value:.4g}" for name, value in last.terms.items())
-    return passed(f"{len(done.training.curve)} epochs in {len({first.phase, last.phase})} phase(s); at the end {terms}")
+    where = "" if pair in PAIRS[:2] else f" of {pair[0]}, taught by {pair[1]}"
+    phases = len({first.phase, last.phase})
+    return passed(f"{len(done.training.curve)} epochs{where} in {phases} phase(s); at the end {_end(done)}")
+
+
+def _end(done: Trained) -> str:
+    """The terms of the last epoch in words."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in done.training.curve[-1].terms.items())
 
 
 def _bf16_training(subject: Subject) -> Verdict:
-    curve = subject.trainings.train(CNN, subject.trainings.teacher, precision="bf16").training.curve
-    return passed(", ".join(f"{name} {value:.4g}" for name, value in curve[-1].terms.items()))
+    return passed(_end(subject.trainings.train(*subject.trainings.pair, precision="bf16")))
 
 
 def _again(subject: Subject) -> Verdict:
-    again = subject.trainings.train(CNN, subject.trainings.teacher)
+    again = subject.trainings.train(*subject.trainings.pair)
     told = first_difference(subject.trainings.whole.outcome, again.outcome)
     return failed(f"the same training twice: {told}") if told else passed("weights and curves are equal bit for bit")
-
-
-def _resume(subject: Subject) -> Verdict:
-    whole = subject.trainings.whole
-    phases = phases_of(whole.training)
-    for phase in phases:
-        last = max(number for number, (each, _) in enumerate(whole.training.plan) if each == phase)
-        if told := first_difference(whole.outcome, subject.trainings.killed(last).outcome):
-            return failed(f"after a kill in the last epoch{_named(phase, phases)}: {told}")
-    each = "" if len(phases) == 1 else f" of each of its {len(phases)} phases"
-    return passed(f"killed in the last epoch{each} and taken up, weights and curves are equal bit for bit")
-
-
-def _named(phase: Phase, phases: Sequence[Phase]) -> str:
-    return f" of the phase {phase.name!r}" if len(phases) > 1 else ""
-
-
-def _checkpoint(subject: Subject) -> Verdict:
-    live = subject.trainings.whole.training
-    with tempfile.TemporaryDirectory() as folder:
-        restored = subject.trainings.begin(CNN, subject.trainings.teacher, Path(folder))
-    restored.distiller.load_state_dict(live.distiller.state_dict())
-    # A value that each step makes anew is no state, so both take a step before they are compared.
-    phase = phases_of(live)[-1]
-    restored.start_phase(phase)
-    terms = [_step(training, phase) for training in (live, restored)]
-    before, after = (plain_state(training.strategy) for training in (live, restored))
-    lost = [name for name in before if name not in after or not same(before[name], after[name])]
-    if lost:
-        return failed(f"what {', '.join(lost)} held in training is not in the checkpoint")
-    for name, value in terms[0].items():
-        if not torch.equal(value.detach(), terms[1][name].detach()):
-            other = float(terms[1][name])
-            return failed(f"{name} is {float(value):.6g} in training and {other:.6g} from the checkpoint")
-    counts = f"{len(list(live.strategy.parameters()))} parameters, {len(list(live.strategy.buffers()))} buffers"
-    return passed(f"{counts}, and nothing beside them that changed")
-
-
-def _step(training: Training, phase: Phase) -> Terms:
-    """One step of a phase that was started, on the first batch, without the optimizer."""
-    batches = training.data.train_batches(
-        training.recipe, view=0, order_seed=1, device=CPU, views=training.strategy.views
-    )
-    batch = replace(next(batches), phase=phase.name, progress=0.9)
-    seed_everything(99)
-    training.set_modes(phase)
-    training.optimizer.zero_grad()
-    terms = training.model(batch, training.source.open(phase, 0)(batch), phase.hard_labels)
-    training.strategy.gradients(terms, training.backward)
-    return dict(terms)
 
 
 def _teacher_untouched(subject: Subject) -> Verdict:
@@ -121,58 +70,19 @@ def _adapters(subject: Subject) -> Verdict:
 
 def _combination(student: str, teacher: str) -> Callable[[Subject], Verdict]:
     def run(subject: Subject) -> Verdict:
-        curve = subject.trainings.train(student, teacher).training.curve
-        return passed(", ".join(f"{name} {value:.4g}" for name, value in curve[-1].terms.items()))
+        trainings = subject.trainings
+        same = (student, teacher) == trainings.pair
+        return passed(_end(trainings.whole if same else trainings.train(student, teacher)))
 
     return run
-
-
-class _Labels(Strategy):
-    """The student alone, to compare costs with."""
-
-    name = "labels-alone"
-    teacher_signals = ()
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        """No distillation terms."""
-        return {}
-
-
-def _cost(subject: Subject) -> Verdict:
-    with tempfile.TemporaryDirectory() as folder:
-        plain = subject.trainings.begin(CNN, subject.trainings.teacher, Path(folder), kind=_Labels)
-        own = subject.trainings.begin(CNN, subject.trainings.teacher, Path(folder))
-    phases = phases_of(own)
-    (labels,) = phases_of(plain)
-    plain.start_phase(labels)
-    found, dear = [], False
-    for phase in phases:
-        own.start_phase(phase)
-        whole, alone = _times(partial(_step, own, phase), partial(_step, plain, labels))
-        dear |= whole > DEAR * alone
-        found.append(
-            f"{whole / alone:.2f} times that of labels alone{_named(phase, phases).replace(' of', ' in')} "
-            f"({1e3 * whole:.1f} ms against {1e3 * alone:.1f} ms)"
-        )
-    told = f"a step at batch {BATCH}, the teacher's pass included, takes {', '.join(found)}"
-    return warned(told) if dear else passed(told)
-
-
-def _times(*steps: Callable[[], object]) -> Iterator[float]:
-    """The shortest time of each, seconds; they take turns."""
-    seconds: list[list[float]] = [[] for _ in steps]
-    for _ in range(7):
-        for step, taken in zip(steps, seconds, strict=True):
-            began = time.perf_counter()
-            step()
-            taken.append(time.perf_counter() - began)
-    return map(min, seconds)
 
 
 TRAINING = (
     Check(
         name="two-epochs",
-        verifies="a tiny CNN taught by another trains through the engine for two epochs, or as many as the phases need",
+        verifies="a tiny CNN taught by another trains through the engine for two epochs, or as many as the phases "
+        "need; where CNNs are refused, a tiny ViT taught by a ViT, by which the training's other checks go too; a "
+        "warning where every pair is refused",
         matters="this is what a bench does",
         mend="read the error; a bench of this strategy puts it, with its traceback, into the record",
         run=_two_epochs,
@@ -186,6 +96,7 @@ TRAINING = (
         run=_again,
         needs=("two-epochs", "repeatable"),
     ),
+    OTHER_PROCESS,
     Check(
         name="teacher-untouched",
         verifies="after the training the teacher's parameters and buffers are equal bit for bit and have no gradients, "
@@ -196,24 +107,8 @@ TRAINING = (
         run=_teacher_untouched,
         needs=("two-epochs",),
     ),
-    Check(
-        name="checkpoint",
-        verifies="a strategy made anew from the checkpoint holds what the trained one holds and gives the same terms",
-        matters="a run that is killed and taken up goes on with an empty memory, and nobody sees it",
-        mend="make memories buffers (`self.register_buffer`), or hand other state out in `get_extra_state` and take it "
-        "up in `set_extra_state`; replace `persistent=False`",
-        run=_checkpoint,
-        needs=("two-epochs", "repeatable", "teacher-untouched"),
-    ),
-    Check(
-        name="resume",
-        verifies="a training that is killed in the last epoch of each phase, in one after another, and taken up by new "
-        "objects ends in the same weights",
-        matters="long trainings are killed; a resumed one must not be another experiment",
-        mend="as for `checkpoint` and `repeatable`",
-        run=_resume,
-        needs=("two-epochs", "repeatable", "training-again", "checkpoint"),
-    ),
+    CHECKPOINT,
+    RESUME,
     Check(
         name="gradient-adapters",
         verifies="a gradient arrives in every trained parameter of the strategy in some phase",
@@ -247,14 +142,6 @@ TRAINING = (
         run=_bf16_training,
         needs=("two-epochs",),
     ),
-    Check(
-        name="step-cost",
-        verifies="the time of a step, in each phase, against that of a student trained on labels alone, on tiny "
-        "networks; a warning beyond five times",
-        matters="a gain that takes five times the time should be compared with five times the epochs",
-        mend="look for loops over samples or pairs, copies to the CPU (`.item()`), and signals that are not needed",
-        run=_cost,
-        needs=("two-epochs",),
-    ),
+    COST,
 )
 """In the order in which they run."""

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Batch, Outputs, Setup
 from kdzoo.testing.arguments import ARGUMENT_ORDER
+from kdzoo.testing.calls import NO_TERMS, Call
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.compare import copied, keep
 from kdzoo.testing.confidence import sees_confidence
 from kdzoo.testing.made import Drawn, Pair, tap_student, tap_teacher
 from kdzoo.testing.state import plain_state
-from kdzoo.testing.subject import NO_TERMS, Call, Subject
+from kdzoo.testing.subject import Subject
 
 DEEPEST = 4
 """Objects within objects that are looked into."""

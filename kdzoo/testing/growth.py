@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import torch
 
+from kdzoo.testing.calls import NO_TERMS
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.made import Pair
 from kdzoo.testing.memory import peak_bytes
-from kdzoo.testing.subject import NO_TERMS, Subject
+from kdzoo.testing.subject import Subject
 
 BATCHES = (64, 128, 256)
 CLASSES = (250, 500, 1000)

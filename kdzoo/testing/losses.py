@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from kdzoo.signals import teacher_signals
+from kdzoo.testing.calls import NO_TERMS, Call
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.compare import difference
 from kdzoo.testing.labels import LABELS
 from kdzoo.testing.made import Drawn
+from kdzoo.testing.moments import MOMENTS
 from kdzoo.testing.sizes import BATCH_SIZE
-from kdzoo.testing.subject import MOMENTS, NO_TERMS, Call, Moment, Subject
+from kdzoo.testing.subject import Subject
 
 TINY = 1e-5
 """Share of a term's usual size below which it counts as zero."""
@@ -43,13 +45,14 @@ def _terms(subject: Subject) -> Verdict:
         return _labels_alone(subject)
     if fault := _overwritten(usual):
         return failed(fault)
-    confident = subject.call(drawn=subject.draw(subject.pair(), scale=20.0))
     large = " where logits are large, as those of a trained teacher"
-    for call, where in (*((call, "") for call in calls.values()), (confident, large)):
+    looks = [(call, large if moment.scale > 1 else "") for moment, call in calls.items()]
+    looks.append((subject.call(drawn=subject.draw(subject.pair(), scale=20.0)), large))
+    for call, where in looks:
         for name, value in call.values.items():
             if not abs(value) < float("inf"):
                 return failed(f"the term {name!r} is {value}{where}")
-    when = "" if subject.moment == MOMENTS[0] else f" ({_told(subject.moment)})"
+    when = "" if subject.moment == MOMENTS[0] else f" ({subject.moment.told})"
     return passed(", ".join(f"{name} {value:.4g}" for name, value in usual.values.items()) + when)
 
 
@@ -69,14 +72,13 @@ def _overwritten(call: Call) -> str:
 
 def _labels_alone(subject: Subject) -> Verdict:
     if teacher_signals(subject.kind):
-        tried = "; ".join(map(_told, MOMENTS))
-        return failed(f"it asks for the teacher's signals, and gives no term at any time that was tried: {tried}")
+        tried = "; ".join(moment.told for moment in MOMENTS if moment.scale == 1)
+        return failed(
+            f"it asks for the teacher's signals, and gives no term at any time that was tried, be the networks sure or "
+            f"not: {tried}"
+        )
     weight = subject.usual.strategy.ce_weight
     return passed("no term of its own; labels alone") if weight else failed("no term, and ce_weight is 0")
-
-
-def _told(moment: Moment) -> str:
-    return f"at progress {moment.progress:g}" + (", on a batch that it has seen before" if moment.times > 1 else "")
 
 
 def _not_a_term(name: str, term: Any) -> str:

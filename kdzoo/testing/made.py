@@ -26,6 +26,9 @@ STAGES: tuple[Shape, ...] = ((8, 8, 8), (12, 4, 4), (16, 2, 2))
 DEEP_STAGES: tuple[Shape, ...] = ((4, 32, 32), (6, 16, 16), *STAGES)
 """Of both networks where a strategy refuses fewer."""
 
+EVEN_STAGES: tuple[Shape, ...] = ((16, 4, 4),) * 4
+"""Of both networks where a strategy refuses maps that shrink: those of a ViT do not."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -48,14 +51,14 @@ class Pair:
     def setup(self, kind: type[Strategy]) -> Setup:
         """What a strategy is built from; with a copy of the teacher's classifier where it names that signal."""
         weight, bias = self.layers[1]
-        assert bias is not None
+        copy = Classifier(weight.clone(), None if bias is None else bias.clone())
         return Setup(
             student=self.student,
             teacher=self.teacher,
             stage_pairs=pair_stages(self.student, self.teacher),
             num_classes=self.student.num_classes,
             num_samples=TRAINING_SAMPLES,
-            classifier=Classifier(weight.clone(), bias.clone()) if "classifier" in teacher_signals(kind) else None,
+            classifier=copy if "classifier" in teacher_signals(kind) else None,
         )
 
 
@@ -65,6 +68,7 @@ def make_pair(
     classes: int = 10,
     widths: tuple[int, int] = (20, 20),
     seed: int = 0,
+    bias: bool = True,
 ) -> Pair:
     """Networks of these stages (C x H x W each), embeddings and classes, with random last layers."""
     draw = torch.Generator().manual_seed(seed)
@@ -76,6 +80,8 @@ def make_pair(
         Classifier(torch.randn(classes, width, generator=draw) / width**0.5, torch.randn(classes, generator=draw) / 10)
         for width in widths
     ]
+    if not bias:
+        layers = [Classifier(layer.weight, None) for layer in layers]
     return Pair(shapes[0], shapes[1], (layers[0], layers[1]))
 
 

@@ -1,4 +1,4 @@
-"""Checks of precision, and of whether a result comes again."""
+"""Checks of precision and memory."""
 
 from __future__ import annotations
 
@@ -7,33 +7,19 @@ from dataclasses import replace
 
 import torch
 
+from kdzoo.testing.calls import NO_TERMS, Call
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped
 from kdzoo.testing.degenerate import DEGENERATE
 from kdzoo.testing.growth import MEMORY
 from kdzoo.testing.losses import halved
 from kdzoo.testing.made import Drawn, Pair
-from kdzoo.testing.subject import NO_TERMS, Call, Subject
+from kdzoo.testing.subject import Subject
 from kdzoo.testing.wide import WideFloats
 
 LOOSE = 1e-3
 """Share of a term, and of the gradient's norm, by which float32 may differ from float64."""
 
 OTHER_NUMBERS = "it draws random numbers, which differ between the two precisions"
-
-
-def _repeatable(subject: Subject) -> Verdict:
-    for seed in range(2):
-        one, other = subject.call(seed=seed).values, subject.call(seed=seed).values
-        if one != other:
-            name = next(name for name in one if one[name] != other.get(name))
-            return failed(f"with the same seed {name} is {one[name]:.8g} and then {other.get(name, math.nan):.8g}")
-    after = []
-    for seed in range(2):
-        subject.call(seed=seed)
-        after.append(torch.random.get_rng_state())
-    if torch.equal(*after):
-        return failed("it sets the seed of torch's global generator, whose numbers then repeat at every step")
-    return passed("bit for bit with the same seed" + ("; it draws from the global generators" if subject.draws else ""))
 
 
 def _float64(subject: Subject) -> Verdict:
@@ -76,9 +62,10 @@ def _bf16(subject: Subject) -> Verdict:
         return skipped(NO_TERMS)
     pair = subject.pair()
     twins = pair.twins()
-    for scale in (1.0, 20.0, 0.01):
+    usual = subject.moment.scale
+    for scale in (usual, 20.0, 0.01):
         if told := _dies(subject, pair, subject.draw(pair, seed=1, scale=scale)):
-            return failed(told + ("" if scale == 1 else f", on features {scale:g} times as large as usual"))
+            return failed(told + ("" if scale == usual else f", on features of {scale:g} times the usual size"))
     if told := _dies(subject, twins, _nearly_equal(subject, twins)):
         return failed(f"{told}, where the student nearly equals the teacher")
     found = []
@@ -105,16 +92,6 @@ def _nearly_equal(subject: Subject, pair: Pair) -> Drawn:
     student = drawn.teacher.map(lambda x: x + 1e-4 * x.abs() * torch.randn(x.shape, generator=noise))
     return replace(drawn, student=student)
 
-
-REPEATABLE = Check(
-    name="repeatable",
-    verifies="two fresh strategies give bit for bit the same terms from the same seed, and none sets the seed itself",
-    matters="a result that changes from run to run cannot be checked by others, nor a killed run be taken up",
-    mend="draw from torch's global generator (`torch.randint`, `torch.rand`), which is seeded for each epoch; make no "
-    "generator of your own, read no clock, iterate over no set",
-    run=_repeatable,
-    needs=("terms",),
-)
 
 PRECISION = (
     Check(

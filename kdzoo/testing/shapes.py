@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from kdzoo.signals import student_signals, teacher_signals
+from kdzoo.testing.calls import NO_TERMS, Call
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped
 from kdzoo.testing.compare import difference
 from kdzoo.testing.growth import THOUSAND_CLASSES
-from kdzoo.testing.made import STAGES, Change, Pair, Shape, make_pair
-from kdzoo.testing.subject import NO_TERMS, Call, Subject
+from kdzoo.testing.made import Change, make_pair
+from kdzoo.testing.subject import Subject
+from kdzoo.testing.unequal import UNEQUAL, on_pairs
 
 FULL, LAST = 16, 5
 """Samples of a full batch and of the last, partial one."""
@@ -44,26 +47,6 @@ def _partial(subject: Subject) -> Verdict:
         if (told := _checked(call, f"on batch {seed + 1}, of {size} samples")).status == "fail":
             return told
     return passed(f"batches of {FULL}, {LAST} and {FULL} samples, one after another")
-
-
-def _pairs(where: str, *pairs: Callable[[Subject], Pair]) -> Callable[[Subject], Verdict]:
-    """A check that calls the strategy on each of these pairs."""
-
-    def run(subject: Subject) -> Verdict:
-        found = []
-        for make in pairs:
-            pair = make(subject)
-            verdict = _checked(subject.call(pair, subject.draw(pair)), where)
-            if verdict.status == "fail":
-                return verdict
-            found.append(verdict.text)
-        return passed("; ".join(found))
-
-    return run
-
-
-def _stages(student: Sequence[Shape], teacher: Sequence[Shape]) -> Callable[[Subject], Pair]:
-    return lambda subject: make_pair(student, teacher)
 
 
 def _strided(x: Tensor) -> Tensor:
@@ -102,6 +85,13 @@ def _mixup(subject: Subject) -> Verdict:
     return _checked(subject.call(pair, mixed), "with mixed targets")
 
 
+def _no_bias(subject: Subject) -> Verdict:
+    if "classifier" not in student_signals(subject.kind) | teacher_signals(subject.kind):
+        return passed("it does not ask for the last layers")
+    pair = make_pair(subject.stages, subject.stages, bias=False)
+    return _checked(subject.call(pair, subject.draw(pair)), "where the last layers have no bias")
+
+
 SHAPES = (
     Check(
         name="batch-of-one",
@@ -125,52 +115,11 @@ SHAPES = (
         verifies="two classes give finite terms and gradients",
         matters="`topk(5)` and what divides by the number of wrong classes minus one break there",
         mend="clamp k to the number of classes; raise `PairError` in `build` where two classes make no sense",
-        run=_pairs("with 2 classes", lambda subject: subject.pair(classes=2)),
+        run=on_pairs("with 2 classes", lambda subject: subject.pair(classes=2)),
         needs=("terms",),
     ),
     THOUSAND_CLASSES,
-    Check(
-        name="unequal-channels",
-        verifies="student stages and embeddings of other widths than the teacher's, wider and narrower, give finite "
-        "terms and gradients, or the pair is refused by a PairError",
-        matters="hardly any real pair has equal widths",
-        mend="make adapters from `setup.paired_shapes()` and the embeddings' widths, or raise `PairError` in `build`",
-        run=_pairs(
-            "with unequal channels",
-            lambda subject: make_pair(
-                [(4, 8, 8), (6, 4, 4), (8, 2, 2)], [(9, 8, 8), (15, 4, 4), (33, 2, 2)], widths=(8, 33)
-            ),
-            lambda subject: make_pair(
-                [(9, 8, 8), (15, 4, 4), (33, 2, 2)], [(4, 8, 8), (6, 4, 4), (8, 2, 2)], widths=(33, 8)
-            ),
-        ),
-        needs=("terms",),
-    ),
-    Check(
-        name="unequal-sizes",
-        verifies="maps of other sizes than the teacher's, larger and smaller, also not square and in no whole ratio, "
-        "give finite terms and gradients, or the pair is refused by a PairError",
-        matters="maps of unequal size that are compared anyway are stretched in silence, or stop the training",
-        mend="pool the larger map to the smaller one's size (`F.adaptive_avg_pool2d`), in both directions",
-        run=_pairs(
-            "with maps of unequal size",
-            _stages([(8, 7, 5), (12, 4, 3), (16, 2, 2)], [(8, 14, 14), (12, 7, 7), (16, 3, 3)]),
-            _stages([(8, 14, 14), (12, 7, 7), (16, 3, 3)], [(8, 7, 5), (12, 4, 3), (16, 2, 2)]),
-        ),
-        needs=("terms",),
-    ),
-    Check(
-        name="unequal-stages",
-        verifies="networks of 2 and 5 stages, both ways, give finite terms and gradients, or a PairError refuses them",
-        matters="stages are paired from the deepest; indices of one network used on the other compare the wrong maps",
-        mend="walk over `setup.stage_pairs`, which has an index for each network",
-        run=_pairs(
-            "with 2 and 5 stages",
-            _stages(STAGES[1:], ((4, 32, 32), (6, 16, 16), *STAGES)),
-            _stages(((4, 32, 32), (6, 16, 16), *STAGES), STAGES[1:]),
-        ),
-        needs=("terms",),
-    ),
+    *UNEQUAL,
     Check(
         name="non-contiguous",
         verifies="signals with gaps in memory give the terms of contiguous ones",
@@ -193,6 +142,15 @@ SHAPES = (
         matters="recipes with mixup are common, and `targets` are no longer class numbers there",
         mend="use `batch.labels` for class numbers; `F.cross_entropy` takes both forms of `batch.targets`",
         run=_mixup,
+        needs=("terms",),
+    ),
+    Check(
+        name="no-bias",
+        verifies="last layers without a bias give finite terms and gradients, where the classifier is asked for, or "
+        "the pair is refused by a PairError",
+        matters="`classifier.bias` is None in some networks, and what reads it stops there",
+        mend="ask `if classifier.bias is not None`, or pass it on: `F.linear(x, *classifier)` takes None",
+        run=_no_bias,
         needs=("terms",),
     ),
 )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
+from kdzoo.testing.calls import NO_TERMS
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
-from kdzoo.testing.subject import NO_TERMS, Subject
+from kdzoo.testing.subject import Subject
 
 SAMPLES, TIMES = 8, 4
 

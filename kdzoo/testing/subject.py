@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -10,16 +9,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from kdzoo.combination import Combination
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import NOTHING
-from kdzoo.errors import KdzooError, PairError, UsageError
+from kdzoo.errors import KdzooError, PairError
 from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Batch, Classifier, Outputs, Phase, Setup, Strategy, Terms
+from kdzoo.testing.calls import Call
 from kdzoo.testing.made import (
     DEEP_STAGES,
+    EVEN_STAGES,
     STAGES,
     Drawn,
     Pair,
@@ -30,75 +30,11 @@ from kdzoo.testing.made import (
     tap_student,
     tap_teacher,
 )
+from kdzoo.testing.moments import MOMENTS, Moment
+from kdzoo.testing.plans import fewest_epochs
 
 if TYPE_CHECKING:
     from kdzoo.testing.training import Trainings
-
-NO_TERMS = "it gives no distillation term"
-
-MOST_EPOCHS = 40
-"""Epochs that a strategy's phases may need at least; beyond, it cannot be tried quickly."""
-
-
-class TooLongError(KdzooError):
-    """Its phases need too many epochs to be tried."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """When a strategy is called.
-
-    Args:
-        progress: of the training.
-        times: calls on the same batch, of which the last one counts: a memory may have to be filled first.
-    """
-
-    progress: float
-    times: int
-
-
-MOMENTS = tuple(Moment(progress, times) for times in (1, 2) for progress in (0.5, 0.99, 0.0))
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a strategy: its terms (``phase/name`` where it has several phases), and what went in."""
-
-    strategy: Strategy
-    terms: Terms
-    student: Tapped
-    teacher: Tapped
-
-    @property
-    def values(self) -> dict[str, float]:
-        """The terms as numbers."""
-        return {name: float(term.detach()) for name, term in self.terms.items()}
-
-    @property
-    def total(self) -> Tensor:
-        """The sum of the terms, float64."""
-        return sum((term.double() for term in self.terms.values()), torch.zeros((), dtype=torch.float64))
-
-    @property
-    def told(self) -> str:
-        """Its terms in words."""
-        return ", ".join(f"{name} {value:.4g}" for name, value in self.values.items()) or NO_TERMS
-
-    @property
-    def fault(self) -> str:
-        """Which term or gradient is NaN or infinite; empty where none is."""
-        for name, value in self.values.items():
-            if not math.isfinite(value):
-                return f"{name} is {value}"
-        finite = all(bool(part.isfinite().all()) for part in self.gradients())
-        return "" if finite else "the gradient in the student is NaN or infinite"
-
-    def gradients(self) -> tuple[Tensor, ...]:
-        """Of the total, for each source of the student; zeros where nothing arrives."""
-        sources = self.student.sources
-        if not self.total.requires_grad:
-            return tuple(map(torch.zeros_like, sources))
-        return torch.autograd.grad(self.total, sources, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 @dataclass
@@ -125,14 +61,14 @@ class Subject:
             KdzooError: it refuses whatever is tried.
         """
         told: PairError | None = None
-        for stages in (STAGES, DEEP_STAGES):
+        for stages in (STAGES, DEEP_STAGES, EVEN_STAGES):
             try:
                 self.build(make_pair(stages, stages).setup(self.kind))
             except PairError as error:
                 told = error
             else:
                 return stages
-        tried = f"{len(STAGES)} and of {len(DEEP_STAGES)} stages"
+        tried = f"{len(STAGES)} and {len(DEEP_STAGES)} stages that shrink, and {len(EVEN_STAGES)} of one size"
         raise KdzooError(f"it refuses a student of the teacher's own shapes, of {tried}: {told}")
 
     def pair(self, *, classes: int = 10, seed: int = 0) -> Pair:
@@ -144,26 +80,9 @@ class Subject:
         """The fewest epochs, at least two, in which each of its phases has two, or one where it never has more.
 
         Raises:
-            TooLongError: there is no such training of at most ``MOST_EPOCHS``.
+            KdzooError: there is no such training, or none that is short enough to be tried (a ``TooLongError``).
         """
-        strategy = self.build(self.pair().setup(self.kind))
-        plans: dict[int, list[int]] = {}
-        for epochs in range(2, MOST_EPOCHS + 1):
-            try:
-                lengths = [phase.epochs for phase in strategy.phases(epochs)]
-            except UsageError:
-                continue
-            if sum(lengths) == epochs and all(length > 0 for length in lengths):
-                plans[epochs] = lengths
-        if not plans:
-            raise TooLongError(
-                f"its phases do not add up to the recipe's epochs in any training of 2 to {MOST_EPOCHS} epochs; if "
-                f"they need more, shorten them for the check, as in --set {self.kind.name}.PARAMETER=2"
-            )
-        longest = plans[max(plans)]
-        wanted = [min(length, 2) for length in longest]
-        enough = (n for n, plan in plans.items() if len(plan) == len(wanted) and all(map(int.__ge__, plan, wanted)))
-        return next(enough)
+        return fewest_epochs(self.build(self.pair().setup(self.kind)))
 
     @cached_property
     def trainings(self) -> Trainings:
@@ -185,8 +104,9 @@ class Subject:
         """The phases of the shortest training."""
         return strategy.phases(self.epochs)
 
-    def draw(self, pair: Pair, samples: int = 8, *, seed: int = 0, scale: float = 1.0) -> Drawn:
-        """A batch with as many views as the strategy asks for."""
+    def draw(self, pair: Pair, samples: int = 8, *, seed: int = 0, scale: float | None = None) -> Drawn:
+        """A batch with as many views as the strategy asks for; by default as sure as where it has most to say."""
+        scale = self.moment.scale if scale is None else scale
         return draw_batch(pair, samples, views=self.kind.views, seed=seed, scale=scale)
 
     def call(
@@ -211,11 +131,11 @@ class Subject:
             watched: may put something around the signals of the student (0) and of the teacher (1).
             moment: when; by default where it has most to say.
         """
-        pair = pair or self.pair()
-        drawn = drawn or self.draw(pair)
+        pair, moment = pair or self.pair(), moment or self.moment
+        drawn = drawn or self.draw(pair, scale=moment.scale)
         strategy = strategy or self.build(pair.setup(self.kind))
-        moment = moment or self.moment
         terms: Terms = {}
+        each: list[tuple[Phase, Terms]] = []
         with precision or nullcontext():
             student = watched(tap_student(self.kind, drawn.student, _as(pair.layers[0], drawn)), 0)
             teacher = watched(tap_teacher(self.kind, drawn.teacher, _as(pair.layers[1], drawn)), 1)
@@ -227,7 +147,8 @@ class Subject:
                     found = self._terms(strategy, student.outputs, self._shown(strategy, teacher, phase), batch)
                 prefix = f"{phase.name}/" if len(phases) > 1 else ""
                 terms |= {prefix + name: term for name, term in found.items()}
-        return Call(strategy, terms, student, teacher)
+                each.append((phase, found))
+        return Call(strategy, terms, student, teacher, drawn.batch, tuple(each))
 
     @staticmethod
     def _terms(strategy: Strategy, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
@@ -250,7 +171,10 @@ class Subject:
 
     @cached_property
     def moment(self) -> Moment:
-        """The first at which most of its terms are there and not 0: some come late, or need a memory that is filled."""
+        """The first at which most of its terms are there and not 0.
+
+        Some come late, or need a memory that is filled, or a teacher that is sure.
+        """
         return max(MOMENTS, key=lambda moment: sum(value != 0 for value in self.calls[moment].values.values()))
 
     @property

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from kdzoo.testing.subject import Subject
 
 CNN, OTHER_CNN, VIT = "test_resnet", "test_efficientnet", "test_vit:depth=4:patch_size=4"
+PAIRS = ((CNN, OTHER_CNN), (CNN, CNN), (VIT, VIT), (CNN, VIT), (VIT, CNN))
+"""Student and teacher of the trainings, the most telling first: of the same kind, and of other widths."""
+
 BATCH = 16
 CPU = torch.device("cpu")
 State = dict[str, Any]
@@ -95,19 +98,27 @@ class Trainings:
         self.data: LoadedData = open_quadrants()
 
     @cached_property
-    def teacher(self) -> str:
-        """The CNN that teaches: one of other widths, or of the same kind where the strategy refuses the first."""
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                self.begin(CNN, OTHER_CNN, Path(folder))
-            except PairError:
-                return CNN
-        return OTHER_CNN
+    def pair(self) -> tuple[str, str]:
+        """The first student and teacher that the strategy serves.
+
+        Raises:
+            PairError: it refuses all of them.
+        """
+        refusals = []
+        for pair in PAIRS:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    self.begin(*pair, Path(folder))
+                except PairError as error:
+                    refusals.append(error)
+                else:
+                    return pair
+        raise refusals[0]
 
     @cached_property
     def whole(self) -> Trained:
-        """A CNN taught by another."""
-        return self.train(CNN, self.teacher)
+        """The training of that pair."""
+        return self.train(*self.pair)
 
     def train(self, student: str, teacher: str, *, precision: str = "fp32") -> Trained:
         """Train a student from its first epoch to its last.
@@ -127,10 +138,10 @@ class Trainings:
                     raise Killed
 
             try:
-                self.begin(CNN, self.teacher, Path(folder), Watch(kill)).run()
+                self.begin(*self.pair, Path(folder), Watch(kill)).run()
             except Killed:
                 seed_everything(12345)
-                return _run(self.begin(CNN, self.teacher, Path(folder)))
+                return _run(self.begin(*self.pair, Path(folder)))
             raise AssertionError("the training was to be killed, and ended")
 
     def begin(

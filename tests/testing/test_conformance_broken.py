@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from broken_strategies import Sound, all_broken
+from all_broken import all_broken
 from check_sets import QUICK, SLOW, UNTRAINED
+from sound_strategy import Sound
 
 from kdzoo.testing import CHECKS, Finding, run_checks
 

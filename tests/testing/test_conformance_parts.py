@@ -8,7 +8,7 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
-from broken_strategies import Sound
+from sound_strategy import Sound
 from torch import nn
 
 from kdzoo.testing.compare import difference
