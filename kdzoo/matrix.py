@@ -10,7 +10,7 @@ from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, Scalar, StrategyRef, T
 from kdzoo.config import BenchConfig, load_recipe
 from kdzoo.errors import UsageError, unknown
 from kdzoo.recipe import Recipe
-from kdzoo.space import recipe_space, strategy_space
+from kdzoo.space import paper_values, recipe_space, strategy_space
 from kdzoo.study import Range
 
 if TYPE_CHECKING:
@@ -151,6 +151,23 @@ def resolve_spaces(
         declared = registry.strategy(":".join(origin)).value.hyperparameters()
         spaces[strategy] = strategy_space(strategy.name, declared, given.get(origin, {})) | shared
     return spaces
+
+
+def tried_first(
+    config: BenchConfig, spaces: Mapping[StrategyRef, Mapping[str, Range]], registry: Registry
+) -> dict[StrategyRef, StrategyRef]:
+    """Each strategy with the values of its trial 0: of what is searched, what was set by hand, else the paper's value
+    where one is declared, else the default."""
+    settings = _by_strategy("set", config.set, [(one.distribution, one.name) for one in spaces])
+    found = {}
+    for strategy, space in spaces.items():
+        origin = (strategy.distribution, strategy.name)
+        declared = registry.strategy(":".join(origin)).value.hyperparameters()
+        given = settings.get(origin, {})
+        first = paper_values(strategy.name, declared, space)
+        params = strategy.params | {name: value for name, value in first.items() if name not in given}
+        found[strategy] = strategy.model_copy(update={"params": params})
+    return found
 
 
 def teacher_cell(teacher: TeacherRef, data: DataRef, protocol: int | None = None) -> Cell | None:

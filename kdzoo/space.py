@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pydantic import ValidationError
 
 from kdzoo.errors import UsageError, unknown
-from kdzoo.parameters import MOST_SEARCHED, Param
+from kdzoo.parameters import MOST_SEARCHED, Param, Value
 from kdzoo.recipe import Recipe
 from kdzoo.study import Range
 
@@ -64,6 +64,17 @@ def strategy_space(name: str, declared: Mapping[str, Param], given: Mapping[str,
             f"{name} has {len(space)} parameters to search ({', '.join(space)}), and at most {MOST_SEARCHED} may be"
         )
     return {f"{name}.{key}": one for key, one in space.items()}
+
+
+def paper_values(name: str, declared: Mapping[str, Param], space: Collection[str]) -> dict[str, Value]:
+    """The paper's values that are no defaults, by parameter, of what is searched.
+
+    Args:
+        name: the strategy.
+        declared: its parameters.
+        space: full names of what is searched.
+    """
+    return {key: spec.paper for key, spec in declared.items() if spec.paper is not None and f"{name}.{key}" in space}
 
 
 def recipe_space(recipe: Recipe, keys: Collection[str], given: Mapping[str, str]) -> dict[str, Range]:

@@ -122,7 +122,8 @@ class StudyPlan(Frozen):
         data: the dataset.
         teacher: the teacher.
         student: the student.
-        strategy: the strategy with the parameters of trial 0: the defaults, or what was set by hand.
+        strategy: the strategy with the parameters of trial 0: what was set by hand, else the paper's value where it is
+            declared and searched, else the default.
         recipe: the recipe of the final runs, before tuning.
         trial_recipe: the same with the trials' epochs.
         space: full name of a parameter -> what is tried.
@@ -260,7 +261,7 @@ class Study(Frozen):
             if trial.cell != self.plan.trial(trial.values).id:
                 raise ValueError(f"trial {number} names another cell than that of its values")
         if self.trials and self.trials[0].values != self.plan.defaults():
-            raise ValueError("trial 0 does not try the defaults")
+            raise ValueError("trial 0 does not try the values that the plan begins with")
         return self
 
     @property

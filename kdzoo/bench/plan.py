@@ -26,6 +26,7 @@ from kdzoo.matrix import (
     resolve_strategies,
     student_cells,
     teacher_cell,
+    tried_first,
 )
 from kdzoo.models.align import pair_stages
 from kdzoo.models.profile import Profile, profile_model
@@ -111,6 +112,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     strategies = resolve_strategies(config, registry)
     recipes = resolve_recipes(config)
     spaces = resolve_spaces(config, strategies, recipes.student, registry) if config.tune else {}
+    firsts = tried_first(config, spaces, registry) if config.tune else {}
     plan = BenchPlan(pick_device(config.device), seeds=config.seeds)
     for recipe in (recipes.student, recipes.teacher):
         check_precision(plan.device, recipe.precision)
@@ -161,8 +163,8 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
                 students.setdefault(cell.id, cell)
             for strategy in served:
                 if config.tune and spaces[strategy]:
-                    _check_ranges(pair, strategy, spaces[strategy], recipes, registry, plan)
-                    studies.append(_study(pair, strategy, recipes, spaces[strategy], config))
+                    _check_ranges(pair, firsts[strategy], spaces[strategy], recipes, registry, plan)
+                    studies.append(_study(pair, firsts[strategy], recipes, spaces[strategy], config))
     plan.cells = [*trainings.values(), *students.values()]
     plan.studies = list({study.id: study for study in studies}.values())
     return plan

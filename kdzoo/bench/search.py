@@ -33,11 +33,11 @@ _STEPS = 3
 
 
 def ask(study: Study) -> list[dict[str, Scalar]]:
-    """The values of the next batch of trials, no setting twice in a study; trial 0 has the defaults.
+    """The values of the next batch of trials, no setting twice in a study; trial 0 has the plan's own.
 
     The sampler is Optuna's TPE, made anew for each batch from a seed that follows from the study's id and the
     batch's place: the same history is always answered by the same values, in whatever process and after any stop.
-    The first third of the trials (at most ten) is drawn at random.
+    The first third of the trials (at most ten, trial 0 among them) is drawn at random.
     """
     plan, begun = study.plan, len(study.trials)
     count = min(plan.batch, plan.length - begun)

@@ -59,6 +59,7 @@ def _json_overall(one: Overall) -> str:
             "title": words.title,
             "protocol": one.protocol,
             "evaluation": one.evaluation,
+            "rows": one.kind,
             "pairs": [asdict(block) for block in one.blocks],
             "friedman": asdict(one.friedman),
             "critical_difference": one.critical_difference,

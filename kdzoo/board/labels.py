@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
-from kdzoo.cell import StrategyRef, TeacherRef
+from kdzoo.cell import DataRef, StrategyRef, TeacherRef
 from kdzoo.recipe import Recipe
 
 OWN_DISTRIBUTION = "kdzoo"
 
 Facts = dict[str, str]
+
+_SUBSET = re.compile(r"[^\[\]]+\[:(?P<count>[0-9]{1,9})\]")
 
 
 def facts(model: BaseModel, prefix: str = "") -> Facts:
@@ -116,6 +119,20 @@ def strategy_labels(strategies: Sequence[StrategyRef]) -> list[str]:
         )
 
     return [label(strategy) for strategy in strategies]
+
+
+def data_text(data: DataRef) -> str:
+    """The numbers of samples: ``5400 fit, 600 tune (a stratified 6,000 of the training samples), 10000 test samples, 10
+    classes``. A subset is told by the dataset's name, where its number is that of what trains."""
+    parts = [f"{data.fit} fit", f"{data.tune} tune"]
+    subset = _SUBSET.fullmatch(data.name)
+    count = int(subset["count"]) if subset else 0
+    told = f" (a stratified {count:,} of the training samples)"
+    if count == data.fit + data.tune:
+        parts[1] += told
+    elif count == data.fit:  # tune is a split of the dataset's own
+        parts[0] += told
+    return ", ".join([*parts, f"{data.test} test samples", f"{data.num_classes} classes"])
 
 
 def recipe_text(recipe: Recipe) -> str:

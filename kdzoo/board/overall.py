@@ -11,8 +11,21 @@ import pandas as pd
 
 from kdzoo.board.labels import short_words, telling
 from kdzoo.board.ranks import Friedman, alike, critical_difference, friedman
-from kdzoo.board.standings import FEWEST, Standing, Values, ranked, scores_of, standings_of, stands_twice
+from kdzoo.board.standings import (
+    FEWEST,
+    Kind,
+    Standing,
+    Values,
+    is_default_that_won,
+    is_tuned,
+    ranked,
+    scores_of,
+    standings_of,
+)
 from kdzoo.board.table import Board
+
+FEWEST_TESTED = 5
+"""Pairs below which there is no test: from fewer, ranks show next to nothing, whatever p says."""
 
 
 @dataclass(frozen=True)
@@ -34,36 +47,45 @@ class Block:
 
 @dataclass(frozen=True)
 class Overall:
-    """All pairs that share protocol and evaluation.
+    """All pairs that share protocol and evaluation, and of their rows those of one kind.
 
     Attributes:
         protocol, evaluation: what they share.
-        blocks: at least two.
+        kind: ``default`` or ``tuned`` rows, which are ranked apart; empty where no study concerns any row.
+        blocks: at least two; of the tuned rows, the pairs that have any.
         standings: at least two; the ranked ones first, best first.
-        friedman: the test over the ranked strategies.
+        friedman: the test over the ranked strategies; none below five blocks.
         critical_difference: Nemenyi's, in ranks; None where there is no Friedman test.
         alike: names of strategies that it does not separate, a set each; a strategy may be in several.
-        twice: strategies whose default won its study, with the numbers of the blocks, from 1, where it did: there one
-            row stands as default and as tuned.
+        unmoved: among tuned rows, the strategies whose default won its study, with the numbers of the blocks, from 1,
+            where it did: there the default's row stands.
     """
 
     protocol: int
     evaluation: int
+    kind: Kind
     blocks: tuple[Block, ...]
     standings: tuple[Standing, ...]
     friedman: Friedman
     critical_difference: float | None
     alike: tuple[tuple[str, ...], ...]
-    twice: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    unmoved: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def tested(self) -> bool:
+        """Whether there are pairs enough for tests of the ranks."""
+        return len(self.blocks) >= FEWEST_TESTED
 
 
 def overall(board: Board) -> list[Overall]:
-    """What a board says over its pairs, one for each protocol and evaluation; none below two pairs or strategies.
+    """What a board says over its pairs, for each protocol and evaluation; nothing below two pairs or strategies.
+
+    Where studies concern rows, default and tuned rows are summed up apart: together, a default that won its study
+    would be two strategies that always tie. A strategy that no study concerns, as ``ce`` often is, stands in both.
 
     A strategy is told apart by its label and variant. Its parameters may differ from pair to pair, as tuned ones do.
     Only where one pair has several rows of the same label and variant, each set of parameters is a strategy of its
-    own. A default that won its study stands as default and as tuned. A row of no study stands among the defaults if
-    its parameters are the defaults of a study elsewhere.
+    own. A row of no study stands among the defaults if its parameters are the defaults of a study elsewhere.
 
     Rows without a teacher are of no pair, unless they stand with every pair of their student.
     """
@@ -73,33 +95,44 @@ def overall(board: Board) -> list[Overall]:
     for row in rows:
         if row["teacher"]:
             shared[row["protocol"], row["evaluation"]].append(row)
-    found = [_overall(board, *key, shared[key]) for key in sorted(shared)]
+    found = []
+    for key in sorted(shared):
+        kinds: tuple[Kind, ...] = ("default", "tuned") if any(row["variant"] for row in shared[key]) else ("",)
+        found += [_overall(board, *key, kind, shared[key]) for kind in kinds]
     return [one for one in found if len(one.blocks) >= FEWEST and len(one.standings) >= FEWEST]
 
 
-def _overall(board: Board, protocol: int, evaluation: int, rows: Sequence[Values]) -> Overall:
+def _overall(board: Board, protocol: int, evaluation: int, kind: Kind, rows: Sequence[Values]) -> Overall:
     by_block: dict[tuple[str, ...], list[Values]] = defaultdict(list)
     for row in rows:
         by_block[_block_key(board, row)].append(row)
-    named = sorted(zip(_block_texts(list(by_block)), by_block, strict=True))
-    twice: dict[str, list[int]] = defaultdict(list)
-    for number, (_, key) in enumerate(named, start=1):
-        for name in sorted({row["strategy"] for row in by_block[key] if stands_twice(row)}):
-            twice[name].append(number)
-    standings, complete = ranked(standings_of([by_block[key] for _, key in named]))
-    tested = friedman(scores_of(complete, len(named)))
+    texts = zip(_block_texts(list(by_block)), by_block, strict=True)
+    named = sorted((text, key) for text, key in texts if kind != "tuned" or any(map(is_tuned, by_block[key])))
+    unmoved: dict[str, list[int]] = defaultdict(list)
+    for number, (_, key) in enumerate(named if kind == "tuned" else [], start=1):
+        for name in sorted({row["strategy"] for row in by_block[key] if is_default_that_won(row)}):
+            unmoved[name].append(number)
+    standings, complete = ranked(standings_of([by_block[key] for _, key in named], kind))
+    tested = _tested(complete, len(named))
     difference = None if tested.chi2 is None else critical_difference(len(complete), len(named))
     together = () if difference is None else alike([one.mean_rank or 0.0 for one in complete], difference)
     return Overall(
         protocol=protocol,
         evaluation=evaluation,
+        kind=kind,
         blocks=tuple(_block(text, by_block[key][0]) for text, key in named),
         standings=tuple(standings),
         friedman=tested,
         critical_difference=difference,
         alike=tuple(tuple(complete[place].text for place in places) for places in together),
-        twice=tuple((name, tuple(numbers)) for name, numbers in sorted(twice.items())),
+        unmoved=tuple((name, tuple(numbers)) for name, numbers in sorted(unmoved.items())),
     )
+
+
+def _tested(complete: Sequence[Standing], blocks: int) -> Friedman:
+    if blocks < FEWEST_TESTED:
+        return Friedman(blocks, len(complete), note=f"it needs at least {FEWEST_TESTED} pairs")
+    return friedman(scores_of(complete, blocks))
 
 
 _BLOCK_FACTS = ("recipe", "init", "data", "recipe_hash", "fingerprint")

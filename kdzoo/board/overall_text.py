@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from kdzoo.board.display import NONE, Shown, Values, number
-from kdzoo.board.overall import Overall
+from kdzoo.board.overall import FEWEST_TESTED, Overall
 from kdzoo.board.ranks import SIGNIFICANCE, Friedman
 from kdzoo.board.standings import Standing
 
 _MOST_NAMED = 2
 """Pairs that are named beside their numbers."""
-
-FEWEST_TESTED = 5
-"""Pairs below which the board prints no test: from fewer, ranks show next to nothing, whatever p says."""
 
 _ENOUGH_BLOCKS, _ENOUGH_STRATEGIES = 10, 5
 """Numbers above which Demsar (2006, JMLR 7: 1-30) calls the approximations of Friedman's test good."""
@@ -44,15 +41,19 @@ class Section:
 
 def section(overall: Overall) -> Section:
     """The words of one summary over pairs."""
-    blocks = len(overall.blocks)
     return Section(
-        title=f"Over {blocks} pairs (protocol {overall.protocol}, evaluation {overall.evaluation})",
+        title=f"{scope(overall)} (protocol {overall.protocol}, evaluation {overall.evaluation})",
         pairs=[block.text for block in overall.blocks],
         columns=_COLUMNS,
         rows=[{"standing": standing, "bold": standing.diff_ce.excludes_zero} for standing in overall.standings],
         lacking=[_lacking(standing, overall) for standing in overall.standings if not standing.complete],
-        findings=[*_tests(overall), *_twice(overall)],
+        findings=[*_tests(overall), *_unmoved(overall)],
     )
+
+
+def scope(overall: Overall) -> str:
+    """``Over 5 pairs``, and which rows where not all are."""
+    return f"Over {len(overall.blocks)} pairs" + (f", {overall.kind} rows" if overall.kind else "")
 
 
 def overall_notes(overalls: Sequence[Overall], emphasis: str) -> list[str]:
@@ -72,7 +73,13 @@ def overall_notes(overalls: Sequence[Overall], emphasis: str) -> list[str]:
     ]
     if any(standing.diff_ce.note == "n<3" for one in overalls for standing in one.standings):
         lines.append("n<3 over pairs: no interval, because there are fewer than 3 pairs")
-    if any(one.critical_difference is not None and tested(one) for one in overalls):
+    if any(one.kind for one in overalls):
+        lines.append(
+            "default rows and tuned rows are ranked apart, because a default that won its search would be two"
+            " strategies that always tie; a strategy that no search concerns stands in both, and the tuned rows are"
+            " summed up over the pairs that have any"
+        )
+    if any(one.critical_difference is not None for one in overalls):
         lines.append(
             "Friedman test: chi-square corrected for ties, F after Iman and Davenport; Nemenyi's critical difference"
             " from the studentized range; both as in Demsar 2006 (JMLR 7), which takes the pairs for independent:"
@@ -129,13 +136,8 @@ def _called(numbers: Sequence[int], overall: Overall) -> str:
     return ", ".join(f"{number} ({overall.blocks[number - 1].text})" if named else str(number) for number in numbers)
 
 
-def tested(overall: Overall) -> bool:
-    """Whether there are pairs enough for tests of the ranks."""
-    return len(overall.blocks) >= FEWEST_TESTED
-
-
 def _tests(overall: Overall) -> list[str]:
-    if tested(overall):
+    if overall.tested:
         return [_friedman(overall.friedman), *_nemenyi(overall)]
     return [
         f"{len(overall.blocks)} pairs are too few to conclude anything from the ranks: there is no test below"
@@ -143,14 +145,14 @@ def _tests(overall: Overall) -> list[str]:
     ]
 
 
-def _twice(overall: Overall) -> list[str]:
-    """Which rows stand in the table twice."""
-    if not overall.twice:
+def _unmoved(overall: Overall) -> list[str]:
+    """Where the default stands among the tuned rows."""
+    if not overall.unmoved:
         return []
     told = "; ".join(
-        f"{name} (pair{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))})" for name, numbers in overall.twice
+        f"{name} (pair{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))})" for name, numbers in overall.unmoved
     )
-    return [f"the default won its search, so one row counts as default and as tuned: {told}"]
+    return [f"the default won its search, so its row stands here too: {told}"]
 
 
 def _friedman(test: Friedman) -> str:

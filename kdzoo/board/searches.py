@@ -14,8 +14,6 @@ from kdzoo.study import Study
 
 Members = Sequence[tuple[PairKey, Line]]
 
-_SAMPLER = "TPE"
-
 
 class Searched(NamedTuple):
     """A study of one of the pairs of a table, and what its strategy is called there."""
@@ -50,8 +48,8 @@ def budget_text(members: Members, studies: Sequence[Searched]) -> str:
         return ""
     shared = _shared(members) or (budgets if len(budgets) == 1 else set())
     if shared:
-        return min(shared).words(each=" each", sampler=_SAMPLER)
-    return "unequal: " + "; ".join(one.words(sampler=_SAMPLER) for one in sorted(budgets))
+        return min(shared).words(each=" each")
+    return "unequal: " + "; ".join(one.words() for one in sorted(budgets))
 
 
 def unequal(members: Members) -> bool:

@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ FEWEST = 2
 """Pairs, and strategies, below which there is nothing to sum up."""
 
 _DEFAULT = "default"
+
+Kind = Literal["", "default", "tuned"]
+"""Rows that are ranked together; empty where no study concerns any row."""
 
 Values = dict[str, Any]
 
@@ -67,10 +70,15 @@ class _Entrant(NamedTuple):
     params: str = ""
 
 
-def standings_of(blocks: Sequence[Sequence[Values]]) -> list[Standing]:
-    """The strategies in the order of their names, not ranked yet."""
-    defaults = _default_params(blocks)
-    found = [_by_variant(rows, defaults) for rows in blocks]
+def standings_of(blocks: Sequence[Sequence[Values]], kind: Kind = "") -> list[Standing]:
+    """The strategies in the order of their names, not ranked yet.
+
+    Args:
+        blocks: all rows of each block.
+        kind: which of them are ranked.
+    """
+    variants = _Variants(kind, blocks)
+    found = [_by_variant(rows, variants) for rows in blocks]
     crowded = {key for block in found for key, rows in block.items() if len(rows) > 1}
     entered: dict[_Entrant, list[Values | None]] = defaultdict(lambda: [None] * len(blocks))
     for place, block in enumerate(found):
@@ -97,32 +105,54 @@ def scores_of(standings: Sequence[Standing], blocks: int) -> NDArray[np.float64]
     return np.array([standing.scores for standing in standings], dtype=np.float64).reshape(len(standings), blocks).T
 
 
-def _default_params(blocks: Sequence[Sequence[Values]]) -> set[tuple[str, str]]:
-    """Labels and parameters of the rows that a study calls its default."""
-    return {
-        (row["strategy"], row["params"])
-        for rows in blocks
-        for row in rows
-        if row["variant"].partition(", ")[0] == _DEFAULT
-    }
+def is_tuned(row: Values) -> bool:
+    """Whether a row won a study."""
+    return bool(_parts(row)[1])
 
 
-def stands_twice(row: Values) -> bool:
-    """Whether a row is a default that won its study, and so stands as default and as tuned."""
+def is_default_that_won(row: Values) -> bool:
+    """Whether a row is a default that won its study."""
+    return all(_parts(row))
+
+
+def _parts(row: Values) -> tuple[bool, str]:
+    """Whether a row is a study's default, and the variant that it has for having won one; empty if it won none."""
     first, _, rest = row["variant"].partition(", ")
-    return bool(first == _DEFAULT and rest)
+    return (True, rest) if first == _DEFAULT else (False, row["variant"])
 
 
-def _by_variant(rows: Sequence[Values], defaults: set[tuple[str, str]]) -> dict[tuple[str, str], list[Values]]:
-    """The rows of a block by label and variant; a default that won its study stands as both."""
+class _Variants:
+    """Under which variant each row is ranked among those of a kind.
+
+    Args:
+        kind: which rows are ranked.
+        blocks: all rows of each block.
+    """
+
+    def __init__(self, kind: Kind, blocks: Sequence[Sequence[Values]]) -> None:
+        self._kind = kind
+        rows = [row for block in blocks for row in block]
+        self._defaults = {(row["strategy"], row["params"]) for row in rows if _parts(row)[0]}
+        self._searched = {row["strategy"] for row in rows if row["variant"]}
+
+    def of(self, row: Values) -> str | None:
+        """The variant by which a row is ranked; None where it is not."""
+        default, won = _parts(row)
+        if self._kind == "tuned":
+            # What no study concerns anywhere has no other row to stand for it.
+            return won or (None if row["strategy"] in self._searched else "")
+        if default or (not won and (row["strategy"], row["params"]) in self._defaults):
+            return _DEFAULT
+        return None if won else ""
+
+
+def _by_variant(rows: Sequence[Values], variants: _Variants) -> dict[tuple[str, str], list[Values]]:
+    """The rows of a block that are ranked, by label and variant."""
     found: dict[tuple[str, str], list[Values]] = defaultdict(list)
     for row in rows:
-        variant = row["variant"]
-        first, _, rest = variant.partition(", ")
-        if not variant and (row["strategy"], row["params"]) in defaults:
-            variant = _DEFAULT
-        for one in (first, rest) if stands_twice(row) else (variant,):
-            found[row["strategy"], one].append(row)
+        variant = variants.of(row)
+        if variant is not None:
+            found[row["strategy"], variant].append(row)
     return found
 
 

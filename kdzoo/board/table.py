@@ -11,7 +11,7 @@ import pandas as pd
 
 from kdzoo.board.columns import COLUMNS, DTYPES
 from kdzoo.board.entries import Entry
-from kdzoo.board.labels import params_text, recipe_text
+from kdzoo.board.labels import data_text, params_text, recipe_text
 from kdzoo.board.lines import Line
 from kdzoo.board.measures import fill_pair
 from kdzoo.board.rows import Row, RowKey, Rows
@@ -201,12 +201,11 @@ def _tuning_problems(number: int, titles: Titles, tunings: Tunings, one: Searche
 def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, Line]], apart: str, tuning: str) -> Group:
     key, _ = members[0]
     context = titles.context(key)
-    data = context.data
     return Group(
         number=number,
         title=titles.title(members),
         recipe=recipe_text(context.recipe),
-        data=f"{data.fit} fit, {data.tune} tune, {data.test} test samples, {data.num_classes} classes",
+        data=data_text(context.data),
         init=context.init,
         protocol=context.protocol,
         evaluation=key.evaluation,

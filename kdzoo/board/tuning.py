@@ -11,6 +11,7 @@ from kdzoo.cell import canonical_json
 from kdzoo.study import Study
 
 _OWNER = "recipe."
+_SAMPLER = "TPE"
 
 
 class Budget(NamedTuple):
@@ -21,18 +22,22 @@ class Budget(NamedTuple):
         epochs: of each.
         pruner: what may end them early.
         recipe: the recipe's keys that are searched too.
+        batch: how many are asked for at a time, without each other's results.
+        tuner: version of the search.
     """
 
     trials: int
     epochs: int
     pruner: str
     recipe: tuple[str, ...]
+    batch: int
+    tuner: int
 
-    def words(self, each: str = "", sampler: str = "") -> str:
-        """``15 trials, 5 epochs a trial, no pruner``, with words after the number of trials and before the pruner."""
+    def words(self, each: str = "") -> str:
+        """``15 trials, 5 epochs a trial, TPE (search 2), no pruner``, with a word after the number of trials."""
         parts = [counted(self.trials, "trial") + each, f"{counted(self.epochs, 'epoch')} a trial"]
-        parts += [sampler] if sampler else []
-        parts.append(pruner_text(self.pruner))
+        parts += [f"{self.batch} at a time"] if self.batch > 1 else []
+        parts += [f"{_SAMPLER} ({search_text(self.tuner)})", pruner_text(self.pruner)]
         parts += [f"{' and '.join(self.recipe)} of the recipe searched too"] if self.recipe else []
         return ", ".join(parts)
 
@@ -41,12 +46,17 @@ def budget(study: Study) -> Budget:
     """The budget of a study."""
     plan = study.plan
     recipe = tuple(sorted(name.removeprefix(_OWNER) for name in plan.space if name.startswith(_OWNER)))
-    return Budget(plan.trials, plan.trial_recipe.epochs, plan.pruner, recipe)
+    return Budget(plan.trials, plan.trial_recipe.epochs, plan.pruner, recipe, plan.batch, plan.tuner)
 
 
 def pruner_text(pruner: str) -> str:
     """``no pruner``, ``median pruner``."""
     return f"{'no' if pruner == 'none' else pruner} pruner"
+
+
+def search_text(tuner: int) -> str:
+    """``search 2``: the version that decides what is tried next."""
+    return f"search {tuner}"
 
 
 def settings_text(study: Study) -> str:
@@ -122,5 +132,6 @@ def _facts(study: Study, names: Sequence[str]) -> Facts:
         **{name: f"{name}={plan.space[name]}" if name in plan.space else "" for name in names},
         "from": f"from {params_text(plan.strategy.params)}",
         "batch": f"{plan.batch} at a time",
+        "tuner": search_text(plan.tuner),
         "study": f"study {study.id}",
     }

@@ -69,6 +69,8 @@ def _measured(record: Record) -> Iterator[str]:
     epochs = [line.epoch for line in record.curve]
     if len(epochs) != cell.recipe.epochs or epochs != list(range(len(epochs))):
         yield f"has a curve of {len(record.curve):,} lines, and its recipe {cell.recipe.epochs:,} epochs, one a line"
+    elif record.tune and (last := record.curve[-1].tune_top1) is not None and last != record.tune.top1:
+        yield f"ends its curve with top-1 {last:.4f}% on tune, and measured {record.tune.top1:.4f}%"
     if record.test and record.test.top1 <= 100 / data.num_classes:
         yield (
             f"is not above chance: top-1 {record.test.top1:.2f}% on test, with {data.num_classes:,} classes; find out "

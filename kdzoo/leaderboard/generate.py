@@ -148,7 +148,8 @@ def _charts(whole: Board, board: Board) -> dict[str, tuple[str, Chart]]:
             found[f"forest{end}"] = (f"Differences to ce, {about}", chart)
     for number, one in enumerate(overall(board), start=1):
         if chart := rank_chart(one, "Mean ranks"):
-            found["ranks" + (f"-{number}" if number > 1 else "")] = ("Mean ranks over all pairs", chart)
+            about = f"Mean ranks of {one.kind} rows" if one.kind else "Mean ranks over all pairs"
+            found["ranks" + (f"-{number}" if number > 1 else "")] = (about, chart)
     return found
 
 

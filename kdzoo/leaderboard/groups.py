@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from kdzoo.board.identity import data_key, model_key, recipe_changes, recipe_key, setting_key, teacher_key
 from kdzoo.board.labels import params_text
@@ -14,10 +14,13 @@ from kdzoo.leaderboard.agreement import differences, told
 from kdzoo.leaderboard.layout import record_path
 from kdzoo.leaderboard.reading import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
-from kdzoo.record import Record, TeacherMeasures
+from kdzoo.record import Record, Size, TeacherMeasures
 
 Group: TypeAlias = dict[Hashable, list[Record]]
 """The rows of one table of a board, each with its records."""
+
+_Trainings: TypeAlias = dict[tuple[str, int], Record]
+"""Cell and evaluation -> the done training of a teacher."""
 
 
 def group_faults(records: Sequence[Record]) -> list[Fault]:
@@ -27,7 +30,12 @@ def group_faults(records: Sequence[Record]) -> list[Fault]:
     for group in by_table(students):
         place = record_path(next(iter(group.values()))[0]).parent
         faults += [fault(place, reason) for reason in _rows(group)]
-    return faults + list(_teachers(students)) + list(_trainings(students, records))
+    trainings = {
+        (record.id, record.evaluation): record
+        for record in records
+        if record.cell.kind == "teacher" and record.status == "done"
+    }
+    return faults + list(_teachers(students, trainings)) + list(_trainings(students, trainings))
 
 
 def by_table(students: Iterable[Record]) -> list[Group]:
@@ -67,14 +75,22 @@ def _rows(group: Group) -> Iterator[str]:
                 f"{row_text(row[0].cell)}: {len(seeds)} seeds {where}, without {numbers}; every row has the seeds "
                 f"from 0 on, and at least the {most} of {BASELINE}"
             )
+        sizes = {one.student for one in row if one.student}
+        if len(sizes) > 1:
+            told = " and ".join(f"{size.parameters:,} parameters, {size.macs:,} MACs" for size in _sorted(sizes))
+            yield f"{row_text(row[0].cell)}: its seeds {where} are students of different size: {told}"
+
+
+def _sorted(sizes: Iterable[Size]) -> list[Size]:
+    return sorted(sizes, key=lambda size: (size.parameters, size.macs))
 
 
 def _done(row: Sequence[Record]) -> bool:
     return any(record.status == "done" for record in row)
 
 
-def _teachers(students: Sequence[Record]) -> Iterator[Fault]:
-    """Records that saw another teacher than most records that name the same one."""
+def _teachers(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fault]:
+    """Records that saw another teacher than most records that name the same one, and trainings that made another."""
     seen: dict[Hashable, list[tuple[Record, TeacherMeasures]]] = defaultdict(list)
     for record in students:
         if record.cell.teacher and record.teacher:
@@ -90,6 +106,11 @@ def _teachers(students: Sequence[Record]) -> Iterator[Fault]:
                     record_path(record),
                     f"had another teacher than {example.id}, which names the same one: {told(found)}",
                 )
+        training = _training(example, trainings)
+        if training and (found := differences(expected, _made(training))):
+            yield fault(
+                record_path(training), f"is not the teacher that {example.id} and others measured: {told(found)}"
+            )
 
 
 def _usual(measured: Sequence[TeacherMeasures]) -> TeacherMeasures:
@@ -99,9 +120,22 @@ def _usual(measured: Sequence[TeacherMeasures]) -> TeacherMeasures:
     return next(one for one in measured if (one.size, one.tune.counts, one.test.counts) == most)
 
 
-def _trainings(students: Sequence[Record], records: Sequence[Record]) -> Iterator[Fault]:
+def _training(student: Record, trainings: _Trainings) -> Record | None:
+    """The training of a student's teacher by the same evaluation."""
+    cell = student.cell
+    made = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
+    return trainings.get((made.id, student.evaluation)) if made else None
+
+
+def _made(training: Record) -> dict[str, Any]:
+    """What a training measured, as its students tell of their teacher."""
+    measured = training.model_dump(mode="json")
+    return {"size": measured["student"], "tune": measured["tune"], "test": measured["test"]}
+
+
+def _trainings(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fault]:
     """Teachers that were trained for these students, and whose training is not here."""
-    done = {record.id for record in records if record.cell.kind == "teacher" and record.status == "done"}
+    done = {name for name, _ in trainings}
     told: set[tuple[PurePosixPath, str]] = set()
     for record in students:
         if record.status != "done" or record.cell.teacher is None:

@@ -7,7 +7,7 @@ import math
 from kdzoo.board.display import number
 from kdzoo.board.figures import NEUTRAL, PALETTE
 from kdzoo.board.overall import Overall
-from kdzoo.board.overall_text import tested
+from kdzoo.board.overall_text import scope
 from kdzoo.leaderboard.parts import Chart, chart, tooltip
 from kdzoo.leaderboard.points import text
 
@@ -47,7 +47,7 @@ def rank_chart(overall: Overall, title: str = "") -> Chart | None:
             "high": max(mean[name] for name in names),
             "members": ", ".join(map(text, names)),
         }
-        for lane, names in enumerate(names for names in overall.alike if len(names) > 1 and tested(overall))
+        for lane, names in enumerate(names for names in overall.alike if len(names) > 1)
     ]
     lines = [bar["lane"] for bar in bars] + [dot["name"] for dot in dots]
     hidden = f"substring(datum.label, 0, 1) === '{_LANE}' ? '' : datum.label"
@@ -84,8 +84,8 @@ def rank_chart(overall: Overall, title: str = "") -> Chart | None:
 
 
 def _words(overall: Overall, bars: bool) -> str:
-    words = [f"Over {len(overall.blocks)} pairs"]
-    if not tested(overall):
+    words = [scope(overall)]
+    if not overall.tested:
         words.append("too few to conclude from")
     elif overall.critical_difference is not None:
         words.append(f"critical difference {number(overall.critical_difference)} (Nemenyi)")

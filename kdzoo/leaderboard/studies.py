@@ -8,7 +8,7 @@ from typing import Any
 
 from kdzoo.board.identity import Context, place_key, recipe_changes, setting_key, strategy_key
 from kdzoo.board.labels import counted, differing, facts
-from kdzoo.board.tuning import pruner_text
+from kdzoo.board.tuning import pruner_text, search_text
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.leaderboard.groups import row_text
 from kdzoo.leaderboard.layout import record_path, study_path
@@ -139,6 +139,8 @@ def _budget(study: Study) -> dict[str, str]:
         "trials": counted(plan.trials, "trial"),
         "epochs": f"{counted(plan.trial_recipe.epochs, 'epoch')} a trial",
         "pruner": pruner_text(plan.pruner),
+        "batch": f"{plan.batch} at a time",
+        "tuner": search_text(plan.tuner),
         **{name: f"{name}={value}" for name, value in recipe.items()},
     }
 

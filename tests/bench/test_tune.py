@@ -180,6 +180,31 @@ def test_another_exception_is_a_failure_that_is_shown(tmp_path: Path, teacher_fi
     assert sum(record.status == "failed" for record in result.records) == len(failed)
 
 
+class Cited(Pull):
+    """Its paper pulled with another weight."""
+
+    name = "cited"
+    weight: float = param(0.5, paper=0.75, search=(0.0, 0.8))
+    trap: float = param(0.0, paper=0.1)
+
+
+@pytest.mark.parametrize(("given", "first"), [({}, 0.75), ({"cited.weight": 0.25}, 0.25), ({"cited.weight": 0.5}, 0.5)])
+def test_trial_0_has_the_papers_value_unless_another_was_set(
+    given: dict[str, float], first: float, tmp_path: Path, teacher_file: str
+) -> None:
+    bench = prepare(tmp_path, [Cited], teacher_weights=teacher_file, tune=2, epochs=1, tune_epochs=1, set=given)
+    (plan,) = bench.plan.studies
+    assert plan.defaults() == {"cited.weight": first}
+    assert plan.strategy.params["trap"] == 0.0
+    # The row by default is the strategy's own, whatever the paper says.
+    (row,) = {
+        cell.strategy.params["weight"]
+        for cell in bench.plan.cells
+        if cell.kind == "student" and cell.strategy.name == "cited"
+    }
+    assert row == given.get("cited.weight", 0.5)
+
+
 def test_a_pruner_ends_trials_after_whole_epochs(tmp_path: Path, teacher_file: str) -> None:
     _, result = tuned(
         tmp_path, teacher_file, tune=8, tune_epochs=4, pruner="median", search={"pull.weight": "0:0.8"}, epochs=4

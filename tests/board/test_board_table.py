@@ -386,3 +386,29 @@ def test_an_unknown_grouping_is_refused() -> None:
 def test_records_are_consumed_as_a_stream(cell: Factory, record: Factory) -> None:
     cells: list[Cell] = [cell("ce", seed) for seed in range(3)]
     assert list(make_board((record(one) for one in cells), iter(cells)).frame["done"]) == [3]
+
+
+@pytest.mark.parametrize(
+    ("name", "fit", "tune", "words"),
+    [
+        ("digits", 5400, 600, "5400 fit, 600 tune, 1000 test samples, 10 classes"),
+        (
+            "fashion_mnist[:6000]",
+            5400,
+            600,
+            "5400 fit, 600 tune (a stratified 6,000 of the training samples), 1000 test samples, 10 classes",
+        ),
+        # With a tune split of its own, the subset is all of fit.
+        (
+            "folder:photos[:6000]",
+            6000,
+            700,
+            "6000 fit (a stratified 6,000 of the training samples), 700 tune, 1000 test samples, 10 classes",
+        ),
+        ("made-up[:7]", 5400, 600, "5400 fit, 600 tune, 1000 test samples, 10 classes"),
+    ],
+)
+def test_a_subset_of_the_training_samples_is_told(name: str, fit: int, tune: int, words: str, rows: Factory) -> None:
+    data = rows({"ce": [900]})[0].cell.data.model_copy(update={"name": name, "fit": fit, "tune": tune})
+    (group,) = make_board(rows({"ce": [900]}, data=data)).groups
+    assert group.data == words

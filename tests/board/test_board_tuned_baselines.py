@@ -91,6 +91,8 @@ def test_one_family_of_p_values_holds_all_rows_of_the_pair(studies: dict[str, St
         {"trials": 4},
         {"epochs": 6},
         {"pruner": "median"},
+        {"batch": 3},
+        {"tuner": 2},
         {"space": {"recipe.weight_decay": Range(low=1e-5, high=1e-2, log=True)}},
     ],
 )

@@ -39,7 +39,7 @@ def test_a_table_with_tuned_rows_has_a_column_more(rows: Factory, study: Factory
         "soft default alpha=0.9 temperature=4",
         "ce",
     ]
-    assert ("tuning", "3 trials each, 5 epochs a trial, TPE, no pruner") in heading(tuned)
+    assert ("tuning", "3 trials each, 5 epochs a trial, TPE (search 1), no pruner") in heading(tuned)
     assert "tuning" not in dict(heading(plain))
     text = board_text(records, studies=[one])
     assert "tuned: best of 3 trials by top-1 on tune" in text
@@ -52,15 +52,26 @@ def test_a_pruner_is_named(pruner: str, rows: Factory, study: Factory, finals: F
     records = rows({"ce": SHARED, "soft": [930, 936, 924]}) + finals(one, [940, 948, 935])
     board = make_board(records, studies=[one])
     (table,) = tables(board, "rank")
-    assert dict(heading(table))["tuning"] == f"3 trials each, 5 epochs a trial, TPE, {pruner} pruner"
+    assert dict(heading(table))["tuning"] == f"3 trials each, 5 epochs a trial, TPE (search 1), {pruner} pruner"
     assert shown(table)[-1].text(table.rows[0]) == f"3 trials, 12 s, {pruner}"
     assert by_variant(board)["soft", "tuned"]["pruner"] == pruner
     assert f"{pruner} pruner: ended trials early" in board_text(records, studies=[one])
     assert board.problems == ()
 
 
-@pytest.mark.parametrize("changes", [{"trials": 4}, {"epochs": 6}, {"pruner": "median"}])
-def test_unequal_budgets_are_remarked(changes: dict[str, Any], rows: Factory, study: Factory, finals: Factory) -> None:
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"trials": 4}, "4 trials, 5 epochs a trial, TPE (search 1), no pruner"),
+        ({"epochs": 6}, "3 trials, 6 epochs a trial, TPE (search 1), no pruner"),
+        ({"pruner": "median"}, "3 trials, 5 epochs a trial, TPE (search 1), median pruner"),
+        ({"batch": 3}, "3 trials, 5 epochs a trial, 3 at a time, TPE (search 1), no pruner"),
+        ({"tuner": 2}, "3 trials, 5 epochs a trial, TPE (search 2), no pruner"),
+    ],
+)
+def test_unequal_budgets_are_remarked(
+    changes: dict[str, Any], told: str, rows: Factory, study: Factory, finals: Factory
+) -> None:
     at: dict[str, Any] = {"params": {"beta": 2.0}, "space": {"at.beta": Range(low=1, high=9)}, "best": {"at.beta": 3.0}}
     soft, equal, other = study(best={"soft.temperature": 8.0}), study("at", **at), study("at", **at, **changes)
     records = rows({"ce": SHARED}) + finals(soft, [940, 948, 935]) + finals(equal, [940, 948, 935])
@@ -70,7 +81,8 @@ def test_unequal_budgets_are_remarked(changes: dict[str, Any], rows: Factory, st
         assert board.remarks == (
             "digits 8x8: resnet20 -> resnet8: unequal tuning budgets, so its tuned rows do not compare fairly",
         )
-        assert board.groups[0].tuning.startswith("unequal: 3 trials, 5 epochs a trial, TPE, ")
+        parts = board.groups[0].tuning.removeprefix("unequal: ").split("; ")
+        assert sorted(parts) == sorted(["3 trials, 5 epochs a trial, TPE (search 1), no pruner", told])
     # Each pair has its own budget, and no row of one is compared with a row of the other.
     assert make_board(records, studies=[soft]).remarks == ()
 

@@ -6,10 +6,10 @@ import pytest
 
 from kdzoo import Param, UsageError
 from kdzoo.config import BenchConfig, load_bench, parse_ranges
-from kdzoo.matrix import resolve_spaces, resolve_strategies
+from kdzoo.matrix import resolve_spaces, resolve_strategies, tried_first
 from kdzoo.recipe import Recipe
 from kdzoo.registry import Registry
-from kdzoo.space import parse_range, recipe_space, strategy_space
+from kdzoo.space import paper_values, parse_range, recipe_space, strategy_space
 from kdzoo.study import Range
 
 DECLARED = {
@@ -72,6 +72,24 @@ def test_more_than_five_parameters_are_too_many() -> None:
         strategy_space("busy", declared, {})
     declared.pop("p0")
     assert len(strategy_space("busy", declared, {})) == 5
+
+
+def test_the_paper_speaks_of_what_is_searched_and_differs() -> None:
+    declared = {
+        "weight": Param(1.0, paper=4.0, search=(0.1, 10.0)),
+        "power": Param(2, search=(1, 3)),
+        "depth": Param(2, paper=3),
+    }
+    assert paper_values("pull", declared, {"pull.weight", "pull.power", "recipe.lr"}) == {"weight": 4.0}
+    assert paper_values("pull", declared, {"pull.depth"}) == {"depth": 3}
+
+
+def test_no_built_in_strategy_begins_elsewhere_than_with_its_defaults() -> None:
+    settings, registry = config(strategies="all", tune=3), Registry.load()
+    strategies = resolve_strategies(settings, registry)
+    own = [one for one in strategies if one.distribution == "kdzoo"]
+    found = tried_first(settings, resolve_spaces(settings, own, RECIPE, registry), registry)
+    assert found == {one: one for one in own}
 
 
 def test_recipe_keys_are_searched_around_the_recipes_own() -> None:

@@ -221,7 +221,7 @@ def test_finals_are_the_winners_cells_and_only_of_a_finished_study(make_plan: Ca
         ({"trials": 4}, "a study of 3 trials has 4"),
         ({"keys": {"soft.temperature": 4.0}}, "trial 1 does not try what the plan searches"),
         ({"cell": "0" * 16}, "trial 1 names another cell than that of its values"),
-        ({"first": WINNER}, "trial 0 does not try the defaults"),
+        ({"first": WINNER}, "trial 0 does not try the values that the plan begins with"),
     ],
 )
 def test_a_study_belongs_together(change: dict[str, Any], message: str, make_plan: Callable[..., StudyPlan]) -> None:

@@ -47,7 +47,7 @@ def test_first_rows_and_the_baseline_of_each_pair_are_shown(folder: Path) -> Non
     assert third[-2:] == ["n<3", "2/3 (1 failed)"]
     assert baseline[:3] == ["5", "ce", "-"]  # the fourth row is left out
     assert baseline[3:6] == ["94.42 ± 0.52", "-", "baseline"]
-    assert [row[1].split()[0] for row in _cells(_made(folder))].count("ce") == 4
+    assert [row[1].split()[0] for row in _cells(_made(folder))].count("ce") == 5
 
 
 def test_a_row_is_bold_where_its_interval_excludes_0(folder: Path) -> None:

@@ -68,23 +68,24 @@ def measures(right: int, n: int = 1000) -> Measures:
 def make_record(cell: Cell, right: int = 900, **changes: Any) -> Record:
     """A done record with so many right answers of 1000 on test."""
     student = cell.kind == "student"
-    teacher = TeacherMeasures(
-        size=Size(parameters=5_000_000, macs=4000), tune=measures(980, cell.data.tune), test=measures(980)
-    )
+    large = Size(parameters=5_000_000, macs=4000)
+    teacher = TeacherMeasures(size=large, tune=measures(980, cell.data.tune), test=measures(980))
+    tune = measures(right, cell.data.tune)
+    last = cell.recipe.epochs - 1
     values: dict[str, Any] = {
         "id": cell.id,
         "status": "done",
         "cell": cell,
         "family": "response",
         "curve": tuple(
-            Epoch(epoch=epoch, phase="main", terms={"ce": 0.5}, lr=0.05, tune_top1=50.0)
+            Epoch(epoch=epoch, phase="main", terms={"ce": 0.5}, lr=0.05, tune_top1=tune.top1 if epoch == last else 50.0)
             for epoch in range(cell.recipe.epochs)
         ),
-        "tune": measures(right, cell.data.tune),
+        "tune": tune,
         "test": None if cell.kind == "trial" else measures(right),
         "agreement": 95.0 if student else None,
         "teacher": teacher if cell.teacher else None,
-        "student": Size(parameters=400_000, macs=1000),
+        "student": large if cell.kind == "teacher" else Size(parameters=400_000, macs=1000),
         "cost": Cost(train=10.0, teacher=2.5, evaluate=1.0, peak_memory=1_000_000),
         "environment": Environment(versions={"kdzoo": "0.1.0"}, device="cpu", threads=2),
         "started": "2026-01-01T00:00:00Z",

@@ -27,7 +27,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hostile += make_rows(
         {name: [800, 810 + 9 * place, 790] for place, name in enumerate(("ce", *HOSTILE))}, student="test_vit"
     )
-    for name, records in (("sweep", sweep), ("hostile", hostile)):
+    sparse = [
+        one.model_copy(
+            update={
+                "curve": tuple(
+                    line.model_copy(update={"tune_top1": None}) if line.epoch % 2 else line for line in one.curve
+                )
+            }
+        )
+        for one in make_rows({"ce": [900, 910, 890]})
+    ]
+    for name, records in (("sweep", sweep), ("hostile", hostile), ("sparse", sparse)):
         html = dataset_page(
             HOSTILE[1] if name == "hostile" else "digits",
             make_board(records, by="dataset"),
@@ -220,6 +230,18 @@ def test_a_chosen_row_shows_its_curves_records_card_and_command(page):
     press(page, "top1")
     press(page, "top1")
     assert one_of(page, "tr[data-row='0'] + tr").get_attribute("class") == "detail"
+
+
+def test_a_curve_of_few_measured_epochs_is_a_line(driver, files):
+    """Of five epochs the first, third and fifth were measured: a path from one to the next, and a dot for each."""
+    path = files / "sparse.html"
+    browser.open_page(driver, path)
+    all_of(driver, "button.open")[0].click()
+    lines = wait(driver, lambda driver: all_of(driver, ".detail .mark-line path"))
+    assert [line.get_attribute("d").count("L") for line in lines] == [2, 2, 2]
+    assert len(all_of(driver, ".detail .mark-symbol.role-mark path")) == 9
+    assert browser.errors(driver) == []
+    assert browser.requests(driver) == {path.as_uri()}
 
 
 def test_a_click_on_a_point_chooses_its_row(page):

@@ -40,7 +40,7 @@ from kdzoo.leaderboard.layout import record_path
 from kdzoo.leaderboard.library import END, START
 from kdzoo.leaderboard.trials import plan_reasons, trial_reasons
 from kdzoo.recipe import Augment
-from kdzoo.record import EVALUATION, Record, Size, parse_record
+from kdzoo.record import EVALUATION, Epoch, Record, Size, parse_record
 from kdzoo.study import TRIAL_SEED, TUNER, Range, Study, StudyPlan, Trial, parse_study
 
 PAIR = "records/digits/resnet10t--test_resnet"
@@ -80,6 +80,11 @@ def test_good_records_have_no_fault(good: list[Record]) -> None:
 # One record
 
 
+def curve_to(record: Record, top1: float) -> tuple[Epoch, ...]:
+    """The record's curve with another end."""
+    return (*record.curve[:-1], record.curve[-1].model_copy(update={"tune_top1": top1}))
+
+
 def teacher_of(record: Record, **changes: Any) -> dict[str, Any]:
     assert record.teacher is not None
     return {"teacher": record.teacher.model_copy(update=changes)}
@@ -89,7 +94,14 @@ def teacher_of(record: Record, **changes: Any) -> dict[str, Any]:
     ("change", "reason"),
     [
         (lambda one: {"test": measures(910, 999)}, "measured test with 999 samples, and the dataset has 1,000"),
-        (lambda one: {"tune": measures(910, 499)}, "measured tune with 499 samples, and the dataset has 500"),
+        (
+            lambda one: {"tune": measures(910, 499), "curve": curve_to(one, measures(910, 499).top1)},
+            "measured tune with 499 samples, and the dataset has 500",
+        ),
+        (
+            lambda one: {"curve": curve_to(one, 91.2)},
+            "ends its curve with top-1 91.2000% on tune, and measured 91.0000%",
+        ),
         (lambda one: {"test": measures(100)}, "is not above chance: top-1 10.00% on test, with 10 classes"),
         (lambda one: {"curve": one.curve[:1]}, "has a curve of 1 lines, and its recipe 2 epochs"),
         (lambda one: {"curve": one.curve[::-1]}, "has a curve of 2 lines, and its recipe 2 epochs"),
@@ -227,10 +239,40 @@ def test_a_teacher_of_another_size_is_another(good: list[Record]) -> None:
     assert only_fault(records).endswith(": size.parameters 5000000 and 5000001")
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"test": measures(981)}, "test.correct1 980 and 981"),
+        ({"student": Size(parameters=5_000_001, macs=4000)}, "size.parameters 5000000 and 5000001"),
+        ({"test": measures(980).model_copy(update={"nll": 0.5002})}, "test.nll 0.5 and 0.5002"),
+        ({"test": measures(980).model_copy(update={"nll": 0.50009})}, ""),
+    ],
+)
+def test_a_training_made_the_teacher_that_its_students_saw(
+    changes: dict[str, Any], told: str, good: list[Record]
+) -> None:
+    records, training = replaced(good, 4, **changes)
+    reason = f"{record_path(training)}: is not the teacher that {good[0].id} and others measured: {told}"
+    assert faults(records) == ([reason] if told else [])
+    # What another evaluation measured is not compared.
+    newer = [training.model_copy(update={"evaluation": 0}) if one is training else one for one in records]
+    assert faults(newer) == []
+
+
+def test_the_seeds_of_a_row_are_students_of_one_size(good: list[Record]) -> None:
+    records, _ = replaced(good, 3, student=Size(parameters=400_001, macs=1000))
+    assert only_fault(records) == (
+        f"{PAIR}: soft alpha=0.9 temperature=4: its seeds under the recipe quick, evaluation 1 are students of "
+        "different size: 400,000 parameters, 1,000 MACs and 400,001 parameters, 1,000 MACs"
+    )
+
+
 def test_a_teacher_at_chance_taught_nothing() -> None:
     rows = make_rows({"ce": [900]})
     ignorant = rows[0].model_copy(update=teacher_of(rows[0], test=measures(120)))
-    assert "has a teacher no better than chance: top-1 12.00% on test" in only_fault(with_teachers([ignorant]))
+    _, training = with_teachers(rows)
+    found = only_fault([ignorant, training.model_copy(update={"test": measures(120)})])
+    assert "has a teacher no better than chance: top-1 12.00% on test" in found
 
 
 def test_the_training_of_a_teacher_is_there_and_done(good: list[Record]) -> None:
@@ -327,6 +369,8 @@ def budgets(first: Study, second: Study) -> list[str]:
         ({"trials": 3}, "(fitnets 3 trials; soft 2 trials)"),
         ({"pruner": "median"}, "(fitnets median pruner; soft no pruner)"),
         ({"trial_recipe": RECIPE}, "(fitnets 2 epochs a trial; soft 1 epoch a trial)"),
+        ({"batch": 2}, "(fitnets 2 at a time; soft 1 at a time)"),
+        ({"tuner": 2}, "(fitnets search 2; soft search 1)"),
     ],
 )
 def test_every_strategy_has_the_same_budget(changes: dict[str, Any], words: str) -> None:

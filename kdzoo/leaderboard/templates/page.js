@@ -227,8 +227,9 @@
   }
 
   function fill(panel, told, point) {
+    // An epoch after which nothing was measured would break the line.
     const curves = told.seeds.flatMap(([seed, , , , curve]) =>
-      curve.map((top1, epoch) => ({ curve: `seed ${seed}`, epoch: epoch + 1, top1 })));
+      curve.map((top1, epoch) => ({ curve: `seed ${seed}`, epoch: epoch + 1, top1 })).filter(({ top1 }) => top1 !== null));
     panel.append(element("h3", `${point.strategy}${point.variant ? ` (${point.variant})` : ""}, ${point.pair}`));
     if (told.settings) panel.append(element("p", told.settings, { class: "soft" }));
     const card = [...document.querySelectorAll("[data-card]")].find((one) =>
