@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,7 +86,7 @@ def test_no_more_workers_than_there_is_work_for(cell: Cell) -> None:
 
 
 def test_memory_bounds_the_workers(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose.psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * 2**30))
+    monkeypatch.setattr(choose, "free_memory", lambda: 10 * 2**30)
     pool: Any = Timed(8, {1: 100, 2: 200, 4: 400, 8: 800}, memory=2**30)
     lines: list[str] = []
     assert fastest(pool, cell, 8, lines.append) == 4
