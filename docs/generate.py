@@ -23,8 +23,10 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from api_signatures import public_signatures
 from cards_page import cards_page
 from hooks_page import hooks_page
+from measured import measured
 from published import boards, published_boards
 from reference import ROOT, configuration_page, table
 from signals_table import signal_shapes
@@ -77,6 +79,8 @@ CHEAP: dict[str, Callable[[], str]] = {
     ),
     "signal shapes": signal_shapes,
     "conformance checks": checks_page,
+    "measured": measured,
+    "public signatures": public_signatures,
 }
 """The generated parts that need no training."""
 

@@ -1,0 +1,101 @@
+"""The README's table of speed and memory, made from ``benchmarks/results/``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reference import ROOT, table
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
+
+
+def _gib(value: float) -> str:
+    return f"{value:.1f} GiB"
+
+
+class Figure(NamedTuple):
+    """A row: from which file, which figure, and what it is called; ``{name}`` stands for a setting of the script."""
+
+    file: str
+    name: str
+    label: str
+    text: Callable[[float], str]
+
+
+PAIR = "{teacher} -> {student}"
+FIGURES = (
+    Figure(
+        "distilling", "matrix_over_ce",
+        f"wall time of soft, fitnets, at and rkd on 3 seeds, bank included, over as many `ce` cells; {PAIR}", _times,
+    ),
+    Figure("distilling", "soft_over_ce", "a cell of soft, its bank there, over a `ce` cell", _times),
+    Figure("distilling", "harness_share_of_30s_cells", "time beside training, measuring and bank", _percent),
+    Figure("overhead_test_resnet", "ratio", "throughput of `ce` / of a bare loop over tensors, {model}", _times),
+    Figure("overhead_mobilenet", "ratio", "the same, {model}", _times),
+    Figure("overhead_resnet10t", "ratio", "the same, {model}", _times),
+    Figure("plain_resnet50", "speedup", f"{{cells}} cells of soft, times as fast as the usual loop; {PAIR}", _times),
+    Figure("plain_resnet18", "speedup", f"the same where the teacher costs less than the student; {PAIR}", _times),
+    Figure("workers_mobilenet", "speedup", "two workers over one process, {student}", _times),
+    Figure("workers_test_resnet", "speedup", "the same, {student}", _times),
+    Figure("lockstep", "speedup", f"four cells in lockstep over one after the other, no bank; {PAIR}", _times),
+    Figure("board", "first_seconds", "first board of {records} records", _seconds),
+    Figure("board", "later_seconds", "the same, once they were read", _seconds),
+    Figure("board", "peak_gib", "memory of that", _gib),
+    Figure("memory", "peak_gib", "memory of `kdzoo bench`", _gib),
+    Figure("startup", "help_seconds", "`kdzoo --help`", _seconds),
+)  # fmt: skip
+
+
+def measured(folder: Path = RESULTS) -> str:
+    """The table, and the machine on which all of it was measured.
+
+    Args:
+        folder: of the scripts' output.
+
+    Raises:
+        RuntimeError: the files are of several machines or versions.
+    """
+    found = {figure.file: json.loads((folder / f"{figure.file}.json").read_bytes()) for figure in FIGURES}
+    rows = [_row(figure, found[figure.file]) for figure in FIGURES]
+    where = {_where(one) for one in found.values()}
+    if len(where) > 1:
+        raise RuntimeError(f"benchmarks/results/ holds figures of several machines: {sorted(where)}")
+    steps = found["distilling"]["result"]["cell_over_ce"]
+    costs = ", ".join(f"{name} {_times(value)}" for name, value in steps.items() if name != "ce")
+    return (
+        table(rows, ["what", "measured", "bound"])
+        + f"\nA cell of each strategy over a `ce` cell, the bank there: {costs}. {where.pop()}.\n"
+    )
+
+
+def _row(figure: Figure, told: dict[str, Any]) -> list[str]:
+    settings = {name: f"{value:,}" if isinstance(value, int) else value for name, value in told["settings"].items()}
+    value = told["result"][figure.name]
+    bounds = told["bounds"].get(figure.name, {})
+    bound, broken = "", False
+    if bounds.get("most") is not None:
+        bound, broken = f"at most {figure.text(bounds['most'])}", value > bounds["most"]
+    elif bounds.get("least"):
+        bound, broken = f"at least {figure.text(bounds['least'])}", value < bounds["least"]
+    return [figure.label.format(**settings), figure.text(value), bound + (" (broken)" if broken else "")]
+
+
+def _where(told: dict[str, Any]) -> str:
+    machine, versions = told["machine"], told["versions"]
+    names = ", ".join(f"{name} {versions[name]}" for name in ("kdzoo", "torch", "timm"))
+    return f"On {machine['cores']} {machine['processor']} cores; {names}"
