@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from kdzoo.cell import Cell, Frozen, canonical_json
 from kdzoo.jsontext import parse
@@ -128,19 +128,18 @@ class Environment(Frozen):
     compiled: bool = False
 
 
-class Record(Frozen):
-    """The result of one cell: done, with every measure, or failed, with the reason.
+class Summary(Frozen):
+    """What a board uses of a record: all but the curve, which is most of it. The id is taken as it is.
 
     A trial is not measured on test, and can also be pruned: by the pruner, or by a non-finite loss.
 
     Args:
-        record_schema: version of this form.
+        record_schema: version of the record's form.
         evaluation: version of the measures.
         id: the cell's id.
         status: ``done``, ``failed``, or of a trial ``pruned``.
         cell: what was run, with all its configuration.
         family: the strategy's family.
-        curve: one line an epoch.
         tune: the finished student on tune.
         test: the finished student on test; None for a trial.
         agreement: how often student and teacher guess the same class on test, percent.
@@ -149,12 +148,11 @@ class Record(Frozen):
         adapter_parameters: parameters of the strategy that are left behind.
         cost: what it took.
         environment: where it ran.
-        started: when its last sitting began, UTC; ``cost`` sums all sittings of a run that was resumed.
         ended: when it was recorded, UTC.
-        command: the command line of that sitting.
         reason: why it failed or was pruned.
-        traceback: where it failed.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     record_schema: Annotated[int, Field(ge=1)] = SCHEMA
     evaluation: Annotated[int, Field(ge=1)] = EVALUATION
@@ -162,7 +160,6 @@ class Record(Frozen):
     status: Literal["done", "pruned", "failed"]
     cell: Cell
     family: str = ""
-    curve: tuple[Epoch, ...] = ()
     tune: Measures | None = None
     test: Measures | None = None
     agreement: Percent | None = None
@@ -171,16 +168,11 @@ class Record(Frozen):
     adapter_parameters: Count = 0
     cost: Cost | None = None
     environment: Environment
-    started: str
     ended: str
-    command: str
     reason: str = ""
-    traceback: str = ""
 
     @model_validator(mode="after")
-    def _complete(self) -> Record:
-        if self.id != self.cell.id:
-            raise ValueError(f"the id {self.id!r} is not the hash of the cell, {self.cell.id!r}")
+    def _complete(self) -> Self:
         trial = self.cell.kind == "trial"
         if trial and (self.test, self.agreement) != (None, None):
             raise ValueError("a trial is not measured on test")
@@ -196,8 +188,32 @@ class Record(Frozen):
             missing = sorted(name for name in needed if getattr(self, name) is None)
             if missing:
                 raise ValueError(f"a done record needs {', '.join(missing)}")
-            if self.curve and self.curve[-1].tune_top1 is None:
-                raise ValueError("a done record needs top-1 on tune after its last epoch")
+        return self
+
+
+class Record(Summary):
+    """The result of one cell: done, with every measure, or failed, with the reason.
+
+    Args:
+        curve: one line an epoch.
+        started: when its last sitting began, UTC; ``cost`` sums all sittings of a run that was resumed.
+        command: the command line of that sitting.
+        traceback: where it failed.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    curve: tuple[Epoch, ...] = ()
+    started: str
+    command: str
+    traceback: str = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.id != self.cell.id:
+            raise ValueError(f"the id {self.id!r} is not the hash of the cell, {self.cell.id!r}")
+        if self.status == "done" and self.curve and self.curve[-1].tune_top1 is None:
+            raise ValueError("a done record needs top-1 on tune after its last epoch")
         return self
 
     def outcome(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from kdzoo.study import Study, parse_study
 
 STORE_SCHEMA = 1
 _LONGEST_MARKER = 4096
-_OWN = frozenset({"cells", "teachers", "studies", "locks", "bank", "events.jsonl", "board.sqlite"})
+_OWN = frozenset({"cells", "teachers", "studies", "locks", "bank", "events.jsonl", "board.jsonl"})
 
 State = Literal["done", "pruned", "failed", "started", "new"]
 
@@ -33,8 +33,8 @@ class Store:
 
     ``store.json`` names the schema; ``cells/ID/`` holds a cell's ``cell.json``, ``record.json``, weights and
     checkpoints; ``teachers/KEY/`` holds what was measured of a teacher; ``studies/ID.json`` holds a study of tuning;
-    ``bank/KEY/`` holds signals of a teacher; ``events.jsonl`` tells what happened when; ``board.sqlite`` spares boards
-    to parse again what they have parsed.
+    ``bank/KEY/`` holds signals of a teacher; ``events.jsonl`` tells what happened when; ``board.jsonl`` spares boards
+    to parse what is parsed already.
     """
 
     def __init__(self, path: Path) -> None:
@@ -171,6 +171,11 @@ class Store:
         with self.writing():
             atomic_write(self.folder(record.id) / "record.json", record.to_json().encode())
 
+    def cell_ids(self) -> list[str]:
+        """The names of the cells' folders, in any order."""
+        with os.scandir(self.cells) as folders:
+            return [folder.name for folder in folders]
+
     def planned(self, known: Container[str] = ()) -> Iterator[Cell]:
         """The cells of the store, in the order of their ids.
 
@@ -180,11 +185,9 @@ class Store:
         Raises:
             UsageError: a ``cell.json`` is damaged.
         """
-        for folder in sorted(self.cells.iterdir()):
-            path = folder / "cell.json"
-            if folder.name in known or not path.is_file():
-                continue
-            yield self.cell(folder.name)
+        for cell_id in sorted(self.cell_ids()):
+            if cell_id not in known and (self.folder(cell_id) / "cell.json").is_file():
+                yield self.cell(cell_id)
 
     def cell(self, cell_id: str) -> Cell:
         """A planned cell.

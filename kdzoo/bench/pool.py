@@ -16,15 +16,11 @@ from kdzoo.bench.jobs import Job
 from kdzoo.bench.lab import Expected
 from kdzoo.bench.remote import LabSettings
 from kdzoo.bench.worker import Raised, work
+from kdzoo.engine.free import usable_cores
 
 _MOMENT = 1.0
 _GRACE = 5.0
 _DECODERS = 8
-
-
-def usable_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_for(cores: int, processes: int) -> int:

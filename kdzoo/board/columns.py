@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import pandas as pd
 
 from kdzoo.errors import UsageError, unknown
 
@@ -134,6 +136,13 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 BY_NAME = {column.name: column for column in COLUMNS}
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a board's frame as plain values; None where there is none."""
+    # Several times as fast as to_dict("records"), which looks at the type of every value.
+    columns = (frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in BY_NAME)
+    return [dict(zip(BY_NAME, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def sort_column(text: str) -> tuple[Column, bool]:

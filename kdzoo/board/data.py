@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from typing import Any
 
-import pandas as pd
-
-from kdzoo.board.columns import COLUMNS
+from kdzoo.board.columns import BY_NAME, COLUMNS
 from kdzoo.board.display import Table, notes
 from kdzoo.board.escape import csv_cell
 from kdzoo.board.more import NOTES
@@ -24,9 +25,18 @@ BOARD_SCHEMA = 1
 
 def to_csv(board: Board, printed: Sequence[Table], width: int) -> str:
     """One line a row; an empty cell where there is no value. No text is a formula to a spreadsheet."""
-    names = [column.name for column in COLUMNS]
-    cells = [[_csv_value(row[name]) for name in names] for table in printed for row in table.rows]
-    return pd.DataFrame(cells, columns=names, dtype=object).to_csv(index=False, lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(BY_NAME)
+    cells_of = itemgetter(*BY_NAME)
+    texts = [place for place, column in enumerate(COLUMNS) if column.kind == "text"]
+    for table in printed:
+        for row in table.rows:
+            cells = list(cells_of(row))
+            for place in texts:
+                cells[place] = _csv_text(cells[place])
+            writer.writerow(cells)
+    return text.getvalue()
 
 
 def to_json(board: Board, printed: Sequence[Table], width: int) -> str:
@@ -72,7 +82,7 @@ def _json_overall(one: Overall) -> str:
     return f'{head[:-1]}, "standings": [\n' + ",\n".join(standings) + "\n]}"
 
 
-def _csv_value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return canonical_json(value)
-    return csv_cell(value) if isinstance(value, str) else value
+def _csv_text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return csv_cell(value)
+    return None if value is None else canonical_json(value)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import pandas as pd
-
-from kdzoo.board.columns import sort_column
+from kdzoo.board.columns import plain_rows, sort_column
 from kdzoo.board.labels import counted, params_text
 from kdzoo.board.stats import FEWEST_RESAMPLED
 from kdzoo.board.table import Board, Group, Problem
@@ -53,9 +51,8 @@ def tables(board: Board, sort: str) -> list[Table]:
     """
     column, descending = sort_column(sort)
     frame = board.frame.sort_values(column.name, ascending=not descending, kind="stable", na_position="last")
-    frame = frame.astype(object)
     found = [Table(group, [], []) for group in board.groups]
-    for row in cast(list[Values], frame.where(pd.notna(frame), None).to_dict("records")):
+    for row in plain_rows(frame):
         row["params"] = json.loads(row["params"])
         row["tune_space"] = json.loads(row["tune_space"]) if row["tune_space"] else None
         found[row["group"]].rows.append(row)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdzoo.board.identity import Context, Setting, recipe_changes, recipe_key
 from kdzoo.board.results import Result, result_of
 from kdzoo.cell import Cell, ModelRef, TeacherRef
-from kdzoo.record import Record
+from kdzoo.record import Summary
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Parts:
+class Parts(NamedTuple):
     """What tells the row of a cell; entries of one row may share it."""
 
     context: Context
@@ -22,8 +20,7 @@ class Parts:
     setting: Setting
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class Entry(NamedTuple):
     """A student's record as boards see it: its row, its seed, its result."""
 
     parts: Parts
@@ -38,7 +35,7 @@ class Entries:
     def __init__(self) -> None:
         self._changes: dict[Hashable, dict[str, Any]] = {}
 
-    def entry(self, record: Record) -> Entry | None:
+    def entry(self, record: Summary) -> Entry | None:
         """The entry of a student's record; a teacher's training and a tuning trial have none."""
         if record.cell.kind != "student":
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # Only what would act: an underscore inside a word, a lone bracket or a "less than" before a number stay readable.
@@ -48,6 +49,7 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in visible(text))
 
 
+@lru_cache(4096)  # most texts stand in many rows
 def csv_cell(text: str) -> str:
     """Text that no spreadsheet takes for a formula: one that would start one gets a leading apostrophe."""
     plain = visible(text)

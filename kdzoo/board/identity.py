@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.recipe import Augment, Recipe
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """What rows must share, beside the version of the evaluation, to be compared; the recipe is that before tuning."""
 
     data: DataRef
@@ -21,8 +19,7 @@ class Context:
     protocol: int
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """What a row tries: a strategy with its parameters, and what tuning changed in the recipe for it.
 
     Attributes:
@@ -65,6 +62,11 @@ def recipe_key(recipe: Recipe) -> Hashable:
 
 def _nameless_recipe_key(recipe: Recipe) -> Hashable:
     return _flat_recipe_key(recipe), _augment_key(recipe.augment)
+
+
+def context_key(context: Context) -> Hashable:
+    """Equal for equal contexts, whose recipes have the same name too."""
+    return data_key(context.data), recipe_key(context.recipe), context.init, context.protocol
 
 
 def _items(values: dict[str, Any]) -> Hashable:

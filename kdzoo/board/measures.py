@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdzoo.board.lines import BASELINES, Line, baselines_of
+from kdzoo.board.results import Scores, Timing
 from kdzoo.board.rows import Row
 from kdzoo.board.stats import Estimate, estimate, gap_recovered, holm, paired_difference
 from kdzoo.board.times import Seconds, time_values
@@ -58,17 +59,16 @@ def _teacher(lines: Sequence[Line]) -> tuple[float | None, dict[str, Any], str]:
 def _own(row: Row) -> dict[str, Any]:
     """The columns that a row has by itself. Every mean is over the done seeds."""
     recorded = {**row.done, **row.failed}
-    done = [row.done[seed] for seed in sorted(row.done)]
-    scores = [result.scores for result in done if result.scores is not None]
-    timings = [result.timing for result in done if result.timing is not None]
-    top1 = estimate([one.top1 for one in scores])
+    scores = _columns(Scores, [result.scores for result in row.done.values() if result.scores is not None])
+    timing = _columns(Timing, [result.timing for result in row.done.values() if result.timing is not None])
+    top1 = estimate(scores.top1)
     return {
         "family": min((result.family for result in recorded.values()), default=""),
-        "student_parameters": max((one.parameters for one in scores), default=None),
-        "student_macs": max((one.macs for one in scores), default=None),
-        "adapter_parameters": max((one.adapter_parameters for one in scores), default=None),
+        "student_parameters": max(scores.parameters, default=None),
+        "student_macs": max(scores.macs, default=None),
+        "adapter_parameters": max(scores.adapter_parameters, default=None),
         "seeds": len(row.seeds),
-        "done": len(done),
+        "done": len(row.done),
         "failed": len(row.failed),
         "missing": len(row.missing),
         "top1": top1.mean,
@@ -76,16 +76,21 @@ def _own(row: Row) -> dict[str, Any]:
         "top1_low": top1.low,
         "top1_high": top1.high,
         "top1_note": top1.note,
-        "top5": _mean([one.top5 for one in scores]),
-        "nll": _mean([one.nll for one in scores]),
-        "ece": _mean([one.ece for one in scores]),
-        "agreement": _mean([one.agreement for one in scores if one.agreement is not None]),
-        "tune_top1": _mean([one.tune_top1 for one in scores]),
-        "train_seconds": _mean([one.train for one in timings]),
-        "teacher_seconds": _mean([one.teacher for one in timings]),
-        "peak_memory": max((one.peak_memory for one in timings), default=None),
+        "top5": _mean(scores.top5),
+        "nll": _mean(scores.nll),
+        "ece": _mean(scores.ece),
+        "agreement": _mean([one for one in scores.agreement if one is not None]),
+        "tune_top1": _mean(scores.tune_top1),
+        "train_seconds": _mean(timing.train),
+        "teacher_seconds": _mean(timing.teacher),
+        "peak_memory": max(timing.peak_memory, default=None),
         "records": " ".join(recorded[seed].id for seed in sorted(recorded)),
     }
+
+
+def _columns(kind: Any, rows: Sequence[tuple[Any, ...]]) -> Any:
+    """Named tuples of one kind -> one that has a column of values in the place of each value."""
+    return kind(*(zip(*rows, strict=True) if rows else ((),) * len(kind._fields)))
 
 
 def _compare(lines: Sequence[Line], name: str, baselines: Sequence[Line | None]) -> None:
@@ -140,7 +145,7 @@ def _paired(line: Line, baseline: Line) -> tuple[list[float], list[float]]:
     """Top-1 of both on the seeds that both have."""
     pairs = [
         (own.scores.top1, other.scores.top1)
-        for seed, own in sorted(line.row.done.items(), key=lambda item: item[0])
+        for seed, own in line.row.done.items()
         if (other := baseline.row.done.get(seed)) is not None and own.scores is not None and other.scores is not None
     ]
     return [own for own, _ in pairs], [other for _, other in pairs]
@@ -150,7 +155,7 @@ def _paired_seconds(line: Line, baseline: Line) -> list[Seconds]:
     """Seconds of training of both, for the seeds that both ran on the same kind of device with as many threads."""
     return [
         Seconds(own.timing.train, other.timing.train, own.timing.machine)
-        for seed, own in sorted(line.row.done.items(), key=lambda item: item[0])
+        for seed, own in line.row.done.items()
         if (other := baseline.row.done.get(seed)) is not None
         and own.timing is not None
         and other.timing is not None

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
-import pandas as pd
-
+from kdzoo.board.columns import plain_rows
 from kdzoo.board.labels import short_words, telling
 from kdzoo.board.ranks import Friedman, alike, critical_difference, friedman
 from kdzoo.board.standings import (
@@ -89,10 +87,8 @@ def overall(board: Board) -> list[Overall]:
 
     Rows without a teacher are of no pair, unless they stand with every pair of their student.
     """
-    frame = board.frame.astype(object)
-    rows = cast(list[Values], frame.where(pd.notna(frame), None).to_dict("records"))
     shared: dict[tuple[int, int], list[Values]] = defaultdict(list)
-    for row in rows:
+    for row in plain_rows(board.frame):
         if row["teacher"]:
             shared[row["protocol"], row["evaluation"]].append(row)
     found = []

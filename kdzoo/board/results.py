@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
-from kdzoo.record import Record
+from kdzoo.record import Summary
 
 
 class Teacher(NamedTuple):
@@ -16,8 +15,7 @@ class Teacher(NamedTuple):
     macs: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(NamedTuple):
     """What a done cell measured. Units as in :class:`kdzoo.record.Record`."""
 
     top1: float
@@ -31,8 +29,7 @@ class Scores:
     adapter_parameters: int
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """What a done cell took, and where: seconds compare only between equal machines."""
 
     train: float
@@ -41,8 +38,7 @@ class Timing:
     machine: tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """One seed of a row. A failed one has a reason in the place of scores."""
 
     id: str
@@ -59,10 +55,10 @@ class Result:
 
     def precedence(self) -> tuple[bool, str, str]:
         """Of two results of one cell the higher is used: done before failed, then the later one."""
-        return self.scores is not None, self.ended, repr(astuple(self))
+        return self.scores is not None, self.ended, repr(self)
 
 
-def result_of(record: Record) -> Result:
+def result_of(record: Summary) -> Result:
     """The result that a record holds."""
     scores = timing = teacher = None
     if record.status == "done" and record.test and record.tune and record.student and record.cost:

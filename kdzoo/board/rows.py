@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -10,11 +10,10 @@ from kdzoo.board.entries import Entries, Entry, Parts
 from kdzoo.board.identity import (
     Context,
     Setting,
-    data_key,
+    context_key,
     model_key,
     place_key,
     recipe_changes,
-    recipe_key,
     setting_key,
     teacher_key,
 )
@@ -51,7 +50,7 @@ class RowKey(NamedTuple):
 
 @dataclass(slots=True)
 class Row:
-    """One setting on one pair in one context: its seeds, done, failed or missing."""
+    """One setting on one pair in one context: its seeds, done (in their order), failed or missing."""
 
     done: dict[int, Result] = field(default_factory=dict)
     failed: dict[int, Result] = field(default_factory=dict)
@@ -100,29 +99,27 @@ class Rows:
         self.settings: Numbering[Setting] = Numbering()
         self.rows: dict[RowKey, Row] = {}
         self.conflicts: set[tuple[RowKey, int]] = set()
-        self._known: dict[int, tuple[Parts, Identity]] = {}
-        entries = Entries()
+        self._collect(records)
         newest: dict[Identity, int] = {}
-        recorded: set[tuple[RowKey, int]] = set()
-        for record in records:
-            entry = record if isinstance(record, Entry) else entries.entry(record)
-            if entry is not None:
-                # Only the parts of ready entries are shared, and worth to be remembered.
-                identity = self._identity(entry.parts) if entry is record else self._number(entry.parts)
-                newest[identity] = max(entry.evaluation, newest.get(identity, entry.evaluation))
-                recorded.add((RowKey(identity, entry.evaluation), entry.seed))
-                self._add(identity, entry)
-        asked = {
-            (RowKey(key.identity, newest[key.identity]), seed)
-            for key, seed in recorded
-            if key.evaluation < newest[key.identity]
-        }
+        for identity, evaluation in self.rows:
+            newest[identity] = max(evaluation, newest.get(identity, evaluation))
+        asked = [
+            (RowKey(identity, newest[identity]), seed)
+            for (identity, evaluation), row in self.rows.items()
+            if evaluation < newest[identity]
+            for seed in row.seeds
+        ]
+        entries = Entries()
         for cell in planned:
             if cell.kind == "student":
                 identity = self._number(entries.parts(cell))
-                asked.add((RowKey(identity, newest.get(identity, EVALUATION)), cell.seed))
-        for key, seed in asked - recorded:
-            self.rows.setdefault(key, Row()).missing.add(seed)
+                asked.append((RowKey(identity, newest.get(identity, EVALUATION)), cell.seed))
+        for key, seed in asked:
+            row = self.rows.setdefault(key, Row())
+            if seed not in row.done and seed not in row.failed:
+                row.missing.add(seed)
+        for row in self.rows.values():
+            row.done = dict(sorted(row.done.items()))
 
     def place_key(self, place: Place) -> Hashable:
         """The :func:`kdzoo.board.identity.place_key` of a place."""
@@ -133,28 +130,33 @@ class Rows:
         """The number of a cell's setting, if a row has it."""
         return self.settings.find(setting_key(cell.strategy, recipe_changes(cell)))
 
-    def _add(self, identity: Identity, entry: Entry) -> None:
-        key = RowKey(identity, entry.evaluation)
-        row = self.rows.setdefault(key, Row())
-        seed, result = entry.seed, entry.result
-        twin = row.done.pop(seed, None) or row.failed.pop(seed, None)
-        if twin is not None:
-            if twin.differs(result):
-                self.conflicts.add((key, seed))
-            result = max(twin, result, key=Result.precedence)
-        (row.failed if result.scores is None else row.done)[seed] = result
+    def _collect(self, records: Iterable[Record | Entry]) -> None:
+        entries = Entries()
+        sharing: dict[tuple[int, int], list[Entry]] = {}
+        for record in records:
+            if isinstance(record, Entry):
+                # Ready entries of one row share their parts, so that most need no key of their own.
+                sharing.setdefault((id(record.parts), record.evaluation), []).append(record)
+            elif (entry := entries.entry(record)) is not None:
+                self._add([entry])
+        for row in sharing.values():
+            self._add(row)
 
-    def _identity(self, parts: Parts) -> Identity:
-        if id(parts) not in self._known:  # what is kept here keeps its id
-            self._known[id(parts)] = (parts, self._number(parts))
-        return self._known[id(parts)][1]
+    def _add(self, entries: Sequence[Entry]) -> None:
+        """Add entries of one row."""
+        key = RowKey(self._number(entries[0].parts), entries[0].evaluation)
+        row = self.rows.setdefault(key, Row())
+        for _, seed, _, result in entries:
+            twin = row.done.pop(seed, None) or row.failed.pop(seed, None)
+            if twin is not None and twin.differs(result):
+                self.conflicts.add((key, seed))
+            used = result if twin is None else max(twin, result, key=Result.precedence)
+            (row.failed if used.scores is None else row.done)[seed] = used
 
     def _number(self, parts: Parts) -> Identity:
         context, teacher, setting = parts.context, parts.teacher, parts.setting
         return Identity(
-            self.contexts.number(
-                (data_key(context.data), recipe_key(context.recipe), context.init, context.protocol), context
-            ),
+            self.contexts.number(context_key(context), context),
             self.students.number(model_key(parts.student), parts.student),
             None if teacher is None else self.teachers.number(teacher_key(teacher), teacher),
             self.settings.number(setting_key(setting.strategy, setting.changes), setting),

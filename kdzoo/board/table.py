@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 import pandas as pd
 
-from kdzoo.board.columns import COLUMNS, DTYPES
+from kdzoo.board.columns import BY_NAME, COLUMNS, DTYPES
 from kdzoo.board.entries import Entry
 from kdzoo.board.labels import data_text, params_text, recipe_text
 from kdzoo.board.lines import Line
@@ -217,6 +218,10 @@ def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, Line]],
 
 
 def _frame(values: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    columns = list(zip(*map(itemgetter(*BY_NAME), values), strict=True)) or [()] * len(COLUMNS)
     return pd.DataFrame(
-        {column.name: pd.Series([one[column.name] for one in values], dtype=DTYPES[column.kind]) for column in COLUMNS}
+        {
+            column.name: pd.Series(list(cells), dtype=DTYPES[column.kind])
+            for column, cells in zip(COLUMNS, columns, strict=True)
+        }
     )

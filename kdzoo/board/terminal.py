@@ -48,7 +48,8 @@ def _table(table: Table, width: int) -> str:
 
 def _section(words: Section, width: int) -> str:
     lines = [folded(words.title, width, 2)]
-    lines += [folded(f"  pair {number:<4}{pair}", width, 11) for number, pair in enumerate(words.pairs, start=1)]
+    room = max(4, len(f"{len(words.pairs)} "))
+    lines += [folded(f"  pair {number:<{room}}{pair}", width, 11) for number, pair in enumerate(words.pairs, start=1)]
     lines += ["", grid(words.columns, words.rows, width), ""]
     lines += [folded(f"left out  {reasons}", width, 10, most=_LONGEST_LIST) for reasons in words.lacking]
     lines += [folded(finding, width, 2, most=_LONGEST_LIST) for finding in words.findings]

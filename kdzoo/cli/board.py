@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +25,7 @@ def board(
     from kdzoo.board.cache import read_entries
     from kdzoo.board.render import board_text, power_text
     from kdzoo.cli.width import output_width
+    from kdzoo.engine.free import usable_cores
     from kdzoo.errors import UsageError
     from kdzoo.store import Store
 
@@ -29,15 +33,27 @@ def board(
         raise UsageError("--power prints a table for the terminal; leave out --format")
     store = Store.open(out)
     studies, problems = store.readable_studies()
-    read: set[str] = set()
-    entries = read_entries(store, problems, read)
-    planned = store.planned(read)  # asked for after the entries, when `read` is full
-    if power is None:
-        text = board_text(entries, planned, studies, format=format, sort=sort, by=by, width=output_width())
-    else:
-        text = power_text(entries, planned, studies, points=power, sort=sort, by=by, width=output_width())
-    for problem in problems:
+    with _collected_later():
+        read = read_entries(store, processes=usable_cores())
+        planned = store.planned(read.ids)
+        if power is None:
+            text = board_text(read.entries, planned, studies, format=format, sort=sort, by=by, width=output_width())
+        else:
+            text = power_text(read.entries, planned, studies, points=power, sort=sort, by=by, width=output_width())
+    for problem in (*problems, *read.problems):
         typer.echo(f"warning: left out: {problem}", err=True)
     typer.echo(text, nl=False)
     if problems:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _collected_later() -> Iterator[None]:
+    """Nothing that a board makes is a cycle: who looked for them among ever more of it would take most of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
