@@ -12,6 +12,7 @@ from kdzoo.board.markup import to_latex, to_markdown
 from kdzoo.board.power_text import checked_points, to_power
 from kdzoo.board.table import Board, make_board
 from kdzoo.board.terminal import to_terminal
+from kdzoo.board.titles import check_grouping
 from kdzoo.cell import Cell
 from kdzoo.errors import UsageError, unknown
 from kdzoo.record import Record
@@ -24,6 +25,26 @@ FORMATS: dict[str, Callable[[Board, Sequence[Table], int], str]] = {
     "json": to_json,
     "latex": to_latex,
 }
+
+
+def check_request(
+    *, format: str = "table", sort: str = "rank", by: str = "pair", points: float | None = None
+) -> None:
+    """Refuse what no board can be printed by, before anything is read for it.
+
+    Args:
+        format, sort, by: as :func:`board_text` takes them.
+        points: as :func:`power_text` takes them, if it is asked.
+
+    Raises:
+        UsageError: an unknown format, column or grouping, or points that are not above 0 and finite.
+    """
+    if format not in FORMATS:
+        raise UsageError(unknown("board format", format, FORMATS))
+    sort_column(sort)
+    check_grouping(by)
+    if points is not None:
+        checked_points(points)
 
 
 def board_text(
@@ -45,11 +66,9 @@ def board_text(
         width: columns that a terminal's table may take, where that is possible.
 
     Raises:
-        UsageError: an unknown format, column or grouping.
+        UsageError: as :func:`check_request`.
     """
-    if format not in FORMATS:
-        raise UsageError(unknown("board format", format, FORMATS))
-    sort_column(sort)
+    check_request(format=format, sort=sort, by=by)
     board = make_board(records, planned, studies, by=by)
     return FORMATS[format](board, tables(board, sort), width)
 
@@ -72,9 +91,8 @@ def power_text(
         sort, width: as :func:`board_text` takes them.
 
     Raises:
-        UsageError: points that are not above 0 and finite, an unknown column or grouping.
+        UsageError: as :func:`check_request`.
     """
-    checked_points(points)
-    sort_column(sort)
+    check_request(sort=sort, by=by, points=points)
     board = make_board(records, planned, studies, by=by)
     return to_power(tables(board, sort), points, width)

@@ -17,10 +17,9 @@ from kdzoo.board.lines import Line
 from kdzoo.board.measures import fill_pair
 from kdzoo.board.rows import Row, RowKey, Rows
 from kdzoo.board.searches import Searched, budget_text, rowless, searched, unequal
-from kdzoo.board.titles import BY, PairKey, Titles
+from kdzoo.board.titles import PairKey, Titles, check_grouping
 from kdzoo.board.tunings import Tunings
 from kdzoo.cell import Cell
-from kdzoo.errors import UsageError, unknown
 from kdzoo.record import EVALUATION, Record
 from kdzoo.study import Study
 
@@ -107,8 +106,7 @@ def make_board(
     Raises:
         UsageError: ``by`` is none of these.
     """
-    if by not in BY:
-        raise UsageError(unknown("grouping", by, BY))
+    check_grouping(by)
     rows = Rows(records, planned)
     tunings = Tunings(rows, studies)
     titles = Titles(rows, by)

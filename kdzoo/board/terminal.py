@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-
-from tabulate import tabulate
+from itertools import zip_longest
 
 from kdzoo.board.display import INTERVAL, Shown, Table, Values, heading, notes, problem_text, shown, title
 from kdzoo.board.escape import shorten, visible
@@ -59,18 +58,29 @@ def _section(words: Section, width: int) -> str:
 def grid(columns: Sequence[Shown], rows: Sequence[Values], width: int) -> str:
     """The rows under their headers, folded to the width where that is possible."""
     cells = [[_cell(column, row) for column in columns] for row in rows]
-    widths = [max(len(column.header), *(len(row[place]) for row in cells)) for place, column in enumerate(columns)]
-    _fit(columns, widths, width)
+    rooms = [max(len(column.header), *(len(row[place]) for row in cells)) for place, column in enumerate(columns)]
+    _fit(columns, rooms, width)
+    rules = ["-" * room for room in rooms]
+    # A header is not folded, and may be wider than the cells under it.
+    widths = [max(room, len(column.header)) for room, column in zip(rooms, columns, strict=True)]
+    lines = [_line(columns, widths, texts) for texts in ([column.header for column in columns], rules)]
     for row in cells:
-        for place, room in enumerate(widths):
-            if len(row[place]) > room:
-                row[place] = "\n".join(textwrap.wrap(row[place], room, subsequent_indent=" ", break_on_hyphens=False))
-    # The headers go in as rows, because tabulate makes a header's column two wider than its words.
-    headers = [[column.header for column in columns], ["-" * room for room in widths]]
-    text = tabulate(
-        headers + cells, tablefmt="plain", colalign=[column.align for column in columns], disable_numparse=True
-    )
-    return "\n".join(line.rstrip() for line in text.splitlines())
+        parts = [_wrapped(text, room) for text, room in zip(row, rooms, strict=True)]
+        lines += [_line(columns, widths, texts) for texts in zip_longest(*parts, fillvalue="")]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    if len(text) <= room:
+        return [text]
+    return textwrap.wrap(text, room, subsequent_indent=" ", break_on_hyphens=False)
+
+
+def _line(columns: Sequence[Shown], widths: Sequence[int], texts: Sequence[str]) -> str:
+    return _GAP.join(
+        text.ljust(room) if column.align == "left" else text.rjust(room)
+        for column, room, text in zip(columns, widths, texts, strict=True)
+    ).rstrip()
 
 
 def _cell(column: Shown, row: Values) -> str:

@@ -11,12 +11,23 @@ from kdzoo.board.labels import Facts, facts, short_words, strategy_labels, teach
 from kdzoo.board.lines import Line
 from kdzoo.board.rows import Place, Rows
 from kdzoo.cell import canonical_json, content_hash
+from kdzoo.errors import UsageError, unknown
 
 Members = Sequence[tuple["PairKey", Line]]
 """The lines of one table, each with its pair."""
 
 By = Literal["pair", "dataset", "teacher", "student", "strategy"]
 BY: tuple[By, ...] = get_args(By)
+
+
+def check_grouping(by: str) -> None:
+    """Refuse what no table can hold.
+
+    Raises:
+        UsageError: ``by`` is none of :data:`BY`.
+    """
+    if by not in BY:
+        raise UsageError(unknown("grouping", by, BY))
 
 
 class PairKey(NamedTuple):

@@ -23,7 +23,7 @@ def board(
 ) -> None:
     """Print the board of the runs that are there: strategies compared on the same pair, recipe and seeds."""
     from kdzoo.board.cache import read_entries
-    from kdzoo.board.render import board_text, power_text
+    from kdzoo.board.render import board_text, check_request, power_text
     from kdzoo.cli.width import output_width
     from kdzoo.engine.free import usable_cores
     from kdzoo.errors import UsageError
@@ -31,6 +31,7 @@ def board(
 
     if power is not None and format != "table":
         raise UsageError("--power prints a table for the terminal; leave out --format")
+    check_request(format=format, sort=sort, by=by, points=power)
     store = Store.open(out)
     studies, problems = store.readable_studies()
     with _collected_later():
@@ -40,7 +41,8 @@ def board(
             text = board_text(read.entries, planned, studies, format=format, sort=sort, by=by, width=output_width())
         else:
             text = power_text(read.entries, planned, studies, points=power, sort=sort, by=by, width=output_width())
-    for problem in (*problems, *read.problems):
+    problems += read.problems
+    for problem in problems:
         typer.echo(f"warning: left out: {problem}", err=True)
     typer.echo(text, nl=False)
     if problems:

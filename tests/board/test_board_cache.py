@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-import sqlite3
-from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from kdzoo.board import cache
+from kdzoo.board import cache, reading
 from kdzoo.board.cache import FILE, read_entries
+from kdzoo.board.kept import Keeper
 from kdzoo.board.table import make_board
 from kdzoo.cli import app
 from kdzoo.store import Store
@@ -30,13 +31,13 @@ def store(tmp_path: Path) -> Store:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the records that are parsed."""
     ids: list[str] = []
-    whole: Callable[[Store, str], Any] = Store.record
+    whole = Keeper.line
 
-    def noted(self: Store, cell_id: str) -> Any:
-        ids.append(cell_id)
-        return whole(self, cell_id)
+    def noted(self: Keeper, text: bytes, where: str, stamp: str) -> bytes:
+        ids.append(Path(where).parent.name)
+        return whole(self, text, where, stamp)
 
-    monkeypatch.setattr(Store, "record", noted)
+    monkeypatch.setattr(Keeper, "line", noted)
     return ids
 
 
@@ -61,8 +62,9 @@ def test_a_board_of_entries_is_that_of_their_records(store: Store) -> None:
     planned, studies = list(store.planned()), store.readable_studies()[0]
     direct = make_board(store.records(), planned, studies, by="dataset")
     for _ in range(2):
-        read: set[str] = set()
-        kept = make_board(read_entries(store, [], read), store.planned(read), studies, by="dataset")
+        read = read_entries(store)
+        assert read.problems == []
+        kept = make_board(read.entries, store.planned(read.ids), studies, by="dataset")
         assert kept.frame.equals(direct.frame)
         assert kept.groups == direct.groups
         assert kept.problems == direct.problems
@@ -78,7 +80,7 @@ def test_new_changed_and_lost_records_are_seen(store: Store, parsed: list[str]) 
     store.write_record(changed.model_copy(update={"test": better}))
     (store.folder(lost.id) / "record.json").unlink()
     parsed.clear()
-    entries = {entry.result.id: entry for entry in read_entries(store, [], set())}
+    entries = {entry.result.id: entry for entry in read_entries(store).entries}
     assert parsed == [changed.id]
     assert lost.id not in entries
     scores = entries[changed.id].result.scores
@@ -86,7 +88,7 @@ def test_new_changed_and_lost_records_are_seen(store: Store, parsed: list[str]) 
     assert scores.top1 == better.top1
     store.write_record(lost)
     parsed.clear()
-    assert lost.id in {entry.result.id for entry in read_entries(store, [], set())}
+    assert lost.id in {entry.result.id for entry in read_entries(store).entries}
     assert parsed == [lost.id]
 
 
@@ -94,11 +96,9 @@ def test_an_unreadable_record_is_told_each_time(store: Store, parsed: list[str])
     cell_id = store.records()[0].id
     (store.folder(cell_id) / "record.json").write_text("{}", encoding="utf-8")
     for _ in range(2):
-        problems: list[str] = []
-        read: set[str] = set()
-        list(read_entries(store, problems, read))
-        assert len(problems) == 1
-        assert cell_id not in read
+        read = read_entries(store)
+        assert len(read.problems) == 1
+        assert cell_id not in read.ids
     board(store, exit_code=1)
 
 
@@ -106,7 +106,7 @@ def test_an_unreadable_record_is_told_each_time(store: Store, parsed: list[str])
 def test_a_damaged_file_is_made_anew(store: Store, content: bytes | None, parsed: list[str]) -> None:
     first = board(store)
     path = store.path / FILE
-    path.write_bytes(path.read_bytes()[:3000] if content is None else content)
+    path.write_bytes(path.read_bytes()[:-30] if content is None else content)
     assert board(store) == first
     parsed.clear()
     assert board(store) == first
@@ -115,21 +115,55 @@ def test_a_damaged_file_is_made_anew(store: Store, content: bytes | None, parsed
 
 def test_a_file_of_another_form_is_made_anew(store: Store, parsed: list[str]) -> None:
     first = board(store)
-    with sqlite3.connect(store.path / FILE) as connection:
-        connection.execute("UPDATE form SET text = '0'")
-        connection.execute("UPDATE line SET seed = seed + 1")
-    connection.close()
+    path = store.path / FILE
+    head, *lines = path.read_text(encoding="utf-8").splitlines()
+    told = json.loads(head)
+    assert told["form"][0].isdigit()
+    path.write_text("\n".join([json.dumps(told | {"form": "0"}), *lines[1:]]), encoding="utf-8")
     parsed.clear()
     assert board(store) == first
     assert parsed
 
 
 def test_where_nothing_can_be_written_the_board_is_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> Any:
+    def refuse(path: Path, content: bytes) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     first = board(store)
     (store.path / FILE).unlink()
-    monkeypatch.setattr(cache, "replacing", refuse)
+    monkeypatch.setattr(cache, "atomic_write", refuse)
     assert board(store) == first
     assert not (store.path / FILE).exists()
+
+
+def test_several_processes_read_the_same(store: Store, monkeypatch: pytest.MonkeyPatch, parsed: list[str]) -> None:
+    (store.folder("0" * 16)).mkdir()
+    (store.folder("0" * 16) / "record.json").write_text("{}", encoding="utf-8")
+    alone = read_entries(store)
+    assert parsed
+    (store.path / FILE).unlink()
+    parsed.clear()
+    monkeypatch.setattr(reading, "_BATCH", 7)
+    together = read_entries(store, processes=2)
+    assert parsed == []
+    assert together == alone
+    assert len(together.problems) == 1
+
+
+def test_records_are_read_though_the_processes_die(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying:
+        def __enter__(self) -> Dying:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def map(self, read: Any, batches: Any) -> Any:
+            yield read(batches[0])
+            raise BrokenProcessPool
+
+    alone = read_entries(store)
+    (store.path / FILE).unlink()
+    monkeypatch.setattr(reading, "_BATCH", 7)
+    monkeypatch.setattr(reading, "_pool", lambda processes: Dying())
+    assert read_entries(store, processes=2) == alone

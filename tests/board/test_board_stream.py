@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from kdzoo.board.render import board_text
 from kdzoo.cli.board import board
 from kdzoo.record import Record
 from kdzoo.store import Store
@@ -46,22 +44,3 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_printed(
     assert [line.startswith("warning: left out: ") for line in warnings] == [True, True]
     assert "feed.json: not a kdzoo study" in warnings[0]
     assert "0123456789abcdef" in warnings[1]
-
-
-def test_records_are_read_one_by_one(
-    run: Callable[..., Any], store: Store, sweep: list[Record], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[weakref.ref[Record]] = []
-    alive: list[int] = []
-    original = Store.record
-
-    def watched(self: Store, cell_id: str) -> Record:
-        alive.append(sum(one() is not None for one in read))
-        record = original(self, cell_id)
-        read.append(weakref.ref(record))
-        return record
-
-    monkeypatch.setattr(Store, "record", watched)
-    assert run("--out", store.path).stdout == board_text(sweep)
-    assert len(read) == len(sweep) == 9
-    assert max(alive) <= 1

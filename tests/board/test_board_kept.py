@@ -1,0 +1,141 @@
+"""What is kept of a record, line by line, is what the whole record says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdzoo.board.cells import Cells, cell_id
+from kdzoo.board.entries import Entries, Entry
+from kdzoo.board.kept import Keeper, entries_of, kept_of
+from kdzoo.cell import Cell, ModelRef, StrategyRef, TeacherRef
+from kdzoo.errors import KdzooError
+from kdzoo.record import Epoch, Record, parse_record
+from kdzoo.store import Store
+
+HERE = Path(__file__).parent
+OLD = sorted((HERE.parent / "core" / "records").glob("*.json"))
+
+
+def records() -> list[Record]:
+    """Of every kind: done, failed, tuned, of teachers and trials."""
+    return Store.open(HERE / "sweep" / "store").records()
+
+
+def a_done() -> Record:
+    return next(one for one in records() if one.status == "done" and one.cell.kind == "student")
+
+
+def through_lines(*texts: str) -> list[Entry]:
+    keeper = Keeper()
+    lines = [keeper.line(text.encode(), "here", "stamp") for text in texts]
+    return entries_of(kept_of(lines), keeper.texts)
+
+
+def plain(entry: Entry | None) -> Any:
+    assert entry is not None
+    context, student, teacher, setting = entry.parts
+    return (*context, student, teacher, *setting, entry.seed, entry.evaluation, entry.result)
+
+
+def variants(cell: Cell) -> list[Cell]:
+    odd = ModelRef(name="r\u00e9seau", args={"a": 1, "b": 1.0, "c": True, "d": None})
+    quoted = StrategyRef(name='a"b', distribution="c", revision="1", params={"x": 1e-5})
+    other = cell.recipe.model_copy(update={"lr": 0.3, "name": "other"})
+    teacher = cell.teacher
+    assert teacher is not None
+    return [
+        cell,
+        cell.model_copy(update={"seed": 7}),
+        cell.model_copy(update={"init": "pretrained"}),
+        cell.model_copy(update={"recipe": other, "tuned_from": cell.recipe}),
+        cell.model_copy(update={"kind": "teacher", "teacher": None}),
+        cell.model_copy(update={"kind": "trial", "study": "feed"}),
+        cell.model_copy(update={"student": odd}),
+        cell.model_copy(update={"strategy": quoted}),
+        cell.model_copy(update={"teacher": TeacherRef(model=teacher.model, weights="pretrained", digest="ab")}),
+        cell.model_copy(update={"teacher": teacher.model_copy(update={"recipe": other})}),
+        cell.model_copy(update={"protocol": 2}),
+    ]
+
+
+def test_ids_from_shared_values_are_those_of_the_cells() -> None:
+    everyone = variants(a_done().cell)
+    assert len({one.id for one in everyone}) == len(everyone)
+    cells = Cells()
+    for _ in range(2):  # the second time every value is known
+        for cell in everyone:
+            told = json.loads(cell.model_dump_json())
+            assert cell_id(cells.read(told), cell.seed) == cell.id
+
+
+def test_entries_are_those_of_the_whole_records() -> None:
+    made = [Record.model_validate(json.loads(one.to_json()), strict=False) for one in records()]
+    base = a_done()
+    made += [base.model_copy(update={"cell": cell, "id": cell.id}) for cell in variants(base.cell)[:4]]
+    found = through_lines(*(one.to_json() for one in made))
+    expected = [entry for one in made if (entry := Entries().entry(one)) is not None]
+    assert [plain(one) for one in found] == [plain(one) for one in expected]
+    assert len(found) > 20
+
+
+@pytest.mark.parametrize("path", OLD, ids=[path.stem for path in OLD])
+def test_records_of_older_versions_are_kept(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    entry = Entries().entry(parse_record(text, "here"))
+    found = through_lines(text)
+    assert [plain(one) for one in found] == ([] if entry is None else [plain(entry)])
+
+
+@pytest.mark.parametrize("name", ["kl", "a]", '],"id":"0"', 'quo"te]', "\\]"])
+def test_names_of_terms_cannot_confuse(name: str) -> None:
+    epoch = Epoch(epoch=0, phase="main", terms={name: 1.0}, lr=0.1, tune_top1=50.0)
+    record = a_done().model_copy(update={"curve": (epoch,), "command": 'say \'"curve":[{}],"id":"0"\''})
+    for text in (record.to_json(), record.model_dump_json(), json.dumps(json.loads(record.to_json()), indent=1)):
+        assert [plain(one) for one in through_lines(text)] == [plain(Entries().entry(record))]
+
+
+def _changed(**changes: Any) -> Callable[[str], str]:
+    return lambda text: json.dumps({**json.loads(text), **changes})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-20],
+        lambda text: "[]",
+        lambda text: text.replace('"seed":0', '"seed":1'),
+        lambda text: text.replace('"seed":0', '"seed":-1'),
+        lambda text: text.replace('"seed":0', '"seed":true'),
+        lambda text: text.replace('"correct1":', '"correct1":9999999', 1),
+        _changed(record_schema=99),
+        _changed(record_schema="4"),
+        _changed(id="0" * 16),
+        _changed(test=None),
+        _changed(cell=None),
+        _changed(agreement=101.0),
+    ],
+)
+def test_what_is_wrong_is_told_as_of_a_whole_record(damage: Callable[[str], str]) -> None:
+    record = next(one for one in records() if one.cell.seed == 0 and one.status == "done" and one.cell.teacher)
+    text = damage(record.to_json())
+    with pytest.raises(KdzooError) as whole:
+        parse_record(text, "here")
+    keeper = Keeper()
+    keeper.line(record.to_json().encode(), "here", "")
+    with pytest.raises(KdzooError) as told:
+        keeper.line(text.encode(), "here", "")
+    assert str(told.value) == str(whole.value)
+
+
+def test_a_damaged_curve_hides_no_result() -> None:
+    epoch = Epoch(epoch=0, phase="main", terms={"ce": 1.0}, lr=0.1, tune_top1=50.0)
+    record = a_done().model_copy(update={"curve": (epoch,)})
+    text = record.to_json().replace('"lr":0.1', '"lr":"fast"')
+    with pytest.raises(KdzooError):
+        parse_record(text, "here")
+    assert [plain(one) for one in through_lines(text)] == [plain(Entries().entry(record))]
