@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
@@ -16,12 +17,13 @@ class Value(NamedTuple):
     Attributes:
         value: as the cell has it.
         name: follows from its JSON alone; the same in every process.
-        identity: its canonical JSON in a cell's identity; None where it is left out.
+        identity: what stands for it, with the field's name, in the canonical JSON of a cell's identity; empty where it
+            is left out.
     """
 
     value: Any
     name: str
-    identity: str | None
+    identity: str
 
 
 class Cells:
@@ -35,33 +37,30 @@ class Cells:
         self.texts: dict[str, str] = {}
         self._values: dict[tuple[str, bytes], Value] = {}
 
-    def read(self, told: dict[str, Any]) -> dict[str, Value]:
-        """The values of all fields but the seed.
-
-        Args:
-            told: a cell's JSON.
+    def read(self, told: Mapping[str, Any]) -> dict[str, Value]:
+        """The values of the fields that a cell's JSON has.
 
         Raises:
-            ValidationError: it is no cell's.
+            ValidationError: one is not a cell's.
         """
-        keys = [(field, to_json(value)) for field, value in told.items() if field != "seed"]
-        if any(key not in self._values for key in keys):
+        keys = [(field, to_json(value)) for field, value in told.items()]
+        try:
+            return {key[0]: self._values[key] for key in keys}
+        except KeyError:
             self._validate(told, keys)
         return {key[0]: self._values[key] for key in keys}
 
-    def _validate(self, told: dict[str, Any], keys: list[tuple[str, bytes]]) -> None:
+    def _validate(self, told: Mapping[str, Any], keys: Iterable[tuple[str, bytes]]) -> None:
         cell = Cell.model_validate_json(to_json(told))
         identity = cell.identity()
         for field, text in keys:
             name = hashlib.sha256(text).hexdigest()[:16]
-            part = canonical_json(identity[field]) if field in identity else None
+            part = canonical_json({field: identity[field]})[1:-1] if field in identity else ""
             self._values[field, text] = Value(getattr(cell, field), name, part)
             self.texts[name] = text.decode()
 
 
-def cell_id(values: dict[str, Value], seed: int) -> str:
-    """The :attr:`kdzoo.cell.Cell.id` of such values with a seed index."""
-    parts = {field: value.identity for field, value in values.items() if value.identity is not None}
-    parts["seed"] = str(seed)
-    text = ",".join(f'"{field}":{part}' for field, part in sorted(parts.items()))
+def cell_id(values: Mapping[str, Value]) -> str:
+    """The :attr:`kdzoo.cell.Cell.id` of a cell with these values."""
+    text = ",".join(sorted(value.identity for value in values.values() if value.identity))
     return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:16]

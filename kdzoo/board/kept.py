@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
 from kdzoo.board.cells import Cells, cell_id
 from kdzoo.board.entries import Entries, Entry, Parts
+from kdzoo.board.identity import Context, Setting
 from kdzoo.board.results import Result, Scores, Teacher, Timing, result_of
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.recipe import Recipe
@@ -78,16 +79,16 @@ class Keeper:
     def _line(self, told: dict[str, Any], stamp: str) -> bytes:
         if told["record_schema"] > SCHEMA:
             raise ValueError
-        values, seed = self._cells.read(told["cell"]), told["cell"]["seed"]
-        told["cell"] = Cell(seed=seed, **{field: value.value for field, value in values.items()})
+        values = self._cells.read(told["cell"])
+        told["cell"] = cell = Cell(**{field: value.value for field, value in values.items()})
         summary = Summary.model_validate(told)
-        if summary.id != cell_id(values, seed):
+        if summary.id != cell_id(values):
             raise ValueError
-        if summary.cell.kind != "student":
+        if cell.kind != "student":
             return to_json((summary.id, stamp, None, 0, 0, ()))
         shared = [None if values[field].value is None else values[field].name for field in _KINDS]
-        names = (*shared, summary.cell.init, summary.cell.protocol)
-        return to_json((summary.id, stamp, names, seed, summary.evaluation, result_of(summary)[1:]))
+        names = (*shared, cell.init, cell.protocol)
+        return to_json((summary.id, stamp, names, cell.seed, summary.evaluation, result_of(summary)[1:]))
 
 
 def _without_curve(text: bytes) -> bytes:
@@ -112,7 +113,7 @@ def kept_of(lines: Sequence[bytes]) -> list[Kept]:
 
 
 def entries_of(kept: Iterable[Kept], texts: Mapping[str, str]) -> list[Entry]:
-    """The entries among what was kept, in its order; entries of one row share their parts.
+    """The entries among what was kept, in its order; equal parts of theirs are one thing.
 
     Args:
         kept: of any records.
@@ -120,6 +121,8 @@ def entries_of(kept: Iterable[Kept], texts: Mapping[str, str]) -> list[Entry]:
     """
     made: dict[tuple[Any, ...], Parts] = {}
     values: dict[tuple[str, str | None], Any] = {(field, None): None for field in _KINDS}
+    contexts: dict[Hashable, Context] = {}
+    settings: dict[Hashable, Setting] = {}
     maker = Entries()
 
     def value(field: str, name: str | None) -> Any:
@@ -127,10 +130,13 @@ def entries_of(kept: Iterable[Kept], texts: Mapping[str, str]) -> list[Entry]:
             values[field, name] = _KINDS[field].model_validate_json(texts[name])
         return values[field, name]
 
-    def parts(names: Sequence[Any]) -> Parts:
-        *shared, init, protocol = names
-        fields = {field: value(field, name) for field, name in zip(_KINDS, shared, strict=True)}
-        return maker.parts(Cell(kind="student", seed=0, init=init, protocol=protocol, **fields))
+    def parts(names: tuple[Any, ...]) -> Parts:
+        fields = {field: value(field, name) for field, name in zip(_KINDS, names[:-2], strict=True)}
+        one = maker.parts(Cell(kind="student", seed=0, init=names[-2], protocol=names[-1], **fields))
+        data, _, _, strategy, recipe, tuned_from, *rest = names
+        context = contexts.setdefault((data, tuned_from or recipe, *rest), one.context)
+        setting = settings.setdefault((strategy, recipe, tuned_from), one.setting)
+        return Parts(context, one.student, one.teacher, setting)
 
     entries = []
     for one in kept:

@@ -6,18 +6,22 @@ import contextlib
 import gc
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 from kdzoo.board.kept import Keeper
 from kdzoo.errors import KdzooError
 
-_BATCH = 1000
-"""Records that a process is given at a time; fewer are read sooner than a process is started."""
+_LEAST = 1000
+"""Records that are read sooner than a process is started."""
+
+_SHARES = 16
+"""Batches of a process: in a larger one more of the values of cells are known, in a smaller one less is waited for."""
 
 
 @dataclass
@@ -57,21 +61,32 @@ def read_records(cells: Path, ids: Sequence[str], processes: int) -> Readings:
         ids: of cells; those without a record are left out.
         processes: how many may work at once.
     """
-    batches = [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
-    read = partial(_read, cells)
-    parts: list[Readings] = []
-    processes = min(processes, len(batches))
-    if processes > 1:
-        # Where processes cannot be started, or are killed, this one reads what is left.
-        with contextlib.suppress(OSError, BrokenProcessPool), _pool(processes) as pool:
-            parts.extend(pool.map(read, batches))
-    parts.extend(map(read, batches[len(parts) :]))
+    processes = min(processes, ceil(len(ids) / _LEAST))
+    batch = max(1, ceil(len(ids) / (_SHARES * max(1, processes))))
+    batches = [ids[start : start + batch] for start in range(0, len(ids), batch)]
     whole = Readings()
-    for part in parts:
+    for part in _shared(partial(_read, cells), batches, processes):
         whole.lines += part.lines
         whole.texts |= part.texts
         whole.problems |= part.problems
     return whole
+
+
+def _shared(
+    read: Callable[[Sequence[str]], Readings], batches: Sequence[Sequence[str]], processes: int
+) -> list[Readings]:
+    """Read batches by this process and others, and by this one alone what they cannot."""
+    parts: list[Readings | None] = [None] * len(batches)
+    if processes > 1:
+        # Where processes cannot be started, or are killed, this one reads what is left.
+        with contextlib.suppress(OSError, BrokenProcessPool), _pool(processes - 1) as pool:
+            futures = [pool.submit(read, batch) for batch in batches]
+            for place in reversed(range(len(batches))):
+                if futures[place].cancel():  # no other has begun with it
+                    parts[place] = read(batches[place])
+            for place, future in enumerate(futures):
+                parts[place] = parts[place] or future.result()
+    return [part or read(batch) for part, batch in zip(parts, batches, strict=True)]
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:

@@ -12,7 +12,7 @@ from kdzoo.board.markup import to_latex, to_markdown
 from kdzoo.board.power_text import checked_points, to_power
 from kdzoo.board.table import Board, make_board
 from kdzoo.board.terminal import to_terminal
-from kdzoo.board.titles import check_grouping
+from kdzoo.board.titles import checked_grouping
 from kdzoo.cell import Cell
 from kdzoo.errors import UsageError, unknown
 from kdzoo.record import Record
@@ -27,9 +27,7 @@ FORMATS: dict[str, Callable[[Board, Sequence[Table], int], str]] = {
 }
 
 
-def check_request(
-    *, format: str = "table", sort: str = "rank", by: str = "pair", points: float | None = None
-) -> None:
+def check_request(*, format: str = "table", sort: str = "rank", by: str = "pair", points: float | None = None) -> None:
     """Refuse what no board can be printed by, before anything is read for it.
 
     Args:
@@ -42,7 +40,7 @@ def check_request(
     if format not in FORMATS:
         raise UsageError(unknown("board format", format, FORMATS))
     sort_column(sort)
-    check_grouping(by)
+    checked_grouping(by)
     if points is not None:
         checked_points(points)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from kdzoo.board.entries import Entries, Entry, Parts
 from kdzoo.board.identity import (
-    Context,
     Setting,
     context_key,
     model_key,
@@ -18,7 +17,7 @@ from kdzoo.board.identity import (
     teacher_key,
 )
 from kdzoo.board.results import Result
-from kdzoo.cell import Cell, ModelRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.record import EVALUATION, Record
 
 T = TypeVar("T")
@@ -63,17 +62,26 @@ class Row:
 
 
 class Numbering(Generic[T]):
-    """Gives equal things one number, so that deep keys are hashed once."""
+    """Gives equal things one number, so that deep keys are hashed once.
 
-    def __init__(self) -> None:
+    Args:
+        key: equal for equal things.
+    """
+
+    def __init__(self, key: Callable[[T], Hashable]) -> None:
         self.things: list[T] = []
+        self._key = key
         self._numbers: dict[Hashable, int] = {}
+        self._ids: dict[int, int] = {}  # of the things that are kept, and so keep their id
 
-    def number(self, key: Hashable, thing: T) -> int:
-        """The number of a key, and so of the things that have it; the first of them is kept."""
-        found = self._numbers.setdefault(key, len(self.things))
-        if found == len(self.things):
-            self.things.append(thing)
+    def number(self, thing: T) -> int:
+        """The number of a thing; the first of those that are equal is kept."""
+        found = self._ids.get(id(thing))
+        if found is None:
+            found = self._numbers.setdefault(self._key(thing), len(self.things))
+            if found == len(self.things):
+                self.things.append(thing)
+                self._ids[id(thing)] = found
         return found
 
     def find(self, key: Hashable) -> int | None:
@@ -93,10 +101,10 @@ class Rows:
     """
 
     def __init__(self, records: Iterable[Record | Entry], planned: Iterable[Cell] = ()) -> None:
-        self.contexts: Numbering[Context] = Numbering()
-        self.students: Numbering[ModelRef] = Numbering()
-        self.teachers: Numbering[TeacherRef] = Numbering()
-        self.settings: Numbering[Setting] = Numbering()
+        self.contexts = Numbering(context_key)
+        self.students = Numbering(model_key)
+        self.teachers = Numbering(teacher_key)
+        self.settings = Numbering(_setting_key)
         self.rows: dict[RowKey, Row] = {}
         self.conflicts: set[tuple[RowKey, int]] = set()
         self._collect(records)
@@ -154,10 +162,13 @@ class Rows:
             (row.failed if used.scores is None else row.done)[seed] = used
 
     def _number(self, parts: Parts) -> Identity:
-        context, teacher, setting = parts.context, parts.teacher, parts.setting
         return Identity(
-            self.contexts.number(context_key(context), context),
-            self.students.number(model_key(parts.student), parts.student),
-            None if teacher is None else self.teachers.number(teacher_key(teacher), teacher),
-            self.settings.number(setting_key(setting.strategy, setting.changes), setting),
+            self.contexts.number(parts.context),
+            self.students.number(parts.student),
+            None if parts.teacher is None else self.teachers.number(parts.teacher),
+            self.settings.number(parts.setting),
         )
+
+
+def _setting_key(setting: Setting) -> Hashable:
+    return setting_key(setting.strategy, setting.changes)

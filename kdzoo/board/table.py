@@ -17,7 +17,7 @@ from kdzoo.board.lines import Line
 from kdzoo.board.measures import fill_pair
 from kdzoo.board.rows import Row, RowKey, Rows
 from kdzoo.board.searches import Searched, budget_text, rowless, searched, unequal
-from kdzoo.board.titles import PairKey, Titles, check_grouping
+from kdzoo.board.titles import PairKey, Titles, checked_grouping
 from kdzoo.board.tunings import Tunings
 from kdzoo.cell import Cell
 from kdzoo.record import EVALUATION, Record
@@ -106,10 +106,10 @@ def make_board(
     Raises:
         UsageError: ``by`` is none of these.
     """
-    check_grouping(by)
+    grouping = checked_grouping(by)
     rows = Rows(records, planned)
     tunings = Tunings(rows, studies)
-    titles = Titles(rows, by)
+    titles = Titles(rows, grouping)
     remarks = set()
     if rows.conflicts:
         remarks.add(f"cells with different results, of which the one that ended last is used: {len(rows.conflicts)}")

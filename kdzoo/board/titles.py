@@ -20,14 +20,15 @@ By = Literal["pair", "dataset", "teacher", "student", "strategy"]
 BY: tuple[By, ...] = get_args(By)
 
 
-def check_grouping(by: str) -> None:
-    """Refuse what no table can hold.
+def checked_grouping(by: str) -> By:
+    """What one table holds, if it can.
 
     Raises:
         UsageError: ``by`` is none of :data:`BY`.
     """
     if by not in BY:
         raise UsageError(unknown("grouping", by, BY))
+    return by
 
 
 class PairKey(NamedTuple):
