@@ -2,8 +2,9 @@
 
     python benchmarks/board.py --records 100000
 
-The bounds are 10 seconds and 2 GiB for 100,000 records. A first board parses all of them. It keeps what it read, and
-the boards after it parse what is new. Both are told; the files are warm in the system's cache.
+The bounds are 10 seconds and 2 GiB for 100,000 records. Each bench and each board reads the records that are new and
+keeps what boards use of them, so that a board seldom has much to read. Where that is not there, as in a store that was
+copied, it reads all of them: that is told too, as ``first``. The files are warm in the system's cache.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from common import run, tell
+from common import Run, run, tell
 
 from kdzoo.board.cache import FILE
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECONDS, GIB = 10.0, 2.0
+FORMS = ("table", "csv")
 STRATEGIES, SEEDS, STUDENTS, EPOCHS, TEST = 10, 5, 20, 60, 10_000
 
 
@@ -56,7 +58,7 @@ def cells() -> Iterator[Cell]:
 
 def pattern(cell: Cell) -> Record:
     """A done record, as every other one but for what :func:`record` changes."""
-    measures = Measures(n=TEST, correct1=7_000, correct5=8_500, nll=1.0, ece=5.0)
+    measures = Measures(n=TEST, correct1=8_200, correct5=9_500, nll=1.0, ece=5.0)
     curve = tuple(
         Epoch(epoch=epoch, phase="main", terms={"ce": 1.0, "kl": 0.5}, lr=0.05, tune_top1=70.0)
         for epoch in range(EPOCHS)
@@ -86,7 +88,7 @@ def fill(store: Store, number: int) -> None:
         folder = store.folder(cell.id)
         folder.mkdir(parents=True)
         (folder / "cell.json").write_text(cell.model_dump_json(), encoding="utf-8")
-        (folder / "record.json").write_text(record(cell, place, like).model_dump_json(), encoding="utf-8")
+        (folder / "record.json").write_text(record(cell, place, like).to_json(), encoding="utf-8")
 
 
 def main() -> None:
@@ -98,25 +100,21 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         fill(Store.create(Path(folder) / "runs"), args.records)
         store = Path(folder) / "runs"
-        command = ("board", "--format", "csv", "--out", store)
-        first, later = [], []
-        for _ in range(args.runs):
-            for path in store.glob(f"{FILE}*"):
-                path.unlink()
-            first.append(run(*command))
-            later.append(run(*command))
-    result = {
-        "first_seconds": round(statistics.median(one.seconds for one in first), 2),
-        "later_seconds": round(statistics.median(one.seconds for one in later), 2),
-        "peak_gib": round(max(one.peak for one in (*first, *later)) / 2**30, 3),
-        "seconds_of_each": [round(one.seconds, 2) for one in (*first, *later)],
-        "printed_bytes": len(first[0].output),
-    }
-    bounds: dict[str, tuple[float, float | None]] = {
-        "first_seconds": (0.0, SECONDS),
-        "later_seconds": (0.0, SECONDS),
-        "peak_gib": (0.0, GIB),
-    }
+        first: dict[str, list[Run]] = {form: [] for form in FORMS}
+        later: dict[str, list[Run]] = {form: [] for form in FORMS}
+        for _, form in product(range(args.runs), FORMS):
+            (store / FILE).unlink(missing_ok=True)
+            for runs in (first, later):
+                runs[form].append(run("board", "--format", form, "--out", store))
+    everyone = [one for runs in (first, later) for form in FORMS for one in runs[form]]
+    result: dict[str, object] = {"peak_gib": round(max(one.peak for one in everyone) / 2**30, 3)}
+    for name, runs in (("first", first), ("later", later)):
+        for form in FORMS:
+            seconds = [one.seconds for one in runs[form]]
+            result[f"{name}_{form}_seconds"] = round(statistics.median(seconds), 2)
+            result[f"{name}_{form}_seconds_of_each"] = [round(one, 2) for one in seconds]
+    bounds: dict[str, tuple[float, float | None]] = {"peak_gib": (0.0, GIB)}
+    bounds |= {f"{name}_{form}_seconds": (0.0, SECONDS) for name, form in product(("first", "later"), FORMS)}
     sys.exit(not tell("board", vars(args), result, bounds))
 
 

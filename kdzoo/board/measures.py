@@ -9,7 +9,7 @@ from typing import Any
 from kdzoo.board.lines import BASELINES, Line, baselines_of
 from kdzoo.board.results import Scores, Timing
 from kdzoo.board.rows import Row
-from kdzoo.board.stats import Estimate, estimate, gap_recovered, holm, paired_difference
+from kdzoo.board.stats import Estimate, estimate, gaps_recovered, holm, paired_difference
 from kdzoo.board.times import Seconds, time_values
 
 
@@ -32,8 +32,9 @@ def fill_pair(lines: Sequence[Line]) -> str:
         baselines = baselines_of(lines, name)
         _compare(lines, name, baselines)
         if name == "ce":
-            for line, baseline in zip(lines, baselines, strict=True):
-                _against_ce(line, baseline, teacher_top1)
+            gaps = _gaps(lines, baselines, teacher_top1)
+            for line, baseline, gap in zip(lines, baselines, gaps, strict=True):
+                _against_ce(line, baseline, gap)
     return remark
 
 
@@ -126,11 +127,18 @@ def _difference(line: Line, baseline: Line | None, lacking: str) -> Estimate:
     return paired_difference(own, other)
 
 
-def _against_ce(line: Line, baseline: Line | None, teacher_top1: float | None) -> None:
-    if baseline is None or teacher_top1 is None:
-        gap = Estimate(0, None, note=line.values["diff_ce_note"] if baseline is None else "no teacher")
-    else:
-        gap = gap_recovered(*_paired(line, baseline), teacher_top1)
+def _gaps(lines: Sequence[Line], baselines: Sequence[Line | None], teacher_top1: float | None) -> list[Estimate]:
+    """The share of the gap to the teacher that each line recovered."""
+    compared = list(zip(lines, baselines, strict=True))
+    lacking = [line.values["diff_ce_note"] if baseline is None else "" for line, baseline in compared]
+    if teacher_top1 is None:
+        return [Estimate(0, None, note=note or "no teacher") for note in lacking]
+    pairs = [([], []) if baseline is None else _paired(line, baseline) for line, baseline in compared]
+    gaps = gaps_recovered(pairs, teacher_top1)
+    return [Estimate(0, None, note=note) if note else gap for note, gap in zip(lacking, gaps, strict=True)]
+
+
+def _against_ce(line: Line, baseline: Line | None, gap: Estimate) -> None:
     line.values |= time_values([] if baseline is None else _paired_seconds(line, baseline))
     line.values |= {
         "gap_recovered": gap.mean,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from kdzoo.board.bootstrap import LEVEL, NOISE, ratio_interval
+from kdzoo.board.bootstrap import LEVEL, NOISE, ratio_intervals
 
 FEWEST = 3
 """Seeds below which no interval is given."""
@@ -95,7 +97,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def gap_recovered(values: Sequence[float], baseline: Sequence[float], teacher: float) -> Estimate:
     """Share of the way from the baseline to the teacher: (mean values - mean baseline) / (teacher - mean baseline).
 
-    The interval is that of :func:`kdzoo.board.bootstrap.ratio_interval`, of the differences to the baseline over the
+    The interval is that of :func:`kdzoo.board.bootstrap.ratio_intervals`, of the differences to the baseline over the
     teacher's distances to it. There is none below five seeds, nor where the differences have no spread.
 
     Args:
@@ -105,6 +107,34 @@ def gap_recovered(values: Sequence[float], baseline: Sequence[float], teacher: f
     Returns:
         The share as ``mean``; no mean where the teacher is not better than the baseline.
     """
+    return gaps_recovered([(values, baseline)], teacher)[0]
+
+
+def gaps_recovered(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], teacher: float) -> list[Estimate]:
+    """The :func:`gap_recovered` of several rows, sooner than one by one.
+
+    Args:
+        pairs: values and baseline of each.
+        teacher: the teacher's accuracy, percent.
+    """
+    found = [_share(values, baseline, teacher) for values, baseline in pairs]
+    sampled: dict[int, list[int]] = defaultdict(list)
+    for place, one in enumerate(found):
+        if one.mean is not None and not one.note:
+            sampled[one.n].append(place)
+    for places in sampled.values():
+        values, baseline = (np.array([pairs[place][side] for place in places], dtype=np.float64) for side in (0, 1))
+        for place, interval in zip(places, ratio_intervals(values - baseline, teacher - baseline), strict=True):
+            one = found[place]
+            if isinstance(interval, str):
+                found[place] = Estimate(one.n, one.mean, note=interval)
+            else:
+                found[place] = Estimate(one.n, one.mean, low=interval[0], high=interval[1])
+    return found
+
+
+def _share(values: Sequence[float], baseline: Sequence[float], teacher: float) -> Estimate:
+    """The share without its interval, and why there will be none; no note where there may be one."""
     n = len(values)
     if n == 0:
         return Estimate(0, None, note="no shared seed")
@@ -112,13 +142,8 @@ def gap_recovered(values: Sequence[float], baseline: Sequence[float], teacher: f
     if math.fsum(room) / n < NOISE:
         return Estimate(n, None, note="teacher not above baseline")
     gained = [value - other for value, other in zip(values, baseline, strict=True)]
-    share = math.fsum(gained) / math.fsum(room)
-    if n < FEWEST_RESAMPLED:
-        return Estimate(n, share, note=f"n<{FEWEST_RESAMPLED}")
-    found = estimate(gained).note or ratio_interval(gained, room)
-    if isinstance(found, str):
-        return Estimate(n, share, note=found)
-    return Estimate(n, share, low=found[0], high=found[1])
+    note = f"n<{FEWEST_RESAMPLED}" if n < FEWEST_RESAMPLED else estimate(gained).note
+    return Estimate(n, math.fsum(gained) / math.fsum(room), note=note)
 
 
 @cache

@@ -109,6 +109,8 @@ def _plain(text: str, most: int = _LONGEST) -> str:
 def folded(line: str, width: int, indent: int, *, most: int = _LONGEST) -> str:
     """The line, safe to print and folded between words; what follows its first line is set in by ``indent``."""
     text = _plain(line, most)
+    if len(text) <= width:
+        return text.rstrip()
     lead = len(text) - len(text.lstrip())
     return textwrap.fill(
         text.lstrip(), width, initial_indent=" " * lead, subsequent_indent=" " * indent, break_on_hyphens=False

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from kdzoo.board.stats import estimate, gap_recovered, holm, paired_difference
+from kdzoo.board.stats import estimate, gap_recovered, gaps_recovered, holm, paired_difference
 
 CE = [90.0, 91.0, 89.0, 90.4, 88.9]
 SOFT = [93.0, 93.6, 92.4, 92.0, 93.1]
@@ -162,3 +162,17 @@ def test_gap_without_interval_says_why(
     found = gap_recovered(values, baseline, teacher)
     assert found.mean == (None if share is None else pytest.approx(share))
     assert (found.low, found.high, found.note) == (None, None, note)
+
+
+def test_gaps_of_many_rows_are_those_of_each_to_the_last_bit() -> None:
+    draw = np.random.RandomState(5)
+    pairs: list[tuple[list[float], list[float]]] = [
+        (list(90 + draw.standard_normal(n)), list(89 + draw.standard_normal(n))) for n in (5, 0, 7, 5, 3, 5, 6, 9, 7)
+    ]
+    pairs += [(SOFT, [97.5, 90.0, 90.0, 90.0, 90.0]), ([each + 1 for each in CE], CE)]
+    together = gaps_recovered(pairs, 97.0)
+    assert together == [gap_recovered(*pair, 97.0) for pair in pairs]
+    assert {one.note for one in together} == {
+        "", "no shared seed", "n<5", "no spread", "teacher not clearly above baseline",
+    }  # fmt: skip
+    assert gaps_recovered([], 97.0) == []
