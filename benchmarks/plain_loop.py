@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
@@ -104,7 +105,9 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=3.0, help="the bound; 0 for none")
     args = parser.parse_args()
     splits = Patterns(args.samples).load(None, False)
-    fit = Images(splits.train.subset(range(args.samples - args.samples // 10)), train=True)
+    assert isinstance(splits.train, ArrayData)
+    assert isinstance(splits.test, ArrayData)
+    fit = Images(splits.train.subset(np.arange(args.samples - args.samples // 10)), train=True)
     test = Images(splits.test, train=False)
     teacher = timm.create_model(args.teacher, num_classes=10)
     plain: list[float] = []

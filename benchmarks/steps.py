@@ -66,7 +66,7 @@ def faster(seconds: dict[str, list[float]], chosen: str, other: str) -> float:
 def make(name: str, size: int) -> nn.Module:
     """A network for images of a size, where it asks for one; the weights are the same each time."""
     torch.manual_seed(0)
-    sized = {"img_size": size, "patch_size": 4} if "vit" in name else {}
+    sized: dict[str, Any] = {"img_size": size, "patch_size": 4} if "vit" in name else {}
     model: nn.Module = timm.create_model(name, num_classes=10, **sized)
     return model
 
@@ -76,7 +76,7 @@ def step_of(model: nn.Module, images: Tensor, labels: Tensor) -> Work:
     model.train()
 
     def step() -> None:
-        F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(model(images), labels).backward()
         model.zero_grad()
 
     return step
@@ -112,7 +112,7 @@ def forms(names: Sequence[str], optimizers: Sequence[str], rounds: int) -> dict[
     return found
 
 
-def optimizer_step(model: nn.Module, optimizer: str, form: dict[str, bool]) -> Work:
+def optimizer_step(model: nn.Module, optimizer: str, form: dict[str, Any]) -> Work:
     """One step, of gradients that stay."""
     lay_out(model, CPU)
     for parameter in model.parameters():
