@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tabulate import tabulate
 
 from kdzoo.record import Record
@@ -24,7 +27,8 @@ PLUGIN = Path(__file__).with_name("patterns.py")
 
 @dataclass(frozen=True)
 class Run:
-    """A command that ended: wall seconds from start to end, and its largest resident memory in bytes."""
+    """A command that ended: wall seconds from start to end, and its largest resident memory, that of the processes
+    that it started included; bytes."""
 
     seconds: float
     peak: int
@@ -41,14 +45,40 @@ def run(*arguments: str | Path) -> Run:
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        watch = _Watch(process.pid)
+        watch.start()
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
+        watch.ended.set()
+        watch.join()
     if process.returncode:
         sys.exit(f"{' '.join(command[3:])} ended with exit code {process.returncode}")
-    # Linux gives KiB, macOS bytes.
+    # Linux gives KiB, macOS bytes; of the largest process, but to the last byte.
     unit = 1 if sys.platform == "darwin" else 1024
-    return Run(time.perf_counter() - began, usage.ru_maxrss * unit, output)
+    return Run(time.perf_counter() - began, max(watch.peak, usage.ru_maxrss * unit), output)
+
+
+class _Watch(threading.Thread):
+    """Looks every 0.1 s at the memory of a process and of those that it started."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__()
+        self.ended = threading.Event()
+        self.peak = 0
+        self._pid = pid
+
+    def run(self) -> None:
+        while not self.ended.wait(0.1):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(self._pid)
+                self.peak = max(self.peak, sum(_resident(one) for one in (process, *process.children(recursive=True))))
+
+
+def _resident(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.Error):
+        return process.memory_info().rss
+    return 0
 
 
 def records(store: Path) -> list[Record]:

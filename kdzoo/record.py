@@ -129,7 +129,8 @@ class Environment(Frozen):
 
 
 class Summary(Frozen):
-    """What a board uses of a record: all but the curve, which is most of it. The id is taken as it is.
+    """What a board uses of a record: neither the curve, which is most of it, nor start, command and traceback. Whether
+    the id is the cell's is not looked at.
 
     A trial is not measured on test, and can also be pruned: by the pruner, or by a non-finite loss.
 

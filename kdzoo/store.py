@@ -176,18 +176,27 @@ class Store:
         with os.scandir(self.cells) as folders:
             return [folder.name for folder in folders]
 
-    def planned(self, known: Container[str] = ()) -> Iterator[Cell]:
+    def planned(self, known: Container[str] = (), problems: list[str] | None = None) -> Iterator[Cell]:
         """The cells of the store, in the order of their ids.
 
         Args:
             known: ids of those that are left out.
+            problems: gets a sentence for each ``cell.json`` that cannot be read, where it is given.
 
         Raises:
-            UsageError: a ``cell.json`` is damaged.
+            UsageError: a ``cell.json`` is damaged, and there is no list for that.
         """
         for cell_id in sorted(self.cell_ids()):
-            if cell_id not in known and (self.folder(cell_id) / "cell.json").is_file():
-                yield self.cell(cell_id)
+            if cell_id in known or not (self.folder(cell_id) / "cell.json").is_file():
+                continue
+            try:
+                cell = self.cell(cell_id)
+            except UsageError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
+            else:
+                yield cell
 
     def cell(self, cell_id: str) -> Cell:
         """A planned cell.

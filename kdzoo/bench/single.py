@@ -124,7 +124,8 @@ def plan_task(
 
 def _expected(cell: Cell, store: Store) -> dict[str, Expected]:
     """The planned cells that share this one's teacher: what the bank keeps was decided, or will be, by all of them."""
-    sharing = (each for each in store.planned() if each.kind == "student" and each.teacher == cell.teacher)
+    planned = store.planned(problems=[])  # what is wrong with another cell is told where it is asked for
+    sharing = (each for each in planned if each.kind == "student" and each.teacher == cell.teacher)
     return {each.id: Expected(each, 1, True) for each in sharing if each.data == cell.data}
 
 

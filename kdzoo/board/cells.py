@@ -16,13 +16,13 @@ class Value(NamedTuple):
 
     Attributes:
         value: as the cell has it.
-        name: follows from its JSON alone; the same in every process.
+        digest: of its JSON; the same in every process.
         identity: what stands for it, with the field's name, in the canonical JSON of a cell's identity; empty where it
             is left out.
     """
 
     value: Any
-    name: str
+    digest: str
     identity: str
 
 
@@ -30,7 +30,7 @@ class Cells:
     """Reads cells.
 
     Attributes:
-        texts: JSON of the values that were read, by their names.
+        texts: JSON of the values that were read, by their digests.
     """
 
     def __init__(self) -> None:
@@ -54,13 +54,13 @@ class Cells:
         cell = Cell.model_validate_json(to_json(told))
         identity = cell.identity()
         for field, text in keys:
-            name = hashlib.sha256(text).hexdigest()[:16]
+            digest = hashlib.sha256(text).hexdigest()[:16]
             part = canonical_json({field: identity[field]})[1:-1] if field in identity else ""
-            self._values[field, text] = Value(getattr(cell, field), name, part)
-            self.texts[name] = text.decode()
+            self._values[field, text] = Value(getattr(cell, field), digest, part)
+            self.texts[digest] = text.decode()
 
 
-def cell_id(values: Mapping[str, Value]) -> str:
+def id_of(values: Mapping[str, Value]) -> str:
     """The :attr:`kdzoo.cell.Cell.id` of a cell with these values."""
     text = ",".join(sorted(value.identity for value in values.values() if value.identity))
     return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:16]

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from kdzoo.board.cells import Cells, cell_id
+from kdzoo.board.cells import Cells, id_of
 from kdzoo.board.entries import Entries, Entry, Parts
 from kdzoo.board.identity import Context, Setting
 from kdzoo.board.results import Result, Scores, Teacher, Timing, result_of
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.errors import KdzooError
 from kdzoo.recipe import Recipe
 from kdzoo.record import SCHEMA, Summary, parse_record
 
@@ -23,7 +24,7 @@ _KINDS: dict[str, Any] = {
     "recipe": Recipe,
     "tuned_from": Recipe,
 }
-"""The fields of a cell that lines tell by a name."""
+"""The fields of a cell that lines tell by a digest."""
 
 
 class Kept(NamedTuple):
@@ -32,16 +33,16 @@ class Kept(NamedTuple):
     Attributes:
         id: of its cell.
         stamp: what changes whenever the record is written.
-        names: of the values of data, student, teacher, strategy, recipe and tuned_from, then init and protocol as they
-            are; None of a record that is no entry.
+        parts: digests of data, student, teacher, strategy, recipe and tuned_from, then init and protocol as they are;
+            None of a record that is no entry.
         seed, evaluation: as in the entry.
         result: the values of the result, without the id.
-        line: all of this as JSON; lines of different records stand in the order of their ids.
+        line: all of this as JSON.
     """
 
     id: str
     stamp: str
-    names: list[Any] | None
+    parts: list[Any] | None
     seed: int
     evaluation: int
     result: list[Any]
@@ -54,41 +55,45 @@ class Keeper:
     def __init__(self) -> None:
         self._cells = Cells()
 
-    @property
-    def texts(self) -> dict[str, str]:
-        """JSON of what the names in lines stand for. A name follows from that alone, so that what several processes
-        keep goes together as it is."""
-        return self._cells.texts
+    def new_texts(self) -> dict[str, str]:
+        """JSON of what the digests in lines stand for, by the digest, as far as it was not given before. What several
+        processes keep goes together as it is."""
+        texts, self._cells.texts = self._cells.texts, {}
+        return texts
 
-    def line(self, text: bytes, where: str, stamp: str) -> bytes:
+    def line(self, cell_id: str, text: bytes, where: str, stamp: str) -> bytes:
         """What to keep of a record.
 
         Args:
+            cell_id: the cell whose record it should be.
             text, where: as :func:`kdzoo.record.parse_record` takes them.
             stamp: what changes whenever the record is written.
 
         Raises:
-            KdzooError: as :func:`kdzoo.record.parse_record`, but for what is wrong in the curve.
+            KdzooError: it is no record, of a newer schema, or another cell's. Only what boards use is looked at: of a
+                damaged curve, say, nothing is noticed.
         """
         try:
-            return self._line(from_json(_without_curve(text)), stamp)
+            return self._line(cell_id, from_json(_without_curve(text)), stamp)
         except (ValueError, KeyError, TypeError, AttributeError):
-            whole = parse_record(text, where)
-        return self._line(from_json(whole.to_json()), stamp)
+            record = parse_record(text, where)
+        if record.id != cell_id:
+            raise KdzooError(f"{where}: the record of cell {record.id}, which belongs into the folder of that name")
+        return self._line(cell_id, from_json(record.to_json()), stamp)
 
-    def _line(self, told: dict[str, Any], stamp: str) -> bytes:
+    def _line(self, cell_id: str, told: dict[str, Any], stamp: str) -> bytes:
         if told["record_schema"] > SCHEMA:
             raise ValueError
         values = self._cells.read(told["cell"])
         told["cell"] = cell = Cell(**{field: value.value for field, value in values.items()})
         summary = Summary.model_validate(told)
-        if summary.id != cell_id(values):
+        if not cell_id == summary.id == id_of(values):
             raise ValueError
         if cell.kind != "student":
             return to_json((summary.id, stamp, None, 0, 0, ()))
-        shared = [None if values[field].value is None else values[field].name for field in _KINDS]
-        names = (*shared, cell.init, cell.protocol)
-        return to_json((summary.id, stamp, names, cell.seed, summary.evaluation, result_of(summary)[1:]))
+        digests = [None if values[field].value is None else values[field].digest for field in _KINDS]
+        parts = (*digests, cell.init, cell.protocol)
+        return to_json((summary.id, stamp, parts, cell.seed, summary.evaluation, result_of(summary)[1:]))
 
 
 def _without_curve(text: bytes) -> bytes:
@@ -117,7 +122,7 @@ def entries_of(kept: Iterable[Kept], texts: Mapping[str, str]) -> list[Entry]:
 
     Args:
         kept: of any records.
-        texts: JSON of what the names stand for.
+        texts: JSON of what the digests stand for, by the digest.
     """
     made: dict[tuple[Any, ...], Parts] = {}
     values: dict[tuple[str, str | None], Any] = {(field, None): None for field in _KINDS}
@@ -125,26 +130,26 @@ def entries_of(kept: Iterable[Kept], texts: Mapping[str, str]) -> list[Entry]:
     settings: dict[Hashable, Setting] = {}
     maker = Entries()
 
-    def value(field: str, name: str | None) -> Any:
-        if (field, name) not in values and name is not None:
-            values[field, name] = _KINDS[field].model_validate_json(texts[name])
-        return values[field, name]
+    def value(field: str, digest: str | None) -> Any:
+        if (field, digest) not in values and digest is not None:
+            values[field, digest] = _KINDS[field].model_validate_json(texts[digest])
+        return values[field, digest]
 
-    def parts(names: tuple[Any, ...]) -> Parts:
-        fields = {field: value(field, name) for field, name in zip(_KINDS, names[:-2], strict=True)}
-        one = maker.parts(Cell(kind="student", seed=0, init=names[-2], protocol=names[-1], **fields))
-        data, _, _, strategy, recipe, tuned_from, *rest = names
-        context = contexts.setdefault((data, tuned_from or recipe, *rest), one.context)
-        setting = settings.setdefault((strategy, recipe, tuned_from), one.setting)
-        return Parts(context, one.student, one.teacher, setting)
+    def make(told: tuple[Any, ...]) -> Parts:
+        data, _, _, strategy, recipe, tuned_from, init, protocol = told
+        fields = {field: value(field, digest) for field, digest in zip(_KINDS, told[:-2], strict=True)}
+        parts = maker.parts(Cell(kind="student", seed=0, init=init, protocol=protocol, **fields))
+        context = contexts.setdefault((data, tuned_from or recipe, init, protocol), parts.context)
+        setting = settings.setdefault((strategy, tuned_from and recipe, tuned_from), parts.setting)
+        return Parts(context, parts.student, parts.teacher, setting)
 
     entries = []
     for one in kept:
-        if one.names is not None:
-            names = tuple(one.names)
-            if names not in made:
-                made[names] = parts(names)
-            entries.append(Entry(made[names], one.seed, one.evaluation, _result(one.id, one.result)))
+        if one.parts is not None:
+            told = tuple(one.parts)
+            if told not in made:
+                made[told] = make(told)
+            entries.append(Entry(made[told], one.seed, one.evaluation, _result(one.id, one.result)))
     return entries
 
 
@@ -159,3 +164,8 @@ def _result(cell_id: str, values: list[Any]) -> Result:
         timing and Timing(timing[0], timing[1], timing[2], tuple(timing[3])),
         reason,
     )
+
+
+def digests_of(kept: Iterable[Kept]) -> set[str]:
+    """The digests in lines."""
+    return {digest for one in kept if one.parts is not None for digest in one.parts[: len(_KINDS)] if digest}

@@ -6,22 +6,24 @@ import contextlib
 import gc
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import signal
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from math import ceil
+from multiprocessing import connection
 from pathlib import Path
 
 from kdzoo.board.kept import Keeper
 from kdzoo.errors import KdzooError
 
-_LEAST = 1000
-"""Records that are read sooner than a process is started."""
+_BATCH = 500
+"""Records that a process is given at a time."""
 
-_SHARES = 16
-"""Batches of a process: in a larger one more of the values of cells are known, in a smaller one less is waited for."""
+_LEAST = 5000
+"""Records that are read before another process would be of use."""
+
+_MOST = 8
+"""Processes beyond which the disk, and what one process does with the lines, would be what is waited for."""
 
 
 @dataclass
@@ -30,13 +32,19 @@ class Readings:
 
     Attributes:
         lines: in any order.
-        texts: JSON of what the names in them stand for.
-        problems: a sentence for each record that cannot be read, by its id.
+        texts: JSON of what the digests in them stand for.
+        problems: a sentence for each record that cannot be read, by its cell's id.
     """
 
     lines: list[bytes] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+
+    def add(self, more: Readings) -> None:
+        """Take in what was kept of others."""
+        self.lines += more.lines
+        self.texts |= more.texts
+        self.problems |= more.problems
 
 
 def record_path(cells: Path, cell_id: str) -> str:
@@ -45,66 +53,106 @@ def record_path(cells: Path, cell_id: str) -> str:
 
 
 def stamp_of(file: str | int) -> str:
-    """What changes whenever a file is written, by its path or descriptor; empty where it is gone."""
+    """What changes whenever a file is written, by its path or descriptor; empty where that cannot be said."""
     try:
         status = os.stat(file)  # noqa: PTH116  # which takes no descriptor, and several times as long
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return ""
     return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
 
 
+class Reader:
+    """Reads records of one folder of cells."""
+
+    def __init__(self, cells: Path) -> None:
+        self._cells = cells
+        self._keeper = Keeper()
+
+    def read(self, ids: Sequence[str]) -> Readings:
+        """Read the records of some cells; those without a record are left out."""
+        found = Readings()
+        for cell_id in ids:
+            path = record_path(self._cells, cell_id)
+            try:
+                with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+                    line = self._keeper.line(cell_id, file.read(), path, stamp_of(file.fileno()))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                found.problems[cell_id] = f"{path}: cannot be read: {(error.strerror or str(error)).lower()}"
+            except KdzooError as error:
+                found.problems[cell_id] = str(error)
+            else:
+                found.lines.append(line)
+        found.texts = self._keeper.new_texts()
+        return found
+
+
 def read_records(cells: Path, ids: Sequence[str], processes: int) -> Readings:
-    """Read records.
+    """Read records; those of cells that have none are left out.
 
     Args:
         cells: the folder of the cells.
-        ids: of cells; those without a record are left out.
-        processes: how many may work at once.
+        ids: of cells.
+        processes: how many may read at once, this one among them.
     """
-    processes = min(processes, ceil(len(ids) / _LEAST))
-    batch = max(1, ceil(len(ids) / (_SHARES * max(1, processes))))
-    batches = [ids[start : start + batch] for start in range(0, len(ids), batch)]
-    whole = Readings()
-    for part in _shared(partial(_read, cells), batches, processes):
-        whole.lines += part.lines
-        whole.texts |= part.texts
-        whole.problems |= part.problems
+    batches = deque(ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+    reader, whole = Reader(cells), Readings()
+    helpers = _start(cells, min(processes, _MOST) - 1 if len(ids) >= _LEAST else 0)
+    try:
+        while batches or any(helper.batch for helper in helpers):
+            ready = connection.wait([helper.connection for helper in helpers], timeout=0 if batches else None)
+            for helper in [one for one in helpers if one.connection in ready]:
+                try:
+                    whole.add(helper.connection.recv())
+                    helper.give(batches.popleft() if batches else ())
+                except (EOFError, OSError):  # it was killed
+                    helpers.remove(helper)
+                    if helper.batch:
+                        batches.append(helper.batch)
+            if batches:
+                whole.add(reader.read(batches.popleft()))
+    finally:
+        for helper in helpers:
+            helper.process.terminate()
     return whole
 
 
-def _shared(
-    read: Callable[[Sequence[str]], Readings], batches: Sequence[Sequence[str]], processes: int
-) -> list[Readings]:
-    """Read batches by this process and others, and by this one alone what they cannot."""
-    parts: list[Readings | None] = [None] * len(batches)
-    if processes > 1:
-        # Where processes cannot be started, or are killed, this one reads what is left.
-        with contextlib.suppress(OSError, BrokenProcessPool), _pool(processes - 1) as pool:
-            futures = [pool.submit(read, batch) for batch in batches]
-            for place in reversed(range(len(batches))):
-                if futures[place].cancel():  # no other has begun with it
-                    parts[place] = read(batches[place])
-            for place, future in enumerate(futures):
-                parts[place] = parts[place] or future.result()
-    return [part or read(batch) for part, batch in zip(parts, batches, strict=True)]
+class _Helper:
+    """A process that reads what it is given. Its first message says that it has started.
+
+    Attributes:
+        batch: what it reads now.
+    """
+
+    def __init__(self, cells: Path) -> None:
+        self.batch: Sequence[str] = ()
+        self.connection, theirs = multiprocessing.Pipe()
+        self.process = multiprocessing.get_context("spawn").Process(target=_help, args=(theirs, cells), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def give(self, batch: Sequence[str]) -> None:
+        """Let it read; nothing, where there is nothing left."""
+        self.batch = batch
+        if batch:
+            self.connection.send(batch)
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=gc.disable)
+def _start(cells: Path, number: int) -> list[_Helper]:
+    """As many helpers as can be started."""
+    helpers: list[_Helper] = []
+    with contextlib.suppress(OSError):
+        for _ in range(number):
+            helpers.append(_Helper(cells))
+    return helpers
 
 
-def _read(cells: Path, ids: Sequence[str]) -> Readings:
-    keeper, readings = Keeper(), Readings()
-    for cell_id in ids:
-        path = record_path(cells, cell_id)
-        try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-                line = keeper.line(file.read(), path, stamp_of(file.fileno()))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except KdzooError as error:
-            readings.problems[cell_id] = str(error)
-        else:
-            readings.lines.append(line)
-    readings.texts = keeper.texts
-    return readings
+def _help(theirs: connection.Connection[Readings, Sequence[str]], cells: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is asked to stop stops its helpers
+    gc.disable()
+    reader = Reader(cells)
+    with contextlib.suppress(EOFError, OSError):
+        theirs.send(Readings())
+        while True:
+            theirs.send(reader.read(theirs.recv()))

@@ -20,6 +20,10 @@ FEWEST_RESAMPLED = 5
 """Seeds below which resampling gives no interval that is worth having; docs/statistics.md has the figures."""
 
 
+_ROWS = 64
+"""Rows that are resampled at once."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean over seeds, or a mean difference between paired seeds.
@@ -122,7 +126,8 @@ def gaps_recovered(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], tea
     for place, one in enumerate(found):
         if one.mean is not None and not one.note:
             sampled[one.n].append(place)
-    for places in sampled.values():
+    several = [some for places in sampled.values() for some in _portions(places)]
+    for places in several:
         values, baseline = (np.array([pairs[place][side] for place in places], dtype=np.float64) for side in (0, 1))
         for place, interval in zip(places, ratio_intervals(values - baseline, teacher - baseline), strict=True):
             one = found[place]
@@ -131,6 +136,11 @@ def gaps_recovered(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], tea
             else:
                 found[place] = Estimate(one.n, one.mean, low=interval[0], high=interval[1])
     return found
+
+
+def _portions(places: Sequence[int]) -> list[Sequence[int]]:
+    """Few enough rows at a time that their resamples fit in memory."""
+    return [places[start : start + _ROWS] for start in range(0, len(places), _ROWS)]
 
 
 def _share(values: Sequence[float], baseline: Sequence[float], teacher: float) -> Estimate:

@@ -34,9 +34,9 @@ def board(
     check_request(format=format, sort=sort, by=by, points=power)
     store = Store.open(out)
     studies, problems = store.readable_studies()
-    with _collected_later():
+    with _without_collector():
         read = read_entries(store, processes=usable_cores())
-        planned = store.planned(read.ids)
+        planned = store.planned(read.ids, problems)
         if power is None:
             text = board_text(read.entries, planned, studies, format=format, sort=sort, by=by, width=output_width())
         else:
@@ -50,8 +50,8 @@ def board(
 
 
 @contextlib.contextmanager
-def _collected_later() -> Iterator[None]:
-    """Nothing that a board makes is a cycle: who looked for them among ever more of it would take most of its time."""
+def _without_collector() -> Iterator[None]:
+    """Without the collector of cycles: it would scan the growing heap again and again, and find none."""
     enabled = gc.isenabled()
     gc.disable()
     try:

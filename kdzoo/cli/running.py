@@ -17,7 +17,7 @@ from kdzoo.bench.plan import BenchPlan, make_plan
 from kdzoo.bench.provenance import changes
 from kdzoo.bench.session import BenchResult, run_bench
 from kdzoo.bench.trackers import check_trackers
-from kdzoo.board.cache import read_entries
+from kdzoo.board.cache import refresh
 from kdzoo.cli.dryrun import show_plan, show_refused
 from kdzoo.cli.failures import show_failures
 from kdzoo.cli.options import Options, read_config
@@ -115,7 +115,7 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
         typer.echo("\nStopped. Finished epochs are kept: run the same command again to go on.", err=True)
         raise typer.Exit(130) from None
     show_failures(result.records, prepared.registry)
-    read_entries(lab.store)  # so that no board need parse these records again
+    refresh(lab.store)
     return result
 
 

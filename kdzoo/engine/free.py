@@ -1,7 +1,8 @@
-"""What this process may use of its machine: processors, and memory within its control group. No torch here."""
+"""What this process may use of its machine: processors and memory, within its control groups. No torch here."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -13,8 +14,9 @@ OWN = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may use; a container's share of them counts, rounded up."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([own, *(math.ceil(share) for share in _shares())]))
 
 
 def free_memory() -> int:
@@ -22,28 +24,30 @@ def free_memory() -> int:
 
     A container or a job of Slurm may have less than its machine; who takes more is killed.
     """
-    return min([psutil.virtual_memory().available, *_left(OWN, ROOT)])
+    return min([psutil.virtual_memory().available, *_left()])
 
 
-def _left(own: Path, root: Path) -> Iterator[int]:
-    """What is left of each limit on this process, of both versions of control groups; of Linux alone."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, kinds, name = line.split(":", 2)
-        if not kinds:
-            yield from _of_folders(root, name, "memory.max", "memory.current", "inactive_file")
-        elif "memory" in kinds.split(","):
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            yield from _of_folders(root / "memory", name, *files)
+def _shares() -> Iterator[float]:
+    """Processors that each limit on this process leaves it."""
+    for version, folder in _groups("cpu"):
+        try:
+            if version == 2:
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        except (OSError, ValueError):
+            continue
+        if quota.isdigit() and period.isdigit() and int(period):  # "max" and -1 are no limit
+            yield int(quota) / int(period)
 
 
-def _of_folders(root: Path, name: str, limit: str, usage: str, cache: str) -> Iterator[int]:
-    """Of a group and those around it. In a container the name may be the machine's, and only the root is found."""
-    inside = PurePosixPath(name.lstrip("/"))
-    for folder in dict.fromkeys(root / each for each in (inside, *inside.parents)):
+def _left() -> Iterator[int]:
+    """Bytes that are left of each limit on this process."""
+    for version, folder in _groups("memory"):
+        if version == 2:
+            limit, usage, cache = "memory.max", "memory.current", "inactive_file"
+        else:
+            limit, usage, cache = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
         try:
             most, taken = ((folder / file).read_text().strip() for file in (limit, usage))
             # Files that are kept in memory and were not used lately make room when it is needed.
@@ -52,3 +56,21 @@ def _of_folders(root: Path, name: str, limit: str, usage: str, cache: str) -> It
             continue
         if most.isdigit():
             yield max(0, int(most) - int(taken) + int(stale))
+
+
+def _groups(kind: str) -> Iterator[tuple[int, Path]]:
+    """The folders of the control groups around this process that may limit one kind of thing, with the version of the
+    groups; of Linux alone."""
+    try:
+        lines = OWN.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, name = line.split(":", 2)
+        if kinds and kind not in kinds.split(","):
+            continue
+        version, root = (1, ROOT / kind) if kinds else (2, ROOT)
+        # In a container the name may be the machine's, and only the root is found.
+        inside = PurePosixPath(name.lstrip("/"))
+        for folder in dict.fromkeys(root / each for each in (inside, *inside.parents)):
+            yield version, folder

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from kdzoo.board import cache, reading
 from kdzoo.board.cache import FILE, read_entries
 from kdzoo.board.kept import Keeper
+from kdzoo.board.reading import Readings
 from kdzoo.board.table import make_board
 from kdzoo.cli import app
 from kdzoo.store import Store
@@ -34,9 +35,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
     whole = Keeper.line
 
-    def noted(self: Keeper, text: bytes, where: str, stamp: str) -> bytes:
-        ids.append(Path(where).parent.name)
-        return whole(self, text, where, stamp)
+    def noted(self: Keeper, cell_id: str, text: bytes, where: str, stamp: str) -> bytes:
+        ids.append(cell_id)
+        return whole(self, cell_id, text, where, stamp)
 
     monkeypatch.setattr(Keeper, "line", noted)
     return ids
@@ -103,27 +104,84 @@ def test_an_unreadable_record_is_told_each_time(store: Store, parsed: list[str])
     board(store, exit_code=1)
 
 
-@pytest.mark.parametrize("content", [b"", b"no database", None])
-def test_a_damaged_file_is_made_anew(store: Store, content: bytes | None, parsed: list[str]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: b"",
+        lambda text: b"no lines",
+        lambda text: b"[]",
+        lambda text: text[:-30],
+        lambda text: text.replace(b'"recipe', b'"recipf'),
+        lambda text: text.replace(b"0", b"1", 500),
+        lambda text: text + b"\n[]",
+    ],
+)
+def test_a_damaged_file_is_made_anew(store: Store, damage: Callable[[bytes], bytes], parsed: list[str]) -> None:
     first = board(store)
     path = store.path / FILE
-    path.write_bytes(path.read_bytes()[:-30] if content is None else content)
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert path.read_bytes() != whole
+    parsed.clear()
     assert board(store) == first
+    assert parsed
     parsed.clear()
     assert board(store) == first
     assert parsed == []
 
 
-def test_a_file_of_another_form_is_made_anew(store: Store, parsed: list[str]) -> None:
+def test_a_file_of_another_version_is_made_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch, parsed: list[str]
+) -> None:
     first = board(store)
-    path = store.path / FILE
-    head, *lines = path.read_text(encoding="utf-8").splitlines()
-    told = json.loads(head)
-    assert told["form"][0].isdigit()
-    path.write_text("\n".join([json.dumps(told | {"form": "0"}), *lines[1:]]), encoding="utf-8")
-    parsed.clear()
-    assert board(store) == first
-    assert parsed
+    for name in ("_FORM", "_OTHER"):
+        monkeypatch.setattr(cache, "_FORM", name)
+        parsed.clear()
+        assert board(store) == first
+        assert parsed
+
+
+def test_the_file_holds_nothing_of_records_that_are_gone(store: Store) -> None:
+    board(store)
+    before = (store.path / FILE).read_text(encoding="utf-8")
+    names = {record.cell.data.name for record in store.records()}
+    assert len(names) > 1
+    for record in store.records():
+        if record.cell.data.name != "digits":
+            shutil.rmtree(store.folder(record.id))
+    board(store)
+    after = (store.path / FILE).read_text(encoding="utf-8")
+    for name in names:
+        assert name in before
+        assert (name in after) == (name == "digits")
+
+
+def test_odd_files_are_told_and_the_rest_is_read(store: Store) -> None:
+    first = board(store)
+    number, copied = len(store.records()), store.records()[0].id
+    (store.folder("0" * 16) / "record.json").mkdir(parents=True)
+    shutil.copytree(store.folder(copied), store.cells / f"{copied}.bak")
+    (store.folder("1" * 16)).mkdir()
+    (store.folder("1" * 16) / "cell.json").write_text("{", encoding="utf-8")
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["board", "--out", str(store.path), "--format", "csv"])
+        assert done.exit_code == 1
+        assert done.stdout == first
+        told = done.stderr.splitlines()
+        assert len(told) == 3
+        assert "cell.json is damaged" in done.stderr
+        assert f"{'0' * 16}/record.json: cannot be read: is a directory" in done.stderr
+        assert f"{copied}.bak/record.json: the record of cell {copied}, which belongs into" in done.stderr
+    assert len(read_entries(store).ids) == number
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_record_that_may_not_be_read_is_told(store: Store) -> None:
+    cell_id = store.records()[0].id
+    (store.folder(cell_id) / "record.json").chmod(0)
+    read = read_entries(store)
+    assert cell_id not in read.ids
+    assert "permission denied" in read.problems[0]
 
 
 def test_where_nothing_can_be_written_the_board_is_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,44 +195,70 @@ def test_where_nothing_can_be_written_the_board_is_the_same(store: Store, monkey
     assert not (store.path / FILE).exists()
 
 
-def test_several_processes_read_the_same(store: Store, monkeypatch: pytest.MonkeyPatch, parsed: list[str]) -> None:
+def test_several_processes_read_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     (store.folder("0" * 16)).mkdir()
     (store.folder("0" * 16) / "record.json").write_text("{}", encoding="utf-8")
     alone = read_entries(store)
-    assert parsed
     (store.path / FILE).unlink()
-    parsed.clear()
-    monkeypatch.setattr(reading, "_LEAST", 7)
+    heard = share_all(monkeypatch)
     together = read_entries(store, processes=2)
-    assert len(parsed) < len(alone.ids)  # the other process read what is not in the list
     assert together == alone
     assert len(together.problems) == 1
+    assert sum(len(one.lines) for one in heard) > 10
 
 
-def test_records_are_read_though_the_processes_die(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Dying:
-        """One that ends with its first batch."""
+def share_all(monkeypatch: pytest.MonkeyPatch) -> list[Readings]:
+    """Share few records too, and let the other process start first; what it said."""
+    heard: list[Readings] = []
+    start = reading._start
 
-        def __enter__(self) -> Dying:
-            return self
+    def started(cells: Path, number: int) -> Any:
+        helpers = start(cells, number)
+        connection.wait([helper.connection for helper in helpers])
+        return helpers
 
-        def __exit__(self, *_: object) -> None:
-            pass
+    def add(self: Readings, more: Readings) -> None:
+        heard.append(more)
+        whole(self, more)
 
-        def submit(self, read: Any, batch: Any) -> Future[Any]:
-            future: Future[Any] = Future()
-            future.set_running_or_notify_cancel()
-            if self.alive:
-                future.set_result(read(batch))
-            else:
-                future.set_exception(BrokenProcessPool())
-            self.alive = False
-            return future
+    whole = Readings.add
+    monkeypatch.setattr(reading, "_LEAST", 1)
+    monkeypatch.setattr(reading, "_BATCH", 2)
+    monkeypatch.setattr(reading, "_start", started)
+    monkeypatch.setattr(Readings, "add", add)
+    return heard
 
-        alive = True
+
+@pytest.mark.parametrize("when", ["at its start", "with its first batch"])
+def test_records_are_read_though_other_processes_die(when: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = read_entries(store)
+    (store.path / FILE).unlink()
+    share_all(monkeypatch)
+    give = reading._Helper.give
+    started = reading._start
+
+    def killed_start(cells: Path, number: int) -> Any:
+        helpers = started(cells, number)
+        helpers[0].process.kill()
+        return helpers
+
+    def killed_give(self: Any, batch: Any) -> None:
+        give(self, batch)
+        self.process.kill()
+
+    if when == "at its start":
+        monkeypatch.setattr(reading, "_start", killed_start)
+    else:
+        monkeypatch.setattr(reading._Helper, "give", killed_give)
+    assert read_entries(store, processes=3) == alone
+
+
+def test_where_no_process_can_be_started_this_one_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Any, cells: Path) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
 
     alone = read_entries(store)
     (store.path / FILE).unlink()
-    monkeypatch.setattr(reading, "_LEAST", 7)
-    monkeypatch.setattr(reading, "_pool", lambda processes: Dying())
+    monkeypatch.setattr(reading, "_LEAST", 1)
+    monkeypatch.setattr(reading._Helper, "__init__", refused)
     assert read_entries(store, processes=2) == alone

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo.board.cells import Cells, cell_id
+from kdzoo.board.cells import Cells, id_of
 from kdzoo.board.entries import Entries, Entry
 from kdzoo.board.kept import Keeper, entries_of, kept_of
 from kdzoo.cell import Cell, ModelRef, StrategyRef, TeacherRef
@@ -21,19 +21,44 @@ HERE = Path(__file__).parent
 OLD = sorted((HERE.parent / "core" / "records").glob("*.json"))
 
 
-def records() -> list[Record]:
-    """Of every kind: done, failed, tuned, of teachers and trials."""
+def students() -> list[Record]:
+    """Done and failed."""
     return Store.open(HERE / "sweep" / "store").records()
 
 
 def a_done() -> Record:
-    return next(one for one in records() if one.status == "done" and one.cell.kind == "student")
+    return next(one for one in students() if one.status == "done" and one.cell.kind == "student")
+
+
+def record_of(cell: Cell, base: Record) -> Record:
+    """The record with another cell, as complete as that one's must be."""
+    changes: dict[str, Any] = {"cell": cell, "id": cell.id}
+    if cell.kind == "trial":
+        changes |= {"test": None, "agreement": None}
+    if cell.teacher is None:
+        changes |= {"teacher": None, "agreement": None}
+    return Record.model_validate(base.model_copy(update=changes).model_dump())
+
+
+def everything() -> list[Record]:
+    """Records of every kind: students, tuned ones too, teachers and trials; done, failed and pruned."""
+    base = a_done()
+    made = students() + [record_of(cell, base) for cell in variants(base.cell)]
+    trial = next(one for one in made if one.cell.kind == "trial")
+    made.append(trial.model_copy(update={"status": "pruned", "reason": "bad", "test": None}))
+    return made
+
+
+def line(keeper: Keeper, text: str, cell_id: str = "") -> bytes:
+    return keeper.line(cell_id or json.loads(text)["id"], text.encode(), "here", "stamp")
 
 
 def through_lines(*texts: str) -> list[Entry]:
     keeper = Keeper()
-    lines = [keeper.line(text.encode(), "here", "stamp") for text in texts]
-    return entries_of(kept_of(lines), keeper.texts)
+    lines = [line(keeper, text) for text in texts]
+    texts_of_digests = keeper.new_texts()
+    assert keeper.new_texts() == {}
+    return entries_of(kept_of(lines), texts_of_digests)
 
 
 def plain(entry: Entry | None) -> Any:
@@ -70,17 +95,27 @@ def test_ids_from_shared_values_are_those_of_the_cells() -> None:
     for _ in range(2):  # the second time every value is known
         for cell in everyone:
             told = json.loads(cell.model_dump_json())
-            assert cell_id(cells.read(told)) == cell.id
+            assert id_of(cells.read(told)) == cell.id
 
 
 def test_entries_are_those_of_the_whole_records() -> None:
-    made = [Record.model_validate(json.loads(one.to_json()), strict=False) for one in records()]
-    base = a_done()
-    made += [base.model_copy(update={"cell": cell, "id": cell.id}) for cell in variants(base.cell)[:4]]
+    made = everything()
+    assert {one.cell.kind for one in made} == {"student", "teacher", "trial"}
+    assert {one.status for one in made} == {"done", "failed", "pruned"}
+    assert any(one.cell.tuned_from for one in made)
     found = through_lines(*(one.to_json() for one in made))
     expected = [entry for one in made if (entry := Entries().entry(one)) is not None]
     assert [plain(one) for one in found] == [plain(one) for one in expected]
-    assert len(found) > 20
+    assert 50 < len(found) < len(made)
+
+
+def test_equal_parts_are_one_thing() -> None:
+    texts = [one.to_json() for one in students() if one.cell.data.name == "digits"]
+    entries = through_lines(*texts)
+    assert len(entries) > len({id(one.parts.setting) for one in entries})
+    for name in ("context", "student", "setting"):
+        things = [getattr(one.parts, name) for one in entries]
+        assert len({id(thing) for thing in things}) == len({repr(thing) for thing in things})
 
 
 @pytest.mark.parametrize("path", OLD, ids=[path.stem for path in OLD])
@@ -118,24 +153,38 @@ def _changed(**changes: Any) -> Callable[[str], str]:
         _changed(test=None),
         _changed(cell=None),
         _changed(agreement=101.0),
+        _changed(status="pruned", reason="bad"),
+        _changed(status="failed"),
     ],
 )
 def test_what_is_wrong_is_told_as_of_a_whole_record(damage: Callable[[str], str]) -> None:
-    record = next(one for one in records() if one.cell.seed == 0 and one.status == "done" and one.cell.teacher)
+    record = next(one for one in students() if one.cell.seed == 0 and one.status == "done" and one.cell.teacher)
     text = damage(record.to_json())
     with pytest.raises(KdzooError) as whole:
         parse_record(text, "here")
     keeper = Keeper()
-    keeper.line(record.to_json().encode(), "here", "")
+    line(keeper, record.to_json())  # now it knows the values
     with pytest.raises(KdzooError) as told:
-        keeper.line(text.encode(), "here", "")
+        line(keeper, text, record.id)
     assert str(told.value) == str(whole.value)
 
 
-def test_a_damaged_curve_hides_no_result() -> None:
+def test_what_boards_do_not_use_is_not_looked_at() -> None:
     epoch = Epoch(epoch=0, phase="main", terms={"ce": 1.0}, lr=0.1, tune_top1=50.0)
     record = a_done().model_copy(update={"curve": (epoch,)})
-    text = record.to_json().replace('"lr":0.1', '"lr":"fast"')
-    with pytest.raises(KdzooError):
-        parse_record(text, "here")
-    assert [plain(one) for one in through_lines(text)] == [plain(Entries().entry(record))]
+    for old, new in (
+        ('"lr":0.1', '"lr":"fast"'),
+        ('"command":"', '"order":"'),
+        ('"tune_top1":50.0', '"tune_top1":null'),
+    ):
+        text = record.to_json().replace(old, new)
+        with pytest.raises(KdzooError):
+            parse_record(text, "here")
+        assert [plain(one) for one in through_lines(text)] == [plain(Entries().entry(record))]
+
+
+def test_a_record_of_another_cell_is_told() -> None:
+    record = a_done()
+    for text in (record.to_json(), record.to_json().replace('"lr":', ' "lr" : ')):
+        with pytest.raises(KdzooError, match=f"here: the record of cell {record.id}, which belongs into the folder"):
+            line(Keeper(), text, "0" * 16)

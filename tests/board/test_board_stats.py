@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
+from kdzoo.board import stats
 from kdzoo.board.stats import estimate, gap_recovered, gaps_recovered, holm, paired_difference
 
 CE = [90.0, 91.0, 89.0, 90.4, 88.9]
@@ -164,13 +165,15 @@ def test_gap_without_interval_says_why(
     assert (found.low, found.high, found.note) == (None, None, note)
 
 
-def test_gaps_of_many_rows_are_those_of_each_to_the_last_bit() -> None:
+def test_gaps_of_many_rows_are_those_of_each_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.RandomState(5)
     pairs: list[tuple[list[float], list[float]]] = [
         (list(90 + draw.standard_normal(n)), list(89 + draw.standard_normal(n))) for n in (5, 0, 7, 5, 3, 5, 6, 9, 7)
     ]
     pairs += [(SOFT, [97.5, 90.0, 90.0, 90.0, 90.0]), ([each + 1 for each in CE], CE)]
     together = gaps_recovered(pairs, 97.0)
+    monkeypatch.setattr(stats, "_ROWS", 2)
+    assert gaps_recovered(pairs, 97.0) == together
     assert together == [gap_recovered(*pair, 97.0) for pair in pairs]
     assert {one.note for one in together} == {
         "", "no shared seed", "n<5", "no spread", "teacher not clearly above baseline",

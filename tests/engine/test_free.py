@@ -1,7 +1,8 @@
-"""Free memory is what the control groups around this process leave of the machine's."""
+"""Free memory and processors are what the control groups around this process leave of the machine's."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
@@ -61,3 +62,44 @@ def test_without_a_limit_the_machine_counts(lines: str | None, own: Path) -> Non
     if lines:
         own.write_text(lines)
     assert free.free_memory() == 100 * GIB
+
+
+@pytest.fixture
+def eight(own: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same on a machine with eight processors."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    return own
+
+
+@pytest.mark.parametrize(
+    ("quotas", "cores"),
+    [
+        ({"slurm/job_7": "250000 100000"}, 3),
+        ({"slurm/job_7": "max 100000", "slurm": "400000 100000"}, 4),
+        ({"slurm/job_7": "600000 100000", "slurm": "200000 100000"}, 2),
+        ({"slurm/job_7": "1000 100000"}, 1),
+        ({"slurm/job_7": "1600000 100000"}, 8),
+        ({"slurm/job_7": "max 100000"}, 8),
+        ({"slurm/job_7": "odd"}, 8),
+        ({}, 8),
+    ],
+)
+def test_the_tightest_share_of_the_processors_counts(
+    quotas: dict[str, str], cores: int, eight: Path, tmp_path: Path
+) -> None:
+    eight.write_text("0::/slurm/job_7\n")
+    for name, quota in quotas.items():
+        folder = tmp_path / "root" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.max").write_text(quota + "\n")
+    assert free.usable_cores() == cores
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("150000", 2), ("-1", 8)])
+def test_a_share_by_the_first_version_of_groups(quota: str, cores: int, eight: Path, tmp_path: Path) -> None:
+    eight.write_text("5:memory:/a\n3:cpu,cpuacct:/a\n")
+    folder = tmp_path / "root/cpu/a"
+    folder.mkdir(parents=True)
+    (folder / "cpu.cfs_quota_us").write_text(quota + "\n")
+    (folder / "cpu.cfs_period_us").write_text("100000\n")
+    assert free.usable_cores() == cores
