@@ -7,9 +7,10 @@ fitnets, at and rkd on three seeds, whose `ce` cells are there; its bank is buil
 cells as the matrix has. The teacher's passes are timed alone: each view of each sample once, in large batches. The
 bound of the matrix is 1.05 + those passes / the `ce` cells.
 
-A third command trains all five strategies seed by seed, so that neighbours in time are compared: what a cell takes when
-its bank is there, over what the `ce` cell of its seed takes. What the matrix takes beside training, evaluation and bank
-is the harness's part; its share is told for cells of 30 s. All is done several times, and medians count.
+What a cell takes when its bank is there is measured in one process, in which cells of all five strategies train side
+by side and take turns step by step, so that other load on the machine hits all of them: what an epoch takes, with its
+evaluation and the reading of the bank, over the same epoch of `ce`. What the matrix takes beside training, evaluation
+and bank is the harness's part; its share is told for cells of 30 s. All is done several times, and medians count.
 """
 
 from __future__ import annotations
@@ -20,15 +21,24 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import timm
 import torch
 from common import PLUGIN, records, run, tell
 
-from kdzoo.record import Record
+from kdzoo.bench.banking import expect
+from kdzoo.bench.lab import Lab
+from kdzoo.bench.plan import make_plan
+from kdzoo.bench.run import course_of
+from kdzoo.config import load_bench, parse_bytes
+from kdzoo.engine.bank.spec import BankSettings
+from kdzoo.record import Epoch, Record
+from kdzoo.registry import Registry
+from kdzoo.store import Store
 
 STRATEGIES = ("soft", "fitnets", "at", "rkd")
 
@@ -50,16 +60,50 @@ def teacher_seconds(name: str, samples: int, views: int) -> float:
     return min(found)
 
 
-def over_baseline(found: Iterable[Record]) -> dict[str, list[float]]:
-    """For each strategy, seed by seed: training, evaluation and reading of the bank, over what `ce` takes.
+class Epochs:
+    """Counts the epochs of a training that it watches."""
 
-    The first seed is left out: its cells make the bank.
+    def __init__(self) -> None:
+        self.done = 0
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """A step is done."""
+
+    def epoch(self, line: Epoch, epochs: int) -> None:
+        """An epoch is done."""
+        self.done += 1
+
+
+def in_turn(store: Path, flags: dict[str, Any]) -> dict[str, list[float]]:
+    """For each strategy, epoch by epoch, the seconds of a cell of the second seed over those of `ce`.
+
+    Args:
+        store: where the cells of the first seed are done, which made the bank.
+        flags: of the bench that did them.
     """
-    seconds = {(one.cell.strategy.name, one.cell.seed): spent(one) for one in found if one.cell.seed}
-    ratios: dict[str, list[float]] = defaultdict(list)
-    for (name, seed), value in sorted(seconds.items()):
-        ratios[name].append(round(value / seconds["ce", seed], 3))
-    return ratios
+    settings = load_bench("quick", flags | {"seeds": 2})
+    registry = Registry.load((PLUGIN,))
+    plan = make_plan(settings, registry)
+    bank = BankSettings(settings.bank, parse_bytes(settings.bank_budget), settings.bank_dtype, shared=False)
+    lab = Lab(Store.open(store), registry, plan.device, plan.data, plan.files, bank=bank)
+    expect(lab, plan.cells)
+    cells = [cell for cell in plan.cells if cell.kind == "student" and cell.seed]
+    watches = {cell.strategy.name: Epochs() for cell in cells}
+    courses = {
+        cell.strategy.name: course_of(cell, lab, watches[cell.strategy.name], "failed", wait=True) for cell in cells
+    }
+    seconds: dict[tuple[str, int], float] = defaultdict(float)
+    for course in courses.values():
+        next(course)  # building the student and opening the teacher is none of it
+    while courses:
+        for name, course in list(courses.items()):
+            began, epoch = time.perf_counter(), watches[name].done
+            if next(course, None) is None:
+                del courses[name]
+            seconds[name, epoch] += time.perf_counter() - began
+    # The first epoch warms up, and the last one measures test and writes the record.
+    epochs = range(1, plan.cells[-1].recipe.epochs - 1)
+    return {name: [round(seconds[name, one] / seconds["ce", one], 3) for one in epochs] for name in watches}
 
 
 def spent(record: Record) -> float:
@@ -83,42 +127,50 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--bank", default="auto", help="as kdzoo bench takes it")
+    parser.add_argument("--turns", type=int, default=8, help="epochs of the cells that take turns")
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
-    seeds, cells = str(args.seeds), str(args.seeds * len(STRATEGIES))
+    everyone = ",".join(STRATEGIES)
     walls: dict[str, list[float]] = {"ce": [], "matrix": [], "teacher": []}
     ratios: dict[str, list[float]] = defaultdict(list)
     harness: list[float] = []
     with TemporaryDirectory() as folder:
 
-        def bench(store: Path, strategies: str, *more: str) -> float:
-            data = ("--plugin", str(PLUGIN), "--dataset", f"patterns{args.samples}")
-            pair = ("--teacher", args.teacher, "--student", args.student, "--teacher-epochs", "2")
-            recipe = ("--set", f"recipe.batch_size={args.batch}", "--epochs", str(args.epochs), "--bank", args.bank)
-            what = ("--out", str(store), "--strategies", strategies, *more)
-            return run("bench", "--config", "quick", *data, *pair, *recipe, *what).seconds
+        def flags(strategies: str, **more: Any) -> dict[str, Any]:
+            data = {"dataset": f"patterns{args.samples}", "set": {"recipe.batch_size": args.batch}, "bank": args.bank}
+            pair = {"teacher": args.teacher, "student": args.student, "teacher_epochs": 2, "epochs": args.epochs}
+            return {"strategies": strategies} | data | pair | more
+
+        def bench(store: Path, strategies: str, **more: Any) -> float:
+            told = flags(strategies, **more)
+            settings = [part for name, value in told.pop("set").items() for part in ("--set", f"{name}={value}")]
+            others = [part for key, value in told.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+            return run("bench", "--config", "quick", "--plugin", PLUGIN, "--out", store, *settings, *others).seconds
 
         def copy(store: Path, name: str) -> Path:
             return shutil.copytree(store, Path(folder) / name)
 
         taught = Path(folder) / "taught"
-        bench(taught, "ce", "--epochs", "1", "--seeds", "1")
+        bench(taught, "ce", epochs=1, seeds=1)
         begun = copy(taught, "begun")
-        bench(begun, "ce", "--seeds", seeds)
+        bench(begun, "ce", seeds=args.seeds)
         for number in range(args.runs):
-            turns = [("ce", taught, "ce", cells), ("matrix", begun, ",".join(STRATEGIES), seeds)]
+            turns = [
+                ("ce", taught, "ce", args.seeds * len(STRATEGIES)),
+                ("matrix", begun, everyone, args.seeds),
+            ]
             for name, store, strategies, count in turns[:: -1 if number % 2 else 1]:
                 own = copy(store, f"{name}{number}")
-                walls[name].append(bench(own, strategies, "--seeds", count))
+                walls[name].append(bench(own, strategies, seeds=count))
                 if name == "matrix":
                     harness.append(
                         beside(walls[name][-1], [one for one in records(own) if one.cell.strategy.name != "ce"])
                     )
             walls["teacher"].append(teacher_seconds(args.teacher, args.samples - args.samples // 10, args.epochs))
-            store = copy(taught, f"mixed{number}")
-            bench(store, ",".join(STRATEGIES), "--seeds", seeds)
-            done = [one for one in records(store) if one.cell.recipe.epochs == args.epochs]
-            for name, values in over_baseline(done).items():
+            store = copy(taught, f"turns{number}")
+            long = {"epochs": args.turns, "bank": "disk"}
+            bench(store, everyone, seeds=1, **long)
+            for name, values in in_turn(store, flags(everyone, **long)).items():
                 ratios[name] += values
     idle = statistics.median(harness)
     of_all = list(zip(walls["matrix"], walls["ce"], walls["teacher"], strict=True))
@@ -131,7 +183,7 @@ def main() -> None:
         "harness_share_of_30s_cells": round(idle / (30 + idle), 4),
         "harness_seconds_per_cell": [round(value, 2) for value in harness],
         "seconds": {name: [round(value, 1) for value in each] for name, each in walls.items()},
-        "cells_over_ce": ratios,
+        "epochs_over_ce": ratios,
     }
     bounds = {
         "matrix_over_ce": (0.0, round(1.05 + teacher, 3)),

@@ -173,8 +173,11 @@ class Store:
 
     def cell_ids(self) -> list[str]:
         """The names of the cells' folders, in any order."""
-        with os.scandir(self.cells) as folders:
-            return [folder.name for folder in folders]
+        try:
+            with os.scandir(self.cells) as folders:
+                return [folder.name for folder in folders]
+        except FileNotFoundError:
+            return []
 
     def planned(self, known: Container[str] = (), problems: list[str] | None = None) -> Iterator[Cell]:
         """The cells of the store, in the order of their ids.

@@ -122,7 +122,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "time_vs_ce_note",
         "text",
-        "why there is none: no shared seed, or unsteady, where seconds of one row differ by more than 1.5 times",
+        "why there is none: no shared seed; compiled, as the seconds hold the time of compiling; or unsteady, where"
+        " seconds of one row differ by more than 1.5 times",
     ),
     Column("trials", "integer", "trials of the study that the row won; empty for other rows"),
     Column("tune_settings", "text", "whether these were all the settings that there are, or repeated each other"),

@@ -11,7 +11,7 @@ from kdzoo.board.columns import plain_rows, sort_column
 from kdzoo.board.labels import counted, params_text
 from kdzoo.board.stats import FEWEST_RESAMPLED
 from kdzoo.board.table import Board, Group, Problem
-from kdzoo.board.times import STEADY, UNSTEADY
+from kdzoo.board.times import COMPILED, STEADY, UNSTEADY
 from kdzoo.board.tuned_rows import to_tuned, tuning_notes
 
 Values = dict[str, Any]
@@ -129,8 +129,9 @@ def percent(name: str, digits: int) -> Callable[[Values], str]:
 
 
 def time_text(row: Values) -> str:
-    """Seconds of training beside those of ``ce``, or that they are too unsteady to tell."""
-    return UNSTEADY if row["time_vs_ce_note"] == UNSTEADY else number(row["time_vs_ce"], unit="x")
+    """Seconds of training beside those of ``ce``, or why they tell nothing."""
+    note = row["time_vs_ce_note"]
+    return note if note in (COMPILED, UNSTEADY) else number(row["time_vs_ce"], unit="x")
 
 
 STRATEGY = Shown("strategy", "left", strategy_text)
@@ -236,6 +237,8 @@ def notes(board: Board, printed: Sequence[Table], emphasis: str) -> list[str]:
             f"{UNSTEADY}: no time, because between the seeds of the row, or of ce, the seconds differ by more than"
             f" {STEADY:g} times, and so tell of what else the machine did"
         )
+    if any(row["time_vs_ce_note"] == COMPILED for row in rows):
+        lines.append(f"{COMPILED}: no time, because the seconds hold the time of compiling, which most cells find done")
     return lines + tuning_notes(rows) + list(board.remarks)
 
 

@@ -161,7 +161,7 @@ def _result(cell_id: str, values: list[Any]) -> Result:
         family,
         teacher and Teacher(*teacher),
         scores and Scores(*scores),
-        timing and Timing(timing[0], timing[1], timing[2], tuple(timing[3])),
+        timing and Timing(timing[0], timing[1], timing[2], tuple(timing[3]), timing[4]),
         reason,
     )
 

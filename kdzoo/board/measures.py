@@ -162,7 +162,7 @@ def _paired(line: Line, baseline: Line) -> tuple[list[float], list[float]]:
 def _paired_seconds(line: Line, baseline: Line) -> list[Seconds]:
     """Seconds of training of both, for the seeds that both ran on the same kind of device with as many threads."""
     return [
-        Seconds(own.timing.train, other.timing.train, own.timing.machine)
+        Seconds(own.timing.train, other.timing.train, own.timing.machine, own.timing.compiled or other.timing.compiled)
         for seed, own in line.row.done.items()
         if (other := baseline.row.done.get(seed)) is not None
         and own.timing is not None

@@ -115,6 +115,7 @@ def read_records(cells: Path, ids: Sequence[str], processes: int) -> Readings:
     finally:
         for helper in helpers:
             helper.process.terminate()
+            helper.process.join(1)
     return whole
 
 

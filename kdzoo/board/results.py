@@ -30,12 +30,14 @@ class Scores(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What a done cell took, and where: seconds compare only between equal machines."""
+    """What a done cell took, and where: seconds compare only between equal machines, and not where they hold the time
+    that compiling took."""
 
     train: float
     teacher: float
     peak_memory: int
     machine: tuple[str, int]
+    compiled: bool
 
 
 class Result(NamedTuple):
@@ -74,7 +76,9 @@ def result_of(record: Summary) -> Result:
             adapter_parameters=record.adapter_parameters,
         )
         machine = (record.environment.device, record.environment.threads)
-        timing = Timing(record.cost.train, record.cost.teacher, record.cost.peak_memory, machine)
+        timing = Timing(
+            record.cost.train, record.cost.teacher, record.cost.peak_memory, machine, record.environment.compiled
+        )
     if record.teacher is not None:
         size = record.teacher.size
         teacher = Teacher(record.teacher.test.top1, size.parameters, size.macs)

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 UNSTEADY = "unsteady"
+COMPILED = "compiled"
 STEADY = 1.5
 """The slowest seed of a row may take so many times what the fastest takes."""
 
@@ -18,13 +19,15 @@ class Seconds(NamedTuple):
     own: float
     other: float
     machine: Hashable
+    compiled: bool = False
 
 
 def time_values(seconds: Sequence[Seconds]) -> dict[str, Any]:
     """The columns ``time_vs_ce...``: the median of the seeds' ratios, and their range.
 
     There is none where the seconds of the row, or of its baseline, spread by more than :data:`STEADY` between seeds on
-    one machine: then they tell of what else ran there.
+    one machine: then they tell of what else ran there. Nor is there one where networks were compiled, which takes part
+    of the seconds, and most of it in whichever cell of a process comes first.
 
     Args:
         seconds: one per seed that both have.
@@ -32,7 +35,8 @@ def time_values(seconds: Sequence[Seconds]) -> dict[str, Any]:
     ratios = [one.own / one.other for one in seconds if one.other > 0]
     found: dict[str, Any] = {"time_vs_ce": None, "time_vs_ce_low": None, "time_vs_ce_high": None}
     if len(ratios) == len(seconds) > 0:
-        note = UNSTEADY if _spread(seconds) > STEADY else ""
+        unsteady = UNSTEADY if _spread(seconds) > STEADY else ""
+        note = COMPILED if any(one.compiled for one in seconds) else unsteady
         if not note:
             found = {"time_vs_ce": median(ratios), "time_vs_ce_low": min(ratios), "time_vs_ce_high": max(ratios)}
     else:

@@ -11,11 +11,11 @@ from kdzoo.errors import UsageError
 
 app = typer.Typer(help="List, check or remove the teachers' signals that benches keep on disk.", no_args_is_help=True)
 
-Runs = Annotated[Path, typer.Option(help="Folder of the runs.", metavar="FOLDER")]
+Runs = Annotated[Path, typer.Option("--out", help="The folder of runs, as bench was given it.", metavar="FOLDER")]
 
 
 @app.command("ls")
-def ls(runs: Runs = Path("runs")) -> None:
+def ls(out: Runs = Path("runs")) -> None:
     """List what is kept: one line for each signal of each teacher."""
     from tabulate import tabulate
 
@@ -23,7 +23,7 @@ def ls(runs: Runs = Path("runs")) -> None:
     from kdzoo.engine.bank.choose import size_text
     from kdzoo.store import Store
 
-    entries = listing(Store.open(runs))
+    entries = listing(Store.open(out))
     if not entries:
         typer.echo("the bank is empty")
         return
@@ -42,11 +42,11 @@ def ls(runs: Runs = Path("runs")) -> None:
     ]
     headers = ["key", "teacher", "dataset", "signal", "shape", "type", "views", "size"]
     typer.echo(tabulate(rows, headers=headers, disable_numparse=True))
-    typer.echo(f"\n{size_text(sum(entry.bytes for entry in entries))} in {runs / 'bank'}")
+    typer.echo(f"\n{size_text(sum(entry.bytes for entry in entries))} in {out / 'bank'}")
 
 
 @app.command("verify")
-def verify(runs: Runs = Path("runs")) -> None:
+def verify(out: Runs = Path("runs")) -> None:
     """Read everything that is kept and compare it with its checksums. Exit code 1 if something is not whole.
 
     A bench that meets such a block computes it again by itself.
@@ -54,10 +54,12 @@ def verify(runs: Runs = Path("runs")) -> None:
     from kdzoo.engine.bank import catalog
     from kdzoo.store import Store
 
-    count, faults = catalog.verify(Store.open(runs))
+    count, faults = catalog.verify(Store.open(out))
     for fault in faults:
         typer.echo(fault)
-    typer.echo(f"{count} {'view' if count == 1 else 'views'}, {len(faults) or 'no'} with faults")
+    whole = "all whole" if count else "nothing to read"
+    told = f"{len(faults)} {'file is' if len(faults) == 1 else 'files are'} not whole" if faults else whole
+    typer.echo(f"{count} {'view' if count == 1 else 'views'}: {told}")
     if faults:
         raise typer.Exit(1)
 
@@ -67,7 +69,7 @@ def rm(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys, or how they begin.")] = None,
     *,
     all_: Annotated[bool, typer.Option("--all", metavar="", help="Remove everything.")] = False,
-    runs: Runs = Path("runs"),
+    out: Runs = Path("runs"),
 ) -> None:
     """Remove what is kept; it is computed again where it is needed again."""
     from kdzoo.engine.bank.catalog import remove
@@ -78,4 +80,4 @@ def rm(
         raise UsageError("name the keys to remove, as `kdzoo bank ls` has them, or give --all")
     if any(not key for key in keys or []):
         raise UsageError("an empty key would name everything; give --all for that")
-    typer.echo(f"removed {size_text(remove(Store.open(runs), keys or ['']))}")
+    typer.echo(f"removed {size_text(remove(Store.open(out), keys or ['']))}")

@@ -30,9 +30,12 @@ def bench(
     [dim]kdzoo bench --strategies soft,fitnets --teacher resnet101 --student resnet18[/dim]
     """
     from kdzoo.cli.running import prepare, run, write_plan
+    from kdzoo.errors import UsageError
 
+    if plan and dry_run:
+        raise UsageError("--plan writes the cells and --dry-run writes nothing; give one of them")
     prepared = prepare(options, dry_run=dry_run or plan)
-    if plan and not dry_run:
+    if plan:
         write_plan(prepared)
     if dry_run or plan:
         return

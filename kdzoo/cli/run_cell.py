@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def run_cell(
     options: Options,
     cell: Annotated[
-        str, typer.Argument(help="The cell's id or the beginning of it, as bench --dry-run shows it.", metavar="ID")
+        str, typer.Argument(help="The cell's id or the beginning of it, as bench --plan writes it.", metavar="ID")
     ],
     dataset: Annotated[
         str | None,

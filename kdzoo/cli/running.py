@@ -81,6 +81,8 @@ def write_plan(prepared: Prepared) -> None:
     store = Store.create(Path(prepared.settings.out))
     for cell in prepared.plan.cells:
         store.plan(cell)
+    where = "" if store.path == Path("runs") else f" --out {shlex.quote(str(store.path))}"
+    typer.echo(f"They are written to {store.path}: `kdzoo run-cell ID{where}` trains one.")
 
 
 def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:

@@ -47,7 +47,7 @@ def test_a_bench_says_in_one_line_what_it_keeps(filled: tuple[Path, Any]) -> Non
 
 
 def test_ls_lists_signals_views_and_bytes(filled: tuple[Path, Any]) -> None:
-    told = call("bank", "ls", "--runs", filled[0])
+    told = call("bank", "ls", "--out", filled[0])
     assert told.exit_code == 0, told.output
     head, rule, first, second, _, total = told.stdout.splitlines()
     assert head.split() == ["key", "teacher", "dataset", "signal", "shape", "type", "views", "size"]
@@ -63,17 +63,20 @@ def test_verify_finds_what_is_not_whole(filled: tuple[Path, Any], tmp_path: Path
 
     out = tmp_path / "runs"
     shutil.copytree(filled[0], out)
-    told = call("bank", "verify", "--runs", out)
-    assert (told.exit_code, told.stdout) == (0, "4 views, no with faults\n")
+    told = call("bank", "verify", "--out", out)
+    assert (told.exit_code, told.stdout) == (0, "4 views: all whole\n")
     first, second, *_ = sorted(out.glob("bank/*/view-*.bin"))
     first.write_bytes(first.read_bytes()[:-1])
     second.with_suffix(".json").write_text("{}")
-    told = call("bank", "verify", "--runs", out)
+    facts = first.parent / "entry.json"
+    facts.write_text("junk")
+    told = call("bank", "verify", "--out", out)
     assert told.exit_code == 1
     assert told.stdout.splitlines() == [
+        f"{facts}: it is damaged, and so `kdzoo bank ls` cannot say what this is",
         f"{first}: 1 of 1 blocks are cut or damaged",
         f"{second.with_suffix('.json')}: the index is damaged",
-        "4 views, 2 with faults",
+        "4 views: 3 files are not whole",
     ]
 
 
@@ -87,14 +90,14 @@ def test_rm_removes_by_key_and_all(filled: tuple[Path, Any], tmp_path: Path) -> 
     out = tmp_path / "runs"
     shutil.copytree(filled[0], out)
     keys = entries(out)
-    told = call("bank", "rm", keys[0][:8], "--runs", out)
+    told = call("bank", "rm", keys[0][:8], "--out", out)
     assert told.exit_code == 0
     assert re.fullmatch(r"removed [\d.]+ KiB\n", told.stdout)
     assert entries(out) == keys[1:]
     assert list((out / "bank").glob("kept-*.json"))
-    assert call("bank", "rm", "--all", "--runs", out).exit_code == 0
+    assert call("bank", "rm", "--all", "--out", out).exit_code == 0
     assert not list((out / "bank").iterdir())
-    assert call("bank", "ls", "--runs", out).stdout == "the bank is empty\n"
+    assert call("bank", "ls", "--out", out).stdout == "the bank is empty\n"
 
 
 @pytest.mark.parametrize(
@@ -107,14 +110,14 @@ def test_rm_removes_by_key_and_all(filled: tuple[Path, Any], tmp_path: Path) -> 
     ],
 )
 def test_rm_removes_nothing_that_was_not_named(arguments: list[str], message: str, filled: tuple[Path, Any]) -> None:
-    told = call("bank", "rm", *arguments, "--runs", filled[0])
+    told = call("bank", "rm", *arguments, "--out", filled[0])
     assert told.exit_code != 0
     assert message in str(told.exception)
     assert len(entries(filled[0])) == 2
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
-    assert "is not a store of runs" in str(call("bank", "ls", "--runs", tmp_path).exception)
+    assert "is not a store of runs" in str(call("bank", "ls", "--out", tmp_path).exception)
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,11 @@ class Bank:
             others.pop(0).forget()
 
     def _give_up(self, group: Group, error: OSError) -> None:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error.strerror).lower()
+        reason = (
+            "the disk is full, or would be but for a reserve"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else str(error.strerror).lower()
+        )
         self.say(
             f"bank: {self.store.bank} cannot be written ({reason}); {group.owner.teacher} runs in the loop for the "
             "views that are not there yet"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdzoo.engine.bank.disk import ViewFile, read_facts
+from kdzoo.engine.bank.disk import FACTS, ViewFile, read_facts
 from kdzoo.engine.bank.ledger import forget
 from kdzoo.errors import UsageError, unknown
 from kdzoo.files import size_of
@@ -64,9 +64,11 @@ def listing(store: Store) -> list[Listed]:
 
 
 def verify(store: Store) -> tuple[int, list[str]]:
-    """Read all finished views; how many there are, and a line for each that is not whole."""
+    """Read all finished views; how many there are, and a line for each file that is not whole."""
     count, faults = 0, []
     for folder in _folders(store):
+        if (folder / FACTS).exists() and not read_facts(folder):
+            faults.append(f"{folder / FACTS}: it is damaged, and so `kdzoo bank ls` cannot say what this is")
         for index in sorted(folder.glob("view-*.json")):
             count += 1
             file = ViewFile(folder, int(index.stem.removeprefix("view-")))

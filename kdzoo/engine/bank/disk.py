@@ -20,6 +20,9 @@ from pydantic import Field, ValidationError, model_validator
 from kdzoo.cell import Frozen, canonical_json
 from kdzoo.engine.bank.spec import BYTES
 
+FACTS = "entry.json"
+"""The file that says what an entry is. Nothing is read by it, as its folder's name says it too."""
+
 Size = Annotated[int, Field(ge=1)]
 
 
@@ -243,17 +246,16 @@ def _checksum(path: Path, span: tuple[int, int]) -> int | None:
 
 
 def describe(folder: Path, facts: Mapping[str, object]) -> None:
-    """Write down what an entry is, for those who look at its folder."""
-    path = folder / "entry.json"
-    if not path.exists():
+    """Write down what an entry is, for those who look at its folder; anew where that is damaged."""
+    if not read_facts(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(path, canonical_json(dict(facts)) + "\n")
+        _replace(folder / FACTS, canonical_json(dict(facts)) + "\n")
 
 
 def read_facts(folder: Path) -> dict[str, object]:
     """What :func:`describe` wrote; empty where it is not there or damaged."""
     try:
-        found = json.loads((folder / "entry.json").read_bytes())
+        found = json.loads((folder / FACTS).read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
