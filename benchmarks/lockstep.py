@@ -17,6 +17,8 @@ from tempfile import TemporaryDirectory
 
 from common import PLUGIN, records, run, tell
 
+from kdzoo.cell import canonical_json
+
 STRATEGIES = ("soft", "fitnets", "at", "rkd")
 
 
@@ -51,7 +53,7 @@ def main() -> None:
     result = {
         "seconds": {str(together): [round(value, 1) for value in values] for together, values in times.items()},
         "speedup": round(one / many, 2),
-        "equal_records": len(set(map(str, outcomes.values()))) == 1,
+        "equal_records": len({canonical_json(outcome) for outcome in outcomes.values()}) == 1,
     }
     sys.exit(not tell("lockstep", vars(args), result, {"speedup": (1.0, None), "equal_records": (1, None)}))
 

@@ -9,6 +9,7 @@ from typing import Any, ForwardRef, get_origin
 
 import kdzoo
 import kdzoo.testing
+from kdzoo.record import Summary
 
 WIDTH = 110
 
@@ -40,7 +41,8 @@ def _described(name: str, value: Any) -> Iterator[str]:
 
 
 def _class(name: str, kind: type) -> Iterator[str]:
-    bases = [base.__name__ for base in kind.__bases__ if base is not object and not base.__name__.startswith("_")]
+    told = [one for base in kind.__bases__ for one in (base.__bases__ if _is_part(base) else (base,))]
+    bases = [base.__name__ for base in told if base is not object and not base.__name__.startswith("_")]
     yield f"class {name}" + (f"({', '.join(bases)})" if bases else "")
     for attribute, annotation in _attributes(kind).items():
         yield f"    {attribute}: {annotation}"
@@ -55,12 +57,23 @@ def _class(name: str, kind: type) -> Iterator[str]:
             yield from _call(attribute, member, "    ")
 
 
+def _is_part(kind: type) -> bool:
+    """Whether a class is told as a part of the public ones that it is the base of."""
+    return kind is Summary
+
+
 def _attributes(kind: type) -> dict[str, str]:
     """The annotated attributes of a class itself, and what its own ``__init__`` takes where that says more."""
-    own = {name: _type(each) for name, each in vars(kind).get("__annotations__", {}).items() if name[0] != "_"}
+    annotated = {name: each for base in filter(_is_part, kind.__bases__) for name, each in _annotations(base)}
+    own = {name: _type(each) for name, each in (annotated | dict(_annotations(kind))).items()}
     if dataclasses.is_dataclass(kind) or own or "__init__" not in vars(kind):
         return own
     return {}
+
+
+def _annotations(kind: type) -> list[tuple[str, Any]]:
+    hidden = ("_", "model_config")
+    return [one for one in vars(kind).get("__annotations__", {}).items() if not one[0].startswith(hidden)]
 
 
 def _call(name: str, function: Any, indent: str) -> Iterator[str]:

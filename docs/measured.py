@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,12 +29,44 @@ def _gib(value: float) -> str:
 
 
 class Figure(NamedTuple):
-    """A row: from which file, which figure, and what it is called; ``{name}`` stands for a setting of the script."""
+    """A row: from which file, which figure, and what it is called; ``{name}`` stands for a setting of the script.
+
+    ``each`` gives what the figure is the median of, from the script's whole output.
+    """
 
     file: str
     name: str
     label: str
     text: Callable[[float], str]
+    each: Callable[[dict[str, Any]], Sequence[float]] | None = None
+
+
+def _of_seconds(slow: str, fast: str) -> Callable[[dict[str, Any]], list[float]]:
+    """How many times the seconds of one are those of the other, round by round."""
+
+    def each(told: dict[str, Any]) -> list[float]:
+        seconds = told["result"]["seconds"]
+        return [a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]
+
+    return each
+
+
+def _rounds(told: dict[str, Any]) -> list[float]:
+    """Of the usual loop, one cell is measured and counts for all."""
+    seconds = zip(told["result"]["plain_seconds_of_one"], told["result"]["kdzoo_seconds_of_all"], strict=True)
+    return [told["settings"]["cells"] * plain / ours for plain, ours in seconds]
+
+
+def _listed(*names: str) -> Callable[[dict[str, Any]], list[float]]:
+    """What the script lists under these names."""
+
+    def each(told: dict[str, Any]) -> list[float]:
+        found: Any = told["result"]
+        for name in names:
+            found = found[name]
+        return list(found)
+
+    return each
 
 
 PAIR = "{teacher} -> {student}"
@@ -42,19 +74,43 @@ FIGURES = (
     Figure(
         "distilling", "matrix_over_ce",
         f"wall time of soft, fitnets, at and rkd on 3 seeds, bank included, over as many `ce` cells; {PAIR}", _times,
+        _of_seconds("matrix", "ce"),
     ),
-    Figure("distilling", "soft_over_ce", "a cell of soft, its bank there, over a `ce` cell", _times),
+    Figure(
+        "distilling", "soft_over_ce", "an epoch of soft, its bank there, over one of `ce`", _times,
+        _listed("epochs_over_ce", "soft"),
+    ),
     Figure("distilling", "harness_share_of_30s_cells", "time beside training, measuring and bank", _percent),
     Figure("overhead_test_resnet", "ratio", "throughput of `ce` / of a bare loop over tensors, {model}", _times),
     Figure("overhead_mobilenet", "ratio", "the same, {model}", _times),
     Figure("overhead_resnet10t", "ratio", "the same, {model}", _times),
-    Figure("plain_resnet50", "speedup", f"{{cells}} cells of soft, times as fast as the usual loop; {PAIR}", _times),
-    Figure("plain_resnet18", "speedup", f"the same where the teacher costs less than the student; {PAIR}", _times),
-    Figure("workers_mobilenet", "speedup", "two workers over one process, {student}", _times),
-    Figure("workers_test_resnet", "speedup", "the same, {student}", _times),
-    Figure("lockstep", "speedup", f"four cells in lockstep over one after the other, no bank; {PAIR}", _times),
-    Figure("board", "later_table_seconds", "`kdzoo board` of {records} records", _seconds),
-    Figure("board", "first_table_seconds", "the same where all have to be read, as in a copied store", _seconds),
+    Figure(
+        "plain_resnet50", "speedup", f"{{cells}} cells of soft, times as fast as the usual loop; {PAIR}", _times,
+        _rounds,
+    ),
+    Figure(
+        "plain_resnet18", "speedup", f"the same where the teacher costs less than the student; {PAIR}", _times, _rounds,
+    ),
+    Figure(
+        "workers_mobilenet", "speedup", "two workers over one process, {student}", _times, _of_seconds("1", "2"),
+    ),
+    Figure(
+        "workers_test_resnet", "speedup", "the same, {student} ([why](docs/scaling.md#workers-on-one-machine))",
+        _times, _of_seconds("1", "2"),
+    ),
+    Figure(
+        "lockstep", "speedup", f"four cells in lockstep over one after the other, no bank; {PAIR}", _times,
+        _of_seconds("1", "4"),
+    ),
+    Figure(
+        "board", "later_table_seconds", "`kdzoo board` of {records} records", _seconds,
+        _listed("later_table_seconds_of_each"),
+    ),
+    Figure(
+        "board", "first_table_seconds",
+        "the same where none was parsed before, as in a copied store ([why](docs/performance.md#boards))", _seconds,
+        _listed("first_table_seconds_of_each"),
+    ),
     Figure("board", "peak_gib", "memory of that", _gib),
     Figure("memory", "peak_gib", "memory of `kdzoo bench`", _gib),
     Figure("startup", "help_seconds", "`kdzoo --help`", _seconds),
@@ -76,10 +132,11 @@ def measured(folder: Path = RESULTS) -> str:
     if len(where) > 1:
         raise RuntimeError(f"benchmarks/results/ holds figures of several machines: {sorted(where)}")
     steps = found["distilling"]["result"]["cell_over_ce"]
-    costs = ", ".join(f"{name} {_times(value)}" for name, value in steps.items() if name != "ce")
+    costs = ", ".join(f"{name} {_times(value)}" for name, value in sorted(steps.items()) if name != "ce")
     return (
         table(rows, ["what", "measured", "bound"])
-        + f"\nA cell of each strategy over a `ce` cell, the bank there: {costs}. {where.pop()}.\n"
+        + "\nMedians; in brackets the lowest and the highest. An epoch of each strategy over one of `ce`, the bank"
+        + f" there: {costs}. {where.pop()}.\n"
     )
 
 
@@ -92,7 +149,9 @@ def _row(figure: Figure, told: dict[str, Any]) -> list[str]:
         bound, broken = f"at most {figure.text(bounds['most'])}", value > bounds["most"]
     elif bounds.get("least"):
         bound, broken = f"at least {figure.text(bounds['least'])}", value < bounds["least"]
-    return [figure.label.format(**settings), figure.text(value), bound + (" (broken)" if broken else "")]
+    each = figure.each(told) if figure.each else ()
+    spread = f" ({figure.text(min(each))} to {figure.text(max(each))})" if each else ""
+    return [figure.label.format(**settings), figure.text(value) + spread, bound + (" (broken)" if broken else "")]
 
 
 def _where(told: dict[str, Any]) -> str:

@@ -195,7 +195,7 @@ class Summary(Frozen):
 class Record(Summary):
     """The result of one cell: done, with every measure, or failed, with the reason.
 
-    Args:
+    Args (those of a :class:`Summary`, and):
         curve: one line an epoch.
         started: when its last sitting began, UTC; ``cost`` sums all sittings of a run that was resumed.
         command: the command line of that sitting.

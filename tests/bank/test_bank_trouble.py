@@ -130,7 +130,7 @@ def test_no_view_is_begun_that_the_disk_has_no_room_for(
     settings = {"teacher_weights": teacher_file, "epochs": 1, "seeds": 2}
     monkeypatch.setattr("kdzoo.engine.bank.shelves.RESERVED_BYTES", 2**60)
     found = banked(tmp_path, ["soft"], EXACT["disk"], **settings)
-    assert "cannot be written (the disk is full)" in found.said[-1]
+    assert "cannot be written (too little of the disk would be left)" in found.said[-1]
     assert {record.environment.bank for record in found.bench.students("soft")} == {""}
 
 
@@ -207,7 +207,7 @@ def test_room_is_counted_for_all_entries_of_a_pass(
     settings = {"teacher_weights": teacher_file, "epochs": 1, "seeds": 2}
     found = banked(tmp_path, ["soft", "rkd"], EXACT["disk"], **settings)
     assert len(needs) == 1
-    assert "cannot be written (the disk is full)" in found.said[-1]
+    assert "cannot be written (too little of the disk would be left)" in found.said[-1]
 
 
 WORKER = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -193,11 +194,8 @@ class Bank:
             others.pop(0).forget()
 
     def _give_up(self, group: Group, error: OSError) -> None:
-        reason = (
-            "the disk is full, or would be but for a reserve"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else str(error.strerror).lower()
-        )
+        full = error.strerror in {os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)}
+        reason = "the disk is full" if full else str(error.strerror).lower()
         self.say(
             f"bank: {self.store.bank} cannot be written ({reason}); {group.owner.teacher} runs in the loop for the "
             "views that are not there yet"

@@ -165,7 +165,7 @@ class DiskShelf:
         """See :class:`Shelf`."""
         there = sum(size_of(ViewFile(self.store.bank / entry.key, number).data) for entry in wanted)
         if shutil.disk_usage(self.store.path).free + there < sum(wanted.values()) + RESERVED_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(errno.ENOSPC, "too little of the disk would be left")
 
     def drop(self, entry: Entry, number: int) -> None:
         """See :class:`Shelf`."""
