@@ -19,6 +19,9 @@ from kdzoo.errors import KdzooError
 _BATCH = 500
 """Records that a process is given at a time."""
 
+_AHEAD = 2
+"""Batches that a process has, so that it need not wait for the next one."""
+
 _LEAST = 5000
 """Records that are read before another process would be of use."""
 
@@ -100,16 +103,16 @@ def read_records(cells: Path, ids: Sequence[str], processes: int) -> Readings:
     reader, whole = Reader(cells), Readings()
     helpers = _start(cells, min(processes, _MOST) - 1 if len(ids) >= _LEAST else 0)
     try:
-        while batches or any(helper.batch for helper in helpers):
+        while batches or any(helper.given for helper in helpers):
             ready = connection.wait([helper.connection for helper in helpers], timeout=0 if batches else None)
             for helper in [one for one in helpers if one.connection in ready]:
                 try:
-                    whole.add(helper.connection.recv())
-                    helper.give(batches.popleft() if batches else ())
+                    whole.add(helper.hear())
+                    while batches and len(helper.given) < _AHEAD:
+                        helper.give(batches.popleft())
                 except (EOFError, OSError):  # it was killed
                     helpers.remove(helper)
-                    if helper.batch:
-                        batches.append(helper.batch)
+                    batches.extend(helper.given)
             if batches:
                 whole.add(reader.read(batches.popleft()))
     finally:
@@ -123,21 +126,27 @@ class _Helper:
     """A process that reads what it is given. Its first message says that it has started.
 
     Attributes:
-        batch: what it reads now.
+        given: what it reads now, and what it reads next.
     """
 
     def __init__(self, cells: Path) -> None:
-        self.batch: Sequence[str] = ()
+        self.given: deque[Sequence[str]] = deque()
         self.connection, theirs = multiprocessing.Pipe()
         self.process = multiprocessing.get_context("spawn").Process(target=_help, args=(theirs, cells), daemon=True)
         self.process.start()
         theirs.close()
 
+    def hear(self) -> Readings:
+        """What it says: that it has started, which is nothing read, or what it read of the first that it was given."""
+        said = self.connection.recv()
+        if self.given:
+            self.given.popleft()
+        return said
+
     def give(self, batch: Sequence[str]) -> None:
-        """Let it read; nothing, where there is nothing left."""
-        self.batch = batch
-        if batch:
-            self.connection.send(batch)
+        """Let it read this too."""
+        self.given.append(batch)
+        self.connection.send(batch)
 
 
 def _start(cells: Path, number: int) -> list[_Helper]:
