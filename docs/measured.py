@@ -73,7 +73,9 @@ PAIR = "{teacher} -> {student}"
 FIGURES = (
     Figure(
         "distilling", "matrix_over_ce",
-        f"wall time of soft, fitnets, at and rkd on 3 seeds, bank included, over as many `ce` cells; {PAIR}", _times,
+        "wall time of soft, fitnets, at and rkd on 3 seeds, bank included, over as many `ce` cells;"
+        f" {PAIR} ([why](docs/performance.md#strategies))",
+        _times,
         _of_seconds("matrix", "ce"),
     ),
     Figure(

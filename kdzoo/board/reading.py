@@ -138,7 +138,7 @@ class _Helper:
 
     def hear(self) -> Readings:
         """What it says: that it has started, which is nothing read, or what it read of the first that it was given."""
-        said = self.connection.recv()
+        said: Readings = self.connection.recv()
         if self.given:
             self.given.popleft()
         return said
