@@ -17,9 +17,9 @@ from kdzoo.board.overall import overall
 from kdzoo.board.overall_text import overall_notes
 from kdzoo.board.table import Board
 from kdzoo.leaderboard.accuracy import headline
+from kdzoo.leaderboard.chartcode import block, library_of, load_library, own_library, script_source, without_library
 from kdzoo.leaderboard.curves import Curve, curves_chart
 from kdzoo.leaderboard.details import Details
-from kdzoo.leaderboard.library import block, library_of, load_library, own_library, script_source, without_library
 from kdzoo.leaderboard.links import is_address, safe_url
 from kdzoo.leaderboard.sections import Ranking, Section, bare, caption, choices, ranking, section
 from kdzoo.record import Record

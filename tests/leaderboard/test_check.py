@@ -34,10 +34,10 @@ from kdzoo.cell import PROTOCOL, StrategyRef
 from kdzoo.cli import app
 from kdzoo.errors import UsageError
 from kdzoo.leaderboard.alone import better_than_chance, remarks
+from kdzoo.leaderboard.chartcode import END, START
 from kdzoo.leaderboard.check import check_leaderboard, content_faults
 from kdzoo.leaderboard.drawings import drawing_fault
 from kdzoo.leaderboard.layout import record_path
-from kdzoo.leaderboard.library import END, START
 from kdzoo.leaderboard.trials import plan_reasons, trial_reasons
 from kdzoo.recipe import Augment
 from kdzoo.record import EVALUATION, Epoch, Record, Size, parse_record

@@ -146,7 +146,7 @@ def test_the_library_can_be_told_from_the_rest(sweep, page):
 
 def test_another_version_of_the_library_leaves_the_rest_as_it_is(sweep, page, monkeypatch):
     from kdzoo.leaderboard import page as module
-    from kdzoo.leaderboard.library import Library
+    from kdzoo.leaderboard.chartcode import Library
 
     monkeypatch.setattr(module, "load_library", lambda: Library("vega 9.9", "window.x = 1;"))
     html = page(sweep, with_library=True)
@@ -156,7 +156,7 @@ def test_another_version_of_the_library_leaves_the_rest_as_it_is(sweep, page, mo
 
 def test_what_is_hidden_about_the_library_shows(sweep, page, monkeypatch):
     from kdzoo.leaderboard import page as module
-    from kdzoo.leaderboard.library import END, Library
+    from kdzoo.leaderboard.chartcode import END, Library
 
     monkeypatch.setattr(module, "load_library", lambda: Library("vega 9.9", "window.x = 1;"))
     html = page(sweep, with_library=True)
