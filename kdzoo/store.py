@@ -173,33 +173,25 @@ class Store:
 
     def cell_ids(self) -> list[str]:
         """The names of the cells' folders, in any order."""
-        try:
-            with os.scandir(self.cells) as folders:
-                return [folder.name for folder in folders]
-        except FileNotFoundError:
-            return []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.cells) as folders:
+            return [folder.name for folder in folders]
+        return []
 
     def planned(self, known: Container[str] = (), problems: list[str] | None = None) -> Iterator[Cell]:
-        """The cells of the store, in the order of their ids.
-
-        Args:
-            known: ids of those that are left out.
-            problems: gets a sentence for each ``cell.json`` that cannot be read, where it is given.
+        """The cells of the store, in the order of their ids, but for those that are known.
 
         Raises:
-            UsageError: a ``cell.json`` is damaged, and there is no list for that.
+            UsageError: a ``cell.json`` is damaged, and no list of problems is given, which gets a sentence for each.
         """
         for cell_id in sorted(self.cell_ids()):
             if cell_id in known or not (self.folder(cell_id) / "cell.json").is_file():
                 continue
             try:
-                cell = self.cell(cell_id)
+                yield self.cell(cell_id)
             except UsageError as error:
                 if problems is None:
                     raise
                 problems.append(str(error))
-            else:
-                yield cell
 
     def cell(self, cell_id: str) -> Cell:
         """A planned cell.

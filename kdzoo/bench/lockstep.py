@@ -87,7 +87,6 @@ def run_alike(
         UsageError: the disk is full.
     """
     left, room = list(cells), 0
-    ran, shared = 0, False
     while left:
         company, members = Company(), list[_Member]()
         try:
@@ -96,7 +95,6 @@ def run_alike(
                 watch, stop = report.cell(cell), stops.get(cell.id)
                 member = _Member(cell, course_of(cell, lab, watch, rerun, stop=stop, company=company))
                 goes_on = member.go_on()
-                ran += goes_on and cell.teacher is not None
                 if goes_on and cell.id in company.members:
                     members.append(member)
                     room = room or _fitting([cell, *left], lab, most)
@@ -105,7 +103,6 @@ def run_alike(
                     goes_on = member.go_on()
                 yield cell, member.record
             _say(members, lab)
-            shared |= len(members) > 1
             while members:
                 member = min(members, key=lambda each: _turn(each, members))
                 if not member.go_on():
@@ -115,8 +112,6 @@ def run_alike(
         finally:
             for member in members:
                 member.course.close()
-    if ran > 1 and not shared and room != 1:
-        lab.say_once("lockstep: of no use here, as no two of these cells have the same teacher in the loop")
 
 
 def _turn(member: _Member, members: list[_Member]) -> tuple[int, int]:

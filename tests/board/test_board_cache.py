@@ -262,3 +262,21 @@ def test_where_no_process_can_be_started_this_one_reads(store: Store, monkeypatc
     monkeypatch.setattr(reading, "_LEAST", 1)
     monkeypatch.setattr(reading._Helper, "__init__", refused)
     assert read_entries(store, processes=2) == alone
+
+
+def test_times_of_compiled_cells_are_not_compared(store: Store) -> None:
+    records = store.records()
+    timed = make_board(records).frame["time_vs_ce"].notna()
+    assert timed.any()
+    compiled = [
+        one.model_copy(update={"environment": one.environment.model_copy(update={"compiled": True})}) for one in records
+    ]
+    frame = make_board(compiled).frame
+    assert frame["time_vs_ce"].isna().all()
+    assert set(frame["time_vs_ce_note"][timed]) == {"compiled"}
+
+
+def test_a_store_without_cells_has_an_empty_board(store: Store) -> None:
+    shutil.rmtree(store.cells)
+    shutil.rmtree(store.studies)
+    assert len(board(store).splitlines()) == 1

@@ -218,3 +218,15 @@ def test_the_board_can_be_had_as_json(kdzoo: Callable[..., Any], mixed: tuple[Pa
     assert {row["strategy"]: (row["seeds"], row["failed"]) for row in rows} == {
         "ce": (1, 0), "file:plain": (1, 0), "file:clumsy": (1, 1), "file:wild": (1, 1),
     }  # fmt: skip
+
+
+def test_a_plan_is_written_or_only_shown(kdzoo: Callable[..., Any], small: tuple[Any, ...], tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    both = kdzoo(*small, "--plan", "--dry-run", "--out", out)
+    assert both.code == 2
+    assert "give one of them" in both.err
+    assert not out.exists()
+    plan = kdzoo(*small, "--plan", "--out", out)
+    assert plan.code == 0
+    assert plan.out.splitlines()[-1] == f"They are written to {out}: `kdzoo run-cell ID --out {out}` trains one."
+    assert list((out / "cells").glob("*/cell.json"))
