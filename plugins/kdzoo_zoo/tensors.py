@@ -34,6 +34,18 @@ def pool_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x if x.shape[-2:] == size else F.adaptive_avg_pool2d(x, size)
 
 
+def in_memory_order(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps (B x C x H x W) with their channels last where those of the first lie so in memory, else as they are.
+
+    Autograd gives the gradient of a mean over all elements in the order of its dimensions. For a map in the memory
+    format ``channels_last`` that is the other order, and the backward passes of convolution and normalisation, which
+    come next, take several times as long with it.
+    """
+    if first.is_contiguous() or not first.is_contiguous(memory_format=torch.channels_last):
+        return first, second
+    return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
+
+
 def check_same(what: str, student: Tensor, teacher: Tensor, dims: slice = slice(None)) -> None:
     """Refuse shapes that would broadcast to a wrong value in silence.
 

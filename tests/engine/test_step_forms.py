@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import timm
 import torch
 from small_lab import make_registry, run
 from timm.optim import list_optimizers
-from torch import nn
+from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, Strategy, Terms
 from kdzoo.engine.forms import form_of, has_plain_gradients, load_optimizer
@@ -158,6 +158,33 @@ def test_gradients_that_a_strategy_sets_are_not_read_by_fused_kernels(tmp_path: 
     assert own.status == left.status == "done", own.traceback
     for name, value in left.curve[0].terms.items():
         assert own.curve[0].terms[name] == pytest.approx(value, rel=1e-4)
+
+
+class PlainMean(Strategy):
+    """A mean over each map, as one would write it: autograd gives its gradient in the order of the dimensions."""
+
+    name = "plain-mean"
+    family = "test"
+    signals = ("stages",)
+    found: ClassVar[list[tuple[Tensor, Tensor]]] = []
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        for each in student.stages:
+            each.register_hook(lambda gradient, each=each: self.found.append((each, gradient)))
+        return {"mean": torch.stack([each.square().mean() for each in student.stages]).sum()}
+
+
+def test_gradients_of_maps_come_back_in_the_maps_own_layout(
+    tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[Tensor, Tensor]] = []
+    monkeypatch.setattr(PlainMean, "found", found)
+    bench = run(tmp_path, [PlainMean], teacher_weights=teacher_file, without_baseline=True, epochs=1)
+    assert bench.only("plain-mean").status == "done", bench.only("plain-mean").traceback
+    assert found
+    assert any(not each.is_contiguous() for each, _ in found)
+    for each, gradient in found:
+        assert gradient.is_contiguous(memory_format=torch.channels_last), each.shape
 
 
 def test_who_sets_gradients_is_known_of_combinations_too() -> None:

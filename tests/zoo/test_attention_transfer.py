@@ -102,6 +102,13 @@ def test_memory_layout_does_not_matter():
     )
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_comes_in_the_maps_own_layout(layout):
+    student = torch.randn(2, 4, 6, 6).contiguous(memory_format=layout).requires_grad_()
+    (slope,) = torch.autograd.grad(attention_transfer_loss(student, torch.randn(2, 3, 6, 6)), student)
+    assert slope.stride() == student.stride()
+
+
 def test_batches_that_would_broadcast_are_refused():
     with pytest.raises(ValueError, match="batch of student and teacher"):
         attention_transfer_loss(torch.zeros(4, 3, 2, 2), torch.zeros(1, 3, 2, 2))
@@ -113,7 +120,7 @@ def test_strategy_sums_over_paired_stages(setup, outputs, step):
     terms = step(strategy, student, teacher)
     losses = [attention_transfer_loss(s, t, 1) for s, t in zip(student.stages, teacher.stages, strict=True)]
     torch.testing.assert_close(terms["attention"], 1000 * sum(losses))
-    assert [stage.grad.abs().sum() > 0 for stage in student.stages] == [True, True, False]
+    assert [stage.grad is not None for stage in student.stages] == [True, True, False]
     assert losses[2] == 0  # its common size is 1x1
     assert list(strategy.parameters()) == []
 
@@ -129,7 +136,7 @@ def test_maps_that_were_kept_give_the_same_terms(setup, outputs, batch):
     strategy = AttentionTransfer(setup())
     student, teacher = outputs(strategy.setup.student, 4), outputs(strategy.setup.teacher, 4)
     kept = strategy.reduce(teacher)
-    assert [tuple(looked_at.shape) for looked_at in kept.stages] == [(4, 64), (4, 12), (4, 1)]
+    assert [tuple(looked_at.shape) for looked_at in kept.stages] == [(4, 64), (4, 12)]
     assert strategy.reduce(kept) is kept
     assert strategy(student, kept, batch(4)) == strategy(student, teacher, batch(4))
 

@@ -64,6 +64,16 @@ def test_memory_layout_does_not_matter(layout):
     torch.testing.assert_close(hint_loss(strided, teacher), expected)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_comes_in_the_maps_own_layout(layout):
+    student, teacher = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
+    expected = 2 * (student - teacher) / student.numel()
+    student = student.contiguous(memory_format=layout).requires_grad_()
+    (slope,) = torch.autograd.grad(hint_loss(student, teacher), student)
+    torch.testing.assert_close(slope, expected)
+    assert slope.stride() == student.stride()
+
+
 def test_is_zero_at_equality_and_its_gradient_is_right():
     teacher = torch.randn(2, 2, 3, 3, dtype=torch.float64)
     student = teacher.clone().requires_grad_()

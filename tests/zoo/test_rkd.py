@@ -125,6 +125,12 @@ def test_gradient_is_right_through_all_chunks(loss, monkeypatch):
     assert torch.autograd.gradcheck(lambda s: loss(s, teacher), student)
 
 
+def test_distances_have_a_second_derivative():
+    teacher = torch.randn(4, 3, dtype=torch.float64)
+    student = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda s: relational_distance_loss(s, teacher), student)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_order_shift_scale_and_rotation_do_not_matter(loss):
     student, teacher = torch.randn(7, 5), torch.randn(7, 6)

@@ -38,9 +38,14 @@ def attention_map(feature_map: Tensor, power: float = 2) -> Tensor:
         tensor([[0.6000, 0.8000]])
     """
     wide = full_precision(feature_map)
-    # The same numbers as abs().pow(2), in half the time and without a second map that is kept for the gradient.
-    strength = wide.square() if power == 2 else wide.abs().pow(power)
-    return F.normalize(strength.mean(dim=1).flatten(1), dim=1, eps=1e-12)
+    if power == 2:
+        # The same as below, without a second map that is kept for the gradient, and with a gradient in the map's own
+        # memory format, which the backward pass of the network before it needs. Autocast would round it.
+        with torch.autocast(wide.device.type, enabled=False):
+            strength = torch.linalg.vecdot(wide, wide, dim=1) / wide.shape[1]
+    else:
+        strength = wide.abs().pow(power).mean(dim=1)
+    return F.normalize(strength.flatten(1), dim=1, eps=1e-12)
 
 
 def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor, power: float = 2) -> Tensor:
@@ -85,8 +90,8 @@ class AttentionTransfer(Strategy):
     Loss: CE(student, labels) + beta sum over paired stages of mean((a_s - a_t)^2), a = |F|^power averaged over
     channels and L2-normalised, the larger map average-pooled to the smaller.
 
-    Cost: one pass over the maps; no adapters, unequal channels need none. Serves every pair that has a paired stage;
-    a stage whose common size is 1x1 adds nothing.
+    Cost: one pass over the maps; no adapters, unequal channels need none. Serves every pair that has a paired stage
+    with more than one position; a stage whose common size is 1x1 is left out, as it would add nothing.
 
     Differs from the paper: pooling instead of interpolation where sizes differ. The loss and beta follow the authors'
     code.
@@ -115,32 +120,34 @@ class AttentionTransfer(Strategy):
         """Check that there is a stage to match."""
         if not setup.stage_pairs:
             raise PairError("at needs a paired stage, and this teacher and student have none: choose other models")
-        if not any(min(s.height, t.height) * min(s.width, t.width) > 1 for s, t in setup.paired_shapes()):
+        sizes = [common_size(s, t) for s, t in setup.paired_shapes()]
+        # A map of one position is always 1 after normalisation.
+        self.compared = [(*pair, size) for pair, size in zip(setup.stage_pairs, sizes, strict=True) if size != (1, 1)]
+        if not self.compared:
             raise PairError(
                 "at compares positions, and every paired stage has a single one: choose a larger --img-size, or a "
                 "smaller patch_size of a transformer"
             )
-        self.sizes = tuple(common_size(s, t) for s, t in setup.paired_shapes())
 
     def _attention(self, feature_map: Tensor, size: tuple[int, int]) -> Tensor:
         return attention_map(pool_to(full_precision(feature_map), size), self.power)
 
     def reduce(self, teacher: Outputs) -> Outputs:
-        """The attention maps of the paired stages, at the common sizes."""
-        pairs = zip(self.setup.stage_pairs, self.sizes, strict=True)
-        return Outputs({"stages": tuple(self._attention(teacher.stages[t], size) for (_, t), size in pairs)})
+        """The attention maps of the compared stages, at the common sizes."""
+        return Outputs({"stages": tuple(self._attention(teacher.stages[t], size) for _, t, size in self.compared)})
 
     def reduction(self) -> dict[str, tuple[str, ...]]:
-        """One text for each paired stage."""
-        pairs = zip(self.setup.stage_pairs, self.sizes, strict=True)
+        """One text for each compared stage."""
         return {
-            "stages": tuple(f"stages.{t} attention {size[0]}x{size[1]} power {self.power!r}" for (_, t), size in pairs)
+            "stages": tuple(
+                f"stages.{t} attention {size[0]}x{size[1]} power {self.power!r}" for _, t, size in self.compared
+            )
         }
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``attention``."""
         losses = []
-        for (s, _), size, looked_at in zip(self.setup.stage_pairs, self.sizes, teacher.stages, strict=True):
+        for (s, _, size), looked_at in zip(self.compared, teacher.stages, strict=True):
             check_same("batch", student.stages[s], looked_at[:, :, None, None], slice(1))
             losses.append(F.mse_loss(self._attention(student.stages[s], size), looked_at))
         return {"attention": self.beta * torch.stack(losses).sum()}

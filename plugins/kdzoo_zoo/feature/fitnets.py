@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Phase, Setup, Strategy, Terms, UsageError, param
 from kdzoo_zoo.adapters import ConvBatchNorm
-from kdzoo_zoo.tensors import check_same, common_size, full_precision, pool_to, to_common_size
+from kdzoo_zoo.tensors import check_same, common_size, full_precision, in_memory_order, pool_to, to_common_size
 
 
 def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """
     check_same("batch and channels", student_map, teacher_map, slice(2))
     student_map, teacher_map = to_common_size(full_precision(student_map), full_precision(teacher_map))
-    return F.mse_loss(student_map, teacher_map)
+    return F.mse_loss(*in_memory_order(student_map, teacher_map))
 
 
 class FitNets(Strategy):

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**16
-"""Cosines that are held at a time, of each network and of their difference: 512 KiB in float64, so that a cache holds
-them; larger ones are slower."""
+CHUNK_ELEMENTS = 2**17
+"""Triplets that are held at a time, in up to three arrays of 1 MiB in float64. Fewer take more and shorter calls; more
+gain little."""
 
 
 class AngleSum(torch.autograd.Function):
@@ -36,27 +36,23 @@ class AngleSum(torch.autograd.Function):
     def forward(ctx: Any, gram_s: Tensor, inverse_s: Tensor, gram_t: Tensor, inverse_t: Tensor) -> Tensor:
         """All B x B, of one type; gives a scalar."""
         wanted = [any(ctx.needs_input_grad[:2]), any(ctx.needs_input_grad[2:])]
-        networks = [(gram_s, inverse_s), (gram_t, inverse_t)]
-        gradients = [
-            [torch.zeros_like(each) for each in pair] if want else []
-            for pair, want in zip(networks, wanted, strict=True)
-        ]
         batch = len(gram_s)
         total = gram_s.new_zeros(())
         step = max(1, CHUNK_ELEMENTS // batch**2)
         # Devices without float64 come here in float32, which autocast would round further.
         with torch.autocast(gram_s.device.type, enabled=False):
+            student, teacher = _Triplets(gram_s, inverse_s), _Triplets(gram_t, inverse_t)
             for start in range(0, batch, step):
                 anchors = slice(start, start + step)
-                products = [_products(gram, anchors) for gram, _ in networks]
-                gap = _cosines(products[0], inverse_s[anchors])
-                gap -= _cosines(products[1], inverse_t[anchors])
-                slope = gap.clamp(-1.0, 1.0)
-                total += (gap.sub_(slope, alpha=0.5)).flatten().dot(slope.flatten())
-                for (_, inverse), product, sums, sign in zip(networks, products, gradients, (1.0, -1.0), strict=True):
-                    if sums:
-                        _add_gradients(sums[0], sums[1], slope, product, inverse[anchors], anchors, sign)
-        ctx.save_for_backward(*(each for sums in gradients for each in sums))
+                gap, other = student.cosines(anchors), teacher.cosines(anchors)
+                gap -= other
+                slope = torch.clamp(gap, -1.0, 1.0, out=other)
+                total += gap.sub_(slope, alpha=0.5).flatten().dot(slope.flatten())
+                for network, want, sign in zip((student, teacher), wanted, (1.0, -1.0), strict=True):
+                    if want:
+                        network.add_gradient(slope, anchors, sign, room=gap)
+        networks = (network for network, want in zip((student, teacher), wanted, strict=True) if want)
+        ctx.save_for_backward(*(each for network in networks for each in (network.by_gram, network.by_inverse)))
         ctx.wanted = wanted
         return total
 
@@ -69,26 +65,48 @@ class AngleSum(torch.autograd.Function):
         return tuple(gradient * next(saved) if want else None for want in ctx.wanted for _ in range(2))
 
 
-def _products(gram: Tensor, anchors: slice) -> Tensor:
-    row = gram[anchors]
-    corner = gram.diagonal()[anchors]
-    products = gram - row[:, :, None]
-    products -= (row - corner[:, None])[:, None, :]
-    return products
+class _Triplets:
+    """The cosines of one network, for some anchors i at a time, and the gradient that they have.
 
+    With x_ij = G_ij - G_ii, the cosine is r_ij r_ik G_jk less a matrix of rank 2 for each i, so that it takes two
+    products of all triplets and a thin matrix product::
 
-def _cosines(products: Tensor, inverse: Tensor) -> Tensor:
-    return (products * inverse[:, :, None]).mul_(inverse[:, None, :])
+        cos_ijk = r_ij r_ik G_jk - (r_ij x_ij) r_ik - r_ij (r_ik G_ik)
 
+    Args:
+        gram: B x B, the Gram matrix G.
+        inverse: B x B, the reciprocals r.
+    """
 
-def _add_gradients(
-    gram: Tensor, inverse: Tensor, slope: Tensor, products: Tensor, own: Tensor, anchors: slice, sign: float
-) -> None:
-    """Add a chunk's part to the gradients; ``products`` is used up."""
-    products *= slope
-    inverse[anchors] += 2 * sign * torch.bmm(products, own[:, :, None]).squeeze(2)
-    inner = torch.mul(slope, own[:, :, None], out=products).mul_(own[:, None, :])
-    rows = inner.sum(dim=2)
-    gram.add_(inner.sum(dim=0), alpha=sign)
-    gram[anchors].sub_(rows, alpha=2 * sign)
-    gram.diagonal()[anchors].add_(rows.sum(dim=1), alpha=sign)
+    def __init__(self, gram: Tensor, inverse: Tensor) -> None:
+        self.gram, self.inverse = gram, inverse
+        self.by_gram, self.by_inverse = torch.zeros_like(gram), torch.zeros_like(inverse)
+        self._apart = gram - gram.diagonal()[:, None]
+        self._left = torch.stack([-inverse * self._apart, -inverse], dim=2)
+        self._right = torch.stack([inverse, inverse * gram], dim=1)
+
+    def cosines(self, anchors: slice) -> Tensor:
+        """Anchors x B x B."""
+        inverse = self.inverse[anchors]
+        product = (self.gram * inverse[:, :, None]).mul_(inverse[:, None, :])
+        return product.baddbmm_(self._left[anchors], self._right[anchors])
+
+    def add_gradient(self, slope: Tensor, anchors: slice, sign: float, room: Tensor) -> None:
+        """Add the part of some anchors to the gradients.
+
+        Args:
+            slope: anchors x B x B, the e of :class:`AngleSum`.
+            anchors: which.
+            sign: of the network's cosines in the difference.
+            room: like ``slope``, to be overwritten.
+        """
+        inverse = self.inverse[anchors]
+        # By k: sum of e r_ik, and sum of e r_ik G_ik.
+        once, weighted = torch.bmm(slope, self._right[anchors].mT).unbind(dim=2)
+        halves = torch.mul(slope, inverse[:, None, :], out=room)
+        products = (halves * self.gram).sum(dim=2)
+        self.by_inverse[anchors] = 2 * sign * (products - self._apart[anchors] * once - weighted)
+        self.by_gram.add_(halves.mul_(inverse[:, :, None]).sum(dim=0), alpha=sign)
+        rows = inverse * once
+        self.by_gram[anchors].sub_(rows, alpha=2 * sign)
+        self.by_gram.diagonal()[anchors].add_(rows.sum(dim=1), alpha=sign)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Strategy, Terms, param
 from kdzoo_zoo.relation.angles import AngleSum
-from kdzoo_zoo.relation.geometry import geometry
-from kdzoo_zoo.tensors import check_same, full_precision
+from kdzoo_zoo.relation.geometry import Geometry, geometry
+from kdzoo_zoo.tensors import check_same
 
 
 def relational_distance_loss(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
@@ -46,10 +46,11 @@ def relational_distance_loss(student_embedding: Tensor, teacher_embedding: Tenso
         >>> relational_distance_loss(torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]]), torch.eye(3))
         tensor(0.0139)
     """
-    check_same("batch", student_embedding, teacher_embedding, slice(1))
-    student = _relative_distances(geometry(student_embedding).squared)
-    teacher = _relative_distances(geometry(teacher_embedding).squared)
-    return F.smooth_l1_loss(student, teacher).to(full_precision(student_embedding).dtype)
+    return _distance_loss(*_geometries(student_embedding, teacher_embedding)).to(_wide(student_embedding))
+
+
+def _distance_loss(student: Geometry, teacher: Geometry) -> Tensor:
+    return F.smooth_l1_loss(_relative_distances(student.squared), _relative_distances(teacher.squared))
 
 
 def _relative_distances(squared: Tensor) -> Tensor:
@@ -100,17 +101,28 @@ def relational_angle_loss(student_embedding: Tensor, teacher_embedding: Tensor) 
         >>> relational_angle_loss(torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]]), torch.eye(3))
         tensor(0.0130)
     """
-    check_same("batch", student_embedding, teacher_embedding, slice(1))
-    student, teacher = geometry(student_embedding), geometry(teacher_embedding)
+    return _angle_loss(*_geometries(student_embedding, teacher_embedding)).to(_wide(student_embedding))
+
+
+def _angle_loss(student: Geometry, teacher: Geometry) -> Tensor:
     total = AngleSum.apply(student.gram, _inverse(student.squared), teacher.gram, _inverse(teacher.squared))
-    mean: Tensor = total / len(student_embedding) ** 3
-    return mean.to(full_precision(student_embedding).dtype)
+    mean: Tensor = total / len(student.gram) ** 3
+    return mean
 
 
 def _inverse(squared: Tensor) -> Tensor:
     """One over each distance; 0, without a gradient, between coincident samples."""
     apart = squared != 0
     return squared.masked_fill(~apart, 1.0).rsqrt() * apart
+
+
+def _geometries(student_embedding: Tensor, teacher_embedding: Tensor) -> tuple[Geometry, Geometry]:
+    check_same("batch", student_embedding, teacher_embedding, slice(1))
+    return geometry(student_embedding), geometry(teacher_embedding)
+
+
+def _wide(embedding: Tensor) -> torch.dtype:
+    return torch.promote_types(embedding.dtype, torch.float32)
 
 
 class RelationalKD(Strategy):
@@ -148,9 +160,10 @@ class RelationalKD(Strategy):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The terms ``distance`` and ``angle``."""
+        pair, wide = _geometries(student.embedding, teacher.embedding), _wide(student.embedding)
         terms: Terms = {}
         if self.distance:
-            terms["distance"] = self.distance * relational_distance_loss(student.embedding, teacher.embedding)
+            terms["distance"] = self.distance * _distance_loss(*pair).to(wide)
         if self.angle:
-            terms["angle"] = self.angle * relational_angle_loss(student.embedding, teacher.embedding)
+            terms["angle"] = self.angle * _angle_loss(*pair).to(wide)
         return terms
