@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -41,7 +42,7 @@ def run(*arguments: str | Path) -> Run:
     Raises:
         SystemExit: the command failed.
     """
-    command = [sys.executable, "-c", "from kdzoo.cli import main; main()", *map(str, arguments)]
+    command = _command(arguments)
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -57,6 +58,59 @@ def run(*arguments: str | Path) -> Run:
     # Linux gives KiB, macOS bytes; of the largest process, but to the last byte.
     unit = 1 if sys.platform == "darwin" else 1024
     return Run(time.perf_counter() - began, max(watch.peak, usage.ru_maxrss * unit), output)
+
+
+def in_slices(
+    commands: Mapping[str, Sequence[str | Path]], between: Callable[[], None], slice_seconds: float = 1.0
+) -> dict[str, float]:
+    """Run ``kdzoo`` several times at once, but only one process at a time: each is stopped while another one runs.
+
+    What else happens on the machine, or how fast its processor is just then, hits all of them alike.
+
+    Args:
+        commands: name -> arguments.
+        between: called each time that all had their slice.
+        slice_seconds: how long each runs before it is stopped again.
+
+    Returns:
+        Name -> seconds from start to end in which it was not stopped.
+
+    Raises:
+        SystemExit: a command failed.
+    """
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    seconds = dict.fromkeys(commands, 0.0)
+    turn = list(commands)
+    try:
+        while turn:
+            for name in list(turn):
+                began = time.perf_counter()
+                if name in running:
+                    os.killpg(running[name].pid, signal.SIGCONT)
+                else:
+                    command = _command(commands[name])
+                    running[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running[name].wait(slice_seconds)
+                if running[name].returncode is None:
+                    os.killpg(running[name].pid, signal.SIGSTOP)
+                else:
+                    turn.remove(name)
+                seconds[name] += time.perf_counter() - began
+                if running[name].returncode:
+                    sys.exit(f"{name} ended with exit code {running[name].returncode}")
+            turn.reverse()
+            between()
+    finally:
+        for process in running.values():
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    return seconds
+
+
+def _command(arguments: Sequence[str | Path]) -> list[str]:
+    return [sys.executable, "-c", "from kdzoo.cli import main; main()", *map(str, arguments)]
 
 
 class _Watch(threading.Thread):

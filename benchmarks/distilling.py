@@ -4,13 +4,14 @@
 
 Each command begins with a copy of a store in which the teacher is trained and measured. One trains the matrix: soft,
 fitnets, at and rkd on three seeds, whose `ce` cells are there; its bank is built meanwhile. One trains as many `ce`
-cells as the matrix has. The teacher's passes are timed alone: each view of each sample once, in large batches. The
-bound of the matrix is 1.05 + those passes / the `ce` cells.
+cells as the matrix has. The two take turns: each runs for a second while the other one is stopped, and between them
+the bare teacher runs on a few batches, so that what else the machine does hits all three alike. The bound of the matrix
+is 1.05 + the teacher's passes, each view of each sample once, / the `ce` cells.
 
 What a cell takes when its bank is there is measured in one process, in which cells of all five strategies train side
-by side and take turns step by step, so that other load on the machine hits all of them: what an epoch takes, with its
-evaluation and the reading of the bank, over the same epoch of `ce`. What the matrix takes beside training, evaluation
-and bank is the harness's part; its share is told for cells of 30 s. All is done several times, and medians count.
+by side and take turns step by step: what an epoch takes, with its evaluation and the reading of the bank, over the same
+epoch of `ce`. The command that makes that bank runs alone; what it takes beside training, evaluation and bank is the
+harness's part, and its share is told for cells of 30 s. All is done several times, and medians count.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 
 import timm
 import torch
-from common import PLUGIN, records, run, tell
+from common import PLUGIN, in_slices, records, run, tell
 
 from kdzoo.bench.banking import expect
 from kdzoo.bench.lab import Lab
@@ -43,21 +44,34 @@ from kdzoo.store import Store
 STRATEGIES = ("soft", "fitnets", "at", "rkd")
 
 
-def teacher_seconds(name: str, samples: int, views: int) -> float:
-    """Seconds of the bare teacher on every view of every sample once, in batches of the size that suits it best."""
-    model = timm.create_model(name, num_classes=10).eval().to(memory_format=torch.channels_last)
-    found = []
-    with torch.inference_mode():
-        for batch in (64, 128, 256):
-            inputs = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
-            model(inputs)
-            times = []
-            for _ in range(5):
-                began = time.perf_counter()
-                model(inputs)
-                times.append(time.perf_counter() - began)
-            found.append(statistics.median(times) * samples * views / batch)
-    return min(found)
+class Passes:
+    """The bare teacher over one batch at a time, of the size that suits it best on this machine.
+
+    Args:
+        name: of the teacher.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._model = timm.create_model(name, num_classes=10).eval().to(memory_format=torch.channels_last)
+        tried = {size: min(self._seconds(size) / size for _ in range(4)) for size in (64, 128, 256)}
+        self._size = min(tried, key=lambda size: tried[size])
+        self._found: list[float] = []
+
+    def run(self) -> None:
+        """One batch, after another one by which the caches know the network again."""
+        self._seconds(self._size)
+        self._found.append(self._seconds(self._size))
+
+    def seconds_of(self, images: int) -> float:
+        """For so many images, at the mean speed of all batches that were timed."""
+        return statistics.mean(self._found) * images / self._size
+
+    @torch.inference_mode()
+    def _seconds(self, size: int) -> float:
+        inputs = torch.randn(size, 3, 32, 32).to(memory_format=torch.channels_last)
+        began = time.perf_counter()
+        self._model(inputs)
+        return time.perf_counter() - began
 
 
 class Epochs:
@@ -74,20 +88,21 @@ class Epochs:
         self.done += 1
 
 
-def in_turn(store: Path, flags: dict[str, Any]) -> dict[str, list[float]]:
-    """For each strategy, epoch by epoch, the seconds of a cell of the second seed over those of `ce`.
+def in_turn(store: Path, flags: dict[str, Any], seed: int) -> dict[str, list[float]]:
+    """For each strategy, epoch by epoch, the seconds of a cell over those of `ce`.
 
     Args:
-        store: where the cells of the first seed are done, which made the bank.
+        store: where the cells of the seeds before are done, which made the bank.
         flags: of the bench that did them.
+        seed: of the cells.
     """
-    settings = load_bench("quick", flags | {"seeds": 2})
+    settings = load_bench("quick", flags | {"seeds": seed + 1})
     registry = Registry.load((PLUGIN,))
     plan = make_plan(settings, registry)
     bank = BankSettings(settings.bank, parse_bytes(settings.bank_budget), settings.bank_dtype, shared=False)
     lab = Lab(Store.open(store), registry, plan.device, plan.data, plan.files, bank=bank)
     expect(lab, plan.cells)
-    cells = [cell for cell in plan.cells if cell.kind == "student" and cell.seed]
+    cells = [cell for cell in plan.cells if cell.kind == "student" and cell.seed == seed]
     watches = {cell.strategy.name: Epochs() for cell in cells}
     courses = {
         cell.strategy.name: course_of(cell, lab, watches[cell.strategy.name], "failed", wait=True) for cell in cells
@@ -141,36 +156,31 @@ def main() -> None:
             pair = {"teacher": args.teacher, "student": args.student, "teacher_epochs": 2, "epochs": args.epochs}
             return {"strategies": strategies} | data | pair | more
 
-        def bench(store: Path, strategies: str, **more: Any) -> float:
+        def bench(store: Path, strategies: str, **more: Any) -> list[str | Path]:
             told = flags(strategies, **more)
             settings = [part for name, value in told.pop("set").items() for part in ("--set", f"{name}={value}")]
             others = [part for key, value in told.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-            return run("bench", "--config", "quick", "--plugin", PLUGIN, "--out", store, *settings, *others).seconds
+            return ["bench", "--config", "quick", "--plugin", PLUGIN, "--out", store, *settings, *others]
 
         def copy(store: Path, name: str) -> Path:
             return shutil.copytree(store, Path(folder) / name)
 
         taught = Path(folder) / "taught"
-        bench(taught, "ce", epochs=1, seeds=1)
+        run(*bench(taught, "ce", epochs=1, seeds=1))
         begun = copy(taught, "begun")
-        bench(begun, "ce", seeds=args.seeds)
+        run(*bench(begun, "ce", seeds=args.seeds))
         for number in range(args.runs):
-            turns = [
-                ("ce", taught, "ce", args.seeds * len(STRATEGIES)),
-                ("matrix", begun, everyone, args.seeds),
-            ]
-            for name, store, strategies, count in turns[:: -1 if number % 2 else 1]:
-                own = copy(store, f"{name}{number}")
-                walls[name].append(bench(own, strategies, seeds=count))
-                if name == "matrix":
-                    harness.append(
-                        beside(walls[name][-1], [one for one in records(own) if one.cell.strategy.name != "ce"])
-                    )
-            walls["teacher"].append(teacher_seconds(args.teacher, args.samples - args.samples // 10, args.epochs))
+            passes = Passes(args.teacher)
+            alone = bench(copy(taught, f"ce{number}"), "ce", seeds=args.seeds * len(STRATEGIES))
+            matrix = bench(copy(begun, f"matrix{number}"), everyone, seeds=args.seeds)
+            for name, seconds in in_slices({"ce": alone, "matrix": matrix}, passes.run).items():
+                walls[name].append(seconds)
+            walls["teacher"].append(passes.seconds_of((args.samples - args.samples // 10) * args.epochs))
             store = copy(taught, f"turns{number}")
             long = {"epochs": args.turns, "bank": "disk"}
-            bench(store, everyone, seeds=1, **long)
-            for name, values in in_turn(store, flags(everyone, **long)).items():
+            took = run(*bench(store, everyone, seeds=args.seeds, **long)).seconds
+            harness.append(beside(took, [one for one in records(store) if one.cell.recipe.epochs == args.turns]))
+            for name, values in in_turn(store, flags(everyone, **long), args.seeds).items():
                 ratios[name] += values
     idle = statistics.median(harness)
     of_all = list(zip(walls["matrix"], walls["ce"], walls["teacher"], strict=True))
