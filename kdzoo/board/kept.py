@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-from kdzoo.board.cells import Cells, id_of
+from kdzoo.board.cells import Cells, Value, cut, id_of
 from kdzoo.board.entries import Entries, Entry, Parts
 from kdzoo.board.identity import Context, Setting
 from kdzoo.board.results import Result, Scores, Teacher, Timing, result_of
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.errors import KdzooError
 from kdzoo.recipe import Recipe
-from kdzoo.record import SCHEMA, Summary, parse_record
+from kdzoo.record import SCHEMA, Environment, Size, Summary, TeacherMeasures, parse_record
 
 _KINDS: dict[str, Any] = {
     "data": DataRef,
@@ -25,6 +26,9 @@ _KINDS: dict[str, Any] = {
     "tuned_from": Recipe,
 }
 """The fields of a cell that lines tell by a digest."""
+
+_ALIKE: dict[str, type[BaseModel]] = {"environment": Environment, "student": Size, "teacher": TeacherMeasures}
+"""What else many records share."""
 
 
 class Kept(NamedTuple):
@@ -54,6 +58,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self._cells = Cells()
+        self._alike: dict[tuple[str, bytes], BaseModel] = {}
 
     def new_texts(self) -> dict[str, str]:
         """JSON of what the digests in lines stand for, by the digest, as far as it was not given before. What several
@@ -74,18 +79,36 @@ class Keeper:
                 damaged curve, say, nothing is noticed.
         """
         try:
-            return self._line(cell_id, from_json(_without_curve(text)), stamp)
+            return self._line(cell_id, *self._read(_without_curve(text)), stamp)
         except (ValueError, KeyError, TypeError, AttributeError):
             record = parse_record(text, where)
         if record.id != cell_id:
             raise KdzooError(f"{where}: the record of cell {record.id}, which belongs into the folder of that name")
-        return self._line(cell_id, from_json(record.to_json()), stamp)
+        told = record.model_dump(mode="json")
+        return self._line(cell_id, told, self._cells.read(told["cell"]), stamp)
 
-    def _line(self, cell_id: str, told: dict[str, Any], stamp: str) -> bytes:
+    def _read(self, text: bytes) -> tuple[dict[str, Any], dict[str, Value]]:
+        """What a record's text tells beside the cell, and the values of the cell's fields."""
+        parts = cut(text)
+        if parts and (values := self._cells.known(parts.pieces)):
+            return from_json(parts.rest), values
+        told = from_json(text)
+        cell = told["cell"]
+        values = self._cells.read(cell)
+        if parts:
+            self._cells.learn(parts.pieces, cell, values)
+        return told, values
+
+    def _line(self, cell_id: str, told: dict[str, Any], values: dict[str, Value], stamp: str) -> bytes:
         if told["record_schema"] > SCHEMA:
             raise ValueError
-        values = self._cells.read(told["cell"])
         told["cell"] = cell = Cell(**{field: value.value for field, value in values.items()})
+        for name, kind in _ALIKE.items():
+            if told[name] is not None:
+                key = (name, to_json(told[name]))
+                if key not in self._alike:
+                    self._alike[key] = kind.model_validate_json(key[1])
+                told[name] = self._alike[key]
         summary = Summary.model_validate(told)
         if not cell_id == summary.id == id_of(values):
             raise ValueError

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo.board.cells import Cells, id_of
+from kdzoo.board.cells import Cells, cut, id_of
 from kdzoo.board.entries import Entries, Entry
 from kdzoo.board.kept import Keeper, entries_of, kept_of
 from kdzoo.cell import Cell, ModelRef, StrategyRef, TeacherRef
@@ -70,6 +70,8 @@ def plain(entry: Entry | None) -> Any:
 def variants(cell: Cell) -> list[Cell]:
     odd = ModelRef(name="r\u00e9seau", args={"a": 1, "b": 1.0, "c": True, "d": None})
     quoted = StrategyRef(name='a"b', distribution="c", revision="1", params={"x": 1e-5})
+    named_as_fields = ModelRef(name="a", args={"a": 1, "study": "s", "teacher": '},"command":', "tuned_from": None})
+    before_the_seed = StrategyRef(name="s", distribution='"seed":1', revision="1", params={"seed": 3, "student": 1.0})
     other = cell.recipe.model_copy(update={"lr": 0.3, "name": "other"})
     teacher = cell.teacher
     assert teacher is not None
@@ -82,6 +84,8 @@ def variants(cell: Cell) -> list[Cell]:
         cell.model_copy(update={"kind": "trial", "study": "feed"}),
         cell.model_copy(update={"student": odd}),
         cell.model_copy(update={"strategy": quoted}),
+        cell.model_copy(update={"student": named_as_fields}),
+        cell.model_copy(update={"strategy": before_the_seed}),
         cell.model_copy(update={"teacher": TeacherRef(model=teacher.model, weights="pretrained", digest="ab")}),
         cell.model_copy(update={"teacher": teacher.model_copy(update={"recipe": other})}),
         cell.model_copy(update={"protocol": 2}),
@@ -103,10 +107,25 @@ def test_entries_are_those_of_the_whole_records() -> None:
     assert {one.cell.kind for one in made} == {"student", "teacher", "trial"}
     assert {one.status for one in made} == {"done", "failed", "pruned"}
     assert any(one.cell.tuned_from for one in made)
-    found = through_lines(*(one.to_json() for one in made))
-    expected = [entry for one in made if (entry := Entries().entry(one)) is not None]
+    found = through_lines(*(one.to_json() for one in made + made))  # the second time every value is known
+    expected = [entry for one in made + made if (entry := Entries().entry(one)) is not None]
     assert [plain(one) for one in found] == [plain(one) for one in expected]
-    assert 50 < len(found) < len(made)
+    assert 50 < len(found) < len(made + made)
+
+
+def test_the_cell_is_cut_out_of_a_text_and_its_values_are_known_by_theirs() -> None:
+    cells = Cells()
+    for record in everything():
+        parts = cut(record.to_json().encode())
+        assert parts is not None
+        told = json.loads(record.to_json())
+        cells.learn(parts.pieces, told["cell"], cells.read(told["cell"]))
+        expected = {key: value for key, value in told.items() if key != "cell"}
+        if known := cells.known(parts.pieces):
+            assert json.loads(parts.rest) == expected
+            assert known == cells.read(told["cell"])
+        else:  # a value has a field's name in it, so that the text is cut elsewhere
+            assert record.cell.student.name == "a" or record.cell.strategy.name == "s"
 
 
 def test_equal_parts_are_one_thing() -> None:
