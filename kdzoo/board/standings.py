@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -157,7 +158,7 @@ def _by_variant(rows: Sequence[Values], variants: _Variants) -> dict[tuple[str, 
 
 
 def _standing(entrant: _Entrant, rows: Sequence[Values | None], called: Sequence[dict[str, Values]]) -> Standing:
-    params = params_text(json.loads(entrant.params)) if entrant.params else ""
+    params = _params(entrant.params) if entrant.params else ""
     lacking = tuple(_lacks(row) for row in rows)
     scores = tuple(None if row is None or lack else row["top1"] for row, lack in zip(rows, lacking, strict=True))
     differences = [
@@ -181,7 +182,12 @@ def _standing(entrant: _Entrant, rows: Sequence[Values | None], called: Sequence
 
 def _text(row: Values) -> str:
     """What ``diff_ce_to`` calls a row."""
-    return " ".join(filter(None, (row["strategy"], row["variant"], params_text(json.loads(row["params"])))))
+    return " ".join(filter(None, (row["strategy"], row["variant"], _params(row["params"]))))
+
+
+@lru_cache(4096)  # most stand in many rows
+def _params(text: str) -> str:
+    return params_text(json.loads(text))
 
 
 def _lacks(row: Values | None) -> str:

@@ -63,7 +63,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = math.fsum(values) / n
     if n == 1:
         return Estimate(n, mean, note="n<3")
-    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    sd = _deviation(values, mean)
     if n < FEWEST:
         return Estimate(n, mean, sd, note="n<3")
     if sd < NOISE:
@@ -72,6 +72,11 @@ def estimate(values: Sequence[float]) -> Estimate:
     reach = _t_quantile(n - 1) * error
     p = 2 * float(stdtr(n - 1, -abs(mean) / error))
     return Estimate(n, mean, sd, mean - reach, mean + reach, p)
+
+
+def _deviation(values: Sequence[float], mean: float) -> float:
+    """Standard deviation, n-1 in the denominator, of at least two values."""
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
@@ -152,8 +157,11 @@ def _share(values: Sequence[float], baseline: Sequence[float], teacher: float) -
     if math.fsum(room) / n < NOISE:
         return Estimate(n, None, note="teacher not above baseline")
     gained = [value - other for value, other in zip(values, baseline, strict=True)]
-    note = f"n<{FEWEST_RESAMPLED}" if n < FEWEST_RESAMPLED else estimate(gained).note
-    return Estimate(n, math.fsum(gained) / math.fsum(room), note=note)
+    total = math.fsum(gained)
+    note = f"n<{FEWEST_RESAMPLED}" if n < FEWEST_RESAMPLED else ""
+    if not note and _deviation(gained, total / n) < NOISE:
+        note = "no spread"
+    return Estimate(n, total / math.fsum(room), note=note)
 
 
 @cache

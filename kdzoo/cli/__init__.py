@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated
 
@@ -70,6 +72,8 @@ app.command()(new)
 
 def main() -> None:
     """Run the command line. Exit codes: 0 all done, 1 some cells failed, 2 wrong usage, 130 stopped by Ctrl-C."""
+    # Else the interpreter looks for cycles in all that is left before it ends: 1 s of a command that used torch.
+    atexit.register(gc.freeze)
     try:
         app()
     except KdzooError as error:

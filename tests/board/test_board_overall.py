@@ -101,6 +101,13 @@ def test_the_critical_difference_has_the_published_quantiles(strategies: int, q:
     assert critical_difference(strategies, 12) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("strategies", [2, 3, 7, 30])
+def test_the_critical_difference_equals_scipy(strategies: int) -> None:
+    q = reference.studentized_range.ppf(0.95, strategies, np.inf)
+    expected = q / math.sqrt(2) * math.sqrt(strategies * (strategies + 1) / (6 * 9))
+    assert critical_difference(strategies, 9) == pytest.approx(expected, rel=1e-8)
+
+
 def test_sets_of_the_undistinguished_equal_every_subset() -> None:
     draw = np.random.RandomState(1)
     for size in (2, 3, 5, 6):
