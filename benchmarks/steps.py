@@ -1,4 +1,5 @@
-"""What the rules for faster steps choose, against what they leave: optimizers' forms, memory formats, batches, compile.
+"""What the rules for faster steps choose, against what they leave: optimizers' forms, memory formats, the order of
+gradients, batches, compile; and rkd's angles against every vector and cosine.
 
     OMP_NUM_THREADS=1 python benchmarks/steps.py
     OMP_NUM_THREADS=1 python benchmarks/steps.py --parts compile --models test_resnet
@@ -16,7 +17,8 @@ import inspect
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import timm
@@ -27,10 +29,15 @@ from tabulate import tabulate
 from timm.optim import create_optimizer_v2, get_optimizer_class
 from torch import Tensor, nn
 
+from kdzoo import Outputs
 from kdzoo.cell import DataRef
+from kdzoo.engine.distiller import keep_format
 from kdzoo.engine.evaluate import batch_for
 from kdzoo.engine.forms import form_of
 from kdzoo.models.layout import lay_out, memory_format
+from kdzoo.testing.memory import peak_bytes
+from kdzoo_zoo.functional import relational_angle_loss
+from kdzoo_zoo.tensors import in_memory_order
 
 CPU = torch.device("cpu")
 MODELS = "resnet10t,test_resnet,mobilenetv3_small_050,resnet18,densenet121,regnetx_002,test_vit,test_convnext"
@@ -40,7 +47,7 @@ BATCHES = (32, 64, 128, 256, 512)
 Work = Callable[[], object]
 
 
-def alternate(variants: dict[str, Work], rounds: int) -> dict[str, list[float]]:
+def alternate(variants: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
     """Seconds of each variant in each round, after one run that does not count; every second round goes backwards."""
     for work in variants.values():
         work()
@@ -141,6 +148,58 @@ def formats(names: Sequence[str], batch: int, size: int, rounds: int, dtype: tor
     return found
 
 
+def gradients(names: Sequence[str], batch: int, size: int, rounds: int) -> dict[str, Any]:
+    """The train step, and what a mean square over each map adds to it: with its gradients as autograd gives them, put
+    in the order of the maps when they come back, and given in that order."""
+    images, labels = torch.rand(batch, 3, size, size), torch.randint(0, 10, (batch,))
+    found: dict[str, Any] = {}
+    for name in names:
+        model: Any = make(name, size).train()
+        lay_out(model, CPU)
+        targets = [torch.randn_like(each) for each in model.forward_intermediates(images)[1]]
+
+        def step(kind: str, model: Any = model, targets: Sequence[Tensor] = targets) -> None:
+            features, maps = model.forward_intermediates(images)
+            loss = F.cross_entropy(model.forward_head(features), labels)
+            if kind == "put in order":
+                keep_format(Outputs({"stages": maps}))
+            for one, other in zip(maps, targets, strict=True) if kind != "labels alone" else ():
+                pair = in_memory_order(one, other) if kind == "in order" else (one, other)
+                loss = loss + F.mse_loss(*pair)
+            loss.backward()
+            model.zero_grad()
+
+        kinds = ("labels alone", "as autograd gives them", "put in order", "in order")
+        seconds = alternate({kind: partial(step, kind) for kind in kinds}, 4 * rounds)  # small differences
+        alone = seconds.pop(kinds[0])
+        more = {kind: [a - b for a, b in zip(each, alone, strict=True)] for kind, each in seconds.items()}
+        found[name] = milliseconds({kinds[0]: alone} | more)
+        found[name]["put in order is faster"] = faster(seconds, kinds[2], kinds[1])
+    return found
+
+
+def angles(batches: Sequence[int], rounds: int) -> dict[str, Any]:
+    """The angle term of rkd with its gradient, beside the form of the paper's authors; embeddings of 512."""
+
+    def authors(student: Tensor, teacher: Tensor) -> Tensor:
+        ours, theirs = (F.normalize(each[None] - each[:, None], dim=2) for each in (student, teacher))
+        return F.smooth_l1_loss(ours @ ours.mT, theirs @ theirs.mT)
+
+    found: dict[str, Any] = {}
+    for batch in batches:
+        student, teacher = torch.randn(batch, 512, requires_grad=True), torch.randn(batch, 512)
+        works = {"kdzoo": partial(_differentiate, relational_angle_loss, student, teacher)}
+        if batch <= 128:
+            works["authors"] = partial(_differentiate, authors, student, teacher)
+        memory = {f"{name} MiB": round(peak_bytes(work) / 2**20, 1) for name, work in works.items()}
+        found[f"batch {batch}"] = milliseconds(alternate(works, rounds)) | memory
+    return found
+
+
+def _differentiate(loss: Callable[[Tensor, Tensor], Tensor], student: Tensor, teacher: Tensor) -> None:
+    torch.autograd.grad(loss(student, teacher), student)
+
+
 def autocast(work: Work, dtype: torch.dtype) -> Work:
     """The work under autocast, unless it is float32."""
 
@@ -220,6 +279,13 @@ def judge(result: dict[str, Any]) -> dict[str, tuple[float, float | None]]:
         result["worst_format_train"] = min(row["train channels_last is faster"] for row in laid_out)
         result["worst_format_eval"] = min(row["eval channels_last is faster"] for row in laid_out)
         bounds |= {"worst_format_train": (0.95, None), "worst_format_eval": (1.0, None)}
+    if "gradients" in result:
+        result["worst_gradients"] = min(row["put in order is faster"] for row in result["gradients"].values())
+        bounds["worst_gradients"] = (0.98, None)
+    if "angles" in result:
+        rows = result["angles"].values()
+        result["worst_angles"] = round(min(row["authors"] / row["kdzoo"] for row in rows if "authors" in row), 1)
+        bounds["worst_angles"] = (1.0, None)
     if "batches" in result:
         shares = []
         for row in result["batches"].values():
@@ -234,7 +300,8 @@ def judge(result: dict[str, Any]) -> dict[str, tuple[float, float | None]]:
 def main() -> None:
     """Measure; exit code 1 if a rule is far from the best choice."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="forms,formats,batches,precisions", help="and compile")
+    parts_default = "forms,formats,gradients,batches,precisions,angles"
+    parser.add_argument("--parts", default=parts_default, help="and compile")
     parser.add_argument("--models", default=MODELS, help="timm models")
     parser.add_argument("--optimizers", default=OPTIMIZERS)
     parser.add_argument("--batch", type=int, default=64, help="images in a step")
@@ -245,6 +312,8 @@ def main() -> None:
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "forms": lambda: forms(names[:3], args.optimizers.split(","), rounds),
         "formats": lambda: formats(names, args.batch, size, rounds, torch.float32),
+        "gradients": lambda: gradients(names[:4], args.batch, size, rounds),
+        "angles": lambda: angles((64, 128, 256, 512), rounds),
         "batches": lambda: batches(names[:4], size, rounds) | batches(names[:4], 2 * size, rounds),
         "precisions": lambda: precisions(names[:3], args.batch, size, rounds),
         "compile": lambda: compiled(names[:2], args.batch, size, rounds),

@@ -73,8 +73,7 @@ PAIR = "{teacher} -> {student}"
 FIGURES = (
     Figure(
         "distilling", "matrix_over_ce",
-        "wall time of soft, fitnets, at and rkd on 3 seeds, bank included, over as many `ce` cells;"
-        f" {PAIR} ([why](docs/performance.md#strategies))",
+        f"wall time of soft, fitnets, at and rkd on 3 seeds, bank included, over as many `ce` cells; {PAIR}",
         _times,
         _of_seconds("matrix", "ce"),
     ),
@@ -110,7 +109,7 @@ FIGURES = (
     ),
     Figure(
         "board", "first_table_seconds",
-        "the same where none was parsed before, as in a copied store ([why](docs/performance.md#boards))", _seconds,
+        "the same where none was parsed before, as in a copied store", _seconds,
         _listed("first_table_seconds_of_each"),
     ),
     Figure("board", "peak_gib", "memory of that", _gib),
