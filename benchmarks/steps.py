@@ -29,12 +29,10 @@ from tabulate import tabulate
 from timm.optim import create_optimizer_v2, get_optimizer_class
 from torch import Tensor, nn
 
-from kdzoo import Outputs
 from kdzoo.cell import DataRef
-from kdzoo.engine.distiller import keep_format
 from kdzoo.engine.evaluate import batch_for
 from kdzoo.engine.forms import form_of
-from kdzoo.models.layout import lay_out, memory_format
+from kdzoo.models.layout import keep_format, lay_out, memory_format
 from kdzoo.testing.memory import peak_bytes
 from kdzoo_zoo.functional import relational_angle_loss
 from kdzoo_zoo.tensors import in_memory_order
@@ -162,7 +160,7 @@ def gradients(names: Sequence[str], batch: int, size: int, rounds: int) -> dict[
             features, maps = model.forward_intermediates(images)
             loss = F.cross_entropy(model.forward_head(features), labels)
             if kind == "put in order":
-                keep_format(Outputs({"stages": maps}))
+                keep_format(maps)
             for one, other in zip(maps, targets, strict=True) if kind != "labels alone" else ():
                 pair = in_memory_order(one, other) if kind == "in order" else (one, other)
                 loss = loss + F.mse_loss(*pair)

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Collection
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -64,7 +63,6 @@ class Distiller(nn.Module):
             KdzooError: the strategy breaks the contract: no term at all, one that is no scalar, or one named ``ce``.
         """
         student = run_divided(self.student, batch, self._signals, self.division)
-        keep_format(student)
         terms: Terms = {}
         if hard_labels and self.strategy.ce_weight != 0:
             logits = self.strategy.predict(student).float()
@@ -98,18 +96,6 @@ class Distiller(nn.Module):
     def trained_by(self, phase: Phase) -> nn.Module:
         """The module whose parameters a phase trains."""
         return {"both": self, "student": self.student, "strategy": self.strategy}[phase.trains]
-
-
-def keep_format(student: Outputs) -> None:
-    """See that the gradients of maps in ``channels_last`` come back in that memory format.
-
-    Autograd gives the gradient of a mean over a map in the order of its dimensions. With that, the backward pass of the
-    batch normalisation before the map takes longer than bringing the gradient into order does.
-    """
-    for each in student.values.get("stages", ()):
-        by_channels = each.ndim == 4 and each.is_contiguous(memory_format=torch.channels_last)
-        if by_channels and each.requires_grad and not each.is_contiguous():
-            each.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
 
 
 class Deployment(nn.Module):

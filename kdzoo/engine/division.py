@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from kdzoo.engine.devices import Backward
 from kdzoo.engine.ranks import World
 from kdzoo.errors import UsageError
+from kdzoo.models.layout import keep_format
 from kdzoo.strategy import Batch, Classifier, Outputs
 
 
@@ -176,7 +177,13 @@ def run_divided(model: Callable[..., Outputs], batch: Batch, signals: Any, divis
         division: how the batch is divided; None where it is not.
     """
     if division is None:
-        return model(batch.inputs, signals)
+        return _run(model, batch, signals)
     with division.own_draws():
-        own = model(division.rows(batch).inputs, signals)
+        own = _run(model, division.rows(batch), signals)
     return division.whole(own)
+
+
+def _run(model: Callable[..., Outputs], batch: Batch, signals: Any) -> Outputs:
+    outputs = model(batch.inputs, signals)
+    keep_format(outputs.values.get("stages", ()))
+    return outputs

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _NARROW = 16
 _LARGE = 2**24
@@ -53,3 +55,23 @@ def by_channels(network: nn.Module) -> None:
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.ndim == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+
+
+def keep_format(maps: Iterable[Tensor]) -> None:
+    """See that the gradients of maps in ``channels_last`` come back in that memory format.
+
+    Autograd gives the gradient of a mean over a map in the order of its dimensions. With that, the backward pass of the
+    batch normalisation before the map takes longer than bringing the gradient into order does.
+
+    Args:
+        maps: what a network that is trained gives.
+    """
+    for each in maps:
+        by_channels = each.ndim == 4 and each.is_contiguous(memory_format=torch.channels_last)
+        if by_channels and each.requires_grad and not each.is_contiguous():
+            each.register_hook(_in_channels_last)  # type: ignore[no-untyped-call]
+
+
+def _in_channels_last(gradient: Tensor | None) -> Tensor | None:
+    # None comes from a function of a plugin's own that gives its input no gradient.
+    return None if gradient is None else gradient.contiguous(memory_format=torch.channels_last)

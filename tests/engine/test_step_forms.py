@@ -17,7 +17,7 @@ from kdzoo import Batch, Outputs, Strategy, Terms
 from kdzoo.engine.forms import form_of, has_plain_gradients, load_optimizer
 from kdzoo.engine.optim import make_optimizer
 from kdzoo.engine.train import Training
-from kdzoo.models.layout import lay_out, memory_format
+from kdzoo.models.layout import keep_format, lay_out, memory_format
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.recipe import Recipe
@@ -185,6 +185,26 @@ def test_gradients_of_maps_come_back_in_the_maps_own_layout(
     assert any(not each.is_contiguous() for each, _ in found)
     for each, gradient in found:
         assert gradient.is_contiguous(memory_format=torch.channels_last), each.shape
+
+
+class Silent(torch.autograd.Function):
+    """Gives its input no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value * 2
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        return None
+
+
+def test_a_map_without_a_gradient_stays_without_one() -> None:
+    leaf = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    feature_map = leaf * 1
+    keep_format([feature_map])
+    Silent.apply(feature_map).sum().backward()
+    assert leaf.grad is None
 
 
 def test_who_sets_gradients_is_known_of_combinations_too() -> None:

@@ -39,8 +39,8 @@ def attention_map(feature_map: Tensor, power: float = 2) -> Tensor:
     """
     wide = full_precision(feature_map)
     if power == 2:
-        # The same as below, without a second map that is kept for the gradient, and with a gradient in the map's own
-        # memory format, which the backward pass of the network before it needs. Autocast would round it.
+        # The same as below, with a gradient in the map's own memory format, which the backward pass of the network
+        # before it needs, and without a map of absolute values. Autocast would round it.
         with torch.autocast(wide.device.type, enabled=False):
             strength = torch.linalg.vecdot(wide, wide, dim=1) / wide.shape[1]
     else:
@@ -121,7 +121,7 @@ class AttentionTransfer(Strategy):
         if not setup.stage_pairs:
             raise PairError("at needs a paired stage, and this teacher and student have none: choose other models")
         sizes = [common_size(s, t) for s, t in setup.paired_shapes()]
-        # A map of one position is always 1 after normalisation.
+        # A map of one position is 1 after normalisation, whatever it was, or has vanished.
         self.compared = [(*pair, size) for pair, size in zip(setup.stage_pairs, sizes, strict=True) if size != (1, 1)]
         if not self.compared:
             raise PairError(
