@@ -16,6 +16,7 @@ from timm.models import parse_model_name, resolve_model_input_args
 
 from kdzoo.cell import DataRef, ModelRef
 from kdzoo.errors import UsageError, unknown
+from kdzoo.models.patches import check_patches
 from kdzoo.models.taps import TappedModel
 
 _WRONG_ARGUMENT = re.compile(r"(an unexpected|multiple values for) keyword argument '(\w+)'")
@@ -150,6 +151,8 @@ class _Plan:
     def make(self, mean: Sequence[float], std: Sequence[float], *, pretrained: bool) -> TappedModel:
         tapped = TappedModel(timm.create_model(**self.arguments, pretrained=pretrained), mean, std, self.size)
         tapped.signature()  # a size that timm takes and cannot run shows here
+        if self.size != tuple(self.config["input_size"][-2:]):  # the size of timm's weights is what it is
+            check_patches(tapped)
         return tapped
 
 
