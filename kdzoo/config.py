@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapt
 
 from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
-from kdzoo.recipe import Augment, Recipe
+from kdzoo.files import from_home
+from kdzoo.recipe import LONGEST, Augment, Recipe
 from kdzoo.shipped import read_yaml, shipped
 from kdzoo.space import RecipeKey, parse_range
 from kdzoo.study import Pruner
@@ -68,9 +71,9 @@ def _checked_weights(value: str) -> str:
 def _checked_workers(value: Any) -> Any:
     if value is None or value == "auto":
         return value
-    count = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    count = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value) else value
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"must be a number at least 1, or auto, not {value!r}")
+        raise ValueError(f"must be a number from 1 to 9999, or auto, not {reprlib.repr(value)}")
     return count
 
 
@@ -83,6 +86,7 @@ def _checked_bytes(value: Any) -> Any:
     return value
 
 
+Place = Annotated[str, AfterValidator(from_home)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
@@ -138,21 +142,21 @@ class BenchConfig(Frozen):
     teacher: Names = ()
     student: Names = ()
     pairs: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_checked_pairs)] = ()
-    seeds: Annotated[int, Field(ge=1)] = 3
+    seeds: Annotated[int, Field(ge=1, le=10_000)] = 3
     recipe: str = "quick"
     teacher_recipe: str | None = None
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    teacher_epochs: Annotated[int, Field(ge=1)] | None = None
-    teacher_weights: Annotated[str, AfterValidator(_checked_weights)] = "auto"
+    epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
+    teacher_epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
+    teacher_weights: Annotated[Place, AfterValidator(_checked_weights)] = "auto"
     img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
     set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})
-    tune: Annotated[int, Field(ge=1)] | None = None
-    tune_epochs: Annotated[int, Field(ge=1)] | None = None
+    tune: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    tune_epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     tune_recipe: Annotated[tuple[RecipeKey, ...], BeforeValidator(_as_list)] = ()
     search: dict[str, Annotated[str, AfterValidator(_checked_range)]] = Field(default={})
     pruner: Pruner = "none"
     tune_batch: Annotated[int, Field(ge=1)] = 1
-    data_dir: str | None = None
+    data_dir: Place | None = None
     download: bool = False
     device: Device = "auto"
     precision: Precision | None = None
@@ -162,7 +166,7 @@ class BenchConfig(Frozen):
     bank: Annotated[BankMode, BeforeValidator(_checked_mode)] = "auto"
     bank_budget: Annotated[int | str, BeforeValidator(_checked_bytes)] = "4GiB"
     bank_dtype: BankDtype = "float16"
-    out: str = "runs"
+    out: Place = "runs"
     rerun: Rerun = "failed"
     log_with: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     workers: Annotated[int | Literal["auto"] | None, BeforeValidator(_checked_workers)] = None
@@ -227,9 +231,9 @@ def parse_size(text: Any) -> tuple[int, int]:
         ValueError: it is something else, or not positive.
     """
     pieces = str(text).lower().split("x")
-    sides = [int(piece) if piece.isascii() and piece.isdigit() else 0 for piece in pieces]
+    sides = [int(piece) if re.fullmatch(r"[0-9]{1,5}", piece) else 0 for piece in pieces]
     if len(sides) > 2 or not all(sides):
-        raise ValueError(f"img_size must be a size in pixels such as 32 or 32x48, not {text!r}")
+        raise ValueError(f"img_size must be a size in pixels such as 32 or 32x48, not {reprlib.repr(text)}")
     return sides[0], sides[-1]
 
 
@@ -331,12 +335,12 @@ def _plain(value: Any) -> str:
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Scalar]:
-    """Read ``soft.temperature=2`` and ``recipe.lr=0.1``; values as in YAML.
+    """Read ``soft.temperature=2`` and ``recipe.lr=0.1``; values as in YAML, and ``key=`` gives an empty text.
 
     Raises:
         UsageError: a text has another form.
     """
-    return {key: read_scalar(value) for key, value in _pieces("--set", texts, "value")}
+    return {key: read_scalar(value) if value else "" for key, value in _pieces("--set", texts, "value")}
 
 
 def parse_ranges(texts: Iterable[str]) -> dict[str, str]:
@@ -345,13 +349,16 @@ def parse_ranges(texts: Iterable[str]) -> dict[str, str]:
     Raises:
         UsageError: a text has another form.
     """
-    return dict(_pieces("--search", texts, "low:high[:log]"))
+    ranges = dict(_pieces("--search", texts, "low:high[:log]"))
+    if empty := [key for key, value in ranges.items() if not value]:
+        raise UsageError(f"--search {empty[0]}=: write strategy.param=low:high[:log] or recipe.key=low:high[:log]")
+    return ranges
 
 
 def _pieces(flag: str, texts: Iterable[str], what: str) -> Iterator[tuple[str, str]]:
     for text in texts:
         key, equals, value = text.partition("=")
         owner, dot, name = key.strip().partition(".")
-        if not (equals and owner and dot and name and value.strip()):
+        if not (equals and owner and dot and name):
             raise UsageError(f"{flag} {text}: write strategy.param={what} or recipe.key={what}")
         yield key.strip(), value.strip()

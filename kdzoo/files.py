@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def from_home(path: str) -> str:
+    """A path with the home folder in the place of ``~``, as a shell reads it: none reads YAML, or ``--out=~/runs``."""
+    return os.path.expanduser(path)  # noqa: PTH111 - unlike Path's, it leaves a user that is unknown as it is
+
+
 def atomic_write(path: Path, content: bytes) -> None:
     """Write a whole file or nothing: into a neighbour, flushed to the disk, then renamed over the old one."""
     with replacing(path) as partial:

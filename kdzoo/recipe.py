@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+LONGEST = 100_000
+"""Epochs of the longest training: what is above it is a slip of the keyboard."""
+
 
 class Augment(BaseModel):
     """How a view of a sample is made. Every choice is a pure function of (this, view number, sample id).
@@ -58,7 +61,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1, le=LONGEST)]
     batch_size: Annotated[int, Field(ge=1)]
     optimizer: str = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.05

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdzoo.errors import UsageError, unknown
+from kdzoo.files import from_home
 from kdzoo.yamltext import read_mapping
 
 
@@ -16,7 +17,7 @@ def read_yaml(kind: Literal["bench", "recipes"], source: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such file, or it is not a YAML mapping; the line is named.
     """
-    path = Path(source)
+    path = Path(from_home(source))
     if source in shipped(kind):
         text = (_folder(kind) / f"{source}.yaml").read_text(encoding="utf-8")
     elif path.suffix in (".yaml", ".yml") or _is_file(path):

@@ -9,6 +9,13 @@ import yaml
 
 from kdzoo.errors import UsageError
 
+_YAML = "tag:yaml.org,2002:"
+_MOST = 10**18
+_LONGEST_NUMBER = 1000
+_SHOWN = 40
+_PLAIN: dict[str, re.Pattern[str]] = {}
+"""How each kind of plain value is written."""
+
 
 class _Loader(yaml.SafeLoader):
     """safe_load that refuses a key given twice, which YAML lets pass with the last value."""
@@ -24,9 +31,46 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_null(self, node: yaml.ScalarNode) -> None:
+        """Nothing, where nothing is written."""
+        self._written(node, "null", "null")
+
+    def construct_bool(self, node: yaml.ScalarNode) -> bool:
+        """As it is written; no other word for it."""
+        return self._written(node, "bool", "true or false").lower() == "true"
+
     def construct_whole_number(self, node: yaml.ScalarNode) -> int:
         """Always decimal, whatever zeros it begins with."""
-        return int(self.construct_scalar(node))
+        text = self._written(node, "int", "a whole number")
+        number = int(text) if len(text) < _LONGEST_NUMBER else _MOST  # int() itself refuses a few thousand digits
+        if abs(number) >= _MOST:
+            raise _wrong(node, f"{_short(text)} is too large: whole numbers have at most 18 digits")
+        return number
+
+    def construct_number(self, node: yaml.ScalarNode) -> float:
+        """Decimal, or an infinity, which the typed values refuse by name."""
+        text = self._written(node, "float", "a number").lower()
+        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+    def refuse_tag(self, node: yaml.Node) -> None:
+        """Dates, sets, binary data and other languages' objects: no key has such a value."""
+        tag = _short(node.tag.replace(_YAML, "!!"))
+        raise _wrong(node, f"the tag {tag} is not read: values are texts, numbers, true, false and null")
+
+    def _written(self, node: yaml.ScalarNode, kind: str, what: str) -> str:
+        """The text of a scalar, whose tag may have been written over it by hand."""
+        text = str(self.construct_scalar(node))
+        if not _PLAIN[kind].fullmatch(text):
+            raise _wrong(node, f"{_short(text)} is not {what}")
+        return text
+
+
+def _wrong(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 # PyYAML speaks YAML 1.1, to which 5e-4 is a text, 010 is eight, 1:30 is ninety, no is false, 2026-01-31 is a date.
@@ -34,13 +78,26 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", "~nN"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
     ("merge", r"<<", "<"),
 ):
+    _PLAIN[_tag] = re.compile(_pattern)
     _starts = [*_first, ""] if _tag == "null" else list(_first)
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})\\Z"), _starts)
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
+    _Loader.add_implicit_resolver(f"{_YAML}{_tag}", re.compile(f"(?:{_pattern})\\Z"), _starts)
+_Loader.yaml_constructors = {
+    f"{_YAML}null": _Loader.construct_null,
+    f"{_YAML}bool": _Loader.construct_bool,
+    f"{_YAML}int": _Loader.construct_whole_number,
+    f"{_YAML}float": _Loader.construct_number,
+    f"{_YAML}str": _Loader.construct_yaml_str,
+    f"{_YAML}seq": _Loader.construct_yaml_seq,
+    f"{_YAML}map": _Loader.construct_yaml_map,
+    None: _Loader.refuse_tag,
+}
 
 
 def read_mapping(text: str, where: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from kdzoo.cli.run_cell import run_cell
 from kdzoo.cli.strategies import app as strategies_app
 from kdzoo.cli.tune import tune
 from kdzoo.errors import KdzooError
+from kdzoo.files import from_home
 
 app = typer.Typer(
     name="kdzoo",
@@ -70,10 +71,17 @@ app.command()(data)
 app.command()(new)
 
 
+def _at_home(word: str) -> str:
+    """A word of the command line as a shell would read its path: ``~`` also in quotes and behind ``--out=``."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + equals + from_home(value) if value.startswith("~/") else word
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0 all done, 1 some cells failed, 2 wrong usage, 130 stopped by Ctrl-C."""
     # Else the interpreter looks for cycles in all that is left before it ends: 1 s of a command that used torch.
     atexit.register(gc.freeze)
+    sys.argv[1:] = map(_at_home, sys.argv[1:])
     try:
         app()
     except KdzooError as error:

@@ -16,6 +16,7 @@ from kdzoo.data.folder import TEST, TRAIN, VALIDATION, file_data
 from kdzoo.data.hashing import digest
 from kdzoo.data.vision import DEFAULT_DIR, from_torchvision
 from kdzoo.errors import UsageError, unknown
+from kdzoo.files import from_home
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,7 +61,7 @@ class TimmDataset(Dataset):
 
     def __init__(self, name: str, img_size: tuple[int, int] | None = None) -> None:
         prefix, _, rest = name.partition("/")
-        self._prefix, self._rest = prefix.lower(), rest
+        self._prefix, self._rest = prefix.lower(), from_home(rest)
         if self._prefix not in PREFIXES:
             raise UsageError(unknown("kind of dataset", prefix, PREFIXES))
         if self._prefix == "torch" and rest.lower() not in _TORCH:
@@ -69,7 +70,8 @@ class TimmDataset(Dataset):
         if find_spec(module) is None:
             raise UsageError(f"{name} needs a package that is not installed: pip install {packages}")
         # A local path must not enter the names of cells.
-        self.name = f"{self._prefix}/{Path(rest).name if Path(rest).is_absolute() else rest}"
+        place = Path(self._rest)
+        self.name = f"{self._prefix}/{place.name if place.is_absolute() else self._rest}"
         self.img_size = img_size or (224, 224)
 
     def load(self, data_dir: Path | None, download: bool) -> Splits:

@@ -11,6 +11,7 @@ import numpy as np
 from kdzoo.data.dataset import Dataset, FileData, Splits
 from kdzoo.data.hashing import digest
 from kdzoo.errors import UsageError
+from kdzoo.files import from_home
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,8 +34,8 @@ class FolderDataset(Dataset):
     help = "images in train/CLASS and test/CLASS (or val/CLASS)"
 
     def __init__(self, path: str) -> None:
-        self.name = f"folder:{Path(path).resolve().name}"
-        self._path = Path(path)
+        self._path = Path(from_home(path))
+        self.name = f"folder:{self._path.resolve().name}"
 
     def load(self, data_dir: Path | None, download: bool) -> Splits:
         """List the files; none is decoded.

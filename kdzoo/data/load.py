@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Literal
@@ -24,7 +25,7 @@ from kdzoo.recipe import Augment, Recipe
 from kdzoo.strategy import Batch
 
 Split = Literal["fit", "tune", "test"]
-_SUBSET = re.compile(r"(?P<name>[^\[\]]+)\[:(?P<count>[0-9]+)\]")
+_SUBSET = re.compile(r"(?P<name>[^\[\]]+)\[:(?P<count>[0-9]{1,12})\]")
 
 
 class LoadedData:
@@ -211,7 +212,9 @@ def parse_subset(name: str) -> tuple[str, int | None]:
         return name, None
     match = _SUBSET.fullmatch(name)
     if match is None or int(match["count"]) == 0:
-        raise UsageError(f"dataset {name!r}: write a subset of train as name[:count], for example fashion_mnist[:5000]")
+        raise UsageError(
+            f"dataset {reprlib.repr(name)}: write a subset of train as name[:count], for example fashion_mnist[:5000]"
+        )
     return match["name"], int(match["count"])
 
 

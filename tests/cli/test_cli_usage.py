@@ -53,6 +53,13 @@ def refused(kdzoo: Callable[..., Any], small: tuple[Any, ...], tmp_path: Path) -
         (["--set", "plain.wieght=1"], "unknown parameter of plain 'wieght'; did you mean weight?"),
         (["--set", "plain.weight=-1"], "plain.weight must be a number at least 0, not -1"),
         (["--set", "plain.weight=heavy"], "plain.weight must be a number at least 0, not 'heavy'"),
+        (["--set", "plain.weight=!!bool x"], "plain.weight must be a number at least 0, not '!!bool x'"),
+        (["--set", "plain.weight="], "plain.weight must be a number at least 0, not ''"),
+        (["--epochs", "9" * 30], "--epochs must be at most 100000, not 9999"),
+        (["--seeds", "9" * 12], "--seeds must be at most 10000, not 9999"),
+        (["--img-size", "9" * 5000], "--img-size must be a size in pixels such as 32 or 32x48, not '9999"),
+        (["--workers", "9" * 5000], "--workers must be a number from 1 to 9999, or auto, not '9999"),
+        (["--dataset", f"shades[:{'9' * 5000}]"], "dataset 'shades[:9999"),
         (["--set", "plain.weight=.inf"], "--set plain.weight must be a single, finite value, not inf"),
         (["--set", "plain.weight"], "--set plain.weight: write strategy.param=value or recipe.key=value"),
         (["--set", "soft.alpha=0.5"], "set soft.alpha: unknown strategy of the bench 'soft'"),
@@ -231,3 +238,12 @@ def test_a_broken_plugin_file_is_told_with_the_place(
     assert first == "error: --plugin bad.py failed: ZeroDivisionError: division by zero (bad.py:2)"
     assert any("bad.py" in line and "in helper" in line for line in rest)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [("--out=~/runs",), ("--out", "~/runs")])
+def test_the_home_folder_in_flags(
+    words: tuple[str, ...], kdzoo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert f"{tmp_path}/home/runs is not a store of runs" in kdzoo("board", *words).err
+    assert f"looked for as {tmp_path}/home/pictures" in kdzoo("data", "folder:~/pictures").err

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from kdzoo import UsageError
-from kdzoo.config import BenchConfig, load_bench, load_recipe, parse_settings, parse_size, split_list
+from kdzoo.config import (
+    BenchConfig,
+    load_bench,
+    load_recipe,
+    parse_ranges,
+    parse_settings,
+    parse_size,
+    split_list,
+)
 from kdzoo.shipped import shipped
 
 BENCH = "strategies: soft\ndataset: digits\nteacher: resnet18\nstudent: resnet10t\n"
@@ -122,6 +130,10 @@ def test_a_model_on_the_command_line_replaces_the_files_pairs(
         (BENCH + "seeds: true\n", "b.yaml: seeds must be a whole number, not True"),
         (BENCH + "seeds:\n", "b.yaml: seeds must be a whole number, not null"),
         (BENCH + "epochs: -1\n", "b.yaml: epochs must be at least 1, not -1"),
+        (BENCH + "seeds: 10001\n", "b.yaml: seeds must be at most 10000, not 10001"),
+        (BENCH + "epochs: 100001\n", "b.yaml: epochs must be at most 100000, not 100001"),
+        (BENCH + "seeds: 2026-01-31\n", "b.yaml: seeds must be a whole number, not '2026-01-31'"),
+        (BENCH + "seeds: !!set {a}\n", "b.yaml:5: malformed YAML: the tag '!!set' is not read"),
         (BENCH + "teacher_epochs: 0\n", "b.yaml: teacher_epochs must be at least 1, not 0"),
         (BENCH + "device: gpu\n", "b.yaml: device must be 'auto', 'cpu', 'cuda' or 'mps', not 'gpu'"),
         (BENCH + "precision: fp8\n", "b.yaml: precision must be 'fp32', 'bf16' or 'fp16', not 'fp8'"),
@@ -184,10 +196,26 @@ def test_reads_a_size(text: str | int, size: tuple[int, int]) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "x", "0", "0x3", "3x", "-5", "1x2x3", "3.5", "big", "٣", None, True, [3]])
+@pytest.mark.parametrize(
+    "text", ["", "x", "0", "0x3", "3x", "-5", "1x2x3", "3.5", "big", "٣", None, True, [3], "9" * 9999]
+)
 def test_refuses_what_is_no_size(text: Any) -> None:
     with pytest.raises(ValueError, match="must be a size in pixels"):
         parse_size(text)
+
+
+def test_the_home_folder_is_found_in_every_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("batch_size: 8\nlr: 0.1\nepochs: 2\n")
+    (tmp_path / "bench.yaml").write_text(
+        BENCH + "out: ~/runs\ndata_dir: ~/data\nteacher_weights: ~/w.safetensors\nrecipe: ~/mine.yaml\n"
+    )
+    config = load_bench("~/bench.yaml", {})
+    assert config.out == f"{tmp_path}/runs"
+    assert config.data_dir == f"{tmp_path}/data"
+    assert config.teacher_weights == f"{tmp_path}/w.safetensors"
+    assert load_recipe(config.recipe, {}).batch_size == 8
+    assert load_bench("~/bench.yaml", {"out": "~nobody-of-this-name/runs"}).out == "~nobody-of-this-name/runs"
 
 
 def test_splits_a_comma_list() -> None:
@@ -201,7 +229,16 @@ def test_reads_settings_as_yaml_values() -> None:
     assert type(settings["soft.temperature"]) is int
 
 
-@pytest.mark.parametrize("text", ["soft.temperature", "soft=1", ".a=1", "soft.=1", "soft.a=", "soft.a= ", "=1", ""])
+def test_nothing_behind_the_sign_is_an_empty_text() -> None:
+    assert parse_settings(["recipe.augment.auto=", "a.b= "]) == {"recipe.augment.auto": "", "a.b": ""}
+    assert load_recipe("quick", {"augment.auto": ""}) == load_recipe("quick", {})
+    with pytest.raises(UsageError, match=r"recipe\.lr must be a number, not ''"):
+        load_recipe("quick", {"lr": ""})
+    with pytest.raises(UsageError, match=r"--search a\.b=: write strategy\.param=low:high"):
+        parse_ranges(["a.b="])
+
+
+@pytest.mark.parametrize("text", ["soft.temperature", "soft=1", ".a=1", "soft.=1", "=1", ""])
 def test_refuses_a_setting_of_another_form(text: str) -> None:
     with pytest.raises(UsageError, match=r"write strategy\.param=value or recipe\.key=value"):
         parse_settings([text])

@@ -42,8 +42,8 @@ def test_an_address_where_nobody_listens_is_one_sentence(form: str, small: tuple
         (("--cpus-per-cell", 2), "cpus_per_cell belongs to a cluster: give the executor ray too"),
         (("--executor", "slurm"), "--executor must be 'local' or 'ray', not 'slurm'"),
         (("--executor", "ray", "--gpus-per-cell", -1), "--gpus-per-cell must be at least 0, not -1"),
-        (("--workers", 0), "--workers must be a number at least 1, or auto, not '0'"),
-        (("--workers", "many"), "--workers must be a number at least 1, or auto, not 'many'"),
+        (("--workers", 0), "--workers must be a number from 1 to 9999, or auto, not '0'"),
+        (("--workers", "many"), "--workers must be a number from 1 to 9999, or auto, not 'many'"),
     ],
 )
 def test_wrong_use_is_one_line(extra: tuple[Any, ...], told: str, small: tuple[Any, ...]) -> None:
