@@ -15,7 +15,6 @@ from kdzoo.bench.teachers import resolve_teacher
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
-from kdzoo.engine.compiled import check_compiler
 from kdzoo.engine.devices import check_precision, pick_device
 from kdzoo.engine.optim import check_recipe
 from kdzoo.errors import PairError, UsageError
@@ -116,8 +115,6 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     plan = BenchPlan(pick_device(config.device), seeds=config.seeds)
     for recipe in (recipes.student, recipes.teacher):
         check_precision(plan.device, recipe.precision)
-    if config.compile:
-        check_compiler(plan.device)
     pairs = [(ModelRef.parse(teacher), ModelRef.parse(student)) for teacher, student in config.all_pairs()]
     for ref in dict.fromkeys(ref for pair in pairs for ref in pair):
         check_model(ref)

@@ -127,9 +127,14 @@ def record_loss(cell: Cell, lab: Lab, reason: str) -> Record:
         return _keep_record(Record(status="failed", **_frame(cell, lab), reason=reason, ended=now()), lab)
 
 
+def stands(record: Record, rerun: Rerun) -> bool:
+    """Whether a finished cell is left as it is."""
+    return record.status in _KEPT[rerun]
+
+
 def _kept(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
     found = lab.store.find_record(cell.id)
-    if found is None or (found.status not in _KEPT[rerun] and found.ended < lab.started):
+    if found is None or (not stands(found, rerun) and found.ended < lab.started):
         return None
     lab.store.clear(cell.id)  # a kill may have come between the record and this
     return found

@@ -11,7 +11,8 @@ from kdzoo.bench.executor import Executor, Report
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.local import InProcess
 from kdzoo.bench.plan import BenchPlan
-from kdzoo.bench.tune import tune
+from kdzoo.bench.run import stands
+from kdzoo.bench.tune import is_tuned, tune
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.train import Stop
@@ -73,6 +74,18 @@ def run_bench(
         records.extend(record for record in executor.run(finals, report, rerun) if record.id not in known)
         cells.extend(cell for cell in finals if cell.id not in known)
     return BenchResult(cells, studies, records)
+
+
+def is_done(plan: BenchPlan, store: Store, rerun: Rerun, *, only_tune: bool = False) -> bool:
+    """Whether :func:`run_bench` would only find what is there, and train nothing."""
+    if not all(is_tuned(study, store, rerun) for study in plan.studies):
+        return False
+    cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
+    if not only_tune:
+        studies = [store.find_study(study.id) for study in plan.studies]
+        cells += [cell for study in studies if study for cell in study.finals(range(plan.seeds))]
+    records = [store.find_record(cell.id) for cell in cells]
+    return all(record is not None and stands(record, rerun) for record in records)
 
 
 def _in_turn(plans: Sequence[StudyPlan], executor: Executor) -> Iterable[Sequence[StudyPlan]]:

@@ -37,6 +37,12 @@ def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) 
             _collect(study.plan, store)
 
 
+def is_tuned(plan: StudyPlan, store: Store, rerun: Rerun) -> bool:
+    """Whether :func:`tune` would run none of the study's trials."""
+    study = _load(plan, store)
+    return study.finished and not any(trial.state in _AGAIN[rerun] for trial in study.trials)
+
+
 def _load(plan: StudyPlan, store: Store) -> Study:
     return store.find_study(plan.id) or Study(id=plan.id, plan=plan)
 

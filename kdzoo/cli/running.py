@@ -15,7 +15,7 @@ from kdzoo.bench.choose import open_executor
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan, make_plan
 from kdzoo.bench.provenance import changes
-from kdzoo.bench.session import BenchResult, run_bench
+from kdzoo.bench.session import BenchResult, is_done, run_bench
 from kdzoo.bench.trackers import check_trackers
 from kdzoo.board.cache import refresh
 from kdzoo.cli.dryrun import show_plan, show_refused
@@ -25,6 +25,7 @@ from kdzoo.cli.plugins import warn_of_broken
 from kdzoo.cli.progress import make_report
 from kdzoo.config import BenchConfig, parse_bytes
 from kdzoo.engine.bank.spec import BankSettings
+from kdzoo.engine.compiled import check_compiler
 from kdzoo.errors import UsageError
 from kdzoo.registry import Registry
 from kdzoo.store import Store
@@ -38,6 +39,8 @@ class Prepared:
     registry: Registry
     settings: BenchConfig
     plugins: tuple[Path, ...] = ()
+    done: bool = False
+    """Whether all of it was done before."""
 
 
 def prepare(
@@ -65,6 +68,9 @@ def prepare(
     records = [store.find_record(cell.id) for cell in plan.cells]
     for study in plan.studies:
         store.find_study(study.id)
+    done = is_done(plan, store, settings.rerun, only_tune=only_tune)
+    if settings.compile and not done:
+        check_compiler(plan.device)
     show_refused(plan)
     if settings.rerun != "always":
         for change in changes((record for record in records if record), registry):
@@ -73,7 +79,7 @@ def prepare(
         show_plan(plan, store, only_tune=only_tune)
     elif not any(cell.strategy.name != "ce" for cell in plan.cells) and plan.refused:
         raise UsageError("no strategy of this bench can serve its pairs")
-    return Prepared(plan, registry, settings, tuple(options["plugin"] or ()))
+    return Prepared(plan, registry, settings, tuple(options["plugin"] or ()), done)
 
 
 def write_plan(prepared: Prepared) -> None:

@@ -61,6 +61,12 @@ def tune(
     if not prepared.plan.studies:
         raise UsageError("none of these strategies declares anything to search; give a range with --search")
     result = run(prepared, only_tune=True)
+    if prepared.done:
+        typer.echo(
+            "These studies were finished before: nothing was run. Another number of --trials is another study; "
+            "--rerun always runs their trials again.",
+            err=True,
+        )
     _show(result.studies, None)
     if prepared.plan.refused or any(record.status == "failed" for record in result.records):
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kdzoo.store import Store
 
@@ -66,6 +67,21 @@ def test_the_same_command_finds_all_of_it(kdzoo: Callable[..., Any], tuned: tupl
     assert "were done before" in again.err
 
 
+def test_nothing_is_compiled_where_all_is_done(
+    kdzoo: Callable[..., Any], tuned: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    _, arguments, first = tuned
+    again = kdzoo(*arguments, "--compile")
+    assert (again.code, again.out) == (first.code, first.out)
+    more = kdzoo(*arguments, "--compile", "--seeds", 2)
+    assert more.code == 2
+    assert "--compile: torch.compile does not work here (no compiler)" in more.err
+
+
 def test_tune_alone_runs_no_final_cell(
     kdzoo: Callable[..., Any], small: tuple[Any, ...], nudge: Path, tuned: tuple[Path, Any, Any]
 ) -> None:
@@ -79,6 +95,10 @@ def test_tune_alone_runs_no_final_cell(
     (mine,), _ = Store.open(Path("alone")).readable_studies()
     (other,), _ = Store.open(tuned[0]).readable_studies()
     assert [trial.values for trial in mine.trials] == [trial.values for trial in other.trials]
+    assert "finished before" not in result.err
+    again = kdzoo("tune", *options, "--out", "alone")
+    assert again.out == result.out
+    assert "These studies were finished before: nothing was run." in again.err
     shown = kdzoo("tune", "--show", "--out", "alone")
     assert shown.out == result.out
     drawn = kdzoo("tune", "--out", "alone", "--plot", "plots")
