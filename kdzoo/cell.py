@@ -18,6 +18,10 @@ PROTOCOL = 1
 
 Scalar = bool | int | float | str | None
 AtLeastOne = Annotated[int, Field(ge=1)]
+Init = Annotated[str, Field(pattern=r"^(random|pretrained(:[0-9a-f]{16})?)$")]
+"""What a network starts from: ``random``, or timm's weights: ``pretrained``, for a student with a hash of them (without
+the head), since a name alone would let timm publish better weights under an old cell's name."""
+
 _HUB_PREFIX = re.compile(r"^(hf-hub:|hf_hub:|local-dir:)")
 
 
@@ -148,7 +152,7 @@ class Cell(Frozen):
     strategy: StrategyRef
     recipe: Recipe
     seed: Annotated[int, Field(ge=0)]
-    init: Literal["random", "pretrained"] = "random"
+    init: Init = "random"
     tuned_from: Recipe | None = None
     study: str = ""
     protocol: int = Field(default_factory=lambda: PROTOCOL, ge=1)
@@ -158,6 +162,11 @@ class Cell(Frozen):
         if self.study and self.kind != "trial":
             raise ValueError("only a trial belongs to a study")
         return self
+
+    @property
+    def starts_pretrained(self) -> bool:
+        """Whether the student starts from timm's weights; it then sees images as those were trained on them."""
+        return self.init != "random"
 
     @property
     def id(self) -> str:

@@ -27,6 +27,7 @@ Rerun = Literal["never", "failed", "always"]
 BankMode = Literal["auto", "off", "ram", "disk"]
 BankDtype = Literal["float16", "bfloat16", "float32"]
 _BYTES = TypeAdapter(ByteSize)
+StudentInit = Literal["random", "pretrained"]
 TEACHER_WEIGHTS = ("auto", "train", "pretrained")
 
 
@@ -105,6 +106,8 @@ class BenchConfig(Frozen):
         epochs: length of the training, over the recipe's.
         teacher_epochs: length of the teacher's training, over its recipe's.
         teacher_weights: ``auto``, ``train``, ``pretrained`` or a file.
+        student_init: what students start from: ``random``, or timm's ``pretrained`` weights with a head of the
+            dataset's classes; must be said where a student's name says which weights are meant.
         img_size: size at which networks see images, pixels: one number, or HEIGHTxWIDTH.
         set: single changes, ``strategy.param`` or ``recipe.key`` -> value.
         tune: trials of each study of tuning; none by default.
@@ -148,6 +151,7 @@ class BenchConfig(Frozen):
     epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     teacher_epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     teacher_weights: Annotated[Place, AfterValidator(_checked_weights)] = "auto"
+    student_init: StudentInit | None = None
     img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
     set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})
     tune: Annotated[int, Field(ge=1, le=10_000)] | None = None

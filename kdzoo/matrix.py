@@ -193,6 +193,7 @@ def student_cells(
     strategies: Sequence[StrategyRef],
     recipe: Recipe,
     seeds: int,
+    init: str = "random",
 ) -> list[Cell]:
     """The cells of one pair, seed by seed, so that every strategy has its first seed before any has its second."""
     teacher, student = pair
@@ -205,6 +206,7 @@ def student_cells(
             strategy=strategy,
             recipe=recipe,
             seed=seed,
+            init=init,
         )
         for seed in range(seeds)
         for strategy in strategies

@@ -8,12 +8,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kdzoo.cell import Cell, DataRef, Frozen, ModelRef, Scalar, StrategyRef, TeacherRef, canonical_json, content_hash
+from kdzoo.cell import (
+    Cell,
+    DataRef,
+    Frozen,
+    Init,
+    ModelRef,
+    Scalar,
+    StrategyRef,
+    TeacherRef,
+    canonical_json,
+    content_hash,
+)
 from kdzoo.jsontext import parse
 from kdzoo.recipe import Recipe
 
-STUDY_SCHEMA = 3
-"""Version of the study's form: 2 brought the plan's protocol; 3 epochs that were not measured."""
+STUDY_SCHEMA = 4
+"""Version of the study's form: 2 brought the plan's protocol; 3 epochs that were not measured; 4 what students start
+from."""
 
 TUNER = 2
 """Version of the search: raised when the same history would be answered by other values.
@@ -130,6 +142,7 @@ class StudyPlan(Frozen):
         trials: their number, where there are as many settings to try; see :attr:`length`.
         pruner: what ends trials early.
         batch: how many trials are asked for at a time, each batch knowing the results of those before it.
+        init: what the students start from.
         tuner: version of the search; whoever makes a plan gives today's.
         protocol: version of the protocol of its cells; whoever makes a plan gives today's.
     """
@@ -144,6 +157,7 @@ class StudyPlan(Frozen):
     trials: Annotated[int, Field(ge=1)]
     pruner: Pruner = "none"
     batch: Annotated[int, Field(ge=1)] = 1
+    init: Init = "random"
     # These two are part of the id, which leaves out defaults: 1 for good, so that a study of any version keeps its id.
     tuner: Annotated[int, Field(ge=1)] = 1
     protocol: Annotated[int, Field(ge=1)] = 1
@@ -228,6 +242,7 @@ class StudyPlan(Frozen):
             strategy=self.strategy.model_copy(update={"params": params}),
             recipe=tuned,
             seed=seed,
+            init=self.init,
             tuned_from=None if tuned == recipe else recipe,
             study=study,
             protocol=self.protocol,

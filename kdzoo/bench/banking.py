@@ -10,7 +10,7 @@ import torch
 
 from kdzoo.bench.lab import Expected, Lab, MeasuredTeacher
 from kdzoo.bench.setup import make_setup
-from kdzoo.cell import Cell, ModelRef
+from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.bank.group import Group
 from kdzoo.engine.bank.needs import need_of
@@ -65,7 +65,7 @@ def source_for(
         return loop
     group = bank.group(_pass_of(cell, taught), taught.teacher, lab.data[cell.data], autocast)
     reader = group.read(need)
-    lab.signatures.setdefault((cell.student, cell.data), strategy.setup.student)
+    lab.signatures.setdefault((cell.student, cell.data, cell.init), strategy.setup.student)
 
     def readers(planned: bool) -> list[Reader]:
         return _readers(_sharing(cell, lab, planned=planned), lab, taught, group)
@@ -129,9 +129,9 @@ def _readers(
         kind = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
         if not teacher_signals(kind):
             continue
-        place = (cell.student, cell.data)
+        place = (cell.student, cell.data, cell.init)
         if place not in lab.signatures:
-            lab.signatures[place] = _signature(cell.student, lab.data[cell.data])
+            lab.signatures[place] = _signature(cell, lab.data[cell.data])
         try:
             need = need_of(_build(kind, cell, lab.signatures[place], taught), cell.strategy, cell.recipe)
             readers.append(group.read(need.times(count)))
@@ -144,9 +144,9 @@ def _length(recipe: Recipe) -> tuple[int, int]:
     return recipe.epochs, recipe.views
 
 
-def _signature(student: ModelRef, data: LoadedData) -> Signature:
+def _signature(cell: Cell, data: LoadedData) -> Signature:
     with torch.random.fork_rng(devices=[]):
-        return create_model(student, data.ref, data.mean, data.std).signature()
+        return create_model(cell.student, data.ref, data.mean, data.std, own_input=cell.starts_pretrained).signature()
 
 
 def _build(kind: type[Strategy], cell: Cell, student: Signature, taught: MeasuredTeacher) -> Strategy:

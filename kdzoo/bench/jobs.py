@@ -108,7 +108,8 @@ class TimeStudent:
     def __call__(self, lab: Lab, watch: Watch) -> Speed:
         """Do it."""
         cell, data = self.cell, lab.data[self.cell.data]
-        model = create_model(cell.student, data.ref, data.mean, data.std).to(lab.device).train()
+        model = create_model(cell.student, data.ref, data.mean, data.std, own_input=cell.starts_pretrained)
+        model = model.to(lab.device).train()
         lay_out(model, lab.device)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
         images = steps = 0

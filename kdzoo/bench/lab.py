@@ -88,7 +88,7 @@ class Lab:
         eval_every: after how many epochs tune is measured.
         compile: whether networks run through torch.compile.
         expected: the cells of the bench by their ids; see :func:`kdzoo.bench.banking.expect`.
-        signatures: the shapes of students that were found out.
+        signatures: the shapes of students that were found out, by model, data and what they start from.
     """
 
     store: Store
@@ -103,7 +103,7 @@ class Lab:
     eval_every: int = 1
     compile: bool = False
     expected: dict[str, Expected] = field(default_factory=dict)
-    signatures: dict[tuple[ModelRef, DataRef], Signature] = field(default_factory=dict)
+    signatures: dict[tuple[ModelRef, DataRef, str], Signature] = field(default_factory=dict)
     _say: Callable[[str], None] | None = None
     _said: set[str] = field(default_factory=set)
     _bank: Bank | None = None

@@ -11,7 +11,7 @@ import torch
 from kdzoo import blame
 from kdzoo.bench.ranges import check_ranges
 from kdzoo.bench.setup import make_setup
-from kdzoo.bench.teachers import resolve_teacher
+from kdzoo.bench.teachers import choose_init, resolve_teacher
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
@@ -28,6 +28,7 @@ from kdzoo.matrix import (
     tried_first,
 )
 from kdzoo.models.align import pair_stages
+from kdzoo.models.folders import name_by_content
 from kdzoo.models.profile import Profile, profile_model
 from kdzoo.models.zoo import check_model, create_model
 from kdzoo.registry import Registry
@@ -115,7 +116,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     plan = BenchPlan(pick_device(config.device), seeds=config.seeds)
     for recipe in (recipes.student, recipes.teacher):
         check_precision(plan.device, recipe.precision)
-    pairs = [(ModelRef.parse(teacher), ModelRef.parse(student)) for teacher, student in config.all_pairs()]
+    pairs = [(_model(teacher), _model(student)) for teacher, student in config.all_pairs()]
     for ref in dict.fromkeys(ref for pair in pairs for ref in pair):
         check_model(ref)
 
@@ -140,7 +141,10 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             if file and (digest := teachers[ref].digest):
                 plan.files[digest] = file
         teacher_plans = {ref: _plan_model(ref, data, own_input=one.own_input) for ref, one in teachers.items()}
-        student_plans = {ref: _plan_model(ref, data) for ref in dict.fromkeys(student for _, student in pairs)}
+        inits = {
+            ref: choose_init(ref, config.student_init, data) for ref in dict.fromkeys(student for _, student in pairs)
+        }
+        student_plans = {ref: _plan_model(ref, data, own_input=init != "random") for ref, init in inits.items()}
         for teacher_ref, student in pairs:
             teacher = teachers[teacher_ref]
             training = teacher_cell(teacher, data.ref)
@@ -156,15 +160,20 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             )
             plan.pairs.append(pair)
             served = _served(pair, strategies, recipes, registry, plan)
-            for cell in student_cells(data.ref, (teacher, student), served, recipes.student, config.seeds):
+            init = inits[student]
+            for cell in student_cells(data.ref, (teacher, student), served, recipes.student, config.seeds, init):
                 students.setdefault(cell.id, cell)
             for strategy in served:
                 if config.tune and spaces[strategy]:
                     _check_ranges(pair, firsts[strategy], spaces[strategy], recipes, registry, plan)
-                    studies.append(_study(pair, firsts[strategy], recipes, spaces[strategy], config))
+                    studies.append(_study(pair, firsts[strategy], recipes, spaces[strategy], config, init))
     plan.cells = [*trainings.values(), *students.values()]
     plan.studies = list({study.id: study for study in studies}.values())
     return plan
+
+
+def _model(text: str) -> ModelRef:
+    return name_by_content(ModelRef.parse(text))
 
 
 def _check_ranges(
@@ -184,7 +193,12 @@ def _check_ranges(
 
 
 def _study(
-    pair: PairPlan, strategy: StrategyRef, recipes: Recipes, space: dict[str, Range], config: BenchConfig
+    pair: PairPlan,
+    strategy: StrategyRef,
+    recipes: Recipes,
+    space: dict[str, Range],
+    config: BenchConfig,
+    init: str,
 ) -> StudyPlan:
     return StudyPlan(
         data=pair.data,
@@ -197,6 +211,7 @@ def _study(
         trials=config.tune or 0,
         pruner=config.pruner,
         batch=config.tune_batch,
+        init=init,
         tuner=TUNER,
         protocol=PROTOCOL,
     )

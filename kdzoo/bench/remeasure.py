@@ -95,7 +95,7 @@ def rebuild(cell: Cell, folder: Path, data: LoadedData, registry: Registry) -> t
         PairError: the strategy asks for the classifier of a teacher that has none.
     """
     student = create_model(
-        _built_in(cell.student), data.ref, data.mean, data.std, pretrained=False, own_input=cell.init == "pretrained"
+        _built_in(cell.student), data.ref, data.mean, data.std, pretrained=False, own_input=cell.starts_pretrained
     )
     strategy = _strategy(cell, student, data, registry)
     deployment = Deployment(student, strategy)

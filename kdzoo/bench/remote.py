@@ -19,6 +19,7 @@ from kdzoo.cell import Cell, DataRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.errors import KdzooError
+from kdzoo.models.folders import known_folders, remember_folders
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 
@@ -58,6 +59,7 @@ class LabSettings:
         img_size: height and width of the images, or None for the dataset's own.
         folder: the current folder, from which relative names are read.
         files: teachers' weight files by their SHA-256.
+        models: folders of models, by their names.
         plugins: the files of ``--plugin``.
         kdzoo: version of kdzoo.
         host: name of the leading machine.
@@ -72,6 +74,7 @@ class LabSettings:
     folder: Path
     files: Mapping[str, Path]
     plugins: tuple[PluginFile, ...]
+    models: Mapping[str, Path] = field(default_factory=known_folders)
     kdzoo: str = field(default_factory=lambda: version("kdzoo"))
     host: str = field(default_factory=socket.gethostname)
     others: Mapping[str, Any] = field(default_factory=dict)
@@ -109,6 +112,7 @@ class LabSettings:
             )
         if self.folder.is_dir():
             os.chdir(self.folder)
+        remember_folders(self.models)
         registry = Registry.load([plugin.here() for plugin in self.plugins])
         return Lab(
             store=Store(self.store),

@@ -248,7 +248,7 @@ def _finish(
 def build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | None) -> tuple[TappedModel, Strategy]:
     """Student and strategy, each from a seed of its own, so that no strategy changes another's student."""
     seed_everything(cell.seed_for("init"))
-    student = create_model(cell.student, data.ref, data.mean, data.std, pretrained=cell.init == "pretrained")
+    student = create_model(cell.student, data.ref, data.mean, data.std, pretrained=cell.starts_pretrained)
     kind = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
     signature = student.signature()
     teacher = taught.teacher.signature() if taught else signature
@@ -285,7 +285,7 @@ def _extra_macs(trained: Deployment, strategy: Strategy, data: LoadedData) -> in
 def _keep_weights(cell: Cell, lab: Lab, trained: Deployment) -> None:
     folder = lab.store.folder(cell.id)
     student = trained.student
-    arguments = plain_arguments(cell.student, cell.data, own_input=cell.init == "pretrained")
+    arguments = plain_arguments(cell.student, cell.data, own_input=cell.starts_pretrained)
     metadata = {
         "cell": cell.id,
         "strategy": cell.strategy.name,

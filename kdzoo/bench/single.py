@@ -16,13 +16,14 @@ from kdzoo.bench.executor import Report
 from kdzoo.bench.lab import Expected, Lab
 from kdzoo.bench.remote import LabSettings, PluginFile, check_cell
 from kdzoo.bench.run import follow_cell, run_cell
-from kdzoo.cell import PROTOCOL, Cell
+from kdzoo.cell import PROTOCOL, Cell, ModelRef
 from kdzoo.config import Rerun
 from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch
 from kdzoo.engine.ranks import World
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.matrix import teacher_cell, title
+from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
 from kdzoo.record import Record
 from kdzoo.store import Store
@@ -77,6 +78,7 @@ def plan_task(
     dataset: str | None = None,
     data_dir: Path | None = None,
     teacher_weights: Path | None = None,
+    models: Sequence[Path] = (),
     plugins: Sequence[Path] = (),
     others: Mapping[str, Any],
 ) -> Task:
@@ -91,6 +93,7 @@ def plan_task(
         dataset: the name that opens its data here; by default the one that it was planned with.
         data_dir: folder of the data.
         teacher_weights: the file of its teacher, for one that was planned with a file.
+        models: the folders of its models, where it was planned with such.
         plugins: the files of ``--plugin``.
         others: further fields of the lab.
 
@@ -104,6 +107,10 @@ def plan_task(
         raise UsageError(
             f"cell {cell.id} is a trial whose study may end it early; run the bench that tunes it, or kdzoo tune"
         )
+    for folder in models:
+        name_by_content(ModelRef(name=f"local-dir:{folder}"))
+    for model in (cell.student, *([cell.teacher.model] if cell.teacher else [])):
+        _require_folder(model)
     cells = (*_teacher_to_train(cell, store, rerun), cell)
     for each in cells:
         check_batch(min(each.recipe.batch_size, each.data.fit), world)
@@ -137,6 +144,13 @@ def _teacher_to_train(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
     if record and rerun == "never":
         raise UsageError(f"the training of its teacher failed ({record.reason}), and --rerun never leaves it so")
     return [training]
+
+
+def _require_folder(model: ModelRef) -> None:
+    try:
+        timm_name(model)
+    except UsageError:
+        raise UsageError(f"{model} is the model of a folder, which is not known here; give it by --model") from None
 
 
 def _teacher_file(cell: Cell, path: Path | None) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Where a teacher's weights come from, by ``--teacher-weights``."""
+"""Where weights come from: a teacher's by ``--teacher-weights``, what students start from by ``--student-init``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from kdzoo.cell import ModelRef, StrategyRef, TeacherRef
+from kdzoo.config import StudentInit
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import UsageError
 from kdzoo.models.weights import body_digest, file_digest, load_weights
@@ -39,6 +40,31 @@ def choose_weights(model: ModelRef, wanted: str, num_classes: int) -> Weights:
     return "finetuned" if names_weights(model) else "trained"
 
 
+def choose_init(student: ModelRef, wanted: StudentInit | None, data: LoadedData) -> str:
+    """What a student starts from, as its cells have it.
+
+    A name that says which weights are meant is not passed over in silence: then one of the two must be asked for.
+
+    Args:
+        student: the network.
+        wanted: ``random``, ``pretrained``, or None where nothing was said.
+        data: the dataset.
+
+    Raises:
+        UsageError: the name says which weights are meant, and nothing was said; or there are none.
+    """
+    if wanted is None and names_weights(student):
+        raise UsageError(
+            f"the student {student} names weights, and students start at random: add --student-init pretrained to "
+            "start from these weights, or --student-init random"
+        )
+    if wanted != "pretrained":
+        return "random"
+    if pretrained_classes(student) is None:
+        raise UsageError(f"timm has no weights of the student {student}: leave --student-init out")
+    return f"pretrained:{_pretrained_digest(student, data)[:16]}"
+
+
 def resolve_teacher(
     model: ModelRef, wanted: str, data: LoadedData, recipe: Recipe, baseline: StrategyRef
 ) -> tuple[TeacherRef, Path | None]:
@@ -61,8 +87,12 @@ def resolve_teacher(
         return TeacherRef(model=model, weights=weights, digest=file_digest(path)), path
     digest = None
     if weights != "trained":
-        # A name alone would let timm publish better weights under an old cell's name.
-        digest = body_digest(create_model(model, data.ref, data.mean, data.std, pretrained=True).model)
+        digest = _pretrained_digest(model, data)
     if weights == "pretrained":
         return TeacherRef(model=model, weights=weights, digest=digest), None
     return TeacherRef(model=model, weights=weights, recipe=recipe, strategy=baseline, seed=0, digest=digest), None
+
+
+def _pretrained_digest(model: ModelRef, data: LoadedData) -> str:
+    """Of timm's weights: a name alone would let timm publish better ones under an old cell's name."""
+    return body_digest(create_model(model, data.ref, data.mean, data.std, pretrained=True).model)

@@ -180,7 +180,9 @@ def heading(table: Table) -> list[tuple[str, str]]:
         compression = _common(rows, "compression")
         smaller = "" if compression is None else f", {_compared(compression)}"
         size = millions(_common(rows, "student_parameters"))
-        lines.append(("student", f"{rows[0]['student']}, {size} parameters{smaller}, {group.init} init"))
+        lines.append(
+            ("student", f"{rows[0]['student']}, {size} parameters{smaller}, {group.init.partition(':')[0]} init")
+        )
     lines.append(("recipe", group.recipe))
     if group.tuning:
         lines.append(("tuning", group.tuning))

@@ -102,6 +102,14 @@ def _options(
     teacher_epochs: Annotated[
         int | None, typer.Option(help="Epochs of the teacher's training.", metavar="N", rich_help_panel=_HOW)
     ] = None,
+    student_init: Annotated[
+        str | None,
+        typer.Option(
+            help="random (the default), or pretrained: students start from timm's weights, with a new head.",
+            metavar="KIND",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     img_size: Annotated[
         str | None,
         typer.Option(help="Size of the images, pixels: 32 or 32x48.", metavar="PIXELS", rich_help_panel=_HOW),

@@ -27,6 +27,7 @@ def pair(
     img_size: Annotated[str | None, typer.Option(help="Size of the images, pixels: 32 or 32x48.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     teacher_weights: Annotated[str, typer.Option(help="auto, train or pretrained, as in bench.")] = "auto",
+    student_init: Annotated[str, typer.Option(help="random or pretrained, as in bench.")] = "random",
     download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
     plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets or models.")] = None,
 ) -> None:
@@ -35,16 +36,19 @@ def pair(
     from kdzoo.cell import ModelRef
     from kdzoo.config import parse_size
     from kdzoo.data.load import open_data
-    from kdzoo.errors import UsageError
+    from kdzoo.errors import UsageError, unknown
     from kdzoo.models.align import pair_stages
+    from kdzoo.models.folders import name_by_content
     from kdzoo.models.profile import profile_model
     from kdzoo.models.zoo import check_model, create_model
     from kdzoo.registry import Registry
 
     lookup = Registry.load(plugin or ()).find_dataset  # before any model is looked up: plugins bring those too
-    refs = ModelRef.parse(teacher), ModelRef.parse(student)
+    refs = name_by_content(ModelRef.parse(teacher)), name_by_content(ModelRef.parse(student))
     for ref in refs:
         check_model(ref)
+    if student_init not in ("random", "pretrained"):
+        raise UsageError(unknown("start of a student", student_init, ("random", "pretrained")))
     try:
         size = None if img_size is None else parse_size(img_size)
     except ValueError as error:
@@ -54,7 +58,7 @@ def pair(
     own_input = choose_weights(refs[0], teacher_weights, data.ref.num_classes) in ("pretrained", "finetuned")
     models = [
         create_model(ref, data.ref, data.mean, data.std, own_input=own)
-        for ref, own in zip(refs, (own_input, False), strict=True)
+        for ref, own in zip(refs, (own_input, student_init == "pretrained"), strict=True)
     ]
     signatures = [model.signature() for model in models]
     profiles = [profile_model(model, data.ref) for model in models]

@@ -45,6 +45,13 @@ def run_cell(
         Path | None,
         typer.Option(help="Its teacher's file of weights, where it was planned with one.", metavar="FILE"),
     ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of a model of its pair, where that was planned as local-dir:; may be repeated.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", metavar="", help="Show no progress.")] = False,
 ) -> None:
     """Train one cell of --out, which kdzoo bench planned there, and its teacher before it if that is not trained yet.
@@ -67,7 +74,9 @@ def run_cell(
     world = World.join(device)
     try:
         with together(world):
-            plan = partial(_plan, settings, cell, world, device, dataset, teacher_weights, options["plugin"] or ())
+            plan = partial(
+                _plan, settings, cell, world, device, dataset, teacher_weights, model or (), options["plugin"] or ()
+            )
             task = world.lead(plan)
             lab = task.settings.make()
             lab.train_in(world)
@@ -86,6 +95,7 @@ def _plan(
     device: torch.device,
     dataset: str | None,
     teacher_weights: Path | None,
+    models: Sequence[Path],
     plugins: Sequence[Path],
 ) -> Task:
     from kdzoo.bench.single import plan_task
@@ -112,6 +122,7 @@ def _plan(
         dataset=dataset,
         data_dir=Path(settings.data_dir) if settings.data_dir else None,
         teacher_weights=teacher_weights,
+        models=models,
         plugins=plugins,
         others={
             "command": shlex.join(["kdzoo", *sys.argv[1:]]),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kdzoo.cell import PROTOCOL
 from kdzoo.leaderboard.layout import record_path
-from kdzoo.leaderboard.private import publishable
+from kdzoo.leaderboard.private import place_named_in, publishable
 from kdzoo.leaderboard.reading import Fault, fault
 from kdzoo.record import EVALUATION, Measures, Record
 from kdzoo.study import TRIAL_SEED
@@ -52,6 +52,8 @@ def _reasons(record: Record) -> Iterator[str]:
         )
     if publishable(record).model_copy(update={"record_schema": record.record_schema}) != record:
         yield "holds a traceback or local paths; bring it here with `kdzoo publish`"
+    elif place := place_named_in(record):
+        yield place
     if record.status == "done":
         yield from _measured(record)
 

@@ -24,6 +24,7 @@ from kdzoo.study import StudyPlan
 
 _FILE = "FILE"
 _NAME = re.compile(r"(?!(all|recipe)\Z)[a-z0-9_-]+(\+[a-z0-9_-]+)*")
+_FOLDERS_MODEL = re.compile(r"local-dir:\w+@[0-9a-f]{16}")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9._-]+(\+[A-Za-z0-9._-]+)*")
 
 
@@ -74,8 +75,9 @@ def cell_flags(cell: Cell, strategy: StrategyRef, recipe: Recipe) -> Flags:
         "strategies": prefix + strategy.name,
         "dataset": cell.data.name,
         "img_size": "{}x{}".format(*cell.data.img_size),
-        "teacher": _model_text(cell.teacher.model),
-        "student": _model_text(cell.student),
+        "teacher": _model_text(cell.teacher.model, flags),
+        "student": _model_text(cell.student, flags),
+        **({"student_init": "pretrained"} if cell.starts_pretrained else {}),
         "seeds": cell.seed + 1,
         "recipe": name,
         "epochs": recipe.epochs,
@@ -120,7 +122,10 @@ def _prefix(strategy: StrategyRef) -> str:
     return "" if strategy.distribution == OWN_DISTRIBUTION else f"{strategy.distribution}:"
 
 
-def _model_text(model: ModelRef) -> str:
+def _model_text(model: ModelRef, flags: Flags) -> str:
+    if (match := _FOLDERS_MODEL.match(str(model))) is not None:
+        flags.needs["model"] = " and ".join(filter(None, (flags.needs.get("model"), match.group())))
+        return f"local-dir:{_FILE}{str(model)[match.end() :]}"
     try:
         same = ModelRef.parse(str(model)) == model
     except UsageError:

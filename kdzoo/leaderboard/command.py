@@ -21,6 +21,7 @@ from kdzoo.study import TUNER, Study
 _NEEDS = {
     "plugin": "it comes from a plugin file whose SHA-256 begins with {0}, which must be given as FILE",
     "teacher_weights": "the teacher's weights come from a file with SHA-256 {0}, which must be given as FILE",
+    "model": "the models {0} come from folders whose config.json has that hash, which must be given as FILE",
     "teacher_recipe": "the teacher's recipe is not a shipped one: save {0} as teacher.yaml",
     "dataset": "the data are a folder of images called {0}, whose path must be given as FILE",
 }
@@ -62,8 +63,6 @@ def reproduce(cell: Cell | Record, study: Study | None = None) -> Reproduction:
 def _reproduce(cell: Cell, study: Study | None) -> Reproduction:
     if cell.kind != "student":
         raise InexpressibleError(f"a {cell.kind} is trained by the benches that need it, and not by itself")
-    if cell.init != "random":
-        raise InexpressibleError("no flag starts a student from pretrained weights")
     if cell.tuned_from is None:
         words, search = ("", "") if study is None else _searched_too(study, cell.seed)
         found = _written(cell_flags(cell, cell.strategy, cell.recipe), _Expected(cell.recipe, cell.teacher), words)

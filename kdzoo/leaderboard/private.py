@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
+from typing import Any
 
+from kdzoo.board.escape import shorten, visible
 from kdzoo.record import SCHEMA, Record
 from kdzoo.study import STUDY_SCHEMA, Study
 
 PLACE = "PATH"
 """Stands in the place of a local folder."""
 
+_LONGEST = 200
+"""Characters of a text that are shown."""
+
 _OWN_PLACES = {"--out": "OUT", "--data-dir": "DATA"}
 """Options whose value says only where things are kept, whether or not it is an absolute path."""
 
 # From the root, from home, from a Windows drive or a network share, to the next character that ends a path in a text.
 _ABSOLUTE = re.compile(r"""(?<![\w.:/\\\]-])(?:file://|~|[A-Za-z]:[\\/]|\\\\|/)[^\s'"<>|,;]+""")
+# In a name, which may hold any character: at its beginning, as an argument, or behind a word that says what follows.
+_NAMED = re.compile(r"""(?:^|=|\b(?:local-dir|folder|file):)(?:file://|~/|[A-Za-z]:[\\/]|\\\\|/)\w""", re.IGNORECASE)
 _FILE = re.compile(r"[^\s/\\]+\.(py|ya?ml|json|npz|safetensors|pth|pt|bin|ckpt)\b")
 
 
@@ -72,6 +80,32 @@ def _hide_in_word(word: str) -> str:
 def hide_paths(text: str) -> str:
     """A text without absolute paths."""
     return _ABSOLUTE.sub(lambda found: _placeholder(found.group()), text)
+
+
+def place_named_in(value: Record | Study) -> str:
+    """What is wrong with a record or study that names a local path where nothing can stand in its place, as in the name
+    of a cell's model; empty where it names none."""
+    found = next(_places(value.model_dump(mode="json")), "")
+    if not found:
+        return ""
+    return (
+        f"names a local path, {shorten(visible(found), _LONGEST)!r}; kdzoo bench names models and data of a folder by "
+        "their content, so train it again"
+    )
+
+
+def _places(value: Any) -> Iterator[str]:
+    """The texts anywhere in a plain value that hold an absolute path."""
+    if isinstance(value, str):
+        if _NAMED.search(value):
+            yield value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _places(key)
+            yield from _places(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _places(one)
 
 
 def _placeholder(path: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from kdzoo.errors import UsageError
 from kdzoo.leaderboard.check import content_faults
 from kdzoo.leaderboard.layout import Leaderboard
+from kdzoo.leaderboard.private import place_named_in
 from kdzoo.leaderboard.reading import Fault
 from kdzoo.leaderboard.sources import read_store
 from kdzoo.leaderboard.union import Union
@@ -53,14 +54,20 @@ def publish(runs: Sequence[Path], to: Path, *, replace: bool = False, redraw: bo
         records={record.id: record for record in old.records}, studies={study.id: study for study in old.studies}
     )
     unreadable: list[str] = []
+    places: list[str] = []
     for folder in runs:
         source = read_store(folder)
         unreadable += as_lines(source.faults, folder)
         if not source.records and not source.faults:
             raise UsageError(f"{folder} holds no finished student; wait for its bench, or leave it out")
+        named = {one.id: place_named_in(one) for one in source.records}
+        named |= {one.id: place_named_in(one) for one in source.studies}
+        places += [f"{which}: {place}" for which, place in named.items() if place]
         union.add(source.records, source.studies, "second" if replace else "neither")
     if unreadable:
         raise RefusedError("nothing was published; move these away, and run their bench again:", unreadable)
+    if places:
+        raise RefusedError("nothing was published; these would show where their owner keeps things:", places)
     if union.conflicts:
         raise RefusedError("nothing was published; --replace takes the new results of these:", union.conflicts)
     new = Leaderboard(

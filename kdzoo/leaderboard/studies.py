@@ -12,7 +12,7 @@ from kdzoo.board.tuning import pruner_text, search_text
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.leaderboard.groups import row_text
 from kdzoo.leaderboard.layout import record_path, study_path
-from kdzoo.leaderboard.private import publishable_study
+from kdzoo.leaderboard.private import place_named_in, publishable_study
 from kdzoo.leaderboard.reading import Fault, fault
 from kdzoo.leaderboard.trials import plan_reasons, trial_reasons
 from kdzoo.matrix import BASELINE
@@ -71,6 +71,8 @@ def _alone(study: Study, rows: set[Hashable]) -> Iterator[str]:
         yield f"was made by a newer kdzoo (tuner {plan.tuner}, this one knows {TUNER}), so upgrade kdzoo"
     if publishable_study(study).model_copy(update={"study_schema": study.study_schema}) != study:
         yield "holds local paths; bring it here with `kdzoo publish`"
+    elif place := place_named_in(study):
+        yield place
     yield from plan_reasons(plan)
     yield from trial_reasons(study)
     if not study.finished:

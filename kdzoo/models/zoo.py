@@ -16,6 +16,7 @@ from timm.models import parse_model_name, resolve_model_input_args
 
 from kdzoo.cell import DataRef, ModelRef
 from kdzoo.errors import UsageError, unknown
+from kdzoo.models.folders import timm_name
 from kdzoo.models.patches import check_patches
 from kdzoo.models.taps import TappedModel
 
@@ -49,7 +50,7 @@ def check_model(ref: ModelRef) -> None:
     if taken := sorted(_NOT_FROM_USERS & set(ref.args)):
         raise UsageError(f"model {ref}: {', '.join(taken)} cannot be set as an argument of a model")
     try:
-        source, name = parse_model_name(ref.name)
+        source, name = parse_model_name(timm_name(ref))
     except ValueError as error:
         raise UsageError(
             f"unknown model {ref.name!r}; write hf-hub:{ref.name} for a model of the Hugging Face Hub, "
@@ -66,7 +67,7 @@ def check_model(ref: ModelRef) -> None:
 
 def names_weights(ref: ModelRef) -> bool:
     """Whether the name says which weights are meant: by a tag, as in ``resnet101.a1h_in1k``, or as a hub's model."""
-    source, name = parse_model_name(ref.name)
+    source, name = parse_model_name(timm_name(ref))
     return source is not None or "." in name
 
 
@@ -95,7 +96,12 @@ def plain_arguments(ref: ModelRef, data: DataRef, *, own_input: bool = False) ->
     Raises:
         UsageError: the name is unknown, or an argument cannot be set.
     """
-    return _plan(ref, data, own_input).arguments
+    arguments = _plan(ref, data, own_input).arguments
+    if arguments["model_name"] == ref.name:
+        return arguments
+    # A folder's model is made elsewhere too, from what its config says: the folder's path is nobody else's.
+    saved = _timm_arguments(ref, None)
+    return {**saved.get("pretrained_model_args", {}), **arguments, "model_name": saved["model_name"]}
 
 
 def create_model(
@@ -164,7 +170,7 @@ def _plan(ref: ModelRef, data: DataRef, own_input: bool) -> _Plan:
         if type(asked) is not int or asked < 1:
             raise UsageError(f"model {ref}: img_size must be a whole number of pixels, not {asked!r}")
         height = width = asked
-    arguments = {"model_name": ref.name, "num_classes": data.num_classes, "in_chans": data.channels}
+    arguments = {"model_name": timm_name(ref), "num_classes": data.num_classes, "in_chans": data.channels}
     if "img_size" in _timm_arguments(ref, (height, width)):
         arguments["img_size"] = (height, width)
     arguments |= {name: value for name, value in ref.args.items() if name != "img_size"}
@@ -192,7 +198,7 @@ def _timm_arguments(ref: ModelRef, size: tuple[int, int] | None) -> dict[str, An
     """timm's own reading of a model's arguments: ``img_size`` is there only where the model takes it."""
     args = {name: value for name, value in ref.args.items() if name != "img_size"}
     try:
-        resolved: dict[str, Any] = resolve_model_input_args(ref.name, {"img_size": size}, **args)
+        resolved: dict[str, Any] = resolve_model_input_args(timm_name(ref), {"img_size": size}, **args)
     except Exception as error:  # a hub's model is looked up here, and may be missing in many ways
         raise UsageError(f"the model {ref} cannot be looked up: {_reason(error)}") from error
     return resolved

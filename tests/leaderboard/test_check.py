@@ -108,6 +108,10 @@ def teacher_of(record: Record, **changes: Any) -> dict[str, Any]:
         (lambda one: {"evaluation": EVALUATION + 1}, "was made by a newer kdzoo"),
         (lambda one: {"traceback": "File x"}, "holds a traceback or local paths; bring it here with `kdzoo publish`"),
         (lambda one: {"command": "kdzoo bench --out runs"}, "holds a traceback or local paths"),
+        (
+            lambda one: {"family": "/home/ann/models"},
+            "names a local path, '/home/ann/models'; kdzoo bench names models and data of a folder by their content",
+        ),
     ],
 )
 def test_a_wrong_record_is_told(change: Callable[[Record], dict[str, Any]], reason: str, good: list[Record]) -> None:

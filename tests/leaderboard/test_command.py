@@ -143,7 +143,6 @@ def test_what_a_person_must_supply_is_said(cell, teacher, recipe):
     "changes",
     [
         {"teacher": None},
-        {"init": "pretrained"},
         {"kind": "trial"},
         {"student": "two,models"},
         {"params": {"alpha": 0.9, "x y=1": 2.0}},

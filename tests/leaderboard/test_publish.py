@@ -27,6 +27,7 @@ from typer.testing import CliRunner, Result
 from kdzoo.board.figures import origin_of
 from kdzoo.cli import app
 from kdzoo.leaderboard.check import check_leaderboard
+from kdzoo.leaderboard.command import reproduce
 from kdzoo.leaderboard.layout import read_leaderboard, record_path, study_path
 from kdzoo.leaderboard.private import hide_in_command, hide_paths, publishable
 from kdzoo.record import SCHEMA, Record, parse_record
@@ -54,6 +55,31 @@ def quick() -> Iterator[None]:
 
 
 # What is private
+
+
+@pytest.mark.parametrize("place", ["local-dir:/home/ann/nets/mine", "local-dir:~/mine", "net:init=/home/ann/w"])
+def test_a_cell_that_names_a_place_is_not_published(place: str, tmp_path: Path, quick: None) -> None:
+    named = [make_record(make_cell("ce", seed, student=place)) for seed in range(2)]
+    store = make_store(tmp_path / "runs", with_teachers(named))
+    result = kdzoo("publish", store, "--to", tmp_path / "board")
+    assert result.exit_code == 1
+    assert "nothing was published; these would show where their owner keeps things:" in result.stderr
+    assert result.stderr.count("names a local path") == 2
+    assert not (tmp_path / "board").exists()
+    # Whoever brings it there by hand is told by the check.
+    folder = make_folder(tmp_path / "board", with_teachers(named))
+    assert [fault for fault in check_leaderboard(folder).faults if "names a local path" in fault.reason]
+
+
+def test_a_folders_model_named_by_its_content_is_published(tmp_path: Path, quick: None) -> None:
+    model = "local-dir:test_resnet@0123456789abcdef"
+    records = [make_record(make_cell("ce", seed, student=model)) for seed in range(2)]
+    store = make_store(tmp_path / "runs", with_teachers(records))
+    result = kdzoo("publish", store, "--to", tmp_path / "board")
+    assert result.exit_code == 0, result.stderr
+    again = reproduce(records[0])
+    assert "local-dir:test_resnet@0123456789abcdef come from folders" in again.words
+    assert "--student local-dir:FILE" in again.words
 
 
 @pytest.mark.parametrize(
