@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 # Small tensors gain nothing from threads, and idle ones that spin slow down whatever else the machine does.
 # Set before torch is imported, and inherited by every process that a test starts.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # Tables are as wide as in a file, wherever the tests run; pytest-xdist tells its workers the terminal's width.
 os.environ.pop("COLUMNS", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The hashes of files that datasets keep do not go into the home of whoever runs the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))

@@ -46,11 +46,13 @@ def data(
     facts["classes"] = f"{ref.num_classes}: {', '.join(loaded.classes[:20])}{' ...' * (ref.num_classes > 20)}"
     facts["shape"] = f"{ref.channels} x {height} x {width}"
     facts["mean, std"] = f"{_numbers(loaded.mean)}, {_numbers(loaded.std)}"
-    facts["fingerprint"] = ref.fingerprint
+    facts["fingerprint"] = f"{ref.fingerprint} ({loaded.covers})"
     facts["image grid"] = f"{path} (left: as they are; right: augmented as by the recipe {recipe})"
     typer.echo(ref.name)
     for key, value in facts.items():
         typer.echo(f"  {key:<12} {value}")
+    for note in loaded.notes:
+        typer.echo(f"  {'note':<12} {note}")
 
 
 def _numbers(values: tuple[float, ...]) -> str:

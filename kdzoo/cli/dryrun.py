@@ -23,6 +23,13 @@ def show_refused(plan: BenchPlan) -> None:
             typer.echo(f"warning: {refusal.strategy} {verb} {where}: {refusal.reason}", err=True)
 
 
+def show_notes(plan: BenchPlan) -> None:
+    """Say on standard error what is odd about how the data were read."""
+    for ref, data in plan.data.items():
+        for note in data.notes:
+            typer.echo(f"note: {ref.name}: {note}", err=True)
+
+
 def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None:
     """Print the plan; nothing is written.
 
@@ -35,6 +42,8 @@ def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None
 
     for pair in plan.pairs:
         typer.echo(_pair_text(pair))
+    for ref, data in plan.data.items():
+        typer.echo(f"{ref.name} has the fingerprint {ref.fingerprint}: {data.covers}\n")
     rows = []
     for cell in plan.cells:
         if only_tune and cell.kind != "teacher":

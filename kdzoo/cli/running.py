@@ -18,7 +18,7 @@ from kdzoo.bench.provenance import changes
 from kdzoo.bench.session import BenchResult, is_done, run_bench
 from kdzoo.bench.trackers import check_trackers
 from kdzoo.board.cache import refresh
-from kdzoo.cli.dryrun import show_plan, show_refused
+from kdzoo.cli.dryrun import show_notes, show_plan, show_refused
 from kdzoo.cli.failures import show_failures
 from kdzoo.cli.options import Options, read_config
 from kdzoo.cli.plugins import warn_of_broken
@@ -71,6 +71,7 @@ def prepare(
     done = is_done(plan, store, settings.rerun, only_tune=only_tune)
     if settings.compile and not done:
         check_compiler(plan.device)
+    show_notes(plan)
     show_refused(plan)
     if settings.rerun != "always":
         for change in changes((record for record in records if record), registry):

@@ -45,6 +45,7 @@ class ArrayData:
 
     images: Images
     labels: Labels
+    covers: ClassVar[str] = "of every pixel and label"
 
     def __post_init__(self) -> None:
         shape = self.images.shape
@@ -76,12 +77,14 @@ class FileData:
         samples: map-style: ``len(samples)``, and ``samples[i]`` gives (image, label). A sample that cannot be read
             raises UsageError naming the file.
         labels: N, int64, from 0, known without decoding.
-        fingerprint: cheap hash of the content, for example of relative file names and sizes; never of a path.
+        fingerprint: hash of the content: sizes do not tell files apart that were exchanged. Never of a path.
+        covers: what the fingerprint covers and what it trusts, as in ``of the files' contents``; for people.
     """
 
     samples: Samples
     labels: Labels
     fingerprint: str
+    covers: str = "of what its plugin hashes"
 
     def __post_init__(self) -> None:
         _check_labels(self.labels, len(self.samples))
@@ -91,7 +94,8 @@ class FileData:
 
     def subset(self, index: NDArray[np.int64]) -> FileData:
         """The samples at these places, still undecoded."""
-        return FileData(_Subset(self.samples, index), self.labels[index], digest(self.fingerprint, index))
+        chosen = digest(self.fingerprint, index)
+        return FileData(_Subset(self.samples, index), self.labels[index], chosen, self.covers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +107,7 @@ class Splits:
         test: samples that measure.
         classes: the classes' names in the order of the labels.
         tune: samples that select, where the dataset brings a validation split of its own beside test.
+        notes: what people should know of how the data were read, one sentence each: what was left out, for example.
 
     Raises:
         UsageError: splits of different kinds or shapes, an empty one, or labels that name no class.
@@ -112,6 +117,7 @@ class Splits:
     test: ArrayData | FileData
     classes: tuple[str, ...]
     tune: ArrayData | FileData | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

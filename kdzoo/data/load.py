@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import reprlib
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +18,13 @@ from kdzoo.data.factory import PREFIXES, TimmDataset
 from kdzoo.data.folder import FolderDataset
 from kdzoo.data.hashing import digest, permutation, seed_from
 from kdzoo.data.loaders import ArraySource, Request, Source
+from kdzoo.data.names import parse_subset
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
 from kdzoo.errors import UsageError
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.strategy import Batch
 
 Split = Literal["fit", "tune", "test"]
-_SUBSET = re.compile(r"(?P<name>[^\[\]]+)\[:(?P<count>[0-9]{1,12})\]")
 
 
 class LoadedData:
@@ -35,6 +34,8 @@ class LoadedData:
         ref: what cells know of it.
         classes: the classes' names in the order of the labels.
         mean, std: per channel, of fit at ``img_size``, in the scale from 0 to 1; ImageNet's for files.
+        notes: what people should know of how the data were read.
+        covers: what the fingerprint covers and what it trusts.
 
     Args:
         ref: see above.
@@ -43,6 +44,8 @@ class LoadedData:
         labels: N int64 of each split.
         mean: see above.
         std: see above.
+        notes: see above.
+        covers: see above.
     """
 
     def __init__(
@@ -54,8 +57,11 @@ class LoadedData:
         labels: dict[Split, Tensor],
         mean: tuple[float, ...],
         std: tuple[float, ...],
+        notes: tuple[str, ...] = (),
+        covers: str = "",
     ) -> None:
         self.ref, self.classes, self.mean, self.std = ref, classes, mean, std
+        self.notes, self.covers = notes, covers
         self._sources, self._labels = sources, labels
 
     def labels(self, split: Split) -> Tensor:
@@ -202,22 +208,6 @@ def open_data(
         raise UsageError(f"{shown} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def parse_subset(name: str) -> tuple[str, int | None]:
-    """Take ``fashion_mnist[:5000]`` apart; the count is None where there is no bracket.
-
-    Raises:
-        UsageError: the bracket has another form.
-    """
-    if "[" not in name and "]" not in name:
-        return name, None
-    match = _SUBSET.fullmatch(name)
-    if match is None or int(match["count"]) == 0:
-        raise UsageError(
-            f"dataset {reprlib.repr(name)}: write a subset of train as name[:count], for example fashion_mnist[:5000]"
-        )
-    return match["name"], int(match["count"])
-
-
 def _dataset(base: str, lookup: Callable[[str], Dataset], img_size: tuple[int, int] | None) -> Dataset:
     if base.startswith("folder:"):
         return FolderDataset(base.removeprefix("folder:"))
@@ -230,7 +220,7 @@ def _first_of_train(splits: Splits, count: int) -> Splits:
     # Each class needs a sample to train and, where tune is cut from train, another one to select.
     least = 1 if splits.tune is not None else 2
     chosen = stratified(splits.train.labels, count, salt="subset", classes=splits.classes, least=least)
-    return Splits(splits.train.subset(chosen), splits.test, splits.classes, splits.tune)
+    return replace(splits, train=splits.train.subset(chosen))
 
 
 def _loaded(name: str, splits: Splits, img_size: tuple[int, int], *, pads: bool) -> LoadedData:
@@ -253,7 +243,16 @@ def _loaded(name: str, splits: Splits, img_size: tuple[int, int], *, pads: bool)
         **{split: len(data) for split, data in parts.items()},
     )
     labels = {split: torch.from_numpy(data.labels) for split, data in parts.items()}
-    return LoadedData(ref=ref, classes=splits.classes, sources=sources, labels=labels, mean=mean, std=std)
+    return LoadedData(
+        ref=ref,
+        classes=splits.classes,
+        sources=sources,
+        labels=labels,
+        mean=mean,
+        std=std,
+        notes=splits.notes,
+        covers=splits.train.covers,
+    )
 
 
 def _source(data: ArrayData | FileData, img_size: tuple[int, int], *, pads: bool) -> Source:

@@ -172,7 +172,7 @@ def test_folder_errors(write_folder: Callable[..., None], tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="is not a folder"):
         FolderDataset(str(tmp_path / "absent")).load(None, False)
     write_folder(tmp_path, {"train": 2})
-    with pytest.raises(UsageError, match=r"needs the folders train and test \(or val\).*it has train"):
+    with pytest.raises(UsageError, match=r"needs the folders train and test \(or val\).*it has 'train'"):
         FolderDataset(str(tmp_path)).load(None, False)
     write_folder(tmp_path, {"test": 1}, classes=("cat", "dodo"))
     with pytest.raises(UsageError, match="has a class 'dodo' that is not in the train folder"):
