@@ -43,7 +43,7 @@ class ModelRef(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> ModelRef:
-        """Read ``name`` or ``name:argument=value:argument=value``, values as in YAML.
+        r"""Read ``name`` or ``name:argument=value:argument=value``, values as in YAML; ``\:`` is a colon in the name.
 
         Example:
             >>> str(ModelRef.parse("vit_tiny_patch16_224:patch_size=4:depth=6"))
@@ -53,7 +53,7 @@ class ModelRef(Frozen):
             UsageError: the text has another form.
         """
         prefix = match.group() if (match := _HUB_PREFIX.match(text)) else ""
-        name, *pieces = text[len(prefix) :].split(":")
+        name, *pieces = re.split(r"(?<!\\):", text[len(prefix) :])
         args: dict[str, Scalar] = {}
         for piece in pieces:
             key, equals, value = piece.partition("=")
@@ -62,10 +62,12 @@ class ModelRef(Frozen):
             args[key] = read_scalar(value)
         if not name:
             raise UsageError(f"model {text!r} has no name")
-        return cls(name=prefix + name, args=dict(sorted(args.items())))
+        return cls(name=prefix + name.replace(r"\:", ":"), args=dict(sorted(args.items())))
 
     def __str__(self) -> str:
-        return ":".join([self.name, *(f"{key}={value}" for key, value in sorted(self.args.items()))])
+        prefix = match.group() if (match := _HUB_PREFIX.match(self.name)) else ""
+        name = prefix + self.name[len(prefix) :].replace(":", r"\:")
+        return ":".join([name, *(f"{key}={value}" for key, value in sorted(self.args.items()))])
 
 
 class DataRef(Frozen):

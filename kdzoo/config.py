@@ -242,8 +242,9 @@ def parse_size(text: Any) -> tuple[int, int]:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """The names of a comma list; spaces around them do not count."""
-    return tuple(piece.strip() for piece in text.split(",") if piece.strip())
+    r"""The names of a comma list; spaces around them do not count, and ``\,`` is a comma inside a name."""
+    pieces = (piece.strip() for piece in re.split(r"(?<!\\),", text))
+    return tuple(piece.replace(r"\,", ",") for piece in pieces if piece)
 
 
 def load_bench(source: str, flags: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> BenchConfig:

@@ -16,7 +16,7 @@ OWN_DISTRIBUTION = "kdzoo"
 
 Facts = dict[str, str]
 
-_SUBSET = re.compile(r"[^\[\]]+\[:(?P<count>[0-9]{1,9})\]")
+_SUBSET = re.compile(r".+\[:(?P<count>[0-9]{1,9})\]")
 
 
 def facts(model: BaseModel, prefix: str = "") -> Facts:

@@ -47,7 +47,10 @@ def _options(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Datasets, a comma list; NAME[:5000] takes a subset.", metavar="NAMES", rich_help_panel=_WHAT
+            help="Datasets, a comma list; NAME[:5000] takes a subset. A backslash makes a comma or bracket a part of "
+            "the name.",
+            metavar="NAMES",
+            rich_help_panel=_WHAT,
         ),
     ] = None,
     seeds: Annotated[

@@ -30,6 +30,8 @@ def chosen_studies(options: Options, asked_by: str, *, dry_run: bool) -> tuple[l
     Raises:
         UsageError: an option says how to run, or a name has no study here.
     """
+    from kdzoo.config import split_list
+
     given = [name for name in given_options(options) if name not in (*_CHOOSING, "out")]
     flags = [_FLAGS.get(name, "--" + name.replace("_", "-")) for name in given] + ["--dry-run"] * dry_run
     if flags:
@@ -39,7 +41,7 @@ def chosen_studies(options: Options, asked_by: str, *, dry_run: bool) -> tuple[l
         )
     studies, problems = _stored(Path(options["out"] or "runs"))
     for option in _CHOOSING:
-        wanted = [name.strip() for name in (options[option] or "").split(",") if name.strip()]
+        wanted = split_list(options[option] or "")
         if wanted and "all" not in wanted:
             known = sorted({name for study in studies for name in _names(study, option)})
             for name in wanted:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import reprlib
 
 from kdzoo.errors import UsageError
 
 _PLAIN = r"(?:[^\[\]\\]|\\[\[\],]|\\(?![\[\],]))+"
-_SUBSET = re.compile(rf"(?P<name>{_PLAIN})(?:\[:(?P<count>[0-9]+)\])?")
+_SUBSET = re.compile(rf"(?P<name>{_PLAIN})(?:\[:(?P<count>[0-9]{{1,12}})\])?")
 
 
 def parse_subset(name: str) -> tuple[str, int | None]:
@@ -21,8 +22,8 @@ def parse_subset(name: str) -> tuple[str, int | None]:
     match = _SUBSET.fullmatch(name)
     if name and (match is None or (match["count"] and int(match["count"]) == 0)):
         raise UsageError(
-            f"dataset {name!r}: write a subset of train as name[:count], for example fashion_mnist[:5000], and a "
-            r"bracket that is part of the name as \[ or \]"
+            f"dataset {reprlib.repr(name)}: write a subset of train as name[:count], for example fashion_mnist[:5000], "
+            r"and a bracket that is part of the name as \[ or \]"
         )
     if match is None:
         return name, None
