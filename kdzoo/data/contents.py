@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ def file_digests(root: Path, names: Sequence[str]) -> Digests:
     """
     now = time.time_ns()
     keys, sizes, changed = _looked_at(root, names)
-    kept = _kept(root)
+    place = _place(root)
+    kept = _kept(place)
     digests = np.zeros((len(names), _DIGEST), dtype=np.uint8)
     places = np.searchsorted(kept["key"], keys).clip(max=max(len(kept) - 1, 0))
     known = kept["key"][places] == keys if len(kept) else np.zeros(len(names), dtype=bool)
@@ -55,26 +56,56 @@ def file_digests(root: Path, names: Sequence[str]) -> Digests:
     missing = np.flatnonzero(~known)
     if not len(missing):
         return digests
-    if (size := int(sizes[missing].sum())) > SAID_ABOVE:
-        what = f"{len(missing):,} files in {root} ({size / 1e9:.1f} GB)"
-        print(f"reading {what} for the fingerprint; their hashes are kept", file=sys.stderr, flush=True)
+    _announce(root, sizes[missing])
     chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
 
     def read(chunk: NDArray[np.intp]) -> None:
-        for place in chunk:
-            digests[place] = np.frombuffer(_digest(root, names[place]), dtype=np.uint8)
+        for number in chunk:
+            digests[number] = np.frombuffer(_digest(root, names[number]), dtype=np.uint8)
 
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(read, chunks):
             pass
-    _keep(root, keys, digests, changed < now - SETTLED_NS)
+    _keep(place, keys, digests, changed < now - SETTLED_NS)
     return digests
+
+
+def kept_digest(root: Path, files: Sequence[str], what: str, read: Callable[[], bytes]) -> bytes:
+    """16 bytes of a digest of something in these files, made anew where one of them changed.
+
+    Args:
+        root: the folder that holds them.
+        files: their paths.
+        what: tells digests of the same files apart.
+        read: makes the digest.
+
+    Raises:
+        OSError: a file is not there.
+    """
+    now = time.time_ns()
+    looked, sizes, changed = _looked_at(root, [os.path.relpath(file, root) for file in files])
+    key = np.frombuffer(hashlib.sha256(looked.tobytes()).digest()[:8], dtype="<u8")
+    place = _place(root, what)
+    kept = _kept(place)
+    if len(kept) and kept["key"][0] == key[0]:
+        return bytes(kept["digest"][0])
+    _announce(root, sizes)
+    made = read()[:_DIGEST]
+    settled = np.array([changed.max() < now - SETTLED_NS])
+    _keep(place, key, np.frombuffer(made, dtype=np.uint8)[None], settled)
+    return made
 
 
 def cache_folder() -> Path:
     """Where hashes are kept: ``$XDG_CACHE_HOME/kdzoo``, or ``~/.cache/kdzoo``."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (given if given.is_absolute() else Path("~/.cache").expanduser()) / "kdzoo"
+
+
+def _announce(root: Path, sizes: NDArray[np.int64]) -> None:
+    if (size := int(sizes.sum())) > SAID_ABOVE:
+        what = f"{len(sizes):,} files in {root} ({size / 1e9:.1f} GB)"
+        print(f"reading {what} for the fingerprint; their hashes are kept", file=sys.stderr, flush=True)
 
 
 def _looked_at(root: Path, names: Sequence[str]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
@@ -95,18 +126,24 @@ def _digest(root: Path, name: str) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()[:_DIGEST]
 
 
-def _place(root: Path) -> Path:
-    # Not by content: two folders of the same files are two sets of inodes.
-    return cache_folder() / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}.hashes"
-
-
-def _kept(root: Path) -> NDArray[Any]:
-    """What is kept of a folder, by ascending key; nothing where there is no file, or a damaged one."""
-    nothing = np.zeros(0, dtype=_ENTRY)
+def _place(root: Path, what: str = "") -> Path | None:
+    """The file of a folder's hashes; None for somebody without a home."""
+    # By path, not by content: two folders of the same files are two sets of inodes.
+    name = hashlib.sha256(os.fsencode(root.resolve()) + b"\0" + what.encode()).hexdigest()[:32]
     try:
-        place = _place(root)
+        return cache_folder() / f"{name}.hashes"
+    except RuntimeError:
+        return None
+
+
+def _kept(place: Path | None) -> NDArray[Any]:
+    """What is kept there, by ascending key; nothing where there is no file, or a damaged one."""
+    nothing = np.zeros(0, dtype=_ENTRY)
+    if place is None:
+        return nothing
+    try:
         content = place.read_bytes()
-    except (OSError, RuntimeError):
+    except OSError:
         return nothing
     with contextlib.suppress(OSError):
         place.touch()  # the sets in use are dropped last
@@ -117,18 +154,17 @@ def _kept(root: Path) -> NDArray[Any]:
     return np.frombuffer(entries, dtype=_ENTRY)
 
 
-def _keep(root: Path, keys: NDArray[Any], digests: Digests, settled: NDArray[np.bool_]) -> None:
+def _keep(place: Path | None, keys: NDArray[Any], digests: Digests, settled: NDArray[np.bool_]) -> None:
     """Keep what will be good next time. That it cannot be written costs time and nothing else."""
+    if place is None or not settled.any():
+        return
     entries = np.empty(int(settled.sum()), dtype=_ENTRY)
     entries["key"], entries["digest"] = keys[settled], digests[settled]
     content = entries[np.argsort(entries["key"])].tobytes()
-    try:
-        place = _place(root)
+    with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(place, _MAGIC + hashlib.sha256(content).digest() + content)
         _drop_oldest(place.parent)
-    except (OSError, RuntimeError):
-        return
 
 
 def _drop_oldest(folder: Path) -> None:

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdzoo.data.columns import Columns, class_numbers
+from kdzoo.data.contents import TRUSTED
 from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
 from kdzoo.data.folder import TEST, TRAIN, VALIDATION, file_data
 from kdzoo.data.hashing import digest
+from kdzoo.data.names import escape
+from kdzoo.data.rows import rows_digest
 from kdzoo.data.vision import DEFAULT_DIR, from_torchvision
 from kdzoo.errors import UsageError, unknown
 from kdzoo.files import from_home
@@ -36,7 +40,6 @@ _TORCH = (
     *("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist"),
     *("inaturalist", "inat", "places365", "imagenet", *_FOLDERS),
 )
-_SAMPLED = 64
 
 
 class TimmDataset(Dataset):
@@ -60,7 +63,8 @@ class TimmDataset(Dataset):
     help = "a name of timm's dataset factory"
 
     def __init__(self, name: str, img_size: tuple[int, int] | None = None) -> None:
-        prefix, _, rest = name.partition("/")
+        bare, self._columns = Columns.parse(name)
+        prefix, _, rest = bare.partition("/")
         self._prefix, self._rest = prefix.lower(), from_home(rest)
         if self._prefix not in PREFIXES:
             raise UsageError(unknown("kind of dataset", prefix, PREFIXES))
@@ -71,7 +75,7 @@ class TimmDataset(Dataset):
             raise UsageError(f"{name} needs a package that is not installed: pip install {packages}")
         # A local path must not enter the names of cells.
         place = Path(self._rest)
-        self.name = f"{self._prefix}/{place.name if place.is_absolute() else self._rest}"
+        self.name = escape(f"{self._prefix}/{place.name if place.is_absolute() else self._rest}{self._columns}")
         self.img_size = img_size or (224, 224)
 
     def load(self, data_dir: Path | None, download: bool) -> Splits:
@@ -116,31 +120,42 @@ class TimmDataset(Dataset):
 
         try:
             dataset = create_dataset(
-                f"{self._prefix}/{self._rest}", root=str(root), split=split, is_training=False, download=download
+                f"{self._prefix}/{self._rest}",
+                root=str(root),
+                split=split,
+                is_training=False,
+                download=download,
+                **self._columns.arguments,
             )
+        except NotImplementedError as error:
+            # Arrow's word for a column that cannot be read as images.
+            raise UsageError(f"{self.name}: its images are not in the column that was chosen ({error})") from error
         except RuntimeError as error:
             # torchvision's and webdataset's word for missing data.
             raise UsageError(
                 f"{self.name} could not be opened in {root} (split {split}: {error}): name the folder that holds it "
                 "with --data-dir, or add --download"
             ) from error
+        self._columns.check(self.name, getattr(dataset, "reader", None))
         classes = _classes(dataset)
         if isinstance(dataset, IterableImageDataset):
             return self._decoded(dataset, split), classes
         if isinstance(getattr(dataset, "data", None), np.ndarray) or hasattr(getattr(dataset, "data", None), "numpy"):
             return from_torchvision(dataset), classes
-        labels = _labels(dataset)
-        if isinstance(files := getattr(dataset, "samples", None), list):
+        if (files := _files(dataset)) is not None:
             names = [Path(file).relative_to(dataset.root).as_posix() for file, _ in files]
+            labels = class_numbers((label for _, label in files), self.name)
             return file_data(Path(dataset.root), names, labels.tolist()), classes
-        return FileData(_Decoding(dataset), labels, _spot_check(dataset, labels)), classes
+        labels = class_numbers(dataset.reader.iter_targets(), self.name)
+        content = rows_digest(dataset.reader.dataset, dataset.reader.image_key)
+        return FileData(_Decoding(dataset), labels, digest("contents", content, labels), TRUSTED), classes
 
     def _decoded(self, dataset: Any, split: str) -> ArrayData:
         from kdzoo.data.decoding import file_transform
 
         transform: Callable[[Image], Tensor] = file_transform(self.img_size, None)
         images: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
-        labels: list[int] = []
+        labels: list[Any] = []
         size = 3 * self.img_size[0] * self.img_size[1]
         too_large = UsageError(
             f"{self.name} does not fit into memory: its split {split} needs more than {MOST_BYTES / 2**30:.0f} GiB at "
@@ -153,12 +168,12 @@ class TimmDataset(Dataset):
             if (len(images) + 1) * size > MOST_BYTES:
                 raise too_large
             images.append(transform(image.convert("RGB")).numpy())
-            labels.append(int(label))
+            labels.append(label)
         if len(dataset) and len(images) != len(dataset):
             # timm's reader logs damaged samples and goes on.
             raise UsageError(f"{self.name}: {len(images)} of the {len(dataset)} samples of split {split} can be read")
         stacked = np.stack(images) if images else np.zeros((0, 3, *self.img_size), dtype=np.uint8)
-        return ArrayData(stacked, np.array(labels, dtype=np.int64))
+        return ArrayData(stacked, class_numbers(labels, self.name))
 
 
 class _Decoding:
@@ -199,13 +214,15 @@ def _webdataset_splits(root: Path) -> list[str]:
     raise UsageError(f"wds/ needs --data-dir with the shards and their _info.json; there is none in {root}")
 
 
-def _labels(dataset: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The labels, without decoding where the dataset knows them."""
-    if (reader := getattr(dataset, "reader", None)) is not None and hasattr(reader, "iter_targets"):
-        return np.fromiter(reader.iter_targets(), dtype=np.int64)
-    if hasattr(dataset, "targets"):
-        return np.asarray(dataset.targets, dtype=np.int64)
-    return np.array([dataset[index][1] for index in range(len(dataset))], dtype=np.int64)
+def _files(dataset: Any) -> list[tuple[str, Any]] | None:
+    """The files of one of torchvision's datasets, with their labels; None for any other dataset."""
+    for attribute in ("samples", "imgs"):
+        if isinstance(files := getattr(dataset, attribute, None), list):
+            return files
+    if isinstance(files := getattr(dataset, "index", None), list):
+        # INaturalist lists them as the file system does, in no order.
+        return [(f"{dataset.root}/{dataset.all_categories[kind]}/{file}", kind) for kind, file in sorted(files)]
+    return None
 
 
 def _classes(dataset: Any) -> tuple[str, ...] | None:
@@ -213,10 +230,3 @@ def _classes(dataset: Any) -> tuple[str, ...] | None:
     if numbers:
         return tuple(str(name) for name in sorted(numbers, key=lambda name: numbers[name]))
     return None
-
-
-def _spot_check(dataset: Any, labels: np.ndarray[Any, np.dtype[np.int64]]) -> str:
-    """Fingerprint of a set without file names: its labels, and 64 images spread over it."""
-    samples = _Decoding(dataset)
-    places = sorted({round(place) for place in np.linspace(0, len(labels) - 1, _SAMPLED)}) if len(labels) else []
-    return digest(labels, *(np.asarray(samples[place][0]) for place in places))
