@@ -73,7 +73,9 @@ def test_bench_is_possible(page: str, command: str, tmp_path: Path, monkeypatch:
         for ref in (ModelRef.parse(text) for pair in config.all_pairs() for text in pair):
             check_model(ref)
         for dataset in config.dataset:
-            registry.find_dataset(parse_subset(dataset)[0])
+            name, _ = parse_subset(dataset)
+            if not name.startswith("folder:"):  # a folder of whoever reads the page
+                registry.find_dataset(name)
         planned.append(config)
         raise typer.Exit
 
