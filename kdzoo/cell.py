@@ -65,8 +65,9 @@ class ModelRef(Frozen):
         return cls(name=prefix + name.replace(r"\:", ":"), args=dict(sorted(args.items())))
 
     def __str__(self) -> str:
-        prefix = match.group() if (match := _HUB_PREFIX.match(self.name)) else ""
-        name = prefix + self.name[len(prefix) :].replace(":", r"\:")
+        name = self.name
+        if match := _HUB_PREFIX.match(name):
+            name = match.group() + name[match.end() :].replace(":", r"\:")
         return ":".join([name, *(f"{key}={value}" for key, value in sorted(self.args.items()))])
 
 

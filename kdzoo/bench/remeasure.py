@@ -16,6 +16,7 @@ from kdzoo.bench.setup import make_setup
 from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
 from kdzoo.data.load import LoadedData, open_data
+from kdzoo.data.names import unescape
 from kdzoo.engine.devices import pick_device
 from kdzoo.engine.distiller import Deployment
 from kdzoo.engine.train import measure
@@ -114,7 +115,7 @@ def _built_in(ref: ModelRef) -> ModelRef:
 
 def _open(ref: DataRef, registry: Registry, data_dir: Path | None) -> LoadedData | str:
     """The dataset of a cell, or why it cannot be had."""
-    if ref.name.startswith("folder:") and set(ref.name) & set("/\\"):
+    if ref.name.startswith("folder:") and set(unescape(ref.name)) & set("/\\"):
         return f"the dataset {ref.name} is a path, which a check does not follow; a record names a folder by its name"
     if ref.name.startswith(("hfds/", "hfids/")) and not os.environ.get("HF_HUB_OFFLINE"):
         return f"the dataset {ref.name} is a hub's; set HF_HUB_OFFLINE=1 to measure with what is kept of it here"

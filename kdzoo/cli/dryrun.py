@@ -43,7 +43,7 @@ def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None
     for pair in plan.pairs:
         typer.echo(_pair_text(pair))
     for ref, data in plan.data.items():
-        typer.echo(f"{ref.name} has the fingerprint {ref.fingerprint}: {data.covers}\n")
+        typer.echo(f"{ref.name} has the fingerprint {ref.fingerprint} ({data.covers})\n")
     rows = []
     for cell in plan.cells:
         if only_tune and cell.kind != "teacher":

@@ -27,9 +27,14 @@ def parse_subset(name: str) -> tuple[str, int | None]:
         )
     if match is None:
         return name, None
-    return re.sub(r"\\([\[\],])", r"\1", match["name"]), int(match["count"]) if match["count"] else None
+    return unescape(match["name"]), int(match["count"]) if match["count"] else None
 
 
 def escape(name: str) -> str:
     """A name with its brackets written so that :func:`parse_subset` takes them for what they are."""
     return re.sub(r"([\[\]])", r"\\\1", name)
+
+
+def unescape(name: str) -> str:
+    """A name without the backslashes before its brackets and commas."""
+    return re.sub(r"\\([\[\],])", r"\1", name)

@@ -282,6 +282,13 @@ def test_a_record_names_no_path_and_no_hub_for_its_data(
     assert check([record.model_copy(update={"cell": cell})]) == [f"{record.id}: the dataset {name} {told}"]
 
 
+def test_a_folders_brackets_are_no_path(bench: Run, check: Callable[..., list[str]]) -> None:
+    record = bench.students("soft")[0]
+    data = record.cell.data.model_copy(update={"name": r"folder:a\[b\]"})
+    (fault,) = check([record.model_copy(update={"cell": record.cell.model_copy(update={"data": data})})])
+    assert fault.startswith(f"{record.id}: folder:a[b] is not a folder")
+
+
 def test_who_asks_is_told_which_students_were_measured(bench: Run, store: Store) -> None:
     seen: list[str] = []
     one, other = bench.students("soft")

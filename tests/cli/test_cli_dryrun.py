@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 
 def states(out: str) -> dict[str, str]:
     """The state of each cell by its first word or two."""
@@ -56,3 +58,20 @@ def test_shows_the_same_ids_as_the_bench_makes(
     made = {path.parent.name for path in mixed[0].glob("cells/*/record.json")}
     shown = {line.split()[0] for line in result.out.splitlines() if " new " in line}
     assert shown == made
+
+
+def test_says_what_a_fingerprint_trusts_and_what_of_the_data_is_odd(
+    kdzoo: Callable[..., Any], small: tuple[Any, ...], tmp_path: Path
+) -> None:
+    result = kdzoo(*small, "--strategies", "plain", "--dry-run")
+    assert re.search(r"\nshades has the fingerprint [0-9a-f]{16} \(of every pixel and label\)\n", result.out)
+    for number in range(8):
+        for split in ("train", "test"):
+            folder = tmp_path / "pets" / split / ("cat", "dog")[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), number).save(folder / f"{number}.png")
+    (tmp_path / "pets/test/cat/list.txt").touch()
+    result = kdzoo(*small, "--strategies", "plain", "--dry-run", "--dataset", f"folder:{tmp_path}/pets")
+    trusted = "of the files' contents; a file with its old size, times and inode is not read again"
+    assert re.search(rf"\nfolder:pets has the fingerprint [0-9a-f]{{16}} \({trusted}\)\n", result.out)
+    assert "note: folder:pets: test has files that are not read: .txt (1)\n" in result.err

@@ -59,3 +59,14 @@ def test_wrong_sizes_and_places_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown dataset 'digit'; did you mean digits"):
         command("digit", out=tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_odd_about_a_folder_is_printed(
+    write_folder: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "pets", {"train": 12, "test": 2})
+    (tmp_path / "pets/train/cat/a.heic").touch()
+    command(f"folder:{tmp_path}/pets", img_size="16", out=tmp_path / "x.png")
+    printed = capsys.readouterr().out
+    assert "(of the files' contents; a file with its old size, times and inode is not read again)" in printed
+    assert "note         train has files that are not read: .heic (1)" in printed
