@@ -15,7 +15,10 @@ from kdzoo.errors import UsageError, unknown
 
 _OPTIONS = {"image": "input_key", "label": "target_key"}
 """What kdzoo calls a column, and what timm's readers call it."""
-_DEFAULTS = {prefix: {"image": "image", "label": "label"} for prefix in ("hfds", "hfids", "tfds")} | {"wds": {}}
+_BOTH: dict[str, str | None] = {"image": "image", "label": "label"}
+_DEFAULTS: dict[str, dict[str, str | None]] = {"hfds": _BOTH, "hfids": _BOTH, "tfds": _BOTH, "wds": {"label": None}}
+"""The columns that each kind of dataset has, and what they are called where nobody says. In wds/ an image is a file of
+its own with a known ending; its class is one too, or a key of the sample's JSON."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,11 @@ class Columns:
     """Which columns are read.
 
     Args:
-        defaults: those that timm's reader takes where nobody says which; it may take none by name.
+        defaults: those that timm's reader takes where nobody says which; None where that is no column.
         chosen: those that somebody chose instead.
     """
 
-    defaults: dict[str, str]
+    defaults: dict[str, str | None]
     chosen: dict[str, str]
 
     @classmethod
@@ -42,19 +45,18 @@ class Columns:
         while pieces and "=" not in pieces[0]:
             bare += f":{pieces.pop(0)}"
         chosen: dict[str, str] = {}
+        defaults = _DEFAULTS.get(prefix, {})
+        if pieces and not defaults:
+            raise UsageError(f"dataset {name}: {prefix}/ has no columns to choose; leave :{pieces[0]} out")
         for piece in pieces:
             option, equals, column = piece.partition("=")
-            if option not in _OPTIONS:
-                raise UsageError(f"dataset {name}: {unknown('option', option, _OPTIONS)}")
+            if option not in defaults:
+                raise UsageError(f"dataset {name}: {unknown('option', option, defaults)}")
             if not (equals and column) or option in chosen:
                 raise UsageError(f"dataset {name}: write each option once, as {option}=COLUMN")
             if "," in column:
                 raise UsageError(f"dataset {name}: one column gives the {option}, not several")
             chosen[option] = column
-        defaults = _DEFAULTS.get(prefix)
-        if chosen and defaults is None:
-            raise UsageError(f"dataset {name}: {prefix}/ has no columns to choose; leave :{pieces[0]} out")
-        defaults = defaults or {}
         return bare, cls(defaults, dict(sorted(chosen.items())))
 
     def __str__(self) -> str:
@@ -75,7 +77,7 @@ class Columns:
         """
         there = columns_of(reader)
         for option, column in (self.defaults | self.chosen).items():
-            if there and column not in there and column.partition("/")[0] not in there:
+            if there and column and column not in there and column.partition("/")[0] not in there:
                 raise UsageError(
                     f"{name} has no column {column!r} with the {option}; it has {some(there, 20)}: choose one with "
                     f":{option}=COLUMN behind the dataset's name"

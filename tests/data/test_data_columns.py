@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -33,7 +36,7 @@ def never(name: str) -> Dataset:
         ("HFDS/a/b:label=y:image=x", "HFDS/a/b", ":image=x:label=y", {"input_key": "x", "target_key": "y"}),
         ("hfids/a:image=img", "hfids/a", ":image=img", {"input_key": "img"}),
         ("tfds/mnist:3.0.1:label=y", "tfds/mnist:3.0.1", ":label=y", {"target_key": "y"}),
-        ("wds/x:image=webp:label=kind", "wds/x", ":image=webp:label=kind", {"input_key": "webp", "target_key": "kind"}),
+        ("wds/x:label=kind", "wds/x", ":label=kind", {"target_key": "kind"}),
         ("hfds/a:label=label:image=image", "hfds/a", "", {"input_key": "image", "target_key": "label"}),
         ("torch/mnist", "torch/mnist", "", {}),
         ("hfds/C:\\sets\\a", "hfds/C:\\sets\\a", "", {}),
@@ -52,6 +55,7 @@ def test_columns_in_a_name(text: str, bare: str, shown: str, arguments: dict[str
         ("hfds/a:label=x:label=y", "write each option once, as label=COLUMN"),
         ("hfds/a:label=x:y", "unknown option 'y'"),
         ("hfds/a:label=x,y", "one column gives the label, not several"),
+        ("wds/a:image=webp", "unknown option 'image'; known: label"),
         ("torch/mnist:label=x", "torch/ has no columns to choose; leave :label=x out"),
     ],
 )
@@ -229,3 +233,28 @@ def test_inaturalists_files_are_in_its_fingerprint(tmp_path: Path) -> None:
     ]
     Image.new("RGB", (8, 8)).save(next(iter((tmp_path / "2021_train").glob("*oak"))) / "3.bmp")
     assert TimmDataset("torch/inaturalist").load(tmp_path, False).fingerprint != splits.fingerprint
+
+
+def test_labels_from_the_json_of_webdatasets_samples(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    splits = {}
+    for split, count in (("train", 24), ("validation", 6)):
+        with tarfile.open(tmp_path / f"{split}.tar", "w") as tar:
+            for number in range(count):
+                webp = io.BytesIO()
+                Image.new("RGB", (16, 16), (number, 0, 0)).save(webp, "WEBP", lossless=True)
+                told = json.dumps({"kind": number % 2, "colour": number % 3}).encode()
+                for ending, content in (("webp", webp.getvalue()), ("json", told)):
+                    info = tarfile.TarInfo(f"{number:04}.{ending}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+        shards = {"name": split, "num_samples": count, "filenames": [f"{split}.tar"], "shard_lengths": [count]}
+        splits[split] = shards
+    (tmp_path / "_info.json").write_text(json.dumps({"splits": splits}))
+    given = {"data_dir": tmp_path, "img_size": (8, 8)}
+    for column, classes in (("kind", 2), ("colour", 3)):
+        data = open_data(f"wds/toy:label={column}", never, **given)
+        assert (data.ref.name, data.ref.num_classes) == (f"wds/toy:label={column}", classes)
+        assert data.labels("test").tolist() == [number % classes for number in range(6)]
+    with pytest.raises(UsageError, match=r"'nope'.*available keys: \['colour', 'kind'\]"):
+        open_data("wds/toy:label=nope", never, **given)
