@@ -13,6 +13,7 @@ from docs_pages import NAMES, blocks, inline_commands, run_kdzoo, shown_commands
 from kdzoo.cell import ModelRef
 from kdzoo.cli import app, running
 from kdzoo.config import BenchConfig
+from kdzoo.data.columns import Columns
 from kdzoo.data.names import parse_subset
 from kdzoo.matrix import resolve_recipes, resolve_spaces, resolve_strategies
 from kdzoo.models.zoo import check_model
@@ -74,7 +75,9 @@ def test_bench_is_possible(page: str, command: str, tmp_path: Path, monkeypatch:
             check_model(ref)
         for dataset in config.dataset:
             name, _ = parse_subset(dataset)
-            if not name.startswith("folder:"):  # a folder of whoever reads the page
+            if name.startswith("hfds/"):
+                Columns.parse(name)
+            elif not name.startswith("folder:"):  # a folder of whoever reads the page
                 registry.find_dataset(name)
         planned.append(config)
         raise typer.Exit
