@@ -15,6 +15,7 @@ from kdzoo.data.dataset import Samples
 from kdzoo.data.hashing import seed_from
 from kdzoo.data.isolation import isolated_random
 from kdzoo.data.loaders import Request, Source
+from kdzoo.data.rgb import to_rgb
 from kdzoo.errors import UsageError
 from kdzoo.recipe import Augment
 
@@ -42,7 +43,7 @@ class FileSource(Source):
     channels = 3
 
     def __init__(self, samples: Samples, img_size: tuple[int, int], *, workers: int | None = None) -> None:
-        self._samples, self._img_size = samples, img_size
+        self.samples, self._img_size = samples, img_size
         self._workers = workers
 
     def check(self, spec: Augment) -> None:
@@ -61,7 +62,7 @@ class FileSource(Source):
         size = sum(len(request.ids) for request in asked)
         default = WORKERS if size >= WORTH_WORKERS else 0
         loader: DataLoader[Any] = DataLoader(
-            _Decoded(self._samples, file_transform(self._img_size, spec)),
+            _Decoded(self.samples, file_transform(self._img_size, spec)),
             batch_sampler=_Keys(asked),
             num_workers=default if self._workers is None else self._workers,
             collate_fn=_collate,
@@ -91,12 +92,12 @@ class _Decoded(Dataset[Any]):
     def __getitem__(self, key: tuple[int, int]) -> Tensor | str:
         view, sample = key
         try:
-            image, _ = self.samples[sample]
+            image = to_rgb(self.samples[sample][0])
         except UsageError as error:
             # An exception would reach the main process with the worker's traceback inside its message.
             return str(error)
         with isolated_random(seed_from("decode", view, sample)):
-            return self.transform(image.convert("RGB"))
+            return self.transform(image)
 
 
 def _collate(items: list[Tensor | str]) -> Tensor | str:

@@ -13,10 +13,12 @@ import numpy as np
 
 from kdzoo.data.columns import Columns, class_numbers
 from kdzoo.data.contents import TRUSTED
+from kdzoo.data.damage import DamagedImageError, bounded, damage_text
 from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
 from kdzoo.data.folder import TEST, TRAIN, VALIDATION, file_data
 from kdzoo.data.hashing import digest
 from kdzoo.data.names import escape
+from kdzoo.data.rgb import read_rgb, to_rgb
 from kdzoo.data.rows import rows_digest
 from kdzoo.data.vision import DEFAULT_DIR, from_torchvision
 from kdzoo.errors import UsageError, unknown
@@ -125,6 +127,8 @@ class TimmDataset(Dataset):
                 split=split,
                 is_training=False,
                 download=download,
+                # Sets read in order are decoded by timm; without a mode it leaves them as they are.
+                input_img_mode="" if self._prefix in ("wds", "hfids") else "RGB",
                 **self._columns.arguments,
             )
         except NotImplementedError as error:
@@ -156,6 +160,7 @@ class TimmDataset(Dataset):
         transform: Callable[[Image], Tensor] = file_transform(self.img_size, None)
         images: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
         labels: list[Any] = []
+        damaged: list[str] = []
         size = 3 * self.img_size[0] * self.img_size[1]
         too_large = UsageError(
             f"{self.name} does not fit into memory: its split {split} needs more than {MOST_BYTES / 2**30:.0f} GiB at "
@@ -167,8 +172,15 @@ class TimmDataset(Dataset):
         for image, label in dataset:
             if (len(images) + 1) * size > MOST_BYTES:
                 raise too_large
-            images.append(transform(image.convert("RGB")).numpy())
+            try:
+                images.append(transform(to_rgb(image)).numpy())
+            except (UsageError, OSError) as error:
+                damaged.append(f"sample {len(images) + len(damaged)} ({bounded(str(error))})")
+                continue
             labels.append(label)
+        if damaged:
+            total = len(images) + len(damaged)
+            raise UsageError(damage_text(f"the split {split} of {self.name}", total, len(damaged), damaged))
         if len(dataset) and len(images) != len(dataset):
             # timm's reader logs damaged samples and goes on.
             raise UsageError(f"{self.name}: {len(images)} of the {len(dataset)} samples of split {split} can be read")
@@ -177,7 +189,7 @@ class TimmDataset(Dataset):
 
 
 class _Decoding:
-    """Samples of a timm or torchvision dataset with random access, as RGB."""
+    """Samples of a timm dataset with random access, as RGB."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -186,18 +198,13 @@ class _Decoding:
         return len(self.dataset)
 
     def __getitem__(self, index: int, /) -> tuple[Image, int]:
-        from PIL import Image as Pillow
-
+        name = f"of sample {index}"
         try:
-            if (reader := getattr(self.dataset, "reader", None)) is None:
-                image, label = self.dataset[index]
-            else:
-                # timm's dataset would put the next sample in the place of a damaged one.
-                file, label = reader[index]
-                image = Pillow.open(file)
-            return image.convert("RGB"), int(label)
-        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-            raise UsageError(f"cannot read sample {index} of the dataset ({error})") from error
+            # timm's dataset would put the next sample in the place of a damaged one.
+            file, label = self.dataset.reader[index]
+        except Exception as error:  # a reader may fail in any way
+            raise DamagedImageError(name, bounded(f"{type(error).__name__}: {error}")) from error
+        return read_rgb(file, name), int(label)
 
 
 def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:

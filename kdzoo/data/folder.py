@@ -14,6 +14,7 @@ from kdzoo.data.dataset import Dataset, FileData, Splits
 from kdzoo.data.hashing import digest
 from kdzoo.data.listing import Listing, some
 from kdzoo.data.names import escape
+from kdzoo.data.rgb import RULES, read_rgb
 from kdzoo.errors import UsageError
 from kdzoo.files import from_home
 
@@ -96,25 +97,20 @@ class ImageFiles:
         return len(self.names)
 
     def __getitem__(self, index: int, /) -> tuple[Image, int]:
-        """Decode one file as RGB.
+        """Decode one file by :func:`kdzoo.data.rgb.to_rgb`.
 
         Raises:
-            UsageError: it cannot be decoded.
+            DamagedImageError: it cannot be decoded.
         """
-        from PIL import Image
-
         path = self.root / self.names[index]
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB"), self.labels[index]
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UsageError(f"cannot read the image {path} ({error}): mend or remove it") from error
+        return read_rgb(path, str(path)), self.labels[index]
 
 
 def file_data(root: Path, names: list[str], labels: list[int]) -> FileData:
-    """Files below ``root`` with their labels; the fingerprint hashes names, contents and labels."""
+    """Files below ``root`` with their labels; the fingerprint hashes names, contents, labels and the rules
+    by which images become RGB."""
     classes = np.array(labels, dtype=np.int64)
-    fingerprint = digest("contents", "\n".join(names), file_digests(root, names), classes)
+    fingerprint = digest(f"contents, read by rules {RULES}", "\n".join(names), file_digests(root, names), classes)
     return FileData(ImageFiles(root, names, labels), classes, fingerprint, TRUSTED)
 
 
