@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +20,16 @@ def data(
     recipe: Annotated[str, typer.Option(help="The recipe whose augmentation is drawn.")] = "quick",
     out: Annotated[Path | None, typer.Option(help="Where the image grid goes; NAME.png by default.")] = None,
 ) -> None:
-    """Print a dataset's splits, classes, shape and fingerprint, and draw a grid of its images."""
+    """Print a dataset's splits, classes, shape, fingerprint and images, and draw a grid of its images.
+
+    All images are decoded once. The exit code is 1 where some cannot be read.
+    """
+    from kdzoo.cli.images import class_text, progress, survey_facts
     from kdzoo.config import load_recipe, parse_size
+    from kdzoo.data.damage import damage_text
     from kdzoo.data.grid import image_grid
-    from kdzoo.data.load import open_data
+    from kdzoo.data.load import Split, open_data
+    from kdzoo.data.survey import survey
     from kdzoo.errors import UsageError
     from kdzoo.registry import Registry
 
@@ -37,22 +44,28 @@ def data(
     loaded = open_data(name, registry.find_dataset, data_dir=data_dir, download=download, img_size=size)
     ref = loaded.ref
     height, width = ref.img_size
-    try:
-        image_grid(loaded, load_recipe(recipe, {}).augment).save(path, format="PNG")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-
-    facts = {split: f"{getattr(ref, split):,} images" for split in ("fit", "tune", "test")}
+    found = survey(loaded, progress(ref.name, partial(typer.echo, err=True)))
+    splits: tuple[Split, ...] = ("fit", "tune", "test")
+    facts = {split: class_text(loaded, split) for split in splits}
     facts["classes"] = f"{ref.num_classes}: {', '.join(loaded.classes[:20])}{' ...' * (ref.num_classes > 20)}"
     facts["shape"] = f"{ref.channels} x {height} x {width}"
     facts["mean, std"] = f"{_numbers(loaded.mean)}, {_numbers(loaded.std)}"
+    facts |= survey_facts(found)
     facts["fingerprint"] = f"{ref.fingerprint} ({loaded.covers})"
-    facts["image grid"] = f"{path} (left: as they are; right: augmented as by the recipe {recipe})"
+    if not found.damaged:
+        try:
+            image_grid(loaded, load_recipe(recipe, {}).augment).save(path, format="PNG")
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        facts["image grid"] = f"{path} (left: as they are; right: augmented as by the recipe {recipe})"
     typer.echo(ref.name)
     for key, value in facts.items():
         typer.echo(f"  {key:<12} {value}")
     for note in loaded.notes:
         typer.echo(f"  {'note':<12} {note}")
+    if found.damaged:
+        typer.echo(damage_text(ref.name, found.images, found.damaged, found.lines), err=True)
+        raise typer.Exit(1)
 
 
 def _numbers(values: tuple[float, ...]) -> str:

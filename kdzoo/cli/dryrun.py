@@ -38,12 +38,16 @@ def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None
         store: where its cells live.
         only_tune: whether only teachers and trials will be trained.
     """
+    from kdzoo.cli.images import checked_text
+    from kdzoo.data.survey import has_files
     from kdzoo.matrix import title
 
     for pair in plan.pairs:
         typer.echo(_pair_text(pair))
     for ref, data in plan.data.items():
         typer.echo(f"{ref.name} has the fingerprint {ref.fingerprint} ({data.covers})\n")
+    for data in filter(has_files, plan.data.values()):
+        typer.echo(f"{checked_text(data)}\n")
     rows = []
     for cell in plan.cells:
         if only_tune and cell.kind != "teacher":

@@ -20,10 +20,12 @@ from kdzoo.bench.trackers import check_trackers
 from kdzoo.board.cache import refresh
 from kdzoo.cli.dryrun import show_notes, show_plan, show_refused
 from kdzoo.cli.failures import show_failures
+from kdzoo.cli.images import check_images
 from kdzoo.cli.options import Options, read_config
 from kdzoo.cli.plugins import warn_of_broken
 from kdzoo.cli.progress import make_report
 from kdzoo.config import BenchConfig, parse_bytes
+from kdzoo.data.load import LoadedData
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.compiled import check_compiler
 from kdzoo.errors import UsageError
@@ -114,6 +116,7 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     )
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     try:
+        check_images(_to_train(plan, lab.store), _say)
         with (
             open_executor(plan, lab, settings, prepared.plugins, _say, only_tune=only_tune) as executor,
             make_report(cells, plan.later(only_tune=only_tune)) as report,
@@ -126,6 +129,13 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     show_failures(result.records, prepared.registry)
     refresh(lab.store)
     return result
+
+
+def _to_train(plan: BenchPlan, store: Store) -> list[LoadedData]:
+    """The datasets on which something is still to be trained, as far as is known before tuning."""
+    tuned = {study.data for study in plan.studies}
+    open_ = {cell.data for cell in plan.cells if store.state(cell.id) != "done"}
+    return [data for ref, data in plan.data.items() if ref in tuned | open_]
 
 
 def _say(line: str) -> None:

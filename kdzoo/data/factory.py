@@ -15,7 +15,7 @@ from kdzoo.data.columns import Columns, class_numbers
 from kdzoo.data.contents import TRUSTED
 from kdzoo.data.damage import DamagedImageError, bounded, damage_text
 from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
-from kdzoo.data.folder import TEST, TRAIN, VALIDATION, file_data
+from kdzoo.data.folder import READ, TEST, TRAIN, VALIDATION, file_data
 from kdzoo.data.hashing import digest
 from kdzoo.data.names import escape
 from kdzoo.data.rgb import read_rgb, to_rgb
@@ -152,7 +152,7 @@ class TimmDataset(Dataset):
             return file_data(Path(dataset.root), names, labels.tolist()), classes
         labels = class_numbers(dataset.reader.iter_targets(), self.name)
         content = rows_digest(dataset.reader.dataset, dataset.reader.image_key)
-        return FileData(_Decoding(dataset), labels, digest("contents", content, labels), TRUSTED), classes
+        return FileData(_Decoding(dataset), labels, digest(READ, content, labels), TRUSTED), classes
 
     def _decoded(self, dataset: Any, split: str) -> ArrayData:
         from kdzoo.data.decoding import file_transform

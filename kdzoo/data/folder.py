@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TRAIN, TEST = ("train", "training"), ("test",)
 VALIDATION = ("val", "valid", "validation", "eval", "evaluation")
+READ = f"contents, read by rules {RULES}"
+"""In the fingerprints of files: what is hashed of them, and how they become RGB."""
 
 
 class FolderDataset(Dataset):
@@ -110,7 +112,7 @@ def file_data(root: Path, names: list[str], labels: list[int]) -> FileData:
     """Files below ``root`` with their labels; the fingerprint hashes names, contents, labels and the rules
     by which images become RGB."""
     classes = np.array(labels, dtype=np.int64)
-    fingerprint = digest(f"contents, read by rules {RULES}", "\n".join(names), file_digests(root, names), classes)
+    fingerprint = digest(READ, "\n".join(names), file_digests(root, names), classes)
     return FileData(ImageFiles(root, names, labels), classes, fingerprint, TRUSTED)
 
 

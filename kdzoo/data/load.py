@@ -68,6 +68,10 @@ class LoadedData:
         """The labels of a split in its order: N, int64, on the CPU."""
         return self._labels[split]
 
+    def source(self, split: Split) -> Source:
+        """What makes the batches of a split."""
+        return self._sources[split]
+
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise UsageError, before anything trains, if the recipe's augmentation does not fit these data."""
         self._sources["fit"].check(recipe.augment)

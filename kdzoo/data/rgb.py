@@ -80,7 +80,8 @@ def to_rgb(image: Image) -> Image:
     """
     image.load()
     made, origin = _converted(image)
-    made.info = {key: image.info[key] for key in _KEPT if key in image.info} | {_ORIGIN: origin}
+    made.info = {_ORIGIN: origin}
+    made.info.update((key, image.info[key]) for key in _KEPT if key in image.info)
     return made
 
 
@@ -143,7 +144,8 @@ def _converted(image: Image) -> tuple[Image, Origin]:
 
 def _laid_out(image: Image) -> tuple[Image, Origin]:
     """An RGBA image on white, or on black where white would hide it."""
-    low, high = image.getextrema()[3]
+    alpha = np.asarray(image.getchannel("A"))
+    low, high = alpha.min(), alpha.max()
     if low == high:
         # Nothing is cut out, so the picture is in the colours; files that are wholly transparent are mistakes.
         return image.convert("RGB"), Origin("alpha of one value")
@@ -160,7 +162,7 @@ def _on(image: Image, colour: str) -> Image:
 
 
 def _levels(image: Image) -> int:
-    return max(high - low for low, high in image.getextrema())
+    return int(np.ptp(np.asarray(image), axis=(0, 1)).max())
 
 
 def _in_range(values: NDArray[Any], most: int) -> NDArray[np.uint8]:
