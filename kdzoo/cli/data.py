@@ -46,7 +46,7 @@ def data(
     height, width = ref.img_size
     found = survey(loaded, progress(ref.name, partial(typer.echo, err=True)))
     splits: tuple[Split, ...] = ("fit", "tune", "test")
-    facts = {split: class_text(loaded, split) for split in splits}
+    facts: dict[str, str] = {split: class_text(loaded, split) for split in splits}
     facts["classes"] = f"{ref.num_classes}: {', '.join(loaded.classes[:20])}{' ...' * (ref.num_classes > 20)}"
     facts["shape"] = f"{ref.channels} x {height} x {width}"
     facts["mean, std"] = f"{_numbers(loaded.mean)}, {_numbers(loaded.std)}"

@@ -141,12 +141,16 @@ def _lead(task: Task, lab: Lab, *, quiet: bool) -> bool:
     from kdzoo.bench.single import perform
     from kdzoo.bench.trackers import check_trackers
     from kdzoo.cli.failures import show_failures
+    from kdzoo.cli.images import check_images
     from kdzoo.cli.plugins import warn_of_broken
     from kdzoo.cli.progress import PlainReport, make_report
     from kdzoo.matrix import title
 
     warn_of_broken(lab.registry)
     check_trackers(lab.log_with, [name for plugin in lab.registry.plugins for name in plugin.trackers])
+    if lab.world.size == 1 and any(lab.store.state(each.id) != "done" for each in task.cells):
+        # Ranks that wait longer than their launcher allows would give up; a damaged image fails their cell.
+        check_images([lab.data[task.cells[-1].data]], partial(typer.echo, err=True))
     silent = PlainReport(task.cells, Console(stderr=True, quiet=True))
     with nullcontext(silent) if quiet else make_report(task.cells) as report:
         lab.say_with(report.say)

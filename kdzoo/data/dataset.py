@@ -27,7 +27,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> tuple[Image, int]:
-        """The image at a place and its label."""
+        """The image at a place, of any mode that ``docs/data.md`` lists, and its label."""
         ...
 
 

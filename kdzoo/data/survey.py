@@ -213,6 +213,8 @@ class _Looking(Dataset[Any]):
                 rgb = image if origin(image) else to_rgb(image)
         except DamagedImageError as error:
             return error.line
+        except UsageError as error:
+            return bounded(str(error))
         except Exception as error:  # a plugin's dataset may fail in any way
             return bounded(f"sample {index} ({type(error).__name__}: {error})")
         was = origin(rgb) or Origin(image.mode)

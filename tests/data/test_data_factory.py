@@ -8,7 +8,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from kdzoo import ArrayData, Dataset, FileData, UsageError
 from kdzoo.data import factory
 from kdzoo.data.factory import TimmDataset
 from kdzoo.data.load import open_data
+from kdzoo.data.survey import refuse_damage
 
 Lookup = Callable[[str], Dataset]
 
@@ -129,6 +130,25 @@ def test_an_ordered_set_that_lost_samples_is_refused(ordered: Callable[..., None
         open_data("tfds/toy", never, img_size=(8, 8))
 
 
+class Mixed(Ordered):
+    """16-bit grey images, and among them some floating-point ones whose range nobody knows."""
+
+    def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
+        for number in range(self.count):
+            wrong = number in (self.label or 0, 7)
+            pixels = np.full((20, 30), 300.5, np.float32) if wrong else np.full((20, 30), 257 * number, np.uint16)
+            yield Image.fromarray(pixels), number % 2
+
+
+def test_images_of_an_ordered_set_are_converted(ordered: Callable[..., None]) -> None:
+    ordered(train=Mixed(40, 40, label=99), test=Mixed(6, 6, label=99))
+    with pytest.raises(UsageError, match=r"1 of the 40 images of the split train of tfds/toy cannot .*\n  sample 7 \("):
+        open_data("tfds/toy", never, img_size=(8, 8))
+    ordered(train=Ordered(40, 40), test=Mixed(6, 6, label=99))
+    batch = next(open_data("tfds/toy", never, img_size=(8, 8)).eval_batches("test", 6, "cpu"))
+    assert (batch.inputs[:, 1, 0, 0] * 255).round().tolist() == [0, 1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("announced", [0, 40])
 def test_an_ordered_set_that_is_too_large_is_refused(
     ordered: Callable[..., None], monkeypatch: pytest.MonkeyPatch, announced: int
@@ -146,7 +166,10 @@ def test_webdataset_shards(tmp_path: Path) -> None:
         with tarfile.open(tmp_path / f"{split}.tar", "w") as tar:
             for number in range(count):
                 png = io.BytesIO()
-                Image.new("RGB", (16, 16), (number, 2 * number, 0)).save(png, "PNG")
+                # One in four is 16-bit grey, which must reach kdzoo's own conversion.
+                grey = Image.fromarray(np.full((16, 16), 2 * number * 257, np.uint16))
+                colour = Image.new("RGB", (16, 16), (number, 2 * number, 0))
+                (colour if number % 4 else grey).save(png, "PNG")
                 for ending, content in (("png", png.getvalue()), ("cls", str(number % 3).encode())):
                     info = tarfile.TarInfo(f"{number:04}.{ending}")
                     info.size = len(content)
@@ -165,6 +188,22 @@ def test_webdataset_shards(tmp_path: Path) -> None:
     batch = next(data.eval_batches("test", 6, "cpu"))
     assert batch.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert (batch.inputs[:, 1, 0, 0] * 255).round().tolist() == [0, 2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize("attribute", ["samples", "imgs"])
+def test_torchvisions_files_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attribute: str) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(20)]
+    for number, file in enumerate(files):
+        Image.fromarray(np.full((9, 9), 257 * number, np.uint16)).save(file)
+    files[8].write_bytes(b"")
+    places = SimpleNamespace(root=str(tmp_path), class_to_idx={"even": 0, "odd": 1})
+    setattr(places, attribute, [(str(file), number % 2) for number, file in enumerate(files)])
+    monkeypatch.setattr("timm.data.dataset_factory.create_dataset", lambda name, **_: places)
+    data = open_data("torch/places365", never, data_dir=tmp_path, img_size=(8, 8))
+    images = data.images("test", torch.tensor([0, 1, 19]))
+    assert (images[:, 0, 0, 0] * 255).round().tolist() == [0, 1, 19]
+    with pytest.raises(UsageError, match=r"8.png \(the file is empty\)"):
+        refuse_damage(data)
 
 
 def test_hugging_face_image_folder(
@@ -189,3 +228,16 @@ def test_hugging_face_streaming(write_folder: Callable[..., None], tmp_path: Pat
     write_folder(tmp_path / "pets", {"train": 6, "test": 2})
     ref = open_data(f"hfids/{tmp_path}/pets", never, data_dir=tmp_path, download=True, img_size=(16, 16)).ref
     assert (ref.name, ref.fit, ref.tune, ref.test) == ("hfids/pets", 10, 2, 4)
+
+
+@pytest.mark.parametrize("kind", ["hfds", "hfids"])
+def test_hugging_face_images_of_16_bits(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    for split in ("train", "test"):
+        for number in range(8):
+            file = tmp_path / f"grey/{split}/{number % 2}/{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((9, 9), 257 * number, np.uint16)).save(file)
+    data = open_data(f"{kind}/{tmp_path}/grey", never, data_dir=tmp_path, download=True, img_size=(8, 8))
+    levels = next(data.eval_batches("test", 8, "cpu")).inputs[:, 0, 0, 0] * 255
+    assert sorted(levels.round().tolist()) == list(range(8))
