@@ -48,6 +48,12 @@ def test_damage_is_told_before_anything_trains_and_once(
     dry = kdzoo(*command, "--dry-run")
     assert "folder:shades: 2 images of 112 could not be read; kdzoo data lists them" in dry.out
 
+    assert kdzoo(*command, "--plan").code == 0
+    cell = next((tmp_path / "runs/cells").iterdir()).name
+    alone = kdzoo("run-cell", cell, "--out", tmp_path / "runs", "--dataset", f"folder:{shades}", "--device", "cpu")
+    assert (alone.code, alone.err) == (2, refused.err)
+    assert not list((tmp_path / "runs").rglob("record.json"))
+
     (shades / "test/dark/3.png").write_bytes(whole)
     (shades / "train/bright/7.png").unlink()
     assert kdzoo(*command).code == 0
