@@ -46,23 +46,26 @@ def data(
     height, width = ref.img_size
     found = survey(loaded, progress(ref.name, partial(typer.echo, err=True)))
     splits: tuple[Split, ...] = ("fit", "tune", "test")
-    facts: dict[str, str] = {split: class_text(loaded, split) for split in splits}
-    facts["classes"] = f"{ref.num_classes}: {', '.join(loaded.classes[:20])}{' ...' * (ref.num_classes > 20)}"
-    facts["shape"] = f"{ref.channels} x {height} x {width}"
-    facts["mean, std"] = f"{_numbers(loaded.mean)}, {_numbers(loaded.std)}"
-    facts |= survey_facts(found)
-    facts["fingerprint"] = f"{ref.fingerprint} ({loaded.covers})"
+    facts = [
+        *((split, class_text(loaded, split)) for split in splits),
+        ("classes", f"{ref.num_classes}: {', '.join(loaded.classes[:20])}{' ...' * (ref.num_classes > 20)}"),
+        ("shape", f"{ref.channels} x {height} x {width}"),
+        ("mean, std", f"{_numbers(loaded.mean)}, {_numbers(loaded.std)}"),
+        *survey_facts(found),
+        ("fingerprint", f"{ref.fingerprint} ({loaded.covers})"),
+        *(("note", note) for note in loaded.notes),
+    ]
     if not found.damaged:
         try:
             image_grid(loaded, load_recipe(recipe, {}).augment).save(path, format="PNG")
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-        facts["image grid"] = f"{path} (left: as they are; right: augmented as by the recipe {recipe})"
+        facts.append(("image grid", f"{path} (left: as they are; right: augmented as by the recipe {recipe})"))
     typer.echo(ref.name)
-    for key, value in facts.items():
-        typer.echo(f"  {key:<12} {value}")
-    for note in loaded.notes:
-        typer.echo(f"  {'note':<12} {note}")
+    last = ""
+    for key, value in facts:
+        typer.echo(f"  {key if key != last else '':<12} {value}")
+        last = key
     if found.damaged:
         typer.echo(damage_text(ref.name, found.images, found.damaged, found.lines), err=True)
         raise typer.Exit(1)

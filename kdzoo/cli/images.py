@@ -64,24 +64,25 @@ def checked_text(data: LoadedData) -> str:
     return f"{data.ref.name}: all {found.images:,} images can be read"
 
 
-def survey_facts(found: Survey) -> dict[str, str]:
-    """What a survey found, by what it is about."""
+def survey_facts(found: Survey) -> list[tuple[str, str]]:
+    """What a survey found, line by line: what a line is about, and what it says."""
     from kdzoo.data.rgb import MEANINGS
 
-    facts = {}
+    facts = []
     if found.smallest and found.largest:
         (low, narrow), (high, wide) = found.smallest, found.largest
         same = found.smallest == found.largest
-        facts["sizes"] = f"all {low} x {narrow}" if same else f"{low} x {narrow} to {high:,} x {wide:,}"
+        facts.append(("sizes", f"all {low} x {narrow}" if same else f"{low} x {narrow} to {high:,} x {wide:,}"))
     if found.kinds:
-        facts["kinds"] = ", ".join(f"{count:,} {kind}" for kind, count in found.kinds.items())
-    notes = [f"{kind}: {MEANINGS[kind]}{_dark(kind, found)}" for kind in found.kinds if kind in MEANINGS]
+        kinds = sorted(found.kinds, key=lambda kind: (-found.kinds[kind], kind))
+        facts.append(("kinds", ", ".join(f"{found.kinds[kind]:,} {kind}" for kind in kinds)))
+    for kind in sorted(found.kinds):
+        if kind in MEANINGS:
+            facts.append(("read as", f"{kind}: {MEANINGS[kind]}{_dark(kind, found)}"))
     if found.turned:
-        notes.append(f"{counted(found.turned, 'image')} with an EXIF orientation, which is not applied")
-    if notes:
-        facts["read as"] = "; ".join(notes)
-    facts["duplicates"] = "; ".join([*leaks(found.duplicates), *_others(found.duplicates)]) or "none"
-    return facts
+        facts.append(("read as", f"{counted(found.turned, 'image')} with an EXIF orientation: it is not applied"))
+    again = [*leaks(found.duplicates), *_others(found.duplicates)] or ["none"]
+    return facts + [("duplicates", line) for line in again]
 
 
 def leaks(found: Duplicates) -> list[str]:

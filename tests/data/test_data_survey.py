@@ -279,16 +279,15 @@ def test_the_command_tells_what_the_images_are(pets: Path, tmp_path: Path, capsy
     Image.fromarray(np.array([[0, 4095]], np.uint16)).save(pets / "train/cat/0.png")
     copy(pets / "train/dog/0.png", pets / "test/cat/0.png")
     command(f"folder:{pets}", img_size="16", out=tmp_path / "x.png")
-    told = dict(line.strip().partition("  ")[::2] for line in capsys.readouterr().out.splitlines()[1:])
-    facts = {key: value.strip() for key, value in told.items()}
-    assert facts["sizes"] == "1 x 2 to 40 x 48"
-    assert facts["kinds"] == "21 RGB, 1 16-bit grey"
-    assert facts["read as"] == (
-        "16-bit grey: the upper 8 bits are read (the brightest value is 4,095 of 65,535; dark: stretch them to all "
-        "16 bits)"
-    )
-    assert "1 image of test also in " in facts["duplicates"]
-    assert "2 images with equal pixels and more than one class" in facts["duplicates"]
+    lines = capsys.readouterr().out.splitlines()
+    assert "  sizes        1 x 2 to 40 x 48" in lines
+    assert "  kinds        21 RGB, 1 16-bit grey" in lines
+    dark = "the brightest value is 4,095 of 65,535; dark: stretch them to all 16 bits"
+    assert f"  read as      16-bit grey: the upper 8 bits are read ({dark})" in lines
+    place = next(place for place, line in enumerate(lines) if line.startswith("  duplicates "))
+    assert lines[place].startswith("  duplicates   1 image of test also in ")
+    assert lines[place].endswith(" (1 with another class)")
+    assert lines[place + 1] == "               2 images with equal pixels and more than one class"
 
 
 def test_the_command_exits_1_where_images_are_damaged(
