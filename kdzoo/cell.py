@@ -104,6 +104,24 @@ class StrategyRef(Frozen):
     params: dict[str, Scalar] = {}
 
 
+class Input(Frozen):
+    """How a network is shown images, as far as that is not the dataset's own way; None is the dataset's.
+
+    Args:
+        mean: of each channel, for images in [0, 1].
+        std: of each channel, likewise.
+        size: height and width to which images are brought, pixels.
+        crop: share of an image's height and width, around its middle, that the network sees; timm's ``crop_pct``.
+        interpolation: by which images are brought to the size.
+    """
+
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None = None
+    size: tuple[AtLeastOne, AtLeastOne] | None = None
+    crop: Annotated[float, Field(gt=0, le=1)] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
+
+
 class TeacherRef(Frozen):
     """A teacher and where its weights come from.
 
@@ -114,6 +132,8 @@ class TeacherRef(Frozen):
         strategy: the label-only strategy of that training.
         seed: seed index of that training.
         digest: SHA-256 of the file, or of timm's tensors (without the head, where that is trained anew).
+        input: how the network of a ``file`` is shown images, where that is not the dataset's way.
+        average: the entry of the file that was taken, where it is a moving average of the weights.
     """
 
     model: ModelRef
@@ -122,6 +142,8 @@ class TeacherRef(Frozen):
     strategy: StrategyRef | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
     digest: str | None = None
+    input: Input | None = None
+    average: Literal["state_dict_ema", "model_ema"] | None = None
 
     @property
     def own_input(self) -> bool:

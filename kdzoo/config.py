@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapt
 from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
 from kdzoo.files import from_home
+from kdzoo.inputs import AskedInput, read_input
 from kdzoo.recipe import LONGEST, Augment, Recipe
 from kdzoo.shipped import read_yaml, shipped
 from kdzoo.space import RecipeKey, parse_range
@@ -69,6 +70,10 @@ def _checked_weights(value: str) -> str:
     return value
 
 
+def _checked_input(value: Any) -> Any:
+    return None if value is None else read_input(value)
+
+
 def _checked_workers(value: Any) -> Any:
     if value is None or value == "auto":
         return value
@@ -106,6 +111,8 @@ class BenchConfig(Frozen):
         epochs: length of the training, over the recipe's.
         teacher_epochs: length of the teacher's training, over its recipe's.
         teacher_weights: ``auto``, ``train``, ``pretrained`` or a file.
+        teacher_input: how the network of a file of weights is shown images, over what the file tells: any of ``mean``,
+            ``std``, ``size``, ``crop`` and ``interpolation``; with ``rest: data`` the file is not asked.
         student_init: what students start from: ``random``, or timm's ``pretrained`` weights with a head of the
             dataset's classes; must be said where a student's name says which weights are meant.
         img_size: size at which networks see images, pixels: one number, or HEIGHTxWIDTH.
@@ -151,6 +158,7 @@ class BenchConfig(Frozen):
     epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     teacher_epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     teacher_weights: Annotated[Place, AfterValidator(_checked_weights)] = "auto"
+    teacher_input: Annotated[AskedInput | None, BeforeValidator(_checked_input)] = None
     student_init: StudentInit | None = None
     img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
     set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})
@@ -187,6 +195,8 @@ class BenchConfig(Frozen):
             raise ValueError("give either pairs, or teacher and student")
         if not self.all_pairs():
             raise ValueError("give a teacher and a student")
+        if self.teacher_input and self.teacher_weights in TEACHER_WEIGHTS:
+            raise ValueError("teacher_input is for weights from a file: give that file too (teacher_weights)")
         if self.tune is None:
             for key in ("tune_epochs", "tune_recipe", "search", "pruner", "tune_batch"):
                 if getattr(self, key) != type(self).model_fields[key].default:

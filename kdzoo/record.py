@@ -9,9 +9,10 @@ from pydantic import ConfigDict, Field, model_validator
 from kdzoo.cell import Cell, Frozen, canonical_json
 from kdzoo.jsontext import parse
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
-bank did; 4 epochs that were not measured on tune, and compiled networks.
+bank did; 4 epochs that were not measured on tune, and compiled networks; 5 how a
+teacher from a file is shown images, and which of the file's entries was taken.
 
 A reader refuses what is newer than itself and still reads what is older.
 """

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from kdzoo.bench.events import Events, Named, hooks_of
+from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.trackers import Tracking
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
@@ -29,7 +30,6 @@ from kdzoo.models.profile import profile_model
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weights import file_digest, load_weights
-from kdzoo.models.zoo import create_model
 from kdzoo.record import EVALUATION, Measures, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store
@@ -182,6 +182,8 @@ class Lab:
         measures, guesses = found
         _require_knowledge(ref, measures.test, data.labels("test"))
         identity = [ref.model.model_dump(mode="json"), ref.own_input, digest or ref.digest]
+        if shown := ref.model_dump(mode="json", include={"input", "average"}, exclude_none=True):
+            identity.append(shown)
         if self.compile:
             compile_network(teacher.model)
         return MeasuredTeacher(teacher, measures, guesses, content_hash(identity))
@@ -220,11 +222,9 @@ class Lab:
         return self.store.folder(training.id) / WEIGHTS
 
     def _load(self, ref: TeacherRef, data: LoadedData, weights: Path | None) -> Teacher:
-        model = create_model(
-            ref.model, data.ref, data.mean, data.std, pretrained=weights is None, own_input=ref.own_input
-        )
+        model = teacher_network(ref, data, pretrained=weights is None)
         if weights:
-            load_weights(model.model, weights)
+            load_weights(model.model, weights, ref.average)
         return Teacher(model).to(self.device)
 
 

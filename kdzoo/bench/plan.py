@@ -11,7 +11,7 @@ import torch
 from kdzoo import blame
 from kdzoo.bench.ranges import check_ranges
 from kdzoo.bench.setup import make_setup
-from kdzoo.bench.teachers import choose_init, resolve_teacher
+from kdzoo.bench.teachers import choose_init, resolve_teacher, teacher_network
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
@@ -30,6 +30,7 @@ from kdzoo.matrix import (
 from kdzoo.models.align import pair_stages
 from kdzoo.models.folders import name_by_content
 from kdzoo.models.profile import Profile, profile_model
+from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import check_model, create_model
 from kdzoo.registry import Registry
 from kdzoo.signals import student_signals, teacher_signals
@@ -81,7 +82,8 @@ class BenchPlan:
     tuned, whose winners are trained with ``seeds`` after them.
 
     ``refused`` are strategies that cannot serve a pair and have no cells there; ``broken`` are those with a bug, whose
-    cells run and fail.
+    cells run and fail. ``inputs`` tells how teachers from files are shown images, ``warnings`` what may be wrong with
+    those files.
     """
 
     device: torch.device
@@ -93,6 +95,8 @@ class BenchPlan:
     broken: list[Refusal] = field(default_factory=list)
     studies: list[StudyPlan] = field(default_factory=list)
     seeds: int = 0
+    inputs: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def later(self, *, only_tune: bool = False) -> list[Cell]:
         """Stand-ins for the cells that tuning will add, whose values are not known yet: as many, and as long."""
@@ -137,14 +141,22 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
         plan.data[data.ref] = data
         teachers: dict[ModelRef, TeacherRef] = {}
         for ref in dict.fromkeys(teacher for teacher, _ in pairs):
-            teachers[ref], file = resolve_teacher(ref, config.teacher_weights, data, recipes.teacher, strategies[0])
-            if file and (digest := teachers[ref].digest):
-                plan.files[digest] = file
-        teacher_plans = {ref: _plan_model(ref, data, own_input=one.own_input) for ref, one in teachers.items()}
+            found = resolve_teacher(
+                ref, config.teacher_weights, data, recipes.teacher, strategies[0], config.teacher_input
+            )
+            teachers[ref] = found.ref
+            if found.file and found.ref.digest:
+                plan.files[found.ref.digest] = found.file
+            plan.inputs += [found.line] if found.line else []
+            plan.warnings += [found.warning] if found.warning else []
+        teacher_plans = {ref: _plan_model(teacher_network(one, data), data) for ref, one in teachers.items()}
         inits = {
             ref: choose_init(ref, config.student_init, data) for ref in dict.fromkeys(student for _, student in pairs)
         }
-        student_plans = {ref: _plan_model(ref, data, own_input=init != "random") for ref, init in inits.items()}
+        student_plans = {
+            ref: _plan_model(create_model(ref, data.ref, data.mean, data.std, own_input=init != "random"), data)
+            for ref, init in inits.items()
+        }
         for teacher_ref, student in pairs:
             teacher = teachers[teacher_ref]
             training = teacher_cell(teacher, data.ref)
@@ -217,8 +229,7 @@ def _study(
     )
 
 
-def _plan_model(ref: ModelRef, data: LoadedData, *, own_input: bool = False) -> ModelPlan:
-    model = create_model(ref, data.ref, data.mean, data.std, own_input=own_input)
+def _plan_model(model: TappedModel, data: LoadedData) -> ModelPlan:
     classifier: Classifier | PairError
     try:
         weight, bias = model.classifier()

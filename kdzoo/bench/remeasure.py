@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from kdzoo.bench.lab import DEPLOYED, WEIGHTS
 from kdzoo.bench.setup import make_setup
+from kdzoo.bench.teachers import teacher_network
 from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
 from kdzoo.data.load import LoadedData, open_data
@@ -23,7 +24,8 @@ from kdzoo.engine.train import measure
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.models.layout import lay_out
 from kdzoo.models.taps import TappedModel
-from kdzoo.models.weights import METADATA_KEY, load_weights
+from kdzoo.models.weightfile import METADATA_KEY
+from kdzoo.models.weights import load_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.record import EVALUATION, Measures, Record
 from kdzoo.registry import Registry
@@ -178,8 +180,8 @@ def _strategy(cell: Cell, student: TappedModel, data: LoadedData, registry: Regi
         return Strategy(make_setup(own, own, data.ref, None))
     theirs, classifier = own, None
     if cell.teacher:
-        ref, own_input = _built_in(cell.teacher.model), cell.teacher.own_input
-        teacher = create_model(ref, data.ref, data.mean, data.std, pretrained=False, own_input=own_input)
+        _built_in(cell.teacher.model)
+        teacher = teacher_network(cell.teacher, data)
         theirs = teacher.signature()
         if "classifier" in teacher_signals(kind):
             weight, bias = teacher.classifier()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from kdzoo.engine.ranks import LostRankError
 from kdzoo.engine.train import Course, PrunedError, Stop, Training, Unwatched, Watch, finish, measure
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
+from kdzoo.models.inputs import short_numbers
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
 from kdzoo.models.zoo import create_model, plain_arguments
@@ -236,7 +238,7 @@ def _finish(
             measured["test"] = test.measures
             measured["agreement"] = agreement(test.guesses, taught.guesses) if taught else None
     if not trial and lab.world.leads:
-        _keep_weights(cell, lab, trained)
+        _keep_weights(cell, lab, trained, data)
     extra = _count(trained.extra)
     return measured | {
         "status": "done",
@@ -282,17 +284,26 @@ def _extra_macs(trained: Deployment, strategy: Strategy, data: LoadedData) -> in
     return int(counter.get_total_flops()) // 2
 
 
-def _keep_weights(cell: Cell, lab: Lab, trained: Deployment) -> None:
+def _keep_weights(cell: Cell, lab: Lab, trained: Deployment, data: LoadedData) -> None:
     folder = lab.store.folder(cell.id)
     student = trained.student
     arguments = plain_arguments(cell.student, cell.data, own_input=cell.starts_pretrained)
     metadata = {
         "cell": cell.id,
-        "strategy": cell.strategy.name,
+        "classes": data.classes,
         "create_model": arguments,
+        "in_chans": cell.data.channels,
         "input_size": student.input_size,
-        "mean": student.mean.flatten().tolist(),
-        "std": student.std.flatten().tolist(),
+        "kdzoo": version("kdzoo"),
+        "mean": short_numbers(student.mean.flatten().tolist()),
+        "std": short_numbers(student.std.flatten().tolist()),
+        "strategy": cell.strategy.name,
+        # How an original becomes the image that was augmented, and is resized to input_size.
+        "crop_mode": "center",
+        "crop_pct": data.shown.crop,
+        "img_size": cell.data.img_size,
+        "interpolation": data.shown.interpolation,
+        "margin": data.shown.margin,
     }
     with replacing(folder / WEIGHTS) as path:
         save_weights(student.model, path, metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -9,7 +10,11 @@ from kdzoo.cell import ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import StudentInit
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import UsageError
-from kdzoo.models.weights import body_digest, file_digest, load_weights
+from kdzoo.inputs import AskedInput
+from kdzoo.models.inputs import Images, check_classes, choose_input, told_of
+from kdzoo.models.taps import TappedModel
+from kdzoo.models.weightfile import open_weights
+from kdzoo.models.weights import body_digest, file_digest, fit_weights
 from kdzoo.models.zoo import create_model, names_weights, pretrained_classes
 from kdzoo.recipe import Recipe
 
@@ -65,10 +70,32 @@ def choose_init(student: ModelRef, wanted: StudentInit | None, data: LoadedData)
     return f"pretrained:{_pretrained_digest(student, data)[:16]}"
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """A teacher as cells name it.
+
+    Args:
+        ref: the teacher.
+        file: of its weights, if they come from one.
+        line: how a teacher from a file is shown images, and where that is known from.
+        warning: what may be wrong with the file; empty where nothing is.
+    """
+
+    ref: TeacherRef
+    file: Path | None = None
+    line: str = ""
+    warning: str = ""
+
+
 def resolve_teacher(
-    model: ModelRef, wanted: str, data: LoadedData, recipe: Recipe, baseline: StrategyRef
-) -> tuple[TeacherRef, Path | None]:
-    """A teacher as cells name it, and its file if it has one; its weights are loaded once, to find out what is wrong.
+    model: ModelRef,
+    wanted: str,
+    data: LoadedData,
+    recipe: Recipe,
+    baseline: StrategyRef,
+    asked: AskedInput | None = None,
+) -> Resolved:
+    """Find out what a teacher is; weights that are there are loaded once, to find out what is wrong with them.
 
     Args:
         model: the network.
@@ -76,23 +103,57 @@ def resolve_teacher(
         data: the dataset.
         recipe: how it is trained, if it must be.
         baseline: the strategy of that training.
+        asked: how the network of a file is shown images, over what the file tells.
 
     Raises:
         UsageError: the weights cannot be had, or belong to another network.
     """
     weights = choose_weights(model, wanted, data.ref.num_classes)
     if weights == "file":
-        path = Path(wanted)
-        load_weights(create_model(model, data.ref, data.mean, data.std).model, path)
-        return TeacherRef(model=model, weights=weights, digest=file_digest(path)), path
+        return resolve_file(model, Path(wanted), data, asked)
     digest = None
     if weights != "trained":
         digest = _pretrained_digest(model, data)
     if weights == "pretrained":
-        return TeacherRef(model=model, weights=weights, digest=digest), None
-    return TeacherRef(model=model, weights=weights, recipe=recipe, strategy=baseline, seed=0, digest=digest), None
+        return Resolved(TeacherRef(model=model, weights=weights, digest=digest))
+    return Resolved(TeacherRef(model=model, weights=weights, recipe=recipe, strategy=baseline, seed=0, digest=digest))
 
 
 def _pretrained_digest(model: ModelRef, data: LoadedData) -> str:
     """Of timm's weights: a name alone would let timm publish better ones under an old cell's name."""
     return body_digest(create_model(model, data.ref, data.mean, data.std, pretrained=True).model)
+
+
+def resolve_file(model: ModelRef, path: Path, data: LoadedData, asked: AskedInput | None = None) -> Resolved:
+    """A teacher whose weights are in a file, which is read and tried.
+
+    Raises:
+        UsageError: it cannot be read, is not this network's, or has the dataset's classes in another order.
+    """
+    file = open_weights(path)
+    images = Images(data.ref, data.mean, data.std, data.shown.crop)
+    shown, line = choose_input(asked, told_of(file, model), model, images, path.name)
+    ref = TeacherRef(model=model, weights="file", digest=file_digest(path), input=shown, average=file.average)
+    notes = fit_weights(teacher_network(ref, data).model, file, ref.average)
+    warning = check_classes(file.classes, data.classes, path)
+    return Resolved(ref, path, "; ".join([f"teacher {model} from {path} on {data.ref.name}: {line}", *notes]), warning)
+
+
+def teacher_network(ref: TeacherRef, data: LoadedData, *, pretrained: bool = False) -> TappedModel:
+    """A teacher's network, as it is shown the images of a dataset.
+
+    Args:
+        ref: the teacher.
+        data: the dataset.
+        pretrained: whether timm's weights are loaded; else they are random.
+    """
+    return create_model(
+        ref.model,
+        data.ref,
+        data.mean,
+        data.std,
+        pretrained=pretrained,
+        own_input=ref.own_input,
+        shown=ref.input,
+        seen=data.shown.crop,
+    )

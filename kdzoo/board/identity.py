@@ -97,7 +97,8 @@ def teacher_key(teacher: TeacherRef) -> Hashable:
 def _nameless_teacher_key(teacher: TeacherRef) -> Hashable:
     recipe = teacher.recipe and _nameless_recipe_key(teacher.recipe)
     strategy = teacher.strategy and (strategy_key(teacher.strategy), _items(teacher.strategy.params))
-    return model_key(teacher.model), teacher.weights, recipe, strategy, teacher.seed, teacher.digest
+    shown = (teacher.input and repr(teacher.input), teacher.average)
+    return model_key(teacher.model), teacher.weights, recipe, strategy, teacher.seed, teacher.digest, shown
 
 
 def place_key(context: Context, student: ModelRef, teacher: TeacherRef | None) -> Hashable:

@@ -42,6 +42,8 @@ def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None
     from kdzoo.data.survey import has_files
     from kdzoo.matrix import title
 
+    for line in plan.inputs:
+        typer.echo(f"{line}\n")
     for pair in plan.pairs:
         typer.echo(_pair_text(pair))
     for ref, data in plan.data.items():

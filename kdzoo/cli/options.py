@@ -94,6 +94,15 @@ def _options(
             rich_help_panel=_HOW,
         ),
     ] = None,
+    teacher_input: Annotated[
+        str | None,
+        typer.Option(
+            help="How a teacher from a file is shown images, over what the file tells: mean=0.5,std=0.5,size=32,"
+            "crop=0.9,interpolation=bicubic.",
+            metavar="KEY=VALUE,...",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     teacher_recipe: Annotated[
         str | None,
         typer.Option(

@@ -26,17 +26,23 @@ def pair(
     dataset: Annotated[str, typer.Option(help="The dataset that sets classes, channels and size.")] = "digits",
     img_size: Annotated[str | None, typer.Option(help="Size of the images, pixels: 32 or 32x48.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
-    teacher_weights: Annotated[str, typer.Option(help="auto, train or pretrained, as in bench.")] = "auto",
+    teacher_weights: Annotated[
+        str, typer.Option(help="auto, train, pretrained, or a file of weights, as in bench.")
+    ] = "auto",
+    teacher_input: Annotated[
+        str | None, typer.Option(help="How a teacher from a file is shown images, as in bench.")
+    ] = None,
     student_init: Annotated[str, typer.Option(help="random or pretrained, as in bench.")] = "random",
     download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
     plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets or models.")] = None,
 ) -> None:
     """Show how the stages of two networks are paired, and how much smaller the student is. Nothing is trained."""
-    from kdzoo.bench.teachers import choose_weights
-    from kdzoo.cell import ModelRef
+    from kdzoo.bench.teachers import Resolved, choose_weights, resolve_file, teacher_network
+    from kdzoo.cell import ModelRef, TeacherRef
     from kdzoo.config import parse_size
     from kdzoo.data.load import open_data
     from kdzoo.errors import UsageError, unknown
+    from kdzoo.inputs import read_input
     from kdzoo.models.align import pair_stages
     from kdzoo.models.folders import name_by_content
     from kdzoo.models.profile import profile_model
@@ -55,10 +61,20 @@ def pair(
         raise UsageError(str(error)) from error
     data = open_data(dataset, lookup, data_dir=data_dir, download=download, img_size=size)
     # As in a bench: a teacher with timm's weights sees the images as those weights expect them.
-    own_input = choose_weights(refs[0], teacher_weights, data.ref.num_classes) in ("pretrained", "finetuned")
+    weights = choose_weights(refs[0], teacher_weights, data.ref.num_classes)
+    found = Resolved(TeacherRef(model=refs[0], weights=weights))
+    if weights == "file":
+        try:
+            asked = read_input(teacher_input) if teacher_input else None
+        except ValueError as error:
+            raise UsageError(f"--teacher-input {error}") from error
+        found = resolve_file(refs[0], Path(teacher_weights), data, asked)
+        typer.echo("\n".join(filter(None, [found.line, found.warning and f"warning: {found.warning}"])), err=True)
+    elif teacher_input:
+        raise UsageError("--teacher-input is for weights from a file: give that file too (--teacher-weights)")
     models = [
-        create_model(ref, data.ref, data.mean, data.std, own_input=own)
-        for ref, own in zip(refs, (own_input, student_init == "pretrained"), strict=True)
+        teacher_network(found.ref, data),
+        create_model(refs[1], data.ref, data.mean, data.std, own_input=student_init == "pretrained"),
     ]
     signatures = [model.signature() for model in models]
     profiles = [profile_model(model, data.ref) for model in models]

@@ -75,6 +75,10 @@ def prepare(
         check_compiler(plan.device)
     show_notes(plan)
     show_refused(plan)
+    for warning in plan.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for line in plan.inputs if not dry_run else ():
+        typer.echo(line, err=True)
     if settings.rerun != "always":
         for change in changes((record for record in records if record), registry):
             typer.echo(f"warning: {change}", err=True)

@@ -38,6 +38,7 @@ class ArrayData:
     Args:
         images: N x C x H x W, uint8, with 1 or 3 channels.
         labels: N, int64, from 0.
+        crop: share of the originals' height and width, around the middle, that these images show.
 
     Raises:
         UsageError: another type or shape.
@@ -45,6 +46,7 @@ class ArrayData:
 
     images: Images
     labels: Labels
+    crop: float = 1.0
     covers: ClassVar[str] = "of every pixel and label"
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class ArrayData:
 
     def subset(self, index: NDArray[np.int64]) -> ArrayData:
         """The samples at these places, copied."""
-        return ArrayData(self.images[index], self.labels[index])
+        return ArrayData(self.images[index], self.labels[index], self.crop)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,9 @@ from kdzoo.recipe import Augment
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+CROP, INTERPOLATION = 0.875, "bilinear"
+"""Share of the height and width, around the middle, that is shown where nothing is augmented (timm's default), and how
+images are brought to their size. Another value makes other pixels of the same files."""
 WORKERS = min(8, os.cpu_count() or 1)
 """Processes that decode files. The batches do not depend on it."""
 WORTH_WORKERS = 512
@@ -132,8 +135,8 @@ def file_transform(img_size: tuple[int, int], spec: Augment | None) -> Callable[
     from timm.data.transforms_factory import create_transform
     from torchvision.transforms import Compose
 
-    common: dict[str, Any] = {"input_size": (3, *img_size), "interpolation": "bilinear", "normalize": False}
-    plain: Compose = create_transform(**common, is_training=False)
+    common: dict[str, Any] = {"input_size": (3, *img_size), "interpolation": INTERPOLATION, "normalize": False}
+    plain: Compose = create_transform(**common, is_training=False, crop_pct=CROP)
     if spec is None or not (spec.resized_crop or spec.auto):
         return plain
     try:

@@ -155,7 +155,7 @@ class TimmDataset(Dataset):
         return FileData(_Decoding(dataset), labels, digest(READ, content, labels), TRUSTED), classes
 
     def _decoded(self, dataset: Any, split: str) -> ArrayData:
-        from kdzoo.data.decoding import file_transform
+        from kdzoo.data.decoding import CROP, file_transform
 
         transform: Callable[[Image], Tensor] = file_transform(self.img_size, None)
         images: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
@@ -185,7 +185,7 @@ class TimmDataset(Dataset):
             # timm's reader logs damaged samples and goes on.
             raise UsageError(f"{self.name}: {len(images)} of the {len(dataset)} samples of split {split} can be read")
         stacked = np.stack(images) if images else np.zeros((0, 3, *self.img_size), dtype=np.uint8)
-        return ArrayData(stacked, class_numbers(labels, self.name))
+        return ArrayData(stacked, class_numbers(labels, self.name), CROP)
 
 
 class _Decoding:

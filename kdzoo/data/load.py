@@ -13,11 +13,11 @@ from torch import Tensor
 
 from kdzoo.cell import DataRef
 from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
-from kdzoo.data.decoding import FileSource
+from kdzoo.data.decoding import CROP, INTERPOLATION, FileSource
 from kdzoo.data.factory import PREFIXES, TimmDataset
 from kdzoo.data.folder import FolderDataset
 from kdzoo.data.hashing import digest, permutation, seed_from
-from kdzoo.data.loaders import ArraySource, Request, Source
+from kdzoo.data.loaders import ArraySource, Request, Shown, Source
 from kdzoo.data.names import parse_subset
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
 from kdzoo.errors import UsageError
@@ -36,6 +36,7 @@ class LoadedData:
         mean, std: per channel, of fit at ``img_size``, in the scale from 0 to 1; ImageNet's for files.
         notes: what people should know of how the data were read.
         covers: what the fingerprint covers and what it trusts.
+        shown: how the originals become the images that networks see.
 
     Args:
         ref: see above.
@@ -46,6 +47,7 @@ class LoadedData:
         std: see above.
         notes: see above.
         covers: see above.
+        shown: see above.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class LoadedData:
         std: tuple[float, ...],
         notes: tuple[str, ...] = (),
         covers: str = "",
+        shown: Shown,
     ) -> None:
-        self.ref, self.classes, self.mean, self.std = ref, classes, mean, std
+        self.ref, self.classes, self.mean, self.std, self.shown = ref, classes, mean, std, shown
         self.notes, self.covers = notes, covers
         self._sources, self._labels = sources, labels
 
@@ -256,6 +259,7 @@ def _loaded(name: str, splits: Splits, img_size: tuple[int, int], *, pads: bool)
         std=std,
         notes=splits.notes,
         covers=splits.train.covers,
+        shown=Shown(train.crop if isinstance(train, ArrayData) else CROP, pads, INTERPOLATION),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,21 @@ class Request(NamedTuple):
 
     ids: NDArray[np.int64]
     views: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How the originals become the images that networks see, where nothing is augmented.
+
+    Args:
+        crop: share of their height and width, around the middle, that is kept.
+        margin: whether smaller ones reach the size by a centred margin of zeros; else all are interpolated.
+        interpolation: by which they are.
+    """
+
+    crop: float
+    margin: bool
+    interpolation: str
 
 
 class Source(ABC):

@@ -11,6 +11,7 @@ from typing import Any
 from kdzoo.board.labels import OWN_DISTRIBUTION
 from kdzoo.cell import Cell, ModelRef, StrategyRef, TeacherRef
 from kdzoo.errors import UsageError
+from kdzoo.inputs import input_flag
 from kdzoo.leaderboard.recipeflags import (
     InexpressibleError,
     nearest,
@@ -140,6 +141,8 @@ def _add_teacher(flags: Flags, teacher: TeacherRef, students: Recipe) -> None:
     flags.values["teacher_weights"] = kinds[teacher.weights]
     if teacher.weights == "file":
         flags.needs["teacher_weights"] = str(teacher.digest)
+        # All of it, so that nothing beside the file matters.
+        flags.values["teacher_input"] = input_flag(teacher.input)
     if teacher.seed:
         raise InexpressibleError(f"no flag trains a teacher with seed {teacher.seed}")
     if teacher.strategy is not None:

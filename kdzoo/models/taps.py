@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,17 +36,26 @@ class TappedModel(nn.Module):
         mean: of each channel, for images in [0, 1].
         std: of each channel, likewise.
         input_size: height and width that the network expects, pixels; other images are resized.
+        crop: share of an image's height and width, around its middle, that the network sees: as timm does, the image
+            is brought to ``input_size / crop``, and its middle is cut out.
+        interpolation: of the resizing: ``nearest``, ``bilinear`` or ``bicubic``, the latter two antialiased.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, model: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: tuple[int, int]
+        self,
+        model: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        input_size: tuple[int, int],
+        crop: float = 1.0,
+        interpolation: str = "bilinear",
     ) -> None:
         super().__init__()
         self.model = model
-        self.input_size = input_size
+        self.input_size, self.crop, self.interpolation = input_size, crop, interpolation
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self._heads = tuple(last_layers(model).values())
@@ -81,8 +91,13 @@ class TappedModel(nn.Module):
         return Outputs({name: values[name] for name in SIGNALS if name in wanted})
 
     def _convert(self, images: Tensor) -> Tensor:
-        if tuple(images.shape[-2:]) != self.input_size:
-            images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False, antialias=True)
+        height, width = self.input_size
+        whole = math.floor(height / self.crop), math.floor(width / self.crop)
+        if tuple(images.shape[-2:]) != whole:
+            images = _resized(images, whole, self.interpolation)
+        if whole != self.input_size:
+            top, left = round((whole[0] - height) / 2), round((whole[1] - width) / 2)  # as torchvision rounds
+            images = images[..., top : top + height, left : left + width]
         return images.sub(self.mean).div_(self.std)
 
     def _run(self, images: Tensor, wanted: set[Signal]) -> dict[str, Any]:
@@ -165,6 +180,14 @@ class TappedModel(nn.Module):
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             outputs: Outputs = self(image, signals)
         return self, outputs
+
+
+def _resized(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    if interpolation == "nearest":
+        return F.interpolate(images, size=size, mode="nearest-exact")
+    images = F.interpolate(images, size=size, mode=interpolation, align_corners=False, antialias=True)
+    # Bicubic overshoots at edges, which images of whole numbers cannot.
+    return images.clamp_(0, 1) if interpolation == "bicubic" else images
 
 
 def last_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from timm.models import clean_state_dict
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdzoo.errors import UsageError
+from kdzoo.models.misfit import misfit, some
 from kdzoo.models.taps import last_layers
+from kdzoo.models.weightfile import METADATA_KEY, Average, WeightFile, open_weights
 
-METADATA_KEY = "kdzoo"
-"""Where the metadata stand in the file's header: one JSON text, since safetensors gives several no fixed order."""
+_COUNTER = "num_batches_tracked"
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -27,8 +25,10 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> N
 
     Tied tensors are written under each of their names, so that plain timm reads the file in two lines::
 
-        model = timm.create_model("resnet18", num_classes=10, in_chans=1)
+        model = timm.create_model(**header["create_model"])
         model.load_state_dict(safetensors.torch.load_file("student.safetensors"))
+
+    docs/models.md shows how the header is read, and how images become what the network expects.
 
     Args:
         model: the plain network, without taps.
@@ -39,37 +39,92 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> N
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Read weights into a network: all of its tensors and no others, each of the right shape.
+def load_weights(model: nn.Module, path: Path, average: Average | None = None) -> tuple[str, ...]:
+    """Read weights into a network: :func:`open_weights` and :func:`fit_weights`."""
+    return fit_weights(model, open_weights(path), average)
+
+
+def fit_weights(model: nn.Module, file: WeightFile, average: Average | None = None) -> tuple[str, ...]:
+    """Put a file's weights into a network: all of its tensors and no others, each of the right shape.
+
+    A prefix that all of the network's names share in the file, as Lightning's ``model.``, is taken off; BatchNorm's
+    counters of batches, which older files lack and nothing here reads, may be missing.
 
     Args:
         model: the plain network, without taps.
-        path: a safetensors file, or one of ``torch.save`` that holds tensors only: a state dict, by itself or under
-            ``state_dict`` or ``model``.
+        file: the file.
+        average: the entry that holds the moving average to take; by default the weights themselves.
+
+    Returns:
+        What a person should know of it, in a few words each.
 
     Raises:
-        UsageError: the file is missing, damaged, unsafe, for another class count or for another network. The network
-            is then as it was.
+        UsageError: they are for another class count or another network, or hold NaN. The network is then as it was.
     """
-    found = _read(path)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    for name in last_layers(model) if hasattr(model, "get_classifier") else ():
-        key = f"{name}.weight"
-        if key in shapes and shapes[key][:1] != expected[key][:1]:
-            raise UsageError(f"the weights {path} are for {shapes[key][0]} classes, and {expected[key][0]} are needed")
-    missing = [name for name in expected if name not in shapes]
-    surplus = [name for name in shapes if name not in expected]
-    if missing or surplus:
-        wrong = [f"{what} {_some(names)}" for what, names in (("lack", missing), ("also hold", surplus)) if names]
-        raise UsageError(f"the weights {path} {' and '.join(wrong)}: they belong to another model or other arguments")
-    if unfit := [name for name in expected if shapes[name] != expected[name]]:
-        name = unfit[0]
+    own = model.state_dict()
+    found, prefix = _without_prefix(file.tensors(average), own, file.path)
+    tensors = {name: found[name] for name in found if name in own}
+    for name, tensor in own.items():
+        if name not in found and name.endswith(_COUNTER) and name.replace(_COUNTER, "running_mean") in found:
+            tensors[name] = tensor.clone()
+    shapes = {name: tuple(tensor.shape) for name, tensor in {**found, **tensors}.items()}
+    if wrong := misfit(model, shapes, {name: tuple(tensor.shape) for name, tensor in own.items()}):
+        raise UsageError(f"the weights {file.path} {wrong}")
+    _check_values(tensors, own, file.path)
+    learned = {name for name, _ in model.named_parameters()}
+    learned |= {name for name in own if name.endswith(("running_mean", "running_var"))}
+    if broken := [name for name in tensors if name in learned and not bool(tensors[name].float().isfinite().all())]:
         raise UsageError(
-            f"the weights {path} have another shape at {_some(unfit)} ({list(shapes[name])} instead of "
-            f"{list(expected[name])}): they belong to another model, other arguments or another image size"
+            f"the weights {file.path} hold NaN or infinity at {some(broken)}: their training broke off so; take an "
+            "earlier checkpoint"
         )
-    model.load_state_dict(found)
+    model.load_state_dict(tensors)
+    notes = [f"its {average}, the moving average, is taken"] if average else []
+    notes += [f"the prefix {prefix} is taken off the names"] if prefix else []
+    narrow = sorted({str(t.dtype).removeprefix("torch.") for n, t in tensors.items() if t.dtype != own[n].dtype})
+    notes += [f"{' and '.join(narrow)} is read as float32"] if narrow else []
+    return tuple(notes)
+
+
+def _without_prefix(found: dict[str, Tensor], own: Iterable[str], path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors by the network's own names, and what stood before these.
+
+    Raises:
+        UsageError: several networks of this kind are in the file.
+    """
+    needed = [name for name in own if not name.endswith(_COUNTER)]
+    if not needed or any(name in found for name in needed):
+        return found, ""
+    starts = [name.removesuffix(needed[0]) for name in found if name.endswith(f".{needed[0]}")]
+    whole = [start for start in starts if all(start + name in found for name in needed)]
+    if len(whole) > 1:
+        raise UsageError(
+            f"the weights {path} hold several networks of this kind (under {some(whole)}): save the state dict of one"
+        )
+    prefix = whole[0] if whole else _shared(found)
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items()}, prefix
+
+
+def _shared(names: Iterable[str]) -> str:
+    """The longest prefix of whole parts that all names share."""
+    parts = [name.split(".")[:-1] for name in names]
+    shared = []
+    for column in zip(*parts, strict=False):
+        if len(set(column)) > 1 or column[0].isdigit():
+            break
+        shared.append(column[0])
+    return "".join(f"{part}." for part in shared)
+
+
+def _check_values(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in tensors.items():
+        plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+        if not plain or (own[name].is_floating_point() and not tensor.is_floating_point()):
+            kind = str(tensor.dtype if plain or tensor.is_quantized else tensor.layout).removeprefix("torch.")
+            raise UsageError(
+                f"the weights {path} are not plain numbers at {name} ({'meta' if tensor.is_meta else kind}), as in a "
+                "quantised network: save those it was made from"
+            )
 
 
 def file_digest(path: Path) -> str:
@@ -99,34 +154,3 @@ def body_digest(model: nn.Module) -> str:
 def _own(tensor: Tensor) -> Tensor:
     """A contiguous copy on the CPU that shares no memory, as safetensors wants it."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        with path.open("rb"):
-            pass
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except OSError as error:
-        raise UsageError(f"the weights {path} cannot be read: {error.strerror or error}") from error
-    except UnpicklingError as error:
-        raise UsageError(
-            f"the weights {path} are damaged, or hold more than tensors, which is not safe to load: "
-            "save the model's state_dict() alone, best as safetensors"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UsageError(f"the weights {path} are damaged, or not a file of weights") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UsageError(f"the weights {path} hold no state dict: save the model's state_dict()")
-    return dict(clean_state_dict(content))
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

@@ -14,7 +14,7 @@ import timm
 from timm.data.config import resolve_data_config
 from timm.models import parse_model_name, resolve_model_input_args
 
-from kdzoo.cell import DataRef, ModelRef
+from kdzoo.cell import DataRef, Input, ModelRef
 from kdzoo.errors import UsageError, unknown
 from kdzoo.models.folders import timm_name
 from kdzoo.models.patches import check_patches
@@ -39,6 +39,9 @@ _NOT_FROM_USERS = frozenset(
         "return_interm_layers",
     }
 )
+
+
+_PLAIN = Input()
 
 
 def check_model(ref: ModelRef) -> None:
@@ -112,6 +115,8 @@ def create_model(
     *,
     pretrained: bool = False,
     own_input: bool | None = None,
+    shown: Input | None = None,
+    seen: float = 1.0,
 ) -> TappedModel:
     """Make a network for a dataset, random from torch's global generator unless ``pretrained``.
 
@@ -124,13 +129,17 @@ def create_model(
             (:func:`pretrained_classes`) the head is new and random.
         own_input: whether images are converted to the size and normalisation of timm's weights; by default where
             those are loaded. For one input channel these are the means over the weights' channels.
+        shown: how the network is shown images otherwise than the dataset would.
+        seen: share of the originals' height and width that the dataset's images show, for ``shown.crop``.
 
     Raises:
         UsageError: timm refuses the name, an argument or the size, or the weights cannot be had.
     """
-    plan = _plan(ref, data, pretrained if own_input is None else own_input)
+    plan = _plan(ref, data, pretrained if own_input is None else own_input, shown or _PLAIN, seen)
     if plan.own_input:
-        mean, std = (_of_channels(plan.config[key], data.channels) for key in ("mean", "std"))
+        mean, std = (of_channels(plan.config[key], data.channels) for key in ("mean", "std"))
+    if shown:
+        mean, std = shown.mean or mean, shown.std or std
     if not pretrained:
         return _checked(ref, plan, mean, std)
     # The hub's client tells of every retry; what matters is the one sentence at the end.
@@ -147,25 +156,28 @@ def create_model(
 
 @dataclass(frozen=True)
 class _Plan:
-    """timm's arguments, the size to which images are brought, and timm's data configuration of the weights."""
+    """timm's arguments, how images are brought to a size, and timm's data configuration of the weights."""
 
     arguments: dict[str, Any]
     size: tuple[int, int]
     config: dict[str, Any]
     own_input: bool
+    crop: float
+    interpolation: str
 
     def make(self, mean: Sequence[float], std: Sequence[float], *, pretrained: bool) -> TappedModel:
-        tapped = TappedModel(timm.create_model(**self.arguments, pretrained=pretrained), mean, std, self.size)
+        model = timm.create_model(**self.arguments, pretrained=pretrained)
+        tapped = TappedModel(model, mean, std, self.size, self.crop, self.interpolation)
         tapped.signature()  # a size that timm takes and cannot run shows here
         if self.size != tuple(self.config["input_size"][-2:]):  # the size of timm's weights is what it is
             check_patches(tapped)
         return tapped
 
 
-def _plan(ref: ModelRef, data: DataRef, own_input: bool) -> _Plan:
+def _plan(ref: ModelRef, data: DataRef, own_input: bool, shown: Input = _PLAIN, seen: float = 1.0) -> _Plan:
     check_model(ref)
     config = resolve_data_config(pretrained_cfg=_timm_arguments(ref, None)["pretrained_cfg"])  # type: ignore[no-untyped-call]
-    height, width = config["input_size"][-2:] if own_input else data.img_size
+    height, width = config["input_size"][-2:] if own_input else shown.size or data.img_size
     if (asked := ref.args.get("img_size")) is not None:
         if type(asked) is not int or asked < 1:
             raise UsageError(f"model {ref}: img_size must be a whole number of pixels, not {asked!r}")
@@ -174,7 +186,8 @@ def _plan(ref: ModelRef, data: DataRef, own_input: bool) -> _Plan:
     if "img_size" in _timm_arguments(ref, (height, width)):
         arguments["img_size"] = (height, width)
     arguments |= {name: value for name, value in ref.args.items() if name != "img_size"}
-    return _Plan(arguments, (height, width), config, own_input)
+    crop = shown.crop / seen if shown.crop else 1.0
+    return _Plan(arguments, (height, width), config, own_input, crop, shown.interpolation or "bilinear")
 
 
 def _checked(ref: ModelRef, plan: _Plan, mean: Sequence[float], std: Sequence[float]) -> TappedModel:
@@ -204,7 +217,8 @@ def _timm_arguments(ref: ModelRef, size: tuple[int, int] | None) -> dict[str, An
     return resolved
 
 
-def _of_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+def of_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """A mean or standard deviation for this many channels; from another count, the mean over those, as timm does."""
     if len(values) == channels:
         return tuple(values)
     return (sum(values) / len(values),) * channels

@@ -51,6 +51,7 @@ def test_every_other_value_changes_the_id(cell: Cell) -> None:
         "recipe.schedule": "linear", "recipe.precision": "bf16", "data.img_size": [8, 9],
         "teacher.strategy.params": {"beta": 2.0}, "strategy.params": {"beta": 2.0},
         "tuned_from": {"name": "base", "epochs": 3, "batch_size": 2},
+        "teacher.input": {"mean": [0.5]}, "teacher.average": "model_ema",
         "teacher.recipe.schedule": "linear", "teacher.recipe.precision": "bf16", "teacher.model.args": {"depth": 2},
     }  # fmt: skip
     ids = {cell.id}

@@ -1,0 +1,90 @@
+"""What ``--teacher-input`` says: how the network of a file of weights is shown images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from kdzoo.cell import Input
+from kdzoo.errors import unknown
+from kdzoo.validation import validate
+from kdzoo.yamltext import read_scalar
+
+
+class AskedInput(Input):
+    """An :class:`~kdzoo.cell.Input` as a person gives it; one number of ``mean`` or ``std`` stands for every channel.
+
+    Args:
+        rest: whose way counts where nothing is given: that which the ``file`` tells, or the one of the ``data``.
+    """
+
+    rest: Literal["file", "data"] = "file"
+
+
+def read_input(given: Any) -> AskedInput:
+    """Read ``mean=0.5,std=0.5/0.4/0.5,size=32x48``, or the mapping that says so in YAML.
+
+    Raises:
+        ValueError: it has another form.
+        UsageError: an unknown key or a wrong value.
+    """
+    if isinstance(given, AskedInput):
+        return given
+    if isinstance(given, Mapping):
+        values = {str(key): value for key, value in given.items()}
+    else:
+        values = dict(_piece(piece) for piece in str(given).split(","))
+    known = [*AskedInput.model_fields]
+    if wrong := [key for key in values if key not in known]:
+        raise ValueError(unknown("key of the input", wrong[0], known))
+    for key in ("mean", "std"):
+        if key in values and values[key] is not None:
+            values[key] = _numbers(values[key])
+    if values.get("size") is not None:
+        values["size"] = _size(values["size"])
+    return validate(AskedInput, values, "teacher_input")
+
+
+def _piece(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not value.strip():
+        raise ValueError(f"must be as in mean=0.5,std=0.5,size=32 (a number a channel as in 0.5/0.4/0.5), not {text!r}")
+    return key.strip(), read_scalar(value)
+
+
+def _numbers(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [read_scalar(piece) for piece in value.split("/")]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _size(value: Any) -> list[int]:
+    pieces = list(value) if isinstance(value, (list, tuple)) else str(value).lower().split("x")
+    sides = [int(piece) if (piece := str(each).strip()).isascii() and piece.isdigit() else 0 for each in pieces]
+    if len(sides) > 2 or not all(sides):
+        raise ValueError(f"must have a size in pixels such as size=32 or size=32x48, not {value!r}")
+    return [sides[0], sides[-1]]
+
+
+def input_text(shown: Input) -> str:
+    """An input in words: ``32x32, mean 0.5, std 0.5``; what is the dataset's is left out."""
+    parts = ["{}x{}".format(*shown.size)] if shown.size else []
+    parts += [f"{name} {_joined(values)}" for name, values in (("mean", shown.mean), ("std", shown.std)) if values]
+    parts += [f"crop {shown.crop:.4g}"] if shown.crop else []
+    parts += [f"interpolation {shown.interpolation}"] if shown.interpolation else []
+    return ", ".join(parts)
+
+
+def _joined(values: Sequence[float]) -> str:
+    return "/".join(f"{value:.4g}" for value in (values[:1] if len(set(values)) == 1 else values))
+
+
+def input_flag(shown: Input | None) -> str:
+    """The value of ``--teacher-input`` that gives exactly this input, whatever the file tells."""
+    given = shown or Input()
+    parts = ["rest=data"]
+    parts += [f"{name}={'/'.join(map(repr, values))}" for name in ("mean", "std") if (values := getattr(given, name))]
+    parts += ["size={}x{}".format(*given.size)] if given.size else []
+    parts += [f"crop={given.crop!r}"] if given.crop else []
+    parts += [f"interpolation={given.interpolation}"] if given.interpolation else []
+    return ",".join(parts)
