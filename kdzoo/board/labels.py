@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from kdzoo.cell import DataRef, StrategyRef, TeacherRef
+from kdzoo.inputs import input_text
 from kdzoo.recipe import Recipe
 
 OWN_DISTRIBUTION = "kdzoo"
@@ -86,7 +87,7 @@ def params_text(params: Mapping[str, Any]) -> str:
 
 def teacher_labels(teachers: Sequence[TeacherRef]) -> list[str]:
     """A label for each: its model, and for namesakes what tells them apart, in brackets."""
-    everyone = [facts(teacher) for teacher in teachers]
+    everyone = [_teacher_facts(teacher) for teacher in teachers]
     namesakes: dict[str, list[int]] = defaultdict(list)
     for place, teacher in enumerate(teachers):
         namesakes[str(teacher.model)].append(place)
@@ -97,6 +98,13 @@ def teacher_labels(teachers: Sequence[TeacherRef]) -> list[str]:
         for place in places:
             labels[place] = f"{name} ({short_words(everyone[place], names)})" if names else name
     return labels
+
+
+def _teacher_facts(teacher: TeacherRef) -> Facts:
+    """The facts of a teacher, what it is shown as one of them: of one with an input of its own and one without, neither
+    would be told by a part of it."""
+    found = facts(teacher.model_copy(update={"input": None}))
+    return found | {"input": input_text(teacher.input) if teacher.input else "the dataset's"}
 
 
 def strategy_labels(strategies: Sequence[StrategyRef]) -> list[str]:

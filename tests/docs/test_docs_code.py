@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from docs_pages import blocks, execute, run_kdzoo, shown_commands, write_files
 from safetensors.torch import load_file
@@ -159,14 +158,4 @@ def test_models_page_loads_a_trained_student_with_timm(runs: Path, workshop: Pat
     assert page["header"]["cell"] == page_record.id
     assert isinstance(page["model"], torch.nn.Module)
     assert page["model"].state_dict().keys() == load_file("student.safetensors").keys()
-
-
-def test_loaded_student_scores_what_its_record_says(runs: Path, page_record: Record) -> None:
-    model = timm.create_model("test_resnet", num_classes=10, in_chans=1)
-    model.load_state_dict(load_file(runs / "cells" / page_record.id / "student.safetensors"))
-    data = _digits()
-    images = data.images("test", torch.arange(data.ref.test))
-    with torch.inference_mode():
-        guesses = model.eval()((images - data.mean[0]) / data.std[0]).argmax(dim=1)
-    assert page_record.test is not None
-    assert int((guesses == data.labels("test")).sum()) == page_record.test.correct1
+    assert page["header"]["create_model"] == {"model_name": "test_resnet", "num_classes": 10, "in_chans": 1}
