@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo.bench.banking import source_for
 from kdzoo.bench.fault import disk_is_full, reason_of
+from kdzoo.bench.header import weights_header
 from kdzoo.bench.lab import DEPLOYED, WEIGHTS, Lab, MeasuredTeacher, now
 from kdzoo.bench.setup import make_setup
 from kdzoo.bench.surroundings import environment_of
@@ -33,10 +33,9 @@ from kdzoo.engine.ranks import LostRankError
 from kdzoo.engine.train import Course, PrunedError, Stop, Training, Unwatched, Watch, finish, measure
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
-from kdzoo.models.inputs import short_numbers
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
-from kdzoo.models.zoo import create_model, plain_arguments
+from kdzoo.models.zoo import create_model
 from kdzoo.record import Cost, Record, Size
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Strategy
@@ -286,27 +285,9 @@ def _extra_macs(trained: Deployment, strategy: Strategy, data: LoadedData) -> in
 
 def _keep_weights(cell: Cell, lab: Lab, trained: Deployment, data: LoadedData) -> None:
     folder = lab.store.folder(cell.id)
-    student = trained.student
-    arguments = plain_arguments(cell.student, cell.data, own_input=cell.starts_pretrained)
-    metadata = {
-        "cell": cell.id,
-        "classes": data.classes,
-        "create_model": arguments,
-        "in_chans": cell.data.channels,
-        "input_size": student.input_size,
-        "kdzoo": version("kdzoo"),
-        "mean": short_numbers(student.mean.flatten().tolist()),
-        "std": short_numbers(student.std.flatten().tolist()),
-        "strategy": cell.strategy.name,
-        # How an original becomes the image that was augmented, and is resized to input_size.
-        "crop_mode": "center",
-        "crop_pct": data.shown.crop,
-        "img_size": cell.data.img_size,
-        "interpolation": data.shown.interpolation,
-        "margin": data.shown.margin,
-    }
+    header = weights_header(cell, trained.student, data)
     with replacing(folder / WEIGHTS) as path:
-        save_weights(student.model, path, metadata)
+        save_weights(trained.student.model, path, header)
     if trained.extra:
         with replacing(folder / DEPLOYED) as path:
-            save_weights(trained.extra, path, metadata)
+            save_weights(trained.extra, path, header)

@@ -41,9 +41,7 @@ def _of_names(heads: list[str], missing: list[str], surplus: list[str], found: S
         widths = {expected[name][1:2] for name in own if name.endswith(".weight")}
         others = [name for name in surplus if name.endswith(".weight") and found[name][1:2] in widths]
         if not surplus:
-            return (
-                f"have no classifier: {some(own)} {_are(own)} missing, as in a network that was saved without its head"
-            )
+            return f"have no classifier: {some(own)} {_are(own)} missing; save the state dict of the whole network"
         if others:
             return (
                 f"have their classifier under another name, {some(others)}, and {some(own)} is expected: "
@@ -87,7 +85,10 @@ def _of_shapes(model: nn.Module, unfit: list[str], found: Shapes, expected: Shap
         theirs, ours = found[name], expected[name]
         if name in _first_convolutions(model) and len(theirs) == len(ours) == 4:
             if theirs[1] != ours[1] and (theirs[0], *theirs[2:]) == (ours[0], *ours[2:]):
-                return f"take images of {_counted(theirs[1], 'channel')}, and these have {ours[1]} ({name})"
+                return (
+                    f"take images of {_counted(theirs[1], 'channel')}, and these have {ours[1]} ({name}): take weights "
+                    "for such images"
+                )
             if theirs[2:] != ours[2:] and theirs[0] == ours[0] and "patch_embed" in name:
                 return (
                     f"have patches of {theirs[2]} x {theirs[3]} pixels, and the model {ours[2]} x {ours[3]} ({name}): "

@@ -160,8 +160,12 @@ def test_hostile_names_of_tensors_stay_on_one_line(bench: Run, store: Store, che
 
 def test_weights_that_are_not_finite_are_told(bench: Run, store: Store, check: Callable[..., list[str]]) -> None:
     record = bench.students("ce")[0]
-    rewrite(store.folder(record.id) / STUDENT, lambda _, tensor: tensor * np.nan if tensor.ndim else tensor)
+    path = store.folder(record.id) / STUDENT
+    rewrite(path, lambda _, tensor: tensor * 1e36 if tensor.ndim else tensor)
     assert check([record]) == [f"{record.id}: the network's logits are not finite, so it cannot be measured"]
+    rewrite(path, lambda _, tensor: tensor * np.nan if tensor.ndim else tensor)
+    (fault,) = check([record])
+    assert fault.startswith(f"{record.id}: the weights {path} hold NaN or infinity at ")
 
 
 class Other(Quadrants):
