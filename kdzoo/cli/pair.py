@@ -42,6 +42,7 @@ def pair(
     from kdzoo.config import parse_size
     from kdzoo.data.load import open_data
     from kdzoo.errors import UsageError, unknown
+    from kdzoo.files import from_home
     from kdzoo.inputs import read_input
     from kdzoo.models.align import pair_stages
     from kdzoo.models.folders import name_by_content
@@ -68,7 +69,7 @@ def pair(
             asked = read_input(teacher_input) if teacher_input else None
         except ValueError as error:
             raise UsageError(f"--teacher-input {error}") from error
-        found = resolve_file(refs[0], Path(teacher_weights), data, asked)
+        found = resolve_file(refs[0], Path(from_home(teacher_weights)), data, asked)
         typer.echo("\n".join(filter(None, [found.line, found.warning and f"warning: {found.warning}"])), err=True)
     elif teacher_input:
         raise UsageError("--teacher-input is for weights from a file: give that file too (--teacher-weights)")

@@ -181,6 +181,7 @@ MISFITS: list[tuple[Callable[[State], State], str]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse")
 @pytest.mark.parametrize(("change", "message"), MISFITS)
 def test_what_is_wrong_with_the_values_or_names_is_told(
     change: Callable[[State], State], message: str, source: nn.Module, target: nn.Module, tmp_path: Path
