@@ -113,6 +113,7 @@ class BenchConfig(Frozen):
         teacher_weights: ``auto``, ``train``, ``pretrained`` or a file.
         teacher_input: how the network of a file of weights is shown images, over what the file tells: any of ``mean``,
             ``std``, ``size``, ``crop`` and ``interpolation``; with ``rest: data`` the file is not asked.
+        trust_teacher: whether a teacher may teach that is not above chance on test. Its records say so.
         student_init: what students start from: ``random``, or timm's ``pretrained`` weights with a head of the
             dataset's classes; must be said where a student's name says which weights are meant.
         img_size: size at which networks see images, pixels: one number, or HEIGHTxWIDTH.
@@ -159,6 +160,7 @@ class BenchConfig(Frozen):
     teacher_epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     teacher_weights: Annotated[Place, AfterValidator(_checked_weights)] = "auto"
     teacher_input: Annotated[AskedInput | None, BeforeValidator(_checked_input)] = None
+    trust_teacher: bool = False
     student_init: StudentInit | None = None
     img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
     set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})

@@ -11,8 +11,8 @@ from kdzoo.jsontext import parse
 
 SCHEMA = 5
 """Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
-bank did; 4 epochs that were not measured on tune, and compiled networks; 5 how a
-teacher from a file is shown images, and which of the file's entries was taken.
+bank did; 4 epochs that were not measured on tune, and compiled networks; 5 how a teacher from a file is shown images,
+which of the file's entries was taken, and teachers that were vouched for.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -85,11 +85,19 @@ class Epoch(Frozen):
 
 
 class TeacherMeasures(Frozen):
-    """The teacher as it was measured before it taught."""
+    """The teacher as it was measured before it taught.
+
+    Args:
+        size: of the network.
+        tune: on tune.
+        test: on test.
+        vouched: whether it taught only because somebody vouched for it: on test it was not above chance.
+    """
 
     size: Size
     tune: Measures
     test: Measures
+    vouched: bool = False
 
 
 class Cost(Frozen):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kdzoo.bench.admission import admit
+from kdzoo.bench.advice import advise
 from kdzoo.bench.events import Events, Named, hooks_of
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.trackers import Tracking
@@ -30,7 +31,7 @@ from kdzoo.models.profile import profile_model
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weights import file_digest, load_weights
-from kdzoo.record import EVALUATION, Measures, Size, TeacherMeasures
+from kdzoo.record import EVALUATION, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Signature
@@ -47,7 +48,7 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class MeasuredTeacher:
-    """A teacher that may teach: frozen, measured, above chance.
+    """A teacher that may teach: frozen, measured, above chance or vouched for.
 
     Args:
         teacher: the network.
@@ -87,6 +88,7 @@ class Lab:
         bank: how the teacher's signals are kept; None runs the teacher in the loop.
         eval_every: after how many epochs tune is measured.
         compile: whether networks run through torch.compile.
+        trust_teacher: whether a teacher may teach that is not above chance.
         expected: the cells of the bench by their ids; see :func:`kdzoo.bench.banking.expect`.
         signatures: the shapes of students that were found out, by model, data and what they start from.
     """
@@ -102,6 +104,7 @@ class Lab:
     bank: BankSettings | None = None
     eval_every: int = 1
     compile: bool = False
+    trust_teacher: bool = False
     expected: dict[str, Expected] = field(default_factory=dict)
     signatures: dict[tuple[ModelRef, DataRef, str], Signature] = field(default_factory=dict)
     _say: Callable[[str], None] | None = None
@@ -154,7 +157,7 @@ class Lab:
         """The teacher of a cell; the last one stays loaded, since neighbouring cells share it.
 
         Raises:
-            KdzooError: its training failed, or it is not better than chance.
+            KdzooError: its training failed, or it is not above chance and nobody vouches for it.
         """
         if cell.teacher is None:
             return None
@@ -173,14 +176,24 @@ class Lab:
         folder = self.store.teachers / key
         with self.store.claim(f"teacher-{key}", wait=True):
             found = _read_measures(folder)
+            tune = None
             if found is None:
                 test = self._measure(teacher, data, "test")
                 tune = self._measure(teacher, data, "tune")
                 size = self.size(ref.model, teacher.model, data)
                 found = TeacherMeasures(size=size, tune=tune.measures, test=test.measures), test.guesses
                 _write_measures(folder, *found)
-        measures, guesses = found
-        _require_knowledge(ref, measures.test, data.labels("test"))
+            advice = advise(
+                teacher,
+                ref,
+                data,
+                lambda: (tune or self._measure(teacher, data, "tune")).guesses,
+                folder=folder,
+                weights=weights,
+                device=self.device,
+            )
+        guesses = found[1]
+        measures = admit(ref, data, *found, advice, trusted=self.trust_teacher, say=self.say_once)
         identity = [ref.model.model_dump(mode="json"), ref.own_input, digest or ref.digest]
         if shown := ref.model_dump(mode="json", include={"input", "average"}, exclude_none=True):
             identity.append(shown)
@@ -244,17 +257,3 @@ def _write_measures(folder: Path, measures: TeacherMeasures, guesses: npt.NDArra
     np.save(buffer, guesses, allow_pickle=False)
     atomic_write(folder / "guesses.npy", buffer.getvalue())
     atomic_write(folder / "measures.json", measures.model_dump_json().encode())
-
-
-def _require_knowledge(ref: TeacherRef, test: Measures, labels: torch.Tensor) -> None:
-    """Refuse a teacher within three standard deviations of one that always names the most frequent class.
-
-    By the test split, because tune may hold a dozen samples; it refuses ignorance and chooses between no two teachers.
-    """
-    chance = int(labels.bincount().max()) / test.n
-    bound = chance + 3 * math.sqrt(chance * (1 - chance) / test.n)
-    if test.correct1 / test.n <= bound:
-        raise KdzooError(
-            f"the teacher {ref.model} scores {test.top1:.1f}% on test, no better than chance ({100 * chance:.1f}%); "
-            "train it longer (--teacher-epochs) or give other weights (--teacher-weights)"
-        )

@@ -18,7 +18,7 @@ from kdzoo.bench.lab import Lab
 from kdzoo.cell import Cell, DataRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
-from kdzoo.errors import KdzooError
+from kdzoo.errors import KdzooError, UsageError
 from kdzoo.models.folders import known_folders, remember_folders
 from kdzoo.registry import Registry
 from kdzoo.store import Store
@@ -35,8 +35,15 @@ class PluginFile:
 
     @classmethod
     def read(cls, path: Path) -> PluginFile:
-        """Read it as it is now."""
-        return cls(path.absolute(), path.read_bytes())
+        """Read it as it is now.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        try:
+            return cls(path.absolute(), path.read_bytes())
+        except OSError as error:
+            raise UsageError(f"--plugin {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
 
     def here(self) -> Path:
         """A path on this machine with this content."""

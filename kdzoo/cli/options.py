@@ -103,6 +103,15 @@ def _options(
             rich_help_panel=_HOW,
         ),
     ] = None,
+    trust_teacher: Annotated[
+        bool | None,
+        typer.Option(
+            "--trust-teacher",
+            metavar="",
+            help="Let a teacher teach that is not above chance; its records and the board say so.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     teacher_recipe: Annotated[
         str | None,
         typer.Option(

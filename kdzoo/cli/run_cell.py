@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @some_options(
-    *("out", "rerun", "device", "data_dir", "eval_every", "compile"),
+    *("out", "rerun", "device", "data_dir", "eval_every", "compile", "trust_teacher"),
     *("bank", "bank_budget", "bank_dtype", "log_with", "plugin"),
 )
 def run_cell(
@@ -130,6 +130,7 @@ def _plan(
             "bank": bank,
             "eval_every": settings.eval_every,
             "compile": settings.compile,
+            "trust_teacher": settings.trust_teacher,
         },
     )
 

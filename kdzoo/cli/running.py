@@ -111,6 +111,7 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
         log_with=settings.log_with,
         eval_every=settings.eval_every,
         compile=settings.compile,
+        trust_teacher=settings.trust_teacher,
         bank=BankSettings(
             mode=settings.bank,
             budget=parse_bytes(settings.bank_budget),

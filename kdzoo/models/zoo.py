@@ -88,6 +88,20 @@ def pretrained_classes(ref: ModelRef) -> int | None:
     return int(config["num_classes"]) if any(config.get(key) for key in sources) else None
 
 
+def timm_normalisation(ref: ModelRef, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel by which timm's weights of this name see images in [0, 1].
+
+    Args:
+        ref: the model.
+        channels: of the images; where timm's weights have others, each value is the mean over theirs.
+
+    Raises:
+        UsageError: the name is unknown, or a hub's model cannot be looked up.
+    """
+    config = resolve_data_config(pretrained_cfg=_timm_arguments(ref, None)["pretrained_cfg"])  # type: ignore[no-untyped-call]
+    return of_channels(config["mean"], channels), of_channels(config["std"], channels)
+
+
 def plain_arguments(ref: ModelRef, data: DataRef, *, own_input: bool = False) -> dict[str, Any]:
     """What ``timm.create_model`` is called with, so that plain timm can load the saved weights.
 

@@ -149,6 +149,8 @@ def measured(tmp_path: Path, teacher_file: str) -> tuple[Any, Path]:
         ("guesses.npy", b""),
         ("guesses.npy", b"\x93NUMPY"),
         ("guesses.npy", None),
+        ("advice.json", b'{"order": 1}'),
+        ("advice.json", None),
     ],
 )
 def test_damaged_measures_are_taken_again(
@@ -156,7 +158,7 @@ def test_damaged_measures_are_taken_again(
 ) -> None:
     bench, folder = measured
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert sorted(files) == ["guesses.npy", "measures.json"]
+    assert sorted(files) == ["advice.json", "guesses.npy", "measures.json"]
     (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
     again = run(tmp_path, [], rerun="always", teacher_weights=teacher_file, epochs=1)
     assert again.only("ce").outcome() == bench.only("ce").outcome()

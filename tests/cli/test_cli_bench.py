@@ -209,7 +209,31 @@ def test_a_teacher_that_knows_nothing_is_no_teacher(
     assert found["teacher"]["status"] == "done"
     for name in ("ce", "plain"):
         assert found[name]["status"] == "failed"
-        assert "no better than chance (50.0%); train it longer (--teacher-epochs)" in found[name]["reason"]
+        reason = found[name]["reason"]
+        assert "no better than chance (50.0%, its own guesses in random order); train it longer" in reason
+        assert "(--trust-teacher)" in reason
+
+
+def test_a_teacher_that_somebody_vouches_for_teaches(
+    kdzoo: Callable[..., Any], small: tuple[Any, ...], toys: Path, records: Callable[[Path], dict[str, Any]]
+) -> None:
+    asked = (*small, "--strategies", "plain", "--set", "recipe.lr=1e-12")
+    result = kdzoo(*asked, "--trust-teacher", "--out", "one")
+    assert result.code == 0
+    assert "it teaches all the same, because --trust-teacher vouches for it" in result.err + result.out
+    assert "not above chance and vouched for" in " ".join(result.out.split())
+    found = records(Path("one"))
+    assert [found[name]["teacher"]["vouched"] for name in ("ce", "plain")] == [True, True]
+    # The flag is no part of the plan: each cell is vouched for where it is run.
+    assert kdzoo(*asked, "--plan", "--out", "two").code == 0
+    cell = found["plain"]["id"]
+    missing = kdzoo("run-cell", cell, "--out", "two", "--plugin", "none.py")
+    assert (missing.code, missing.err) == (2, "error: --plugin none.py cannot be read: no such file or directory\n")
+    refused = kdzoo("run-cell", cell, "--out", "two", "--plugin", toys)
+    assert refused.code == 1
+    assert "or vouch for it (--trust-teacher)" in refused.out
+    assert kdzoo("run-cell", cell, "--out", "two", "--plugin", toys, "--trust-teacher").code == 0
+    assert records(Path("two"))["plain"]["teacher"] == found["plain"]["teacher"]
 
 
 def test_the_board_can_be_had_as_json(kdzoo: Callable[..., Any], mixed: tuple[Path, Any]) -> None:

@@ -23,7 +23,7 @@ for _block in blocks(PAGE, "text"):
 
 def _plain(text: str) -> str:
     """Without line breaks, and without the accuracy of an untrained network, which rounding may change."""
-    return re.sub(r"scores [\d.]+%", "scores N%", " ".join(text.split()))
+    return re.sub(r"(scores |chance \()[\d.]+%", r"\1N%", " ".join(text.split()))
 
 
 @pytest.mark.parametrize(("command", "lines"), QUOTED, ids=[command for command, _ in QUOTED])
