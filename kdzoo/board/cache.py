@@ -26,7 +26,7 @@ from kdzoo.store import Store
 FILE = "board.jsonl"
 """Its first line has the form and a hash of the others, the second what digests stand for, each other one record."""
 
-_FORM = f"4; kdzoo {version('kdzoo')}; record {SCHEMA}; evaluation {EVALUATION}"
+_FORM = f"5; kdzoo {version('kdzoo')}; record {SCHEMA}; evaluation {EVALUATION}"
 """Raise its first number when lines get another form within a version."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kdzoo.board.columns import plain_rows, sort_column
-from kdzoo.board.labels import counted, params_text
+from kdzoo.board.labels import VOUCHED, counted, params_text
 from kdzoo.board.stats import FEWEST_RESAMPLED
 from kdzoo.board.table import Board, Group, Problem
 from kdzoo.board.times import COMPILED, STEADY, UNSTEADY
@@ -112,7 +112,13 @@ def teacher_text(row: Values) -> str:
     if not row["teacher"]:
         return NONE
     top1 = number(row["teacher_top1"], unit="%")
-    return " ".join([row["teacher"], *(part for part in (millions(row["teacher_parameters"]), top1) if part != NONE)])
+    told = " ".join([row["teacher"], *(part for part in (millions(row["teacher_parameters"]), top1) if part != NONE)])
+    return told + (f" ({VOUCHED})" if was_vouched(row) else "")
+
+
+def was_vouched(row: Values) -> bool:
+    """Whether the teacher taught though it is not above chance."""
+    return bool(row["teacher_weights"].endswith(f", {VOUCHED}"))
 
 
 def student_text(row: Values) -> str:
@@ -256,8 +262,9 @@ def _common(rows: Sequence[Values], name: str) -> Any:
 
 def _weights(rows: Sequence[Values]) -> str:
     words = {"trained": "trained here", "finetuned": "fine-tuned here", "file": "weights from a file"}
-    weights = str(rows[0]["teacher_weights"])
-    return words.get(weights, weights)
+    weights = str(rows[0]["teacher_weights"]).removesuffix(f", {VOUCHED}")
+    told = ", not above chance and vouched for" if any(map(was_vouched, rows)) else ""
+    return words.get(weights, weights) + told
 
 
 def _ranges(seeds: Sequence[int]) -> str:

@@ -15,6 +15,9 @@ from kdzoo.recipe import Recipe
 
 OWN_DISTRIBUTION = "kdzoo"
 
+VOUCHED = "vouched for"
+"""Stands behind where a teacher's weights come from, where it taught though it is not above chance."""
+
 Facts = dict[str, str]
 
 _SUBSET = re.compile(r".+\[:(?P<count>[0-9]{1,9})\]")

@@ -28,6 +28,7 @@ class Line:
         label: what the strategy is called.
         params: its parameters as JSON.
         values: the line's columns, as far as they are known.
+        vouched: whether its teacher taught only because somebody vouched for it.
     """
 
     row: Row
@@ -37,6 +38,7 @@ class Line:
     label: str
     params: str
     values: dict[str, Any] = field(default_factory=dict)
+    vouched: bool = False
 
     @property
     def strategy(self) -> StrategyRef:

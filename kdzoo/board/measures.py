@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from kdzoo.board.lines import BASELINES, Line, baselines_of
-from kdzoo.board.results import Scores, Timing
+from kdzoo.board.results import Scores, Teacher, Timing
 from kdzoo.board.rows import Row
 from kdzoo.board.stats import Estimate, estimate, gaps_recovered, holm, paired_difference
 from kdzoo.board.times import Seconds, time_values
 
 
-def fill_pair(lines: Sequence[Line]) -> str:
+def fill_pair(lines: Sequence[Line]) -> list[str]:
     """Compute the columns of all rows of one pair in one context.
 
     Returns:
-        A remark where the records do not agree on the teacher's measures, else an empty text.
+        Remarks on the teacher: that it was vouched for, that the records do not agree on its measures.
     """
-    teacher_top1, teacher_values, remark = _teacher(lines)
+    taught_by = _teachers(lines)
+    teacher_top1, teacher_values, remarks = _teacher(taught_by)
     for line in lines:
+        line.vouched = any(teacher.vouched for teacher in taught_by)
         line.values.update(teacher_values)
         line.values.update(_own(line.row))
         student = line.values["student_parameters"]
@@ -35,16 +37,20 @@ def fill_pair(lines: Sequence[Line]) -> str:
             gaps = _gaps(lines, baselines, teacher_top1)
             for line, baseline, gap in zip(lines, baselines, gaps, strict=True):
                 _against_ce(line, baseline, gap)
-    return remark
+    return remarks
 
 
-def _teacher(lines: Sequence[Line]) -> tuple[float | None, dict[str, Any], str]:
-    measured = {
+def _teachers(lines: Sequence[Line]) -> set[Teacher]:
+    """The teacher, in each way in which the records tell of it."""
+    return {
         result.teacher
         for line in lines
         for result in (*line.row.done.values(), *line.row.failed.values())
         if result.teacher is not None
     }
+
+
+def _teacher(measured: Collection[Teacher]) -> tuple[float | None, dict[str, Any], list[str]]:
     tops = sorted({teacher.top1 for teacher in measured})
     top1 = _mean(tops)
     values = {
@@ -52,9 +58,12 @@ def _teacher(lines: Sequence[Line]) -> tuple[float | None, dict[str, Any], str]:
         "teacher_macs": max((teacher.macs for teacher in measured), default=None),
         "teacher_top1": top1,
     }
-    if len(tops) < 2:
-        return top1, values, ""
-    return top1, values, f"the teacher's test top-1 is {tops[0]:.2f} to {tops[-1]:.2f} in the records, mean used"
+    remarks = []
+    if any(teacher.vouched for teacher in measured):
+        remarks.append("the teacher is not above chance on test, and was vouched for (--trust-teacher)")
+    if len(tops) > 1:
+        remarks.append(f"the teacher's test top-1 is {tops[0]:.2f} to {tops[-1]:.2f} in the records, mean used")
+    return top1, values, remarks
 
 
 def _own(row: Row) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from kdzoo.record import Summary
 
 
 class Teacher(NamedTuple):
-    """A teacher as a record tells of it; top-1 on test, percent."""
+    """A teacher as a record tells of it; top-1 on test, percent, and whether somebody vouched for it."""
 
     top1: float
     parameters: int
     macs: int
+    vouched: bool
 
 
 class Scores(NamedTuple):
@@ -81,5 +82,5 @@ def result_of(record: Summary) -> Result:
         )
     if record.teacher is not None:
         size = record.teacher.size
-        teacher = Teacher(record.teacher.test.top1, size.parameters, size.macs)
+        teacher = Teacher(record.teacher.test.top1, size.parameters, size.macs, record.teacher.vouched)
     return Result(record.id, record.ended, record.family, teacher, scores, timing, record.reason)

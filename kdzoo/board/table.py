@@ -115,7 +115,7 @@ def make_board(
         remarks.add(f"cells with different results, of which the one that ended last is used: {len(rows.conflicts)}")
     grouped: dict[tuple[Any, ...], list[tuple[PairKey, Line]]] = defaultdict(list)
     for key, lines in _pairs(rows, titles, tunings).items():
-        if remark := fill_pair(lines):
+        for remark in fill_pair(lines):
             remarks.add(f"{titles.teacher(key)} -> {titles.student(key)}: {remark}")
         for line in lines:
             grouped[titles.group_key(key, line)].append((key, line))

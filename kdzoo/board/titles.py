@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from kdzoo.board.identity import Context
-from kdzoo.board.labels import Facts, facts, short_words, strategy_labels, teacher_labels, telling
+from kdzoo.board.labels import VOUCHED, Facts, facts, short_words, strategy_labels, teacher_labels, telling
 from kdzoo.board.lines import Line
 from kdzoo.board.rows import Place, Rows
 from kdzoo.cell import canonical_json, content_hash
@@ -152,9 +152,12 @@ class Titles:
             "distribution": line.strategy.distribution,
             "revision": line.strategy.revision,
             "teacher": self.teacher(key),
-            "teacher_weights": "" if key.teacher is None else self.rows.teachers.things[key.teacher].weights,
+            "teacher_weights": self._weights(key) + (f", {VOUCHED}" if line.vouched else ""),
             "student": self.student(key),
         }
+
+    def _weights(self, key: PairKey) -> str:
+        return "" if key.teacher is None else self.rows.teachers.things[key.teacher].weights
 
     def _dataset(self, context: int) -> str:
         data = self.rows.contexts.things[context].data

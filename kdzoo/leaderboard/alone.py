@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
+
+from scipy.special import bdtrc
 
 from kdzoo.cell import PROTOCOL
 from kdzoo.leaderboard.layout import record_path
@@ -11,6 +12,9 @@ from kdzoo.leaderboard.private import place_named_in, publishable
 from kdzoo.leaderboard.reading import Fault, fault
 from kdzoo.record import EVALUATION, Measures, Record
 from kdzoo.study import TRIAL_SEED
+
+CHANCE = 0.01
+"""How often a guess may score as a teacher does. The bench, which has the teacher's guesses, asks for more."""
 
 
 def record_faults(records: Iterable[Record]) -> list[Fault]:
@@ -30,13 +34,18 @@ def remarks(records: Sequence[Record]) -> list[str]:
                 f"records of {what} {version}, marked on the board and not mixed with today's {newest}: "
                 f"{versions.count(version):,}"
             )
+    vouched = [record for record in records if record.teacher and record.teacher.vouched]
+    if vouched:
+        found.append(
+            f"records of teachers that are not above chance and were vouched for, marked on the board: {len(vouched):,}"
+        )
     return found
 
 
 def better_than_chance(measures: Measures, classes: int) -> bool:
-    """Whether a teacher is more than three standard deviations above guessing one of equally frequent classes."""
-    chance = 1 / classes
-    return measures.correct1 / measures.n > chance + 3 * math.sqrt(chance * (1 - chance) / measures.n)
+    """Whether guessing one of equally frequent classes rarely scores so high, or all is right (exact binomial test)."""
+    tail = bdtrc(measures.correct1 - 1, measures.n, 1 / classes) if measures.correct1 else 1.0
+    return measures.correct1 == measures.n or bool(tail <= CHANCE)
 
 
 def _reasons(record: Record) -> Iterator[str]:
@@ -73,6 +82,8 @@ def _measured(record: Record) -> Iterator[str]:
         yield f"has a curve of {len(record.curve):,} lines, and its recipe {cell.recipe.epochs:,} epochs, one a line"
     elif record.tune and (last := record.curve[-1].tune_top1) is not None and last != record.tune.top1:
         yield f"ends its curve with top-1 {last:.4f}% on tune, and measured {record.tune.top1:.4f}%"
+    if record.teacher and record.teacher.vouched:
+        return  # a teacher that knows nothing may well teach to be wrong; the board says what it was
     if record.test and record.test.top1 <= 100 / data.num_classes:
         yield (
             f"is not above chance: top-1 {record.test.top1:.2f}% on test, with {data.num_classes:,} classes; find out "

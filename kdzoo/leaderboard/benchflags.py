@@ -49,6 +49,8 @@ class Flags:
             if isinstance(value, Mapping):
                 for name, one in value.items():
                     arguments += [flag, f"{name}={one}"]
+            elif value is True:
+                arguments.append(flag)
             elif str(value).startswith("-"):
                 arguments.append(f"{flag}={value}")
             else:
@@ -56,8 +58,14 @@ class Flags:
         return arguments
 
 
-def cell_flags(cell: Cell, strategy: StrategyRef, recipe: Recipe) -> Flags:
+def cell_flags(cell: Cell, strategy: StrategyRef, recipe: Recipe, more: Mapping[str, Any]) -> Flags:
     """A bench that holds the cell, with this strategy and this recipe in the place of its own.
+
+    Args:
+        cell: a student's.
+        strategy: see above.
+        recipe: see above.
+        more: keys of the bench that are no part of a cell.
 
     Raises:
         InexpressibleError: there is none.
@@ -91,16 +99,22 @@ def cell_flags(cell: Cell, strategy: StrategyRef, recipe: Recipe) -> Flags:
     settings |= {f"{prefix}{strategy.name}.{key}": scalar_text(value) for key, value in strategy.params.items()}
     flags.values["set"] = settings
     _add_teacher(flags, cell.teacher, recipe)
+    flags.values |= more
     return flags
 
 
-def study_flags(plan: StudyPlan, seed: int) -> Flags:
+def study_flags(plan: StudyPlan, seed: int, more: Mapping[str, Any]) -> Flags:
     """A bench that searches as the plan does, and trains the winner with all seeds up to this one.
+
+    Args:
+        plan: of the study.
+        seed: see above.
+        more: keys of the bench that are no part of a cell.
 
     Raises:
         InexpressibleError: there is none.
     """
-    flags = cell_flags(plan.final(plan.defaults(), seed), plan.strategy, plan.recipe)
+    flags = cell_flags(plan.final(plan.defaults(), seed), plan.strategy, plan.recipe, more)
     flags.values |= {"tune": plan.trials, "tune_batch": plan.batch, "pruner": plan.pruner}
     flags.values["tune_epochs"] = plan.trial_recipe.epochs
     prefix = _prefix(plan.strategy)

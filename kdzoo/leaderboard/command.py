@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from kdzoo.board.identity import recipe_changes
 from kdzoo.cell import Cell, TeacherRef, canonical_json
@@ -42,7 +43,7 @@ class Reproduction:
     search: str = ""
 
 
-def reproduce(cell: Cell | Record, study: Study | None = None) -> Reproduction:
+def reproduce(cell: Cell | Record, study: Study | None = None, *, trusted: bool = False) -> Reproduction:
     """How to train a student again, with all seeds up to its own.
 
     The command names every parameter, so that a later default does not change it, and is read back as a bench would
@@ -52,20 +53,24 @@ def reproduce(cell: Cell | Record, study: Study | None = None) -> Reproduction:
         cell: the cell, or its record.
         study: the study whose winner it is, if it is one. Values that tuning found for a strategy are set by hand;
             where it changed the recipe, only the study gives the cell, and so the command searches again.
+        trusted: whether somebody vouched for its teacher, which the record tells too.
     """
-    cell = cell.cell if isinstance(cell, Record) else cell
+    if isinstance(cell, Record):
+        trusted |= cell.teacher is not None and cell.teacher.vouched
+        cell = cell.cell
     try:
-        return _reproduce(cell, study)
+        return _reproduce(cell, study, {"trust_teacher": True} if trusted else {})
     except InexpressibleError as error:
         return Reproduction("", str(error))
 
 
-def _reproduce(cell: Cell, study: Study | None) -> Reproduction:
+def _reproduce(cell: Cell, study: Study | None, more: dict[str, Any]) -> Reproduction:
     if cell.kind != "student":
         raise InexpressibleError(f"a {cell.kind} is trained by the benches that need it, and not by itself")
     if cell.tuned_from is None:
-        words, search = ("", "") if study is None else _searched_too(study, cell.seed)
-        found = _written(cell_flags(cell, cell.strategy, cell.recipe), _Expected(cell.recipe, cell.teacher), words)
+        words, search = ("", "") if study is None else _searched_too(study, cell.seed, more)
+        flags = cell_flags(cell, cell.strategy, cell.recipe, more)
+        found = _written(flags, _Expected(cell.recipe, cell.teacher), words)
         return replace(found, search=search)
     if study is None:
         changes = ", ".join(f"{name} = {value}" for name, value in recipe_changes(cell).items())
@@ -74,7 +79,7 @@ def _reproduce(cell: Cell, study: Study | None) -> Reproduction:
         words = f"this searches again, by version {TUNER} of the search, and the study was made by {study.plan.tuner}"
     else:
         words = "this searches again; where its trials measure something else, another winner may come of it"
-    return _written(study_flags(study.plan, cell.seed), _expected(study), words)
+    return _written(study_flags(study.plan, cell.seed, more), _expected(study), words)
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,10 @@ class _Expected:
     trial: Recipe | None = None
 
 
-def _searched_too(study: Study, seed: int) -> tuple[str, str]:
+def _searched_too(study: Study, seed: int, more: dict[str, Any]) -> tuple[str, str]:
     """That the values come from a search, and the command that searches again; nothing where none can say it."""
     try:
-        found = _written(study_flags(study.plan, seed), _expected(study), "")
+        found = _written(study_flags(study.plan, seed, more), _expected(study), "")
     except InexpressibleError:  # the cell itself can be had all the same
         return "", ""
     older = f", made by version {study.plan.tuner} of the search" if study.plan.tuner < TUNER else ""

@@ -55,7 +55,8 @@ class Details:
         }
         if records:
             last = max(records, key=lambda record: record.cell.seed)
-            again = reproduce(last, won[0] if won else None)
+            trusted = any(record.teacher is not None and record.teacher.vouched for record in records)
+            again = reproduce(last, won[0] if won else None, trusted=trusted)
             detail |= {name: visible(getattr(again, name)) for name in ("command", "words", "search")}
             detail |= {"ran": visible(records[0].command), "versions": _versions(records)}
             detail["teacher"] = self._teacher(last, row["evaluation"])

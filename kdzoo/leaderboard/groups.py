@@ -99,9 +99,9 @@ def _teachers(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fau
     for members in seen.values():
         usual = _usual([measured for _, measured in members])
         example = next(record for record, measured in members if measured == usual)
-        expected = usual.model_dump(mode="json")
+        expected = _measured(usual)
         for record, measured in members:
-            if found := differences(expected, measured.model_dump(mode="json")):
+            if found := differences(expected, _measured(measured)):
                 yield fault(
                     record_path(record),
                     f"had another teacher than {example.id}, which names the same one: {told(found)}",
@@ -125,6 +125,11 @@ def _training(student: Record, trainings: _Trainings) -> Record | None:
     cell = student.cell
     made = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
     return trainings.get((made.id, student.evaluation)) if made else None
+
+
+def _measured(teacher: TeacherMeasures) -> dict[str, Any]:
+    """What was measured of a teacher; whether it was vouched for is no measure."""
+    return teacher.model_dump(mode="json", exclude={"vouched"})
 
 
 def _made(training: Record) -> dict[str, Any]:

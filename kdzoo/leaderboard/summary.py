@@ -11,9 +11,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from kdzoo.board.display import Table, Values, interval_text, number, strategy_text
+from kdzoo.board.display import Table, Values, interval_text, number, strategy_text, was_vouched
 from kdzoo.board.escape import markdown
-from kdzoo.board.labels import OWN_DISTRIBUTION
+from kdzoo.board.labels import OWN_DISTRIBUTION, VOUCHED
 from kdzoo.record import Record
 
 _MADE = "<!-- Made from the records by `kdzoo publish`. Do not edit: `kdzoo check` compares. -->"
@@ -89,7 +89,7 @@ def _cells(row: Values) -> list[str]:
         number(row["top1"]),
         number(row["diff_ce"], sign=True),
         interval_text(row),
-        number(row["teacher_top1"]),
+        number(row["teacher_top1"]) + (f" ({VOUCHED})" if was_vouched(row) else ""),
     ]
 
 
