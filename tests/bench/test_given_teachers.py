@@ -18,6 +18,7 @@ from kdzoo.bench.local import run_cells
 from kdzoo.bench.normalisation import find_normalisation
 from kdzoo.cell import ModelRef
 from kdzoo.data.load import open_data
+from kdzoo.inputs import read_input
 from kdzoo.models.weightfile import METADATA_KEY
 from kdzoo.record import Record
 
@@ -183,6 +184,8 @@ def test_each_plain_normalisation_is_found(channels: int, needed: tuple[float, f
     found = tried(data, Levels(far, needed, channels))
     assert found is not None
     assert (found.mean, found.std) == flag
+    asked = read_input(f"mean={found.mean},std={found.std}")  # as --teacher-input reads it
+    assert asked.mean == tuple(map(float, flag[0].split("/")))
     assert (found.samples, found.before, found.after) == (400, 25.0, 100.0)
 
 
