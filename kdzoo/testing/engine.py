@@ -22,7 +22,9 @@ def _two_epochs(subject: Subject) -> Verdict:
     first, last = done.training.curve[0], done.training.curve[-1]
     where = "" if pair in PAIRS[:2] else f" of {pair[0]}, taught by {pair[1]}"
     phases = len({first.phase, last.phase})
-    return passed(f"{len(done.training.curve)} epochs{where} in {phases} phase(s); at the end {_end(done)}")
+    told = f"{len(done.training.curve)} epochs{where} in {phases} phase(s); at the end {_end(done)}"
+    gentler = subject.trainings.gentler(*pair)
+    return warned(f"{told}; {gentler}: its terms or their gradients may be large") if gentler else passed(told)
 
 
 def _end(done: Trained) -> str:
@@ -31,7 +33,10 @@ def _end(done: Trained) -> str:
 
 
 def _bf16_training(subject: Subject) -> Verdict:
-    return passed(_end(subject.trainings.train(*subject.trainings.pair, precision="bf16")))
+    trainings = subject.trainings
+    told = _end(trainings.train(*trainings.pair, precision="bf16"))
+    gentler = trainings.gentler(*trainings.pair, precision="bf16")
+    return passed(f"{told}, {gentler}" if gentler else told)
 
 
 def _again(subject: Subject) -> Verdict:
@@ -82,7 +87,7 @@ TRAINING = (
         name="two-epochs",
         verifies="a tiny CNN taught by another trains through the engine for two epochs, or as many as the phases "
         "need; where CNNs are refused, a tiny ViT taught by a ViT, by which the training's other checks go too; a "
-        "warning where every pair is refused",
+        "warning where every pair is refused, or where the student diverges and it takes a tenth of the learning rate",
         matters="this is what a bench does",
         mend="read the error; a bench of this strategy puts it, with its traceback, into the record",
         run=_two_epochs,
@@ -136,7 +141,7 @@ TRAINING = (
     ),
     Check(
         name="bf16-training",
-        verifies="the training runs in bfloat16 with finite terms",
+        verifies="the training runs in bfloat16 with finite terms, if need be at a tenth of the learning rate",
         matters="adapters meet half-precision signals there, and a loss that dies ends the training",
         mend="as for `bf16`; compute under autocast, or convert signals to the adapter's own type",
         run=_bf16_training,
