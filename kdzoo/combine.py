@@ -16,7 +16,7 @@ from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import SIGNALS, Backward, Outputs, Signal, Strategy, Terms
 
 _ALL_CLAIM = ("zero_when_equal", "non_negative", "symmetric")
-_ONE_CLAIMS = ("mode_seeking", "order_dependent")
+_ONE_CLAIMS = ("mode_seeking", "order_dependent", "stochastic")
 """What is true of a sum if it is of all its terms, and what if it is of one."""
 
 

@@ -221,13 +221,15 @@ class Strategy(nn.Module):
         ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
 
     Claims, which ``kdzoo check-strategy`` reads; none of them changes a training. It holds the strategy to the first
-    three, and the last two release it from a check:
+    three, and the last three release it from a check:
         zero_when_equal: every term is 0 where student and teacher give the same signals.
         non_negative: no term is ever below 0.
         symmetric: the terms stay the same when student and teacher change places.
         mode_seeking: a student that is certain of one of the teacher's answers loses little, as under the reverse
             KL divergence; by default the student must cover all that the teacher finds possible.
         order_dependent: the terms depend on the order of the samples in the batch; by default they may not.
+        stochastic: the terms depend on random numbers that are drawn anew at each step, such as masks or negatives; by
+            default they may not, but for dropout modules of the strategy's own.
     """
 
     name: ClassVar[str] = ""
@@ -245,6 +247,7 @@ class Strategy(nn.Module):
     symmetric: ClassVar[bool] = False
     mode_seeking: ClassVar[bool] = False
     order_dependent: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
     def __init__(self, setup: Setup, **values: Any) -> None:
         super().__init__()

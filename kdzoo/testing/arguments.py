@@ -10,6 +10,7 @@ from kdzoo.testing.calls import NO_TERMS
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.compare import difference
 from kdzoo.testing.confidence import knows_its_logits, losses, sees_confidence, usual_size
+from kdzoo.testing.features import reversed_features
 from kdzoo.testing.made import Drawn, Pair
 from kdzoo.testing.subject import Subject
 
@@ -37,6 +38,7 @@ def _argument_order(subject: Subject) -> Verdict:
 def _divergence(subject: Subject) -> Verdict:
     kind = subject.kind
     told, unseen = ("", "") if kind.symmetric else _reversed(subject)
+    told = told or ("" if kind.symmetric else reversed_features(subject))
     if told and not kind.mode_seeking:
         return failed(
             f"{told}: student and teacher are swapped in the divergence; if that is meant, claim mode_seeking = True"
@@ -116,7 +118,8 @@ ARGUMENT_ORDER = Check(
     verifies="`forward` takes the student first; the terms depend on both networks; by no term on the logits does a "
     "student that is certain where the teacher is not lose less than the opposite one, unless `mode_seeking` is "
     "claimed (not held to that, as the line then says: a term that is 0 where the teacher is unsure, and a strategy "
-    "that asks for the embedding and the classifier, which made-up logits do not fit); the terms change when student "
+    "that asks for the embedding and the classifier, which made-up logits do not fit); nor by one on features, be "
+    "it over positions and channels or over the similarities of samples; the terms change when student "
     "and teacher are swapped, unless `symmetric` is claimed; a warning where `mode_seeking` is claimed and not so",
     matters="the KL divergence with swapped arguments still trains, to another and usually worse student",
     mend="write `forward(self, student, teacher, batch)`; `F.kl_div(log_student, log_teacher, log_target=True)` has "

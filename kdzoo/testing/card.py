@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Outputs, Paper, Strategy
+from kdzoo.strategy import Classifier, Outputs, Paper, Strategy
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.examples import EXAMPLES
 from kdzoo.testing.made import Tapped, tap_student
@@ -33,10 +33,15 @@ def _card(subject: Subject) -> Verdict:
     return passed("paper, equation, shapes, signals and parameters are told")
 
 
+def told_of(kind: type[Strategy]) -> str:
+    """All docstrings that belong to the card, each a paragraph of its own."""
+    return "\n\n".join(inspect.cleandoc(text) for text in _texts(kind))
+
+
 def _missing(kind: type[Strategy]) -> list[str]:
     if not vars(kind).get("__doc__"):
         return ["a docstring of the class"]
-    text = "\n".join(_texts(kind))
+    text = told_of(kind)
     missing = [*_wrong_paper(kind.paper, text)]
     if not _EQUATION.search(text):
         missing.append("an equation (a line that begins with `Loss:` or `Equation:`)")
@@ -70,13 +75,17 @@ def _texts(kind: type[Strategy]) -> Iterator[str]:
 
     A class that refines another strategy need not repeat what is told there.
     """
-    for base in kind.__mro__[: kind.__mro__.index(Strategy)]:
-        yield vars(base).get("__doc__") or ""
-        for value in vars(base).values():
-            if inspect.isfunction(value):
-                yield inspect.getdoc(value) or ""
+    yield from class_texts(kind)
     for function in _functions(kind):
         yield inspect.getdoc(function) or ""
+
+
+def class_texts(kind: type[Strategy]) -> Iterator[str]:
+    """The docstrings of the class with its methods, and of those that it refines, the nearest first."""
+    for base in kind.__mro__[: kind.__mro__.index(Strategy)]:
+        methods = (value for value in vars(base).values() if inspect.isfunction(value))
+        texts = (vars(base).get("__doc__") or "", *(value.__doc__ or "" for value in methods))
+        yield "\n\n".join(map(inspect.cleandoc, texts))
 
 
 def _functions(kind: type[Strategy]) -> Iterator[Any]:
@@ -132,6 +141,8 @@ def _predict(subject: Subject) -> Verdict:
         wanted = (5 * kind.views, pair.student.num_classes)
         if logits.shape != wanted:
             return failed(f"it gives {tuple(logits.shape)} instead of {wanted}")
+        if told := _of_others(strategy, outputs, logits):
+            return failed(told)
         kept = tuple(f"{name}." for name in kind.deployed)
         for name, tensor in strategy.state_dict().items():
             # What get_extra_state gives is among them, and need be no tensor.
@@ -140,6 +151,25 @@ def _predict(subject: Subject) -> Verdict:
         if not torch.equal(strategy.predict(outputs), logits):
             return failed("it uses parameters or buffers outside of the modules that `deployed` names")
     return passed(f"B x classes, by {', '.join(kind.deployed) or 'the student alone'}")
+
+
+def _of_others(strategy: Strategy, outputs: Outputs, logits: Tensor) -> str:
+    """Whether a prediction, in eval mode, depends on chance or on other samples, in words."""
+    torch.manual_seed(1)
+    if not torch.equal(strategy.predict(outputs), logits):
+        return (
+            "in eval mode it gives other logits at each call: F.dropout(x, p) drops then too, unless it is told not to"
+        )
+    one = strategy.predict(Outputs({name: _first_row(value) for name, value in outputs.values.items()}))
+    if not torch.allclose(one, logits[:1], rtol=1e-3, atol=1e-4):
+        return "in eval mode its logits of a sample depend on the other samples of the batch, as by a mean over dim 0"
+    return ""
+
+
+def _first_row(value: Any) -> Any:
+    if isinstance(value, Classifier):
+        return value
+    return value[:1] if isinstance(value, Tensor) else tuple(each[:1] for each in value)
 
 
 CARD = (
@@ -153,9 +183,12 @@ CARD = (
     ),
     Check(
         name="predict",
-        verifies="where `predict` is overridden, it gives B x classes and uses nothing but the `deployed` modules",
-        matters="what is not deployed is neither averaged nor kept with the student, who then predicts otherwise",
-        mend="name every module that `predict` uses in `deployed`, and let no bare parameter into it",
+        verifies="where `predict` is overridden, it gives B x classes, uses nothing but the `deployed` modules, and "
+        "gives in eval mode the same logits of a sample again, and beside other samples",
+        matters="what is not deployed is neither averaged nor kept with the student, who then predicts otherwise; a "
+        "prediction that knows the other test samples is none that a user could have",
+        mend="name every module that `predict` uses in `deployed`, and let no bare parameter into it; take dropout and "
+        "batch normalisation as modules, which know eval mode",
         run=_predict,
         needs=("terms",),
     ),

@@ -1,29 +1,25 @@
-"""Checks of where gradients go, and of what torch knows of the strategy's own parts."""
+"""Checks of where gradients go."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from types import FunctionType, ModuleType
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Batch, Outputs, Setup
+from kdzoo.strategy import Batch, Outputs
 from kdzoo.testing.arguments import ARGUMENT_ORDER
 from kdzoo.testing.calls import NO_TERMS, Call
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.compare import copied, keep
 from kdzoo.testing.confidence import sees_confidence
+from kdzoo.testing.goal import GOAL
 from kdzoo.testing.made import Drawn, Pair, tap_student, tap_teacher
-from kdzoo.testing.state import plain_state
+from kdzoo.testing.registered import REGISTERED
 from kdzoo.testing.subject import Subject
-
-DEEPEST = 4
-"""Objects within objects that are looked into."""
 
 STILL = 0.5
 """Share of the usual gradient that may be left at a student equal to its teacher."""
@@ -121,53 +117,8 @@ def _tensors_of(batch: Batch) -> dict[str, Tensor]:
     return {name: getattr(batch, name) for name in ("inputs", "labels", "targets", "index")}
 
 
-def _registered(subject: Subject) -> Verdict:
-    setup = subject.pair().setup(subject.kind)
-    strategy = subject.build(setup)
-    modules = set(strategy.modules())
-    held = {id(tensor) for tensor in (*strategy.parameters(), *strategy.buffers())}
-    for name, value in plain_state(strategy).items():
-        for inner in _contents(value):
-            if isinstance(inner, nn.Module) and inner not in modules and any(True for _ in inner.parameters()):
-                return failed(f"self.{name} holds a module where torch does not find it, such as a plain list")
-            if isinstance(inner, Tensor) and id(inner) not in held:
-                return failed(f"self.{name} holds a tensor that is neither a parameter nor a buffer")
-    other = dict(subject.build(setup, seed=8).named_parameters())
-    for name, parameter in strategy.named_parameters():
-        if not parameter.requires_grad and not torch.equal(parameter, other[name]):
-            return warned(f"{name} is random and not trained (requires_grad is False)")
-    return passed(f"{len(list(strategy.parameters()))} parameters and {len(list(strategy.buffers()))} buffers")
-
-
-def _contents(value: Any, depth: int = 0) -> Iterator[Any]:
-    """The tensors and modules in a value, in containers and in the attributes of plain objects."""
-    if isinstance(value, (Tensor, nn.Module)):
-        yield value
-    elif depth < DEEPEST and not isinstance(value, (Setup, type, FunctionType, ModuleType)):
-        if isinstance(value, Mapping):
-            inner: Collection[Any] = value.values()
-        elif isinstance(value, Collection) and not isinstance(value, (str, bytes)):
-            inner = value
-        else:
-            inner = [
-                getattr(value, name, None)
-                for name in (*getattr(value, "__dict__", ()), *getattr(value, "__slots__", ()))
-            ]
-        for each in inner:
-            yield from _contents(each, depth + 1)
-
-
 GRADIENTS = (
-    Check(
-        name="registered",
-        verifies="modules and tensors that `build` makes are submodules, parameters or buffers of the strategy, also "
-        "those in containers and in plain objects; a warning where a random parameter is not trained",
-        matters="what torch does not find is not trained, not moved to the device, and not in the checkpoint; an "
-        "adapter that stays random makes the student imitate noise",
-        mend="keep modules in `nn.ModuleList` or `nn.ModuleDict`, and tensors by `self.register_buffer(name, tensor)`; "
-        "take `requires_grad_(False)` away from what shall learn",
-        run=_registered,
-    ),
+    REGISTERED,
     Check(
         name="gradient-student",
         verifies="every term has a gradient in the student or in an adapter, and a finite one arrives in the student; "
@@ -190,5 +141,6 @@ GRADIENTS = (
         needs=("terms",),
     ),
     ARGUMENT_ORDER,
+    GOAL,
 )
 """In the order in which they run."""

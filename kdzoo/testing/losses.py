@@ -23,6 +23,9 @@ from kdzoo.testing.subject import Subject
 TINY = 1e-5
 """Share of a term's usual size below which it counts as zero."""
 
+LARGE = 60.0
+"""Scale of the features at which the logits of a sample are up to 200 apart: the smallest probabilities are 0."""
+
 FAULTS = {
     "target size": "two shapes differ and are stretched",
     "reduction: 'mean' divides": "a divergence is averaged over the classes too",
@@ -47,7 +50,7 @@ def _terms(subject: Subject) -> Verdict:
         return failed(fault)
     large = " where logits are large, as those of a trained teacher"
     looks = [(call, large if moment.scale > 1 else "") for moment, call in calls.items()]
-    looks.append((subject.call(drawn=subject.draw(subject.pair(), scale=20.0)), large))
+    looks.append((subject.call(drawn=subject.draw(subject.pair(), scale=LARGE)), large))
     for call, where in looks:
         for name, value in call.values.items():
             if not abs(value) < float("inf"):
@@ -142,10 +145,14 @@ def _batch_order(subject: Subject) -> Verdict:
     drawn = subject.draw(pair)
     # The same samples were there before, in this order: a memory may know them by their index and not by their row.
     before = replace(subject.draw(pair, seed=1), batch=drawn.batch)
+    # So were those whose numbers are places in a batch, for what reads a memory by the place.
+    others = subject.draw(pair, seed=2)
+    others = replace(others, batch=replace(others.batch, index=torch.arange(8).repeat(others.views)))
 
     def terms(seed: int, order: Tensor) -> dict[str, float]:
         strategy = subject.build(pair.setup(subject.kind))
-        subject.call(pair, before, strategy=strategy, seed=seed)
+        for seen in (others, before):
+            subject.call(pair, seen, strategy=strategy, seed=seed)
         return subject.call(pair, drawn.rows(order), strategy=strategy, seed=seed).values
 
     told = ""

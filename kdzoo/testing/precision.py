@@ -75,6 +75,22 @@ def _bf16(subject: Subject) -> Verdict:
     return passed(f"difference from float32: {', '.join(found)}")
 
 
+def _fp16(subject: Subject) -> Verdict:
+    if not subject.gives_terms:
+        return skipped(NO_TERMS)
+    pair = subject.pair()
+    for scale in (subject.moment.scale, 20.0):
+        drawn = subject.draw(pair, seed=1, scale=scale)
+        half = replace(drawn.map(lambda x: x.half()), batch=drawn.batch)
+        call = subject.call(pair, half, precision=torch.autocast("cpu", dtype=torch.float16))
+        full = subject.call(pair, drawn)
+        for name, value in call.values.items():
+            if not math.isfinite(value) and math.isfinite(full.values.get(name, math.nan)):
+                where = "" if scale == subject.moment.scale else f", on features of {scale:g} times the usual size"
+                return failed(f"under float16 autocast {name} is {value}{where}")
+    return passed("finite, on usual and on large signals")
+
+
 def _dies(subject: Subject, pair: Pair, drawn: Drawn) -> str:
     """What is not finite in bfloat16 though it is in float32; empty where nothing is."""
     half = drawn.map(lambda x: x.bfloat16())
@@ -109,6 +125,14 @@ PRECISION = (
         matters="a loss that dies in half precision ends the training of everybody with a GPU",
         mend="convert signals with `.float()` before `exp`, `log`, `sqrt` and divisions; put an epsilon under the root",
         run=_bf16,
+        needs=("terms",),
+    ),
+    Check(
+        name="fp16",
+        verifies="under float16 autocast terms are finite, on usual and on large signals, if they are so in float32",
+        matters="float16 ends at 65,504, which is less than exp(12): such a loss ends the training of a recipe in fp16",
+        mend="convert signals with `.float()` before `exp`, squares and sums; use `log_softmax` and `logsumexp`",
+        run=_fp16,
         needs=("terms",),
     ),
     DEGENERATE,

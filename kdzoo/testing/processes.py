@@ -13,8 +13,8 @@ from kdzoo.testing.check import Check, Verdict, failed, passed, skipped
 from kdzoo.testing.elsewhere import digests
 from kdzoo.testing.subject import Subject, parts_of
 
-HASH_SEEDS = ("1", "2")
-"""Of the other processes (PYTHONHASHSEED); this one has another."""
+RUNS = {"1": False, "2": True}
+"""PYTHONHASHSEED of another process -> whether a strategy of another seed is made and called there before."""
 
 PATIENCE = 300
 """Seconds that they may take."""
@@ -27,17 +27,17 @@ def _other_process(subject: Subject) -> Verdict:
     if hidden := next((each for each in places if each["module"] == "__main__" or "<" in each["name"]), None):
         return skipped(f"another process cannot import {hidden['name']}: define it in a module, outside of functions")
     own = digests(subject)
-    for seed, answer in zip(HASH_SEEDS, _answers({"kinds": places, "params": subject.params}), strict=True):
+    for (seed, after), answer in zip(RUNS.items(), _answers({"kinds": places, "params": subject.params}), strict=True):
+        where = f"with PYTHONHASHSEED={seed}, in another process{', after one of another seed' if after else ''}"
         if "lost" in answer:
             return skipped(f"another process cannot import it: {answer['lost']}")
         if "error" in answer:
-            return failed(f"with PYTHONHASHSEED={seed}, in another process, {answer['error']}")
+            return failed(f"{where}, {answer['error']}")
         theirs = answer["found"]
         if told := next((name for name in {**own, **theirs} if own.get(name) != theirs.get(name)), ""):
-            return failed(
-                f"with PYTHONHASHSEED={seed}, in another process, {told} differs: a set or hash() may be behind it"
-            )
-    return passed(f"the same in {len(HASH_SEEDS)} other processes")
+            kept = ", or what the first strategy of a process leaves in its class or module" if after else ""
+            return failed(f"{where}, {told} differs: a set or hash() may be behind it{kept}")
+    return passed(f"the same in {len(RUNS)} other processes")
 
 
 def _place(kind: type[Strategy]) -> dict[str, str]:
@@ -49,7 +49,7 @@ def _place(kind: type[Strategy]) -> dict[str, str]:
 def _answers(request: dict[str, Any]) -> list[dict[str, Any]]:
     """What processes with these seeds answer; they run side by side."""
     running = []
-    for seed in HASH_SEEDS:
+    for seed in RUNS:
         quiet = {"PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]
         pipe = subprocess.PIPE
@@ -57,7 +57,8 @@ def _answers(request: dict[str, Any]) -> list[dict[str, Any]]:
             subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **quiet})
         )
     try:
-        said = [process.communicate(json.dumps(request), timeout=PATIENCE) for process in running]
+        asked = [json.dumps(request | {"after_another": after}) for after in RUNS.values()]
+        said = [process.communicate(text, timeout=PATIENCE) for process, text in zip(running, asked, strict=True)]
     finally:
         for process in running:
             process.kill()
@@ -76,10 +77,12 @@ def _read(stdout: str, stderr: str) -> dict[str, Any]:
 OTHER_PROCESS = Check(
     name="other-process",
     verifies="built and called in two other processes, in which Python iterates over sets in other orders "
-    "(PYTHONHASHSEED), it has the same parameters and buffers in the same order and gives the same terms",
+    "(PYTHONHASHSEED), it has the same parameters and buffers in the same order and gives the same terms, in one of "
+    "them after a strategy of another seed",
     matters="each run has an order of its own: what is made in it is another experiment in each process, and a run "
     "that is killed is taken up by another process",
-    mend="iterate over lists, tuples and dicts, or over `sorted(names)`; derive no number from `hash(text)`",
+    mend="iterate over lists, tuples and dicts, or over `sorted(names)`; derive no number from `hash(text)`; keep what "
+    "is drawn in a buffer of the strategy, not in a dict of its class or module",
     run=_other_process,
     needs=("terms", "repeatable"),
 )

@@ -14,8 +14,9 @@ from kdzoo.testing.check import Check, Verdict, failed, passed, skipped
 from kdzoo.testing.compare import difference
 from kdzoo.testing.growth import THOUSAND_CLASSES
 from kdzoo.testing.made import Change, make_pair
+from kdzoo.testing.on_pairs import on_pairs
 from kdzoo.testing.subject import Subject
-from kdzoo.testing.unequal import UNEQUAL, on_pairs
+from kdzoo.testing.unequal import UNEQUAL
 
 FULL, LAST = 16, 5
 """Samples of a full batch and of the last, partial one."""

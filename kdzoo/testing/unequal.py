@@ -2,43 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from kdzoo.errors import PairError
-from kdzoo.testing.check import Check, Verdict, failed, passed
-from kdzoo.testing.made import DEEP_STAGES, EVEN_STAGES, STAGES, Pair, Shape, make_pair
-from kdzoo.testing.subject import Subject
-
-Stages = Sequence[Shape]
-
-OTHER_COUNTS: dict[tuple[Shape, ...], tuple[Stages, Stages]] = {
-    STAGES: (STAGES[1:], DEEP_STAGES),
-    DEEP_STAGES: (DEEP_STAGES[1:], DEEP_STAGES),
-    EVEN_STAGES: (EVEN_STAGES[2:], (*EVEN_STAGES, EVEN_STAGES[0])),
-}
-"""Stages that a strategy serves -> fewer and more of the same kind."""
-
-
-def on_pairs(where: str, *pairs: Callable[[Subject], Pair]) -> Callable[[Subject], Verdict]:
-    """A check that calls the strategy on each of these pairs; one that it refuses does not excuse the others."""
-
-    def run(subject: Subject) -> Verdict:
-        found, refusals = list[str](), list[PairError]()
-        for make in pairs:
-            try:
-                pair = make(subject)
-                call = subject.call(pair, subject.draw(pair))
-            except PairError as error:
-                refusals.append(error)
-                continue
-            if call.fault:
-                return failed(f"{call.fault} {where}")
-            found.append(call.told)
-        if not found:
-            raise refusals[0]
-        return passed("; ".join([*found, *(f"one pair is refused: {error}" for error in refusals)]))
-
-    return run
+from kdzoo.testing.check import Check
+from kdzoo.testing.made import make_pair
+from kdzoo.testing.on_pairs import Stages, on_pairs
+from kdzoo.testing.pairing import UNEQUAL_STAGES
 
 
 def _narrow(stages: Stages) -> Stages:
@@ -86,18 +53,6 @@ UNEQUAL = (
         ),
         needs=("terms",),
     ),
-    Check(
-        name="unequal-stages",
-        verifies="networks of 2 and 5 stages, or of 4 and 5 where fewer are refused, both ways, give finite terms and "
-        "gradients, or a PairError refuses them",
-        matters="stages are paired from the deepest; indices of one network used on the other compare the wrong maps",
-        mend="walk over `setup.stage_pairs`, which has an index for each network",
-        run=on_pairs(
-            "with unequal numbers of stages",
-            lambda subject: make_pair(*OTHER_COUNTS[subject.stages]),
-            lambda subject: make_pair(*OTHER_COUNTS[subject.stages][::-1]),
-        ),
-        needs=("terms",),
-    ),
+    UNEQUAL_STAGES,
 )
 """In the order in which they run."""

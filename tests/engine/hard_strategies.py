@@ -62,6 +62,7 @@ class Contrast(Strategy):
 
     name = "contrast"
     signals = ("embedding",)
+    stochastic = True
     negatives: int = param(12, "drawn from the memory", ge=1)
 
     def build(self, setup: Setup) -> None:

@@ -69,8 +69,8 @@ class LateAdapter(Sound):
     """Its adapter is made when it is first used: the optimizer does not know it."""
 
     name = "late-adapter"
-    caught_by = "two-epochs"
-    also = frozenset({"float64"})
+    caught_by = "registered"
+    also = frozenset({"two-epochs", "stochastic"})
 
     def follow(self, student: Outputs, teacher: Outputs) -> Tensor:
         if not hasattr(self, "late"):
