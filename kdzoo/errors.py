@@ -14,6 +14,21 @@ class UsageError(KdzooError):
     """The person asked for something that cannot be: a wrong name, value, file or folder. Exit code 2."""
 
 
+class OddFileError(KdzooError):
+    """What stands in the place of a file is none that is read: a folder, a pipe, a device, or larger than it may be.
+
+    The message says what it is and lacks the path, which who asked for the file knows.
+    """
+
+
+class DamagedError(KdzooError):
+    """A file that kdzoo keeps is not what it wrote; what the file told can be made again."""
+
+
+class NewerError(KdzooError):
+    """A file was written by a newer kdzoo, and is left as it is."""
+
+
 class PairError(KdzooError):
     """A strategy cannot serve this teacher and student. Told before anything trains; the other cells run."""
 

@@ -7,12 +7,22 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from kdzoo.errors import KdzooError
+from kdzoo.errors import DamagedError, KdzooError, NewerError
 
 M = TypeVar("M", bound=BaseModel)
 
-MEND = "move the file away, and what it told is run again"
+MEND = "the bench that made it sets it aside and runs again what it told"
 """What helps in a folder of runs."""
+
+
+def damaged(where: str, told: str) -> DamagedError:
+    """The error of a file that is not what kdzoo wrote.
+
+    Args:
+        where: what to call the file.
+        told: what is wrong with it.
+    """
+    return DamagedError(f"{where}: {told}; {MEND}")
 
 
 def parse(model: type[M], text: str | bytes, where: str, *, version: str, newest: int) -> M:
@@ -26,14 +36,15 @@ def parse(model: type[M], text: str | bytes, where: str, *, version: str, newest
         newest: the newest version that this kdzoo reads.
 
     Raises:
-        KdzooError: it is not JSON, not such a value, or of a newer version.
+        DamagedError: it is not JSON, or not such a value.
+        NewerError: it is of a newer version.
     """
     try:
         value = model.model_validate_json(text)
     except ValidationError as error:
         raise _told(model, text, where, version, newest, error) from None
     if version not in value.model_fields_set:
-        raise KdzooError(f"{where}: not a kdzoo {model.__name__.lower()}; {MEND}")
+        raise damaged(where, f"not a kdzoo {model.__name__.lower()}")
     if getattr(value, version) > newest:
         raise _newer(model, where, getattr(value, version), newest)
     return value
@@ -47,21 +58,21 @@ def _told(
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as fault:
-        told = (str(fault).splitlines() or [type(fault).__name__])[0]
-        return KdzooError(f"{where}: not valid JSON ({told}); {MEND}")
+        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
+        return damaged(where, f"not valid JSON ({reason})")
     if not isinstance(value, dict) or not isinstance(value.get(version), int):
-        return KdzooError(f"{where}: not a kdzoo {kind}; {MEND}")
+        return damaged(where, f"not a kdzoo {kind}")
     if value[version] > newest:
         return _newer(model, where, value[version], newest)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or kind
     message = first["msg"].removeprefix("Value error, ")
-    return KdzooError(f"{where}: {place}: {message[0].lower()}{message[1:]}; {MEND}")
+    return damaged(where, f"{place}: {message[0].lower()}{message[1:]}")
 
 
-def _newer(model: type[BaseModel], where: str, found: int, newest: int) -> KdzooError:
+def _newer(model: type[BaseModel], where: str, found: int, newest: int) -> NewerError:
     kind = model.__name__.lower()
-    return KdzooError(
+    return NewerError(
         f"{where}: written by a newer kdzoo, with {kind} schema {found}; "
         f"this one reads up to {newest}, so upgrade kdzoo"
     )

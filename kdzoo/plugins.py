@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from kdzoo import api, blame, offers, timmnames
-from kdzoo.errors import UsageError
+from kdzoo.errors import OddFileError, UsageError
+from kdzoo.files import MOST_TEXT, read_plain
 
 if TYPE_CHECKING:
     from kdzoo.data.dataset import Dataset
@@ -108,7 +109,9 @@ def _load_entry_point(entry: EntryPoint) -> Plugin:
 
 def _load_file(path: Path) -> Plugin:
     try:
-        source = path.read_bytes()
+        source = read_plain(path, MOST_TEXT)
+    except OddFileError as error:
+        raise UsageError(f"--plugin {path} {error}; give a Python file") from None
     except OSError as error:
         raise UsageError(f"--plugin {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
     digest = hashlib.sha256(source).hexdigest()[:12]

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from kdzoo.cell import Cell, Frozen, canonical_json
-from kdzoo.jsontext import parse
+from kdzoo.jsontext import damaged
+from kdzoo.seal import parse_sealed, sealed
 
 SCHEMA = 5
 """Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
 bank did; 4 epochs that were not measured on tune, and compiled networks; 5 how a teacher from a file is shown images,
-which of the file's entries was taken, and teachers that were vouched for.
+which of the file's entries was taken, teachers that were vouched for, a seal, and the digests of the weights.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -23,6 +24,10 @@ EVALUATION = 1
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+_SEALED = 5
+"""The first schema whose records are sealed."""
 
 
 class Measures(Frozen):
@@ -209,6 +214,7 @@ class Record(Summary):
         started: when its last sitting began, UTC; ``cost`` sums all sittings of a run that was resumed.
         command: the command line of that sitting.
         traceback: where it failed.
+        weights: SHA-256 of each file of weights that it left beside the record, by the file's name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -217,6 +223,7 @@ class Record(Summary):
     started: str
     command: str
     traceback: str = ""
+    weights: dict[str, Digest] = Field(default={})
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -227,23 +234,30 @@ class Record(Summary):
         return self
 
     def outcome(self) -> dict[str, Any]:
-        """The part that the same cell must give again: all but cost, environment, times and command."""
-        volatile = {"cost", "environment", "started", "ended", "command", "traceback"}
+        """The part that the same cell must give again: all but cost, environment, times, command and, as other
+        processors round otherwise, the digests of its weights."""
+        volatile = {"cost", "environment", "started", "ended", "command", "traceback", "weights"}
         return self.model_dump(mode="json", exclude=volatile)
 
     def to_json(self) -> str:
-        """The record as it stands in its file: one canonical line."""
-        return canonical_json(self.model_dump(mode="json")) + "\n"
+        """The record as it stands in its file: one canonical line, sealed (see :mod:`kdzoo.seal`)."""
+        told = self.model_dump(mode="json")
+        return sealed(told) if self.record_schema >= _SEALED else canonical_json(told) + "\n"
 
 
-def parse_record(text: str | bytes, where: str) -> Record:
-    """Read a record from its JSON.
+def parse_record(text: str | bytes, where: str, *, cell_id: str | None = None) -> Record:
+    """Read a record from its JSON. Boards take for a record what this does, and nothing else.
 
     Args:
         text: the file's content.
         where: what to call the file in a message.
+        cell_id: the cell whose record it should be; None takes that of any.
 
     Raises:
-        KdzooError: it is not JSON, not a record, or of a newer schema.
+        DamagedError: it is not JSON, not a record, another cell's, or was changed after it was written.
+        NewerError: it is of a newer schema.
     """
-    return parse(Record, text, where, version="record_schema", newest=SCHEMA)
+    record = parse_sealed(Record, text, where, version="record_schema", newest=SCHEMA)
+    if cell_id is not None and record.id != cell_id:
+        raise damaged(where, f"the record of cell {record.id}, which belongs into the folder of that name")
+    return record

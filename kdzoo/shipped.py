@@ -6,8 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from kdzoo.errors import UsageError, unknown
-from kdzoo.files import from_home
+from kdzoo.errors import OddFileError, UsageError, unknown
+from kdzoo.files import MOST_TEXT, from_home, read_plain
 from kdzoo.yamltext import read_mapping
 
 
@@ -22,7 +22,9 @@ def read_yaml(kind: Literal["bench", "recipes"], source: str) -> dict[str, Any]:
         text = (_folder(kind) / f"{source}.yaml").read_text(encoding="utf-8")
     elif path.suffix in (".yaml", ".yml") or _is_file(path):
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_plain(path, MOST_TEXT).decode()
+        except OddFileError as error:
+            raise UsageError(f"{source} {error}; give a YAML file") from None
         except OSError as error:
             raise UsageError(f"{source} cannot be read: {(error.strerror or str(error)).lower()}") from None
         except UnicodeDecodeError:

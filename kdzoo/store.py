@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
 import tempfile
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from kdzoo.cell import Cell, canonical_json
-from kdzoo.errors import KdzooError, UsageError
-from kdzoo.files import atomic_write
-from kdzoo.record import Record, parse_record
-from kdzoo.study import Study, parse_study
+from kdzoo.errors import DamagedError, KdzooError, UsageError
+from kdzoo.files import atomic_write, discard, make_folder, set_aside
+from kdzoo.jsontext import MEND
+from kdzoo.marker import check_out, check_readable, is_id, unwritable, write_marker
+from kdzoo.record import Record
+from kdzoo.storefiles import check_writable, read_cell, read_record, read_study
+from kdzoo.study import Study
 
-STORE_SCHEMA = 1
-_LONGEST_MARKER = 4096
-_OWN = frozenset({"cells", "teachers", "studies", "locks", "bank", "events.jsonl", "board.jsonl"})
-
-State = Literal["done", "pruned", "failed", "started", "new"]
+State = Literal["done", "pruned", "failed", "damaged", "started", "new"]
 
 
 class Store:
@@ -34,11 +30,15 @@ class Store:
     ``store.json`` names the schema; ``cells/ID/`` holds a cell's ``cell.json``, ``record.json``, weights and
     checkpoints; ``teachers/KEY/`` holds what was measured of a teacher; ``studies/ID.json`` holds a study of tuning;
     ``bank/KEY/`` holds signals of a teacher; ``events.jsonl`` tells what happened when; ``board.jsonl`` spares boards
-    to parse what is parsed already.
+    to parse what is parsed already. What is damaged and can be made again is set aside, as ``NAME.damaged-1``.
+
+    Attributes:
+        say: is told what was set aside and what is made again; nobody is by default.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.say: Callable[[str], None] = lambda line: None
         self.cells = path / "cells"
         self.teachers = path / "teachers"
         self.studies = path / "studies"
@@ -51,29 +51,7 @@ class Store:
         Raises:
             UsageError: there is no store, or it was written by a newer kdzoo.
         """
-        marker = path / "store.json"
-        if path.is_file():
-            raise UsageError(f"{path} is a file, and a store of runs is a folder")
-        if not marker.is_file():
-            if (path / "records").is_dir():
-                raise UsageError(
-                    f"{path} is a published folder: its boards are in {path / 'index.md'}; "
-                    "give a folder of runs, which `kdzoo bench --out` makes"
-                )
-            raise UsageError(f"{path} is not a store of runs; `kdzoo bench --out {path}` makes one")
-        try:
-            with marker.open("rb") as file:
-                told = json.loads(file.read(_LONGEST_MARKER))
-            schema = told["schema"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            schema = None
-        if type(schema) is not int or schema < 1:
-            raise UsageError(f'{marker} is unreadable; a store\'s marker reads {{"schema":{STORE_SCHEMA}}}')
-        if schema > STORE_SCHEMA:
-            raise UsageError(
-                f"{path} was written by a newer kdzoo (store schema {schema}, this one reads up to {STORE_SCHEMA});"
-                " upgrade kdzoo or give another --out"
-            )
+        check_readable(path)
         return cls(path)
 
     @classmethod
@@ -83,42 +61,30 @@ class Store:
         Raises:
             UsageError: the path is a file, is read-only, or holds a newer store or other files.
         """
-        try:
-            if path.exists() and not path.is_dir():
-                raise UsageError(f"--out {path} is a file; give a folder")
-            if (path / "store.json").exists():
-                store = cls.open(path)
-            elif path.is_dir() and any(_is_foreign(entry) for entry in path.iterdir()):
-                raise UsageError(f"--out {path} holds other files; give an empty or a new folder")
-            else:
-                store = cls(path)
-            nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-        except OSError as error:
-            raise _unwritable(path, error) from None
-        if not nearest.is_dir():
-            raise UsageError(f"--out {path} cannot be made: {nearest} is a file")
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise UsageError(f"--out {path} cannot be written: permission denied")
-        return store
+        check_out(path)
+        return cls(path)
 
     @classmethod
-    def create(cls, path: Path) -> Store:
+    def create(cls, path: Path, say: Callable[[str], None] | None = None) -> Store:
         """Open a store to write, made if it is not there.
+
+        Args:
+            path: its folder.
+            say: see :class:`Store`.
 
         Raises:
             UsageError: as :meth:`check`, or the disk is full.
         """
         store = cls.check(path)
+        store.say = say or store.say
         with store.writing():
             path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path) as probe:
                 probe.write(b"\0" * 65536)
                 probe.flush()
-            if not (path / "store.json").exists():
-                atomic_write(path / "store.json", (canonical_json({"schema": STORE_SCHEMA}) + "\n").encode())
-            store.cells.mkdir(exist_ok=True)
-            store.teachers.mkdir(exist_ok=True)
-            store.studies.mkdir(exist_ok=True)
+            write_marker(path, store.say)
+            for folder in (store.cells, store.teachers, store.studies):
+                make_folder(folder)
         return store
 
     @contextlib.contextmanager
@@ -131,7 +97,7 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
 
     def folder(self, cell_id: str) -> Path:
         """The folder of a cell, whether or not it is there."""
@@ -139,32 +105,60 @@ class Store:
 
     def plan(self, cell: Cell) -> None:
         """Note that a cell belongs to this store, so that boards can show it as missing until it is done."""
-        folder = self.folder(cell.id)
+        path = self.folder(cell.id) / "cell.json"
         with self.writing():
-            folder.mkdir(exist_ok=True)
-            if not (folder / "cell.json").exists():
-                atomic_write(folder / "cell.json", (canonical_json(cell.model_dump(mode="json")) + "\n").encode())
+            make_folder(path.parent)
+            with contextlib.suppress(UsageError):
+                if read_cell(path.parent):
+                    return
+            if os.path.lexists(path):
+                self.say(f"{path} is damaged; it is now {set_aside(path).name}, and is written again")
+            atomic_write(path, (canonical_json(cell.model_dump(mode="json")) + "\n").encode())
 
     def state(self, cell_id: str) -> State:
         """How far a cell is."""
-        folder = self.folder(cell_id)
-        if (folder / "record.json").exists():
-            return self.record(cell_id).status
-        return "started" if any(folder.glob("checkpoint-*")) else "new"
+        try:
+            if record := read_record(self.folder(cell_id)):
+                return record.status
+        except DamagedError:
+            return "damaged"
+        return "started" if self._checkpoints(cell_id) else "new"
 
     def record(self, cell_id: str) -> Record:
         """The record of a cell that has one.
 
         Raises:
-            KdzooError: the file is damaged or newer.
+            KdzooError: the file is damaged, newer or may not be read.
             FileNotFoundError: there is none.
         """
-        path = self.folder(cell_id) / "record.json"
-        return parse_record(path.read_bytes(), str(path))
+        record = read_record(self.folder(cell_id))
+        if record is None:
+            raise FileNotFoundError(self.folder(cell_id) / "record.json")
+        return record
 
     def find_record(self, cell_id: str) -> Record | None:
-        """The record of a cell, or None."""
-        return self.record(cell_id) if (self.folder(cell_id) / "record.json").exists() else None
+        """The record of a cell; None where there is none, or a damaged one, which whoever runs the cell sets aside.
+
+        Raises:
+            KdzooError: the file is newer or may not be read.
+        """
+        with contextlib.suppress(DamagedError):
+            return read_record(self.folder(cell_id))
+        return None
+
+    def claimed_record(self, cell_id: str) -> Record | None:
+        """As :meth:`find_record`, for who holds the cell: a damaged record is set aside now, and said."""
+        folder = self.folder(cell_id)
+        try:
+            return read_record(folder)
+        except DamagedError as error:
+            self._set_aside(folder / "record.json", error, "the cell is trained again")
+            return None
+
+    def _set_aside(self, path: Path, error: DamagedError, mend: str) -> None:
+        with self.writing():
+            kept = set_aside(path).name
+        self.say(f"{str(error).removesuffix(f'; {MEND}')}; it is now {kept}, and {mend}")
 
     def write_record(self, record: Record) -> None:
         """Keep a cell's result; what it replaces is there until this is whole."""
@@ -173,7 +167,7 @@ class Store:
 
     def cell_ids(self) -> list[str]:
         """The names of the cells' folders, in any order."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.cells) as folders:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.cells) as folders:
             return [folder.name for folder in folders]
         return []
 
@@ -184,11 +178,12 @@ class Store:
             UsageError: a ``cell.json`` is damaged, and no list of problems is given, which gets a sentence for each.
         """
         for cell_id in sorted(self.cell_ids()):
-            if cell_id in known or not (self.folder(cell_id) / "cell.json").is_file():
+            if cell_id in known or not is_id(cell_id):
                 continue
             try:
-                yield self.cell(cell_id)
-            except UsageError as error:
+                if cell := read_cell(self.folder(cell_id)):
+                    yield cell
+            except KdzooError as error:
                 if problems is None:
                     raise
                 problems.append(str(error))
@@ -197,13 +192,11 @@ class Store:
         """A planned cell.
 
         Raises:
-            UsageError: its ``cell.json`` is damaged.
+            UsageError: it was not planned, or its ``cell.json`` is damaged.
         """
-        path = self.folder(cell_id) / "cell.json"
-        try:
-            return Cell.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise UsageError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
+        if cell := read_cell(self.folder(cell_id)):
+            return cell
+        raise UsageError(f"{self.folder(cell_id)} has no cell.json; the bench that planned it writes it again")
 
     def records(self) -> list[Record]:
         """All records of the store, in the order of their ids.
@@ -214,18 +207,28 @@ class Store:
         return [self.record(path.parent.name) for path in sorted(self.cells.glob("*/record.json"))]
 
     def find_study(self, study_id: str) -> Study | None:
-        """A study, or None.
+        """A study; None where there is none, or a damaged one, which whoever goes on with it sets aside.
 
         Raises:
-            KdzooError: the file is damaged or newer.
+            KdzooError: the file is newer or may not be read.
         """
+        with contextlib.suppress(DamagedError):
+            return read_study(self.studies / f"{study_id}.json")
+        return None
+
+    def claimed_study(self, study_id: str) -> Study | None:
+        """As :meth:`find_study`, for who holds the study: a damaged one is set aside now, and said."""
         path = self.studies / f"{study_id}.json"
-        return parse_study(path.read_bytes(), str(path)) if path.exists() else None
+        try:
+            return read_study(path)
+        except DamagedError as error:
+            self._set_aside(path, error, "the study is made again from the records of its trials")
+            return None
 
     def write_study(self, study: Study) -> None:
         """Keep a study as far as it is."""
         with self.writing():
-            self.studies.mkdir(exist_ok=True)
+            make_folder(self.studies)
             atomic_write(self.studies / f"{study.id}.json", study.to_json().encode())
 
     def readable_studies(self) -> tuple[list[Study], list[str]]:
@@ -233,7 +236,8 @@ class Store:
         studies, problems = [], []
         for path in sorted(self.studies.glob("*.json")):
             try:
-                studies.append(parse_study(path.read_bytes(), str(path)))
+                if study := read_study(path):
+                    studies.append(study)
             except KdzooError as error:
                 problems.append(str(error))
         return studies, problems
@@ -245,16 +249,17 @@ class Store:
         Yields False at once when another process holds it, unless ``wait``. The system frees the lock when its
         holder dies, however it dies.
         """
-        locks = self.path / "locks"
-        lock = FileLock(locks / f"{key}.lock")
+        path = self.path / "locks" / f"{key}.lock"
+        lock = FileLock(path)
         try:
-            locks.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
+            check_writable(path)
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             yield False
             return
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
         try:
             yield True
         finally:
@@ -263,8 +268,11 @@ class Store:
     def log(self, event: str, **details: Any) -> None:
         """Append one line to the events; a single write, so that lines of several processes do not mix."""
         line = canonical_json({"time": round(time.time(), 3), "pid": os.getpid(), "event": event, **details}) + "\n"
-        with self.writing(), (self.path / "events.jsonl").open("ab", buffering=0) as file:
-            file.write(line.encode())
+        path = self.path / "events.jsonl"
+        with self.writing():
+            check_writable(path)
+            with path.open("ab", buffering=0) as file:
+                file.write(line.encode())
 
     def clear(self, cell_id: str, *, before_record: bool = False) -> None:
         """Forget a cell's checkpoints, and what a killed process left half written; the record stays.
@@ -276,23 +284,16 @@ class Store:
             before_record: forget only checkpoints that are older than the cell's record, if it has one.
         """
         folder = self.folder(cell_id)
-        record = folder / "record.json"
         limit = 0 if before_record else None
-        if before_record and record.exists():
-            limit = record.stat().st_mtime_ns
-        for path in folder.glob("checkpoint-*"):
-            if limit is None or path.stat().st_mtime_ns <= limit:
-                path.unlink()
+        if before_record:
+            with contextlib.suppress(OSError):
+                limit = (folder / "record.json").stat().st_mtime_ns
+        for path in self._checkpoints(cell_id):
+            if limit is None or path.lstat().st_mtime_ns <= limit:
+                discard(path)
         for path in folder.glob(".*"):
             if not path.name.startswith(".cell.json"):  # which is written by who does not hold the cell
-                path.unlink()
+                discard(path)
 
-
-def _is_foreign(entry: Path) -> bool:
-    """Whether kdzoo would not have made this; a store whose first moments were cut short may lack its marker."""
-    return entry.name not in _OWN and not entry.name.startswith(".")
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error)).lower()
-    return UsageError(f"--out {path} cannot be written: {reason}")
+    def _checkpoints(self, cell_id: str) -> list[Path]:
+        return [path for path in self.folder(cell_id).glob("checkpoint-*") if ".damaged-" not in path.name]

@@ -20,12 +20,15 @@ from kdzoo.cell import (
     canonical_json,
     content_hash,
 )
-from kdzoo.jsontext import parse
 from kdzoo.recipe import Recipe
+from kdzoo.seal import parse_sealed, sealed
 
 STUDY_SCHEMA = 4
 """Version of the study's form: 2 brought the plan's protocol; 3 epochs that were not measured; 4 what students start
-from."""
+from, and a seal."""
+
+_SEALED = 4
+"""The first schema whose studies are sealed."""
 
 TUNER = 2
 """Version of the search: raised when the same history would be answered by other values.
@@ -315,8 +318,9 @@ class Study(Frozen):
         return [self.plan.final(self.best.values, seed) for seed in seeds]
 
     def to_json(self) -> str:
-        """The study as it stands in its file: one canonical line."""
-        return canonical_json(self.model_dump(mode="json")) + "\n"
+        """The study as it stands in its file: one canonical line, sealed (see :mod:`kdzoo.seal`)."""
+        told = self.model_dump(mode="json")
+        return sealed(told) if self.study_schema >= _SEALED else canonical_json(told) + "\n"
 
 
 def parse_study(text: str | bytes, where: str) -> Study:
@@ -327,6 +331,7 @@ def parse_study(text: str | bytes, where: str) -> Study:
         where: what to call the file in a message.
 
     Raises:
-        KdzooError: it is not JSON, not a study, or of a newer schema.
+        DamagedError: it is not JSON, not a study, or was changed after it was written.
+        NewerError: it is of a newer schema.
     """
-    return parse(Study, text, where, version="study_schema", newest=STUDY_SCHEMA)
+    return parse_sealed(Study, text, where, version="study_schema", newest=STUDY_SCHEMA)

@@ -9,6 +9,25 @@ from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.train import Stop, Watch
 from kdzoo.record import Record
+from kdzoo.store import Store
+
+_KEPT: dict[Rerun, set[str]] = {
+    "never": {"done", "pruned", "failed"},
+    "failed": {"done", "pruned"},
+    "always": set(),
+}
+"""By which finished cells run again: the states of those that do not."""
+
+
+def stands(record: Record, rerun: Rerun) -> bool:
+    """Whether a finished cell is left as it is."""
+    return record.status in _KEPT[rerun]
+
+
+def must_run(cell: Cell, store: Store, rerun: Rerun) -> bool:
+    """Whether a cell has no record that stands."""
+    found = store.find_record(cell.id)
+    return found is None or not stands(found, rerun)
 
 
 class Report(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,8 +14,10 @@ import torch
 from kdzoo.bench.admission import admit
 from kdzoo.bench.advice import advise
 from kdzoo.bench.events import Events, Named, hooks_of
+from kdzoo.bench.measured import read_measures, write_measures
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.trackers import Tracking
+from kdzoo.bench.weightfiles import WEIGHTS, weights_fault
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.engine.bank.bank import Bank
@@ -25,7 +26,6 @@ from kdzoo.engine.compiled import compile_network
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.ranks import ALONE, World
 from kdzoo.errors import KdzooError
-from kdzoo.files import atomic_write
 from kdzoo.matrix import teacher_cell
 from kdzoo.models.profile import profile_model
 from kdzoo.models.taps import TappedModel
@@ -36,9 +36,7 @@ from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Signature
 
-WEIGHTS = "student.safetensors"
-DEPLOYED = "deployed.safetensors"
-"""The modules that a strategy leaves in the student, where it has any."""
+_AGAIN = "run the command again, which trains the teacher again"
 
 
 def now() -> str:
@@ -134,7 +132,7 @@ class Lab:
 
     def say_with(self, say: Callable[[str], None]) -> None:
         """Give each line that a person should read to this; nobody reads them by default."""
-        self._say = say
+        self._say = self.store.say = say
 
     def say(self, line: str) -> None:
         """Tell a person."""
@@ -175,14 +173,14 @@ class Lab:
         key = content_hash([*told, digest, EVALUATION])
         folder = self.store.teachers / key
         with self.store.claim(f"teacher-{key}", wait=True):
-            found = _read_measures(folder)
+            found = read_measures(folder)
             tune = None
             if found is None:
                 test = self._measure(teacher, data, "test")
                 tune = self._measure(teacher, data, "tune")
                 size = self.size(ref.model, teacher.model, data)
                 found = TeacherMeasures(size=size, tune=tune.measures, test=test.measures), test.guesses
-                _write_measures(folder, *found)
+                write_measures(folder, *found)
             advice = advise(
                 teacher,
                 ref,
@@ -232,28 +230,13 @@ class Lab:
             raise KdzooError(f"the teacher {ref.model} has not been trained yet")
         if record.status == "failed":
             raise KdzooError(f"the training of its teacher {ref.model} failed: {record.reason}")
-        return self.store.folder(training.id) / WEIGHTS
+        path = self.store.folder(training.id) / WEIGHTS
+        if fault := weights_fault(path, record):
+            raise KdzooError(f"the weights of the teacher {ref.model} cannot be used: {path} {fault}; {_AGAIN}")
+        return path
 
     def _load(self, ref: TeacherRef, data: LoadedData, weights: Path | None) -> Teacher:
         model = teacher_network(ref, data, pretrained=weights is None)
         if weights:
             load_weights(model.model, weights, ref.average)
         return Teacher(model).to(self.device)
-
-
-def _read_measures(folder: Path) -> tuple[TeacherMeasures, npt.NDArray[np.int64]] | None:
-    """What was measured of a teacher; None where it is not there or damaged, and must be measured again."""
-    try:
-        measures = TeacherMeasures.model_validate_json((folder / "measures.json").read_bytes())
-        guesses = np.load(folder / "guesses.npy", allow_pickle=False)
-    except (FileNotFoundError, EOFError, ValueError):
-        return None
-    return (measures, guesses) if guesses.shape == (measures.test.n,) else None
-
-
-def _write_measures(folder: Path, measures: TeacherMeasures, guesses: npt.NDArray[np.int64]) -> None:
-    folder.mkdir(exist_ok=True)
-    buffer = io.BytesIO()
-    np.save(buffer, guesses, allow_pickle=False)
-    atomic_write(folder / "guesses.npy", buffer.getvalue())
-    atomic_write(folder / "measures.json", measures.model_dump_json().encode())

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from kdzoo.bench.lab import Lab
 from kdzoo.cell import Cell
-from kdzoo.files import atomic_write
+from kdzoo.errors import OddFileError
+from kdzoo.files import atomic_write, read_plain
 from kdzoo.matrix import teacher_cell
 from kdzoo.store import Store
 
@@ -59,5 +60,12 @@ def unpack(parcel: Parcel, store: Store) -> None:
         with store.writing():
             path.parent.mkdir(parents=True, exist_ok=True)
             decided = path.parent == store.bank
-            if not path.exists() or (not decided and path.read_bytes() != parcel[name]):
+            if not path.exists() or (not decided and not _holds(path, parcel[name])):
                 atomic_write(path, parcel[name])
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_plain(path, len(content)) == content
+    except (OSError, OddFileError):
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -11,9 +12,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from kdzoo.bench.lab import DEPLOYED, WEIGHTS
 from kdzoo.bench.setup import make_setup
 from kdzoo.bench.teachers import teacher_network
+from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_fault
 from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
 from kdzoo.data.load import LoadedData, open_data
@@ -156,7 +157,8 @@ def _fault(
     except Exception as error:  # a plugin's strategy may fail in any way
         return f"cannot be measured: {type(error).__name__}: {error}"
     measured(record.id)
-    return _difference(record, test, sum(parameter.numel() for parameter in deployment.parameters()))
+    parameters = sum(parameter.numel() for parameter in deployment.parameters())
+    return _difference(record, test, parameters) or _damage(record.id, store)
 
 
 def _difference(record: Record, test: Measures, parameters: int) -> str:
@@ -169,6 +171,16 @@ def _difference(record: Record, test: Measures, parameters: int) -> str:
         return f"there are {test.n:,} test samples, and the record says {record.test.n:,}"
     if abs(test.top1 - record.test.top1) > TOLERANCE:
         return f"top-1 on test is {test.top1:.2f} %, and the record says {record.test.top1:.2f} %"
+    return ""
+
+
+def _damage(cell_id: str, store: Store) -> str:
+    """Which file of weights is not what the store's own record tells of, though it measures the same; or nothing."""
+    with contextlib.suppress(KdzooError):  # whatever else is wrong there, the published record is confirmed
+        if own := store.find_record(cell_id):
+            for path in (store.folder(cell_id) / name for name in own.weights):
+                if fault := weights_fault(path, own):
+                    return f"the weights {path} were changed: the file {fault}"
     return ""
 
 

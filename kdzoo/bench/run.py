@@ -10,11 +10,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo.bench.banking import source_for
+from kdzoo.bench.executor import stands
 from kdzoo.bench.fault import disk_is_full, reason_of
 from kdzoo.bench.header import weights_header
-from kdzoo.bench.lab import DEPLOYED, WEIGHTS, Lab, MeasuredTeacher, now
+from kdzoo.bench.lab import Lab, MeasuredTeacher, now
 from kdzoo.bench.setup import make_setup
 from kdzoo.bench.surroundings import environment_of
+from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
@@ -34,17 +36,11 @@ from kdzoo.engine.train import Course, PrunedError, Stop, Training, Unwatched, W
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.models.taps import TappedModel
-from kdzoo.models.weights import save_weights
+from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.record import Cost, Record, Size
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Strategy
-
-_KEPT: dict[Rerun, set[str]] = {
-    "never": {"done", "pruned", "failed"},
-    "failed": {"done", "pruned"},
-    "always": set(),
-}
 
 
 def run_cell(
@@ -122,19 +118,14 @@ def find_done(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
 def record_loss(cell: Cell, lab: Lab, reason: str) -> Record:
     """Record that the process which ran a cell died, and will not be tried again; a record it left behind stands."""
     with lab.store.claim(cell.id, wait=True):
-        found = lab.store.find_record(cell.id)
+        found = lab.store.claimed_record(cell.id)
         if found and found.ended >= lab.started:
             return found
         return _keep_record(Record(status="failed", **_frame(cell, lab), reason=reason, ended=now()), lab)
 
 
-def stands(record: Record, rerun: Rerun) -> bool:
-    """Whether a finished cell is left as it is."""
-    return record.status in _KEPT[rerun]
-
-
 def _kept(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
-    found = lab.store.find_record(cell.id)
+    found = lab.store.claimed_record(cell.id)
     if found is None or (not stands(found, rerun) and found.ended < lab.started):
         return None
     lab.store.clear(cell.id)  # a kill may have come between the record and this
@@ -237,7 +228,7 @@ def _finish(
             measured["test"] = test.measures
             measured["agreement"] = agreement(test.guesses, taught.guesses) if taught else None
     if not trial and lab.world.leads:
-        _keep_weights(cell, lab, trained, data)
+        measured["weights"] = _keep_weights(cell, lab, trained, data)
     extra = _count(trained.extra)
     return measured | {
         "status": "done",
@@ -283,11 +274,14 @@ def _extra_macs(trained: Deployment, strategy: Strategy, data: LoadedData) -> in
     return int(counter.get_total_flops()) // 2
 
 
-def _keep_weights(cell: Cell, lab: Lab, trained: Deployment, data: LoadedData) -> None:
+def _keep_weights(cell: Cell, lab: Lab, trained: Deployment, data: LoadedData) -> dict[str, str]:
+    """Write the weights beside the record; gives the SHA-256 of each file."""
     folder = lab.store.folder(cell.id)
     header = weights_header(cell, trained.student, data)
-    with replacing(folder / WEIGHTS) as path:
-        save_weights(trained.student.model, path, header)
+    modules: dict[str, nn.Module] = {WEIGHTS: trained.student.model}
     if trained.extra:
-        with replacing(folder / DEPLOYED) as path:
-            save_weights(trained.extra, path, header)
+        modules[DEPLOYED] = trained.extra
+    for name, module in modules.items():
+        with replacing(folder / name) as path:
+            save_weights(module, path, header)
+    return {name: file_digest(folder / name) for name in modules}

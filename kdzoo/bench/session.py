@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from kdzoo.bench.banking import expect
-from kdzoo.bench.executor import Executor, Report
+from kdzoo.bench.executor import Executor, Report, must_run, stands
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.local import InProcess
 from kdzoo.bench.plan import BenchPlan
-from kdzoo.bench.run import stands
 from kdzoo.bench.tune import is_tuned, tune
+from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.train import Stop
@@ -55,25 +55,40 @@ def run_bench(
     executor = executor or InProcess(lab)
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     expect(lab, [*cells, *plan.later(only_tune=only_tune)])
-    records = executor.run(cells, report, rerun)
+
+    def execute(cells: Sequence[Cell], stops: Mapping[str, Stop] | None = None) -> list[Record]:
+        again = teachers_again(cells, lab.store, lambda cell: must_run(cell, lab.store, rerun))
+        asked = {cell.id for cell in cells}
+        first = [cell for cell in again if cell.id not in asked]
+        return executor.run([*first, *cells], report, rerun, stops)[len(first) :]
+
+    records = execute(cells)
 
     def run(trials: Sequence[Cell], stops: Mapping[str, Stop]) -> None:
         expect(lab, trials, planned=False)
-        executor.run(trials, report, rerun, stops)
+        execute(trials, stops)
 
     # As if this bench had run them itself: later trials may read what these read too.
     expect(lab, [cell for study in plan.studies for cell in _ended(study, lab.store)], planned=False)
     studies = [study for plans in _in_turn(plan.studies, executor) for study in tune(plans, lab.store, run, rerun)]
     trials = dict.fromkeys(trial.cell for study in studies for trial in study.trials)
     # A study is whole by itself: it stands though somebody removed the folder of one of its trials.
-    records.extend(record for cell in trials if (record := lab.store.find_record(cell)))
+    records.extend(record for cell in trials if (record := _sound_record(cell, lab.store)))
     if not only_tune:
         finals = list({cell.id: cell for study in studies for cell in study.finals(range(plan.seeds))}.values())
         expect(lab, finals, planned=False)
         known = {cell.id for cell in cells}
-        records.extend(record for record in executor.run(finals, report, rerun) if record.id not in known)
+        records.extend(record for record in execute(finals) if record.id not in known)
         cells.extend(cell for cell in finals if cell.id not in known)
     return BenchResult(cells, studies, records)
+
+
+def _sound_record(trial: str, store: Store) -> Record | None:
+    """The record of a trial that has ended; a damaged one is set aside, as nobody will run the trial again."""
+    if record := store.find_record(trial):
+        return record
+    with store.claim(trial) as mine:
+        return store.claimed_record(trial) if mine else None
 
 
 def is_done(plan: BenchPlan, store: Store, rerun: Rerun, *, only_tune: bool = False) -> bool:

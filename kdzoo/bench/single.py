@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from kdzoo.bench.executor import Report
+from kdzoo.bench.executor import Report, must_run
 from kdzoo.bench.lab import Expected, Lab
 from kdzoo.bench.remote import LabSettings, PluginFile, check_cell
 from kdzoo.bench.run import follow_cell, run_cell
+from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import PROTOCOL, Cell, ModelRef
 from kdzoo.config import Rerun
 from kdzoo.engine.devices import check_precision
@@ -64,8 +65,15 @@ def find_cell(store: Store, start: str) -> Cell:
 
 
 def _names(store: Store, ids: list[str]) -> str:
-    shown = [f"{each} ({title(store.cell(each))})" for each in ids[:_SHOWN]]
+    shown = [f"{each} ({_title(store, each)})" for each in ids[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+
+
+def _title(store: Store, cell_id: str) -> str:
+    try:
+        return title(store.cell(cell_id))
+    except KdzooError:
+        return "damaged"
 
 
 def plan_task(
@@ -138,8 +146,10 @@ def _expected(cell: Cell, store: Store) -> dict[str, Expected]:
 
 def _teacher_to_train(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
     training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
-    record = store.find_record(training.id) if training else None
-    if training is None or (record and record.status == "done"):
+    if training is None or teachers_again([cell], store, lambda each: must_run(each, store, rerun)):
+        return [training] if training else []
+    record = store.find_record(training.id)
+    if record and record.status == "done":
         return []
     if record and rerun == "never":
         raise UsageError(f"the training of its teacher failed ({record.reason}), and --rerun never leaves it so")

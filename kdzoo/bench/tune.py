@@ -31,7 +31,7 @@ def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) 
     while True:
         rounds = [study for study in (_next_batch(plan, store) for plan in plans) if not study.finished]
         if not rounds:
-            return [_load(plan, store) for plan in plans]
+            return [_ended(plan, store) for plan in plans]
         run(*_asked(rounds))
         for study in rounds:
             _collect(study.plan, store)
@@ -39,12 +39,18 @@ def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) 
 
 def is_tuned(plan: StudyPlan, store: Store, rerun: Rerun) -> bool:
     """Whether :func:`tune` would run none of the study's trials."""
-    study = _load(plan, store)
-    return study.finished and not any(trial.state in _AGAIN[rerun] for trial in study.trials)
+    study = store.find_study(plan.id)
+    return study is not None and study.finished and not any(trial.state in _AGAIN[rerun] for trial in study.trials)
 
 
 def _load(plan: StudyPlan, store: Store) -> Study:
-    return store.find_study(plan.id) or Study(id=plan.id, plan=plan)
+    """The study as far as it is; only who holds it may ask for it."""
+    return store.claimed_study(plan.id) or Study(id=plan.id, plan=plan)
+
+
+def _ended(plan: StudyPlan, store: Store) -> Study:
+    with store.claim(f"study-{plan.id}", wait=True):
+        return _load(plan, store)
 
 
 def _begin(plan: StudyPlan, store: Store, rerun: Rerun) -> None:

@@ -19,12 +19,16 @@ from pydantic_core import from_json, to_json
 from kdzoo.board.entries import Entry
 from kdzoo.board.kept import Kept, digests_of, entries_of, kept_of
 from kdzoo.board.reading import read_records, record_path, stamp_of
-from kdzoo.files import atomic_write
+from kdzoo.errors import OddFileError
+from kdzoo.files import atomic_write, read_plain
 from kdzoo.record import EVALUATION, SCHEMA
 from kdzoo.store import Store
 
 FILE = "board.jsonl"
 """Its first line has the form and a hash of the others, the second what digests stand for, each other one record."""
+
+_MOST = 2**36
+"""Bytes of it: of a hundred million records."""
 
 _FORM = f"5; kdzoo {version('kdzoo')}; record {SCHEMA}; evaluation {EVALUATION}"
 """Raise its first number when lines get another form within a version."""
@@ -79,10 +83,10 @@ def _refreshed(store: Store, processes: int) -> tuple[list[Kept], dict[str, str]
 def _load(path: Path) -> tuple[list[Kept], dict[str, str]]:
     """What the file keeps, and what digests stand for; nothing, where it is missing, damaged or another version's."""
     try:
-        head, _, rest = path.read_bytes().partition(b"\n")
+        head, _, rest = read_plain(path, _MOST).partition(b"\n")
         if from_json(head) != _head(rest):
             return [], {}
-    except (OSError, ValueError):
+    except (OSError, OddFileError, ValueError):
         return [], {}
     texts, *lines = rest.split(b"\n")
     return kept_of(lines), from_json(texts)

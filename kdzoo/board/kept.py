@@ -13,9 +13,9 @@ from kdzoo.board.entries import Entries, Entry, Parts
 from kdzoo.board.identity import Context, Setting
 from kdzoo.board.results import Result, Scores, Teacher, Timing, result_of
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
-from kdzoo.errors import KdzooError
 from kdzoo.recipe import Recipe
 from kdzoo.record import SCHEMA, Environment, Size, Summary, TeacherMeasures, parse_record
+from kdzoo.seal import unsealed
 
 _KINDS: dict[str, Any] = {
     "data": DataRef,
@@ -75,16 +75,16 @@ class Keeper:
             stamp: what changes whenever the record is written.
 
         Raises:
-            KdzooError: it is no record, of a newer schema, or another cell's. Only what boards use is looked at: of a
-                damaged curve, say, nothing is noticed.
+            KdzooError: as :func:`kdzoo.record.parse_record` does. Of a record that is as kdzoo wrote it, which its seal
+                says, only what boards use is looked at.
         """
+        body, fits = unsealed(text)
+        if not fits:
+            parse_record(text, where, cell_id=cell_id)
         try:
-            return self._line(cell_id, *self._read(_without_curve(text)), stamp)
+            return self._line(cell_id, *self._read(_without_curve(body)), stamp)
         except (ValueError, KeyError, TypeError, AttributeError):
-            record = parse_record(text, where)
-        if record.id != cell_id:
-            raise KdzooError(f"{where}: the record of cell {record.id}, which belongs into the folder of that name")
-        told = record.model_dump(mode="json")
+            told = parse_record(text, where, cell_id=cell_id).model_dump(mode="json")
         return self._line(cell_id, told, self._cells.read(told["cell"]), stamp)
 
     def _read(self, text: bytes) -> tuple[dict[str, Any], dict[str, Value]]:

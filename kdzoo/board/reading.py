@@ -14,7 +14,9 @@ from multiprocessing import connection
 from pathlib import Path
 
 from kdzoo.board.kept import Keeper
-from kdzoo.errors import KdzooError
+from kdzoo.errors import KdzooError, OddFileError
+from kdzoo.files import MOST_KEPT, read_with_status
+from kdzoo.jsontext import damaged
 
 _BATCH = 500
 """Records that a process is given at a time."""
@@ -55,12 +57,15 @@ def record_path(cells: Path, cell_id: str) -> str:
     return f"{cells}/{cell_id}/record.json"
 
 
-def stamp_of(file: str | int) -> str:
-    """What changes whenever a file is written, by its path or descriptor; empty where that cannot be said."""
+def stamp_of(path: str) -> str:
+    """What changes whenever a file is written; empty where that cannot be said."""
     try:
-        status = os.stat(file)  # noqa: PTH116  # which takes no descriptor, and several times as long
+        return _stamp(os.stat(path))  # noqa: PTH116  # which takes several times as long
     except OSError:
         return ""
+
+
+def _stamp(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
 
 
@@ -77,10 +82,12 @@ class Reader:
         for cell_id in ids:
             path = record_path(self._cells, cell_id)
             try:
-                with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-                    line = self._keeper.line(cell_id, file.read(), path, stamp_of(file.fileno()))
+                text, status = read_with_status(path, MOST_KEPT)
+                line = self._keeper.line(cell_id, text, path, _stamp(status))
             except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OddFileError as error:
+                found.problems[cell_id] = str(damaged(path, str(error)))
             except OSError as error:
                 found.problems[cell_id] = f"{path}: cannot be read: {(error.strerror or str(error)).lower()}"
             except KdzooError as error:

@@ -114,7 +114,7 @@ def _plan(
         shared=world.size > 1,
     )
     return plan_task(
-        Store.create(Path(settings.out)),
+        Store.create(Path(settings.out), partial(typer.echo, err=True)),
         cell,
         world,
         settings.rerun,

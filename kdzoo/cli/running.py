@@ -91,7 +91,7 @@ def prepare(
 
 def write_plan(prepared: Prepared) -> None:
     """Note the cells that are known before tuning in the store, so that each can be run by itself."""
-    store = Store.create(Path(prepared.settings.out))
+    store = Store.create(Path(prepared.settings.out), _say)
     for cell in prepared.plan.cells:
         store.plan(cell)
     where = "" if store.path == Path("runs") else f" --out {shlex.quote(str(store.path))}"
@@ -102,7 +102,7 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     """Run the bench, showing how it goes; Ctrl-C ends it with exit code 130."""
     plan, settings = prepared.plan, prepared.settings
     lab = Lab(
-        store=Store.create(Path(settings.out)),
+        store=Store.create(Path(settings.out), _say),
         registry=prepared.registry,
         device=plan.device,
         data=plan.data,

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdzoo.data.dataset import ArrayData
-from kdzoo.errors import UsageError
+from kdzoo.errors import OddFileError, UsageError
+from kdzoo.files import read_plain
 
 _IMAGES, _LABELS = 0x00000803, 0x00000801  # unsigned bytes with 3 and 1 dimensions
+_MOST = 2**36
 
 
 def read_pair(images: Path, labels: Path) -> ArrayData:
@@ -44,9 +46,11 @@ def _read(path: Path, magic: int) -> NDArray[np.uint8]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_plain(path, _MOST)
         return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{path} is damaged ({error}); get it again") from error
+    except OddFileError as error:
+        raise UsageError(f"{path} {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error

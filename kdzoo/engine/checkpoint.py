@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from kdzoo.engine.ranks import World
-from kdzoo.errors import KdzooError
-from kdzoo.files import replacing
+from kdzoo.errors import KdzooError, OddFileError
+from kdzoo.files import discard, read_plain, replacing, set_aside
 
 _MAGIC = b"kdzoo-1\n"
 _HEAD = len(_MAGIC) + hashlib.sha256().digest_size
 _KEEP = 2
+_MOST = 2**42
+"""Bytes of a checkpoint."""
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +32,7 @@ class Checkpoints:
         self.folder = folder
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("checkpoint-*"))
+        return sorted(path for path in self.folder.glob("checkpoint-*") if ".damaged-" not in path.name)
 
     def save(self, epochs: int, state: dict[str, Any]) -> None:
         """Keep the state after so many epochs, and drop all but the last two."""
@@ -41,15 +43,18 @@ class Checkpoints:
             file.write(_MAGIC + hashlib.sha256(payload).digest())
             file.write(payload)
         for path in self._files()[:-_KEEP]:
-            path.unlink()
+            discard(path)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state that is whole, or None. A damaged file is named in the log and removed."""
+        """The newest state that is whole, or None. A damaged file is named in the log and removed, a folder set
+        aside."""
         for path in reversed(self._files()):
             if state := _read(path, device):
                 return state
             _log.warning("%s is damaged; going back to the checkpoint before it", path)
-            path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                set_aside(path)
+            path.unlink(missing_ok=True)
         return None
 
 
@@ -81,14 +86,17 @@ class SharedCheckpoints(Checkpoints):
         if self._world.leads or not name:
             return state
         path = self.folder / name
-        if not path.is_file() or (state := _read(path, device)) is None:
+        if (state := _read(path, device)) is None:
             raise KdzooError(f"{path} is not here as rank 0 sees it; give all machines one folder of runs")
         return state
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """The state in a file; None where it is damaged."""
-    content = path.read_bytes()
+    """The state in a file; None where it is damaged, or not there."""
+    try:
+        content = read_plain(path, _MOST)
+    except (OddFileError, FileNotFoundError):
+        return None
     head, payload = content[:_HEAD], memoryview(content)[_HEAD:]
     if head != _MAGIC + hashlib.sha256(payload).digest():
         return None

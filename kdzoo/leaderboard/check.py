@@ -13,8 +13,8 @@ from kdzoo.leaderboard.committed import advice, generated_faults
 from kdzoo.leaderboard.groups import group_faults
 from kdzoo.leaderboard.layout import RECORDS, Leaderboard, read_leaderboard
 from kdzoo.leaderboard.reading import Fault
-from kdzoo.leaderboard.sources import is_store
 from kdzoo.leaderboard.studies import study_faults
+from kdzoo.marker import is_store
 from kdzoo.record import Record
 from kdzoo.study import Study
 

@@ -8,9 +8,10 @@ from kdzoo.errors import UsageError
 from kdzoo.leaderboard.check import content_faults
 from kdzoo.leaderboard.layout import Leaderboard
 from kdzoo.leaderboard.publish import Published
-from kdzoo.leaderboard.sources import is_store, read_source
+from kdzoo.leaderboard.sources import read_source
 from kdzoo.leaderboard.union import Prefer, Union
 from kdzoo.leaderboard.write import RefusedError, as_lines, open_target, write_folder
+from kdzoo.marker import is_store
 
 
 def merge(first: Path, second: Path, to: Path | None = None, prefer: Prefer = "neither") -> Published:

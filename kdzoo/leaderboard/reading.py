@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import canonical_json
-from kdzoo.errors import KdzooError
+from kdzoo.errors import KdzooError, OddFileError
+from kdzoo.files import read_plain
 
 T = TypeVar("T")
 
@@ -64,20 +63,11 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         UnreadableError: it is no plain file, larger, or cannot be read.
     """
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for a writer.
-        with os.fdopen(
-            os.open(path, os.O_RDONLY | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY")), "rb"
-        ) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UnreadableError("is no plain file")
-            content = file.read(most + 1)
+        return read_plain(path, most, follow=False)
+    except OddFileError as error:
+        raise UnreadableError(str(error)) from None
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise UnreadableError("is a symbolic link, which is not followed") from None
         raise UnreadableError(f"cannot be read ({(error.strerror or str(error)).lower()})") from None
-    if len(content) > most:
-        raise UnreadableError(f"is larger than {most:,} bytes")
-    return content
 
 
 class Allowance:
@@ -136,10 +126,6 @@ def _number(text: str) -> float:
     if not abs(value := float(text)) <= _MOST:
         raise UnreadableError(f"holds the number {text}, which is too large")
     return value
-
-
-def _flag(name: str) -> int:
-    return getattr(os, name, 0)  # not every system has each of them
 
 
 def walk(

@@ -13,6 +13,7 @@ from kdzoo.leaderboard.bounded import bounded_record, bounded_study
 from kdzoo.leaderboard.layout import RECORDS, read_leaderboard
 from kdzoo.leaderboard.private import publishable, publishable_study
 from kdzoo.leaderboard.reading import MOST_FILES, Allowance, Fault, UnreadableError, fault, read_value
+from kdzoo.marker import is_store
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import Record
 from kdzoo.store import Store
@@ -36,13 +37,8 @@ class Source:
     faults: tuple[Fault, ...]
 
 
-def is_store(folder: Path) -> bool:
-    """Whether a folder is a store of runs, which ``store.json`` says."""
-    return (folder / "store.json").is_file()
-
-
 def is_published(folder: Path) -> bool:
-    """Whether a folder is a published one, which has ``records`` and no ``store.json``."""
+    """Whether a folder is a published one, which has ``records`` and is no store of runs."""
     return (folder / RECORDS).is_dir() and not is_store(folder)
 
 

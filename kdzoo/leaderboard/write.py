@@ -16,7 +16,7 @@ from kdzoo.leaderboard.drawings import drawing_fault
 from kdzoo.leaderboard.generate import generated_files
 from kdzoo.leaderboard.layout import RECORDS, Leaderboard, read_leaderboard, record_path, study_path
 from kdzoo.leaderboard.reading import Fault, UnreadableError, read_bytes
-from kdzoo.leaderboard.sources import is_store
+from kdzoo.marker import is_store
 
 
 class RefusedError(KdzooError):

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from timm.models import clean_state_dict
 from torch import Tensor
 
-from kdzoo.errors import UsageError
+from kdzoo.errors import OddFileError, UsageError
+from kdzoo.files import check_plain
 from kdzoo.yamltext import read_mapping
 
 METADATA_KEY = "kdzoo"
@@ -128,6 +129,7 @@ def open_weights(path: Path) -> WeightFile:
         UsageError: it is missing, damaged or unsafe.
     """
     try:
+        check_plain(path)
         with path.open("rb"):
             pass
         if path.suffix == ".safetensors":
@@ -135,6 +137,8 @@ def open_weights(path: Path) -> WeightFile:
         # timm's own checkpoints hold the arguments of their training, as plain values in a Namespace.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return WeightFile(path, torch.load(path, map_location="cpu", weights_only=True), {})
+    except OddFileError as error:
+        raise UsageError(f"the weights {path} cannot be read: the path {error}") from error
     except OSError as error:
         raise UsageError(f"the weights {path} cannot be read: {error.strerror or error}") from error
     except UnpicklingError as error:

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdzoo.errors import UsageError
+from kdzoo.errors import OddFileError, UsageError
+from kdzoo.files import check_plain
 from kdzoo.models.misfit import misfit, some
 from kdzoo.models.taps import last_layers
 from kdzoo.models.weightfile import METADATA_KEY, Average, WeightFile, open_weights
@@ -134,8 +135,11 @@ def file_digest(path: Path) -> str:
         UsageError: the file cannot be read.
     """
     try:
+        check_plain(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except OddFileError as error:
+        raise UsageError(f"the file {path} {error}") from error
     except OSError as error:
         raise UsageError(f"the file {path} cannot be read: {error.strerror}") from error
 

@@ -8,7 +8,8 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from kdzoo.errors import UsageError
+from kdzoo.errors import OddFileError, UsageError
+from kdzoo.files import MOST_KEPT, read_plain
 from kdzoo.scaffold.names import Names
 
 _HOOKS = ("kdzoo_strategies", "kdzoo_datasets")
@@ -39,11 +40,11 @@ def declared_names(path: Path) -> set[str]:
     speaks of kdzoo is not looked into: a plugin may live in a package of thousands of files.
     """
     try:
-        source = path.read_bytes()
+        source = read_plain(path, MOST_KEPT)
         if b"kdzoo" not in source:
             return set()
         tree = ast.parse(source)
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, OddFileError, SyntaxError, ValueError):
         return set()
     found: set[str] = set()
     for node in ast.walk(tree):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,50 @@ def test_a_damaged_index_is_none(text: str, tmp_path: Path) -> None:
     assert file.layout() is None
     write(file, range(0, 10, 2)).finish()
     np.testing.assert_array_equal(values(file), ROWS)
+
+
+@pytest.mark.parametrize("name", ["data", "index", "journal"])
+@pytest.mark.parametrize("what", ["folder", "loop of links", "pipe", "device"])
+def test_what_stands_in_the_place_of_a_file_is_no_view(name: str, what: str, tmp_path: Path) -> None:
+    file = whole(tmp_path)
+    path: Path = getattr(file, name)
+    path.unlink(missing_ok=True)
+    match what:
+        case "folder":
+            path.mkdir()
+            (path / "mine").touch()
+        case "loop of links":
+            path.symlink_to(path.name)
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+    if name != "journal":
+        assert file.layout() is None or file.faults() == [0, 1, 2]
+    file.reopen(file.faults())
+    write(file, range(0, 10, 2)).finish()
+    assert file.faults() == []
+    np.testing.assert_array_equal(values(file), ROWS)
+
+
+@pytest.mark.parametrize("other", ["view", "entry"])
+def test_files_of_another_view_are_not_believed(other: str, tmp_path: Path) -> None:
+    """They are whole, and of the same layout."""
+    first = whole(tmp_path)
+    second = ViewFile(tmp_path, 4) if other == "view" else ViewFile(tmp_path.with_name("other"), 3)
+    second.index.parent.mkdir(exist_ok=True)
+    shutil.copy(first.index, second.index)
+    shutil.copy(first.data, second.data)
+    assert first.layout() == LAYOUT
+    assert second.layout() is None
+
+
+def test_an_index_of_an_older_kdzoo_has_no_name(tmp_path: Path) -> None:
+    file = whole(tmp_path)
+    index = json.loads(file.index.read_bytes())
+    assert index.pop("name") == f"{tmp_path.name}/view-00003"
+    file.index.write_text(json.dumps(index))
+    assert file.layout() == LAYOUT
 
 
 def test_an_index_with_too_few_checksums_is_none(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from kdzoo import PairError, Strategy, UsageError
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.local import run_cells
 from kdzoo.models.taps import TappedModel
+from kdzoo.models.weights import file_digest
+from kdzoo.store import Store
 
 
 def _state(bench: Any, cell: Any) -> dict[str, torch.Tensor]:
@@ -114,6 +118,24 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         prepare(tmp_path / "out", [], teacher_weights=str(tmp_path / "none.safetensors"))
 
 
+@pytest.mark.parametrize("kind", ["folder", "named pipe", "device"])
+@pytest.mark.parametrize("name", ["odd.safetensors", "odd.pth"])
+def test_a_file_of_weights_is_a_plain_one(name: str, kind: str, tmp_path: Path) -> None:
+    """Reading a pipe would wait, and reading /dev/zero would not end."""
+    path = tmp_path / name
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "named pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match=f"is no plain file but a {kind}"):
+        prepare(tmp_path / "out", [], teacher_weights=str(path))
+    with pytest.raises(UsageError, match=f"is no plain file but a {kind}"):
+        file_digest(path)
+
+
 def test_pretrained_weights_for_other_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="were trained for 1000 classes, and 4 classes are needed; take"):
         prepare(tmp_path / "out", [], teacher_weights="pretrained")
@@ -151,18 +173,44 @@ def measured(tmp_path: Path, teacher_file: str) -> tuple[Any, Path]:
         ("guesses.npy", None),
         ("advice.json", b'{"order": 1}'),
         ("advice.json", None),
+        ("measures.json", re.compile(rb'"correct1":[0-9]')),
+        ("guesses.npy", re.compile(rb"[^\0](?=\0{7}$)")),
+        ("measures.json", Path()),
+        ("guesses.npy", Path()),
     ],
+    ids=str,
 )
 def test_damaged_measures_are_taken_again(
-    measured: tuple[Any, Path], name: str, content: bytes | None, tmp_path: Path, teacher_file: str
+    measured: tuple[Any, Path], name: str, content: Any, tmp_path: Path, teacher_file: str
 ) -> None:
     bench, folder = measured
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert sorted(files) == ["advice.json", "guesses.npy", "measures.json"]
-    (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+    (folder / name).unlink()
+    if isinstance(content, bytes):
+        (folder / name).write_bytes(content)
+    elif isinstance(content, re.Pattern):  # one digit is another one, or one guess
+        changed = content.sub(lambda found: found[0][:-1] + bytes([found[0][-1] ^ 1]), files[name], count=1)
+        assert changed != files[name]
+        (folder / name).write_bytes(changed)
+    elif content is not None:
+        (folder / name).mkdir()
     again = run(tmp_path, [], rerun="always", teacher_weights=teacher_file, epochs=1)
     assert again.only("ce").outcome() == bench.only("ce").outcome()
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == files
+
+
+def test_measures_of_an_older_kdzoo_are_taken_again(
+    measured: tuple[Any, Path], tmp_path: Path, teacher_file: str
+) -> None:
+    """They have no digest, so that nothing says whether they are what was measured."""
+    bench, folder = measured
+    path = folder / "measures.json"
+    new = path.read_bytes()
+    path.write_text(json.dumps(json.loads(new)["measures"]))
+    again = run(tmp_path, [], rerun="always", teacher_weights=teacher_file, epochs=1)
+    assert again.only("ce").outcome() == bench.only("ce").outcome()
+    assert path.read_bytes() == new
 
 
 def test_measures_belong_to_the_weights(tmp_path: Path) -> None:
@@ -177,6 +225,9 @@ def test_measures_belong_to_the_weights(tmp_path: Path) -> None:
     weights = load_file(path)
     weights["classifier.bias"] -= 1000 * torch.eye(4)[0]
     save_file(weights, path)
+    store = Store.open(tmp_path)
+    told = {path.name: file_digest(path)}
+    store.write_record(store.record(path.parent.name).model_copy(update={"weights": told}))
     bench = run(tmp_path, ["soft"], teacher_epochs=6, epochs=1)
     new = bench.only("soft").teacher
     assert new.test.nll > bench.only("ce").teacher.test.nll + 10

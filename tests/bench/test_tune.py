@@ -22,7 +22,7 @@ from kdzoo.bench.session import BenchResult, run_bench
 from kdzoo.cell import Cell
 from kdzoo.record import Epoch
 from kdzoo.store import Store
-from kdzoo.study import Study
+from kdzoo.study import Study, parse_study
 
 
 class Pull(Strategy):
@@ -299,5 +299,5 @@ def test_a_real_bench_killed_in_its_studies_keeps_their_number(tmp_path: Path) -
 
 def trials_begun(out: Path) -> int:
     paths = list((out / "studies").glob("*.json")) if out.exists() else []
-    studies = [Study.model_validate_json(path.read_bytes()) for path in paths]
+    studies = [parse_study(path.read_bytes(), path.name) for path in paths]
     return sum(len(study.trials) for study in studies)

@@ -14,7 +14,7 @@ from kdzoo.board.entries import Entries, Entry
 from kdzoo.board.kept import Keeper, entries_of, kept_of
 from kdzoo.cell import Cell, ModelRef, StrategyRef, TeacherRef
 from kdzoo.errors import KdzooError
-from kdzoo.record import Epoch, Record, parse_record
+from kdzoo.record import SCHEMA, Epoch, Record, parse_record
 from kdzoo.store import Store
 
 HERE = Path(__file__).parent
@@ -188,18 +188,23 @@ def test_what_is_wrong_is_told_as_of_a_whole_record(damage: Callable[[str], str]
     assert str(told.value) == str(whole.value)
 
 
-def test_what_boards_do_not_use_is_not_looked_at() -> None:
+@pytest.mark.parametrize(
+    "change", [('"lr":0.1', '"lr":"fast"'), ('"command":"', '"order":"'), ('"tune_top1":50.0', '"tune_top1":null')]
+)
+def test_what_boards_do_not_use_is_vouched_for_by_the_seal_or_looked_at(change: tuple[str, str]) -> None:
     epoch = Epoch(epoch=0, phase="main", terms={"ce": 1.0}, lr=0.1, tune_top1=50.0)
-    record = a_done().model_copy(update={"curve": (epoch,)})
-    for old, new in (
-        ('"lr":0.1', '"lr":"fast"'),
-        ('"command":"', '"order":"'),
-        ('"tune_top1":50.0', '"tune_top1":null'),
-    ):
-        text = record.to_json().replace(old, new)
-        with pytest.raises(KdzooError):
-            parse_record(text, "here")
-        assert [plain(one) for one in through_lines(text)] == [plain(Entries().entry(record))]
+    for schema in (SCHEMA - 1, SCHEMA):  # without a seal, and with one
+        text = a_done().model_copy(update={"curve": (epoch,), "record_schema": schema}).to_json()
+        damaged = text.replace(*change)
+        for broken in (damaged, damaged[: damaged.index('"curve"') + 20] + damaged[damaged.index('"curve"') + 30 :]):
+            with pytest.raises(KdzooError) as whole:
+                parse_record(broken, "here")
+            with pytest.raises(KdzooError) as told:
+                line(Keeper(), broken, a_done().id)
+            assert str(told.value) == str(whole.value)
+    keeper = Keeper()
+    line(keeper, text)
+    assert [plain(one) for one in through_lines(text)] == [plain(Entries().entry(parse_record(text, "here")))]
 
 
 def test_a_record_of_another_cell_is_told() -> None:

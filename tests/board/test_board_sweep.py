@@ -22,7 +22,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from kdzoo.cli.board import board
-from kdzoo.record import Record
+from kdzoo.record import Record, parse_record
 from kdzoo.store import Store
 
 FOLDER = Path(__file__).parent / "sweep"
@@ -63,7 +63,7 @@ def results() -> dict[Key, dict[int, Record]]:
     """The done records of each row by seed, read straight from their files."""
     found: dict[Key, dict[int, Record]] = defaultdict(dict)
     for path in (FOLDER / "store" / "cells").glob("*/record.json"):
-        record = Record.model_validate_json(path.read_bytes())
+        record = parse_record(path.read_bytes(), path.name)
         assert record.cell.teacher is not None
         strategy = record.cell.strategy
         if record.status == "done":

@@ -132,7 +132,7 @@ def test_failed_cells_run_again_unless_told_otherwise(
     assert len(starts(copied)) == 5 + 2
 
 
-def test_a_record_that_cannot_be_read_is_told_before_anything_trains(
+def test_a_newer_record_is_told_before_anything_trains_and_left(
     copied: Path,
     kdzoo: Callable[..., Any],
     small: tuple[Any, ...],
@@ -140,22 +140,44 @@ def test_a_record_that_cannot_be_read_is_told_before_anything_trains(
     starts: Callable[[Path], list[str]],
 ) -> None:
     path = copied / "cells" / records(copied)["plain"]["id"] / "record.json"
-    whole = path.read_bytes()
-    for damage, sentence in (
-        (whole[:100], "not valid JSON"),
-        (whole.replace(b'"record_schema":%d' % SCHEMA, b'"record_schema":99'), "written by a newer kdzoo"),
-    ):
-        path.write_bytes(damage)
-        for options in (["--rerun", "always"], ["--dry-run"]):
-            result = kdzoo(*small, *MIXED, "--out", copied, *options)
-            assert result.code == 2
-            assert f"error: {path}: {sentence}" in result.err
-        board = kdzoo("board", "--out", copied)
-        assert board.code == 1
-        assert f"warning: left out: {path}: {sentence}" in board.err
-        assert "file:wild" in board.out
-        assert path.read_bytes() == damage
+    newer = path.read_bytes().replace(b'"record_schema":%d' % SCHEMA, b'"record_schema":99')
+    path.write_bytes(newer)
+    for options in (["--rerun", "always"], ["--dry-run"]):
+        result = kdzoo(*small, *MIXED, "--out", copied, *options)
+        assert result.code == 2
+        assert f"error: {path}: written by a newer kdzoo" in result.err
+    board = kdzoo("board", "--out", copied)
+    assert board.code == 1
+    assert f"warning: left out: {path}: written by a newer kdzoo" in board.err
+    assert "file:wild" in board.out
+    assert path.read_bytes() == newer
     assert len(starts(copied)) == 5
+
+
+def test_a_damaged_record_is_told_and_its_cell_alone_is_trained_again(
+    copied: Path,
+    kdzoo: Callable[..., Any],
+    small: tuple[Any, ...],
+    records: Callable[[Path], dict[str, Any]],
+    starts: Callable[[Path], list[str]],
+) -> None:
+    cell = records(copied)["plain"]["id"]
+    path = copied / "cells" / cell / "record.json"
+    damage = path.read_bytes()[:100]
+    path.write_bytes(damage)
+    options = (*small, *MIXED, "--out", copied, "--rerun", "never")
+    assert f"{cell}  damaged" in kdzoo(*options, "--dry-run").out
+    board = kdzoo("board", "--out", copied)
+    assert board.code == 1
+    assert f"warning: left out: {path}: not valid JSON" in board.err
+    assert "file:wild" in board.out
+    assert path.read_bytes() == damage
+    again = kdzoo(*options)
+    assert again.code == 1  # as before: a strategy of this bench cannot serve its pair
+    assert f"{path}: not valid JSON" in again.err
+    assert starts(copied)[5:] == [cell]
+    assert path.with_name("record.json.damaged-1").read_bytes() == damage
+    assert kdzoo("board", "--out", copied).code == 0
 
 
 def test_flags_and_file_make_one_bench(

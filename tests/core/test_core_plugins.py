@@ -222,7 +222,7 @@ def test_a_broken_file_is_refused(code: str, message: str, load_file: Callable[.
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--plugin .*none\.py cannot be read: no such file or directory"):
         load_plugins([tmp_path / "none.py"])
-    with pytest.raises(UsageError, match="cannot be read: is a directory"):
+    with pytest.raises(UsageError, match=r"--plugin .* is no plain file but a folder; give a Python file"):
         load_plugins([tmp_path])
 
 

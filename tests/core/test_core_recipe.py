@@ -107,7 +107,7 @@ def test_a_wrong_change_of_a_recipe_is_told_in_one_sentence(changes: dict[str, A
         ("quik", r"unknown bench 'quik'; did you mean quick\? \(a file of your own ends in \.yaml\)"),
         ("zzz", r"unknown bench 'zzz'; known: cifar100, digits, fashion_mnist, imagenet, quick \("),
         ("missing.yaml", "missing.yaml cannot be read: no such file or directory"),
-        ("folder", "folder cannot be read: is a directory"),
+        ("folder", "folder is no plain file but a folder; give a YAML file"),
         ("latin.yaml", "latin.yaml cannot be read: it is not UTF-8 text"),
         ("a" * 300, "unknown bench"),
         ("a" * 300 + ".yaml", "a+.yaml cannot be read: file name too long"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from kdzoo import KdzooError, UsageError
+from kdzoo import UsageError
 from kdzoo.cell import Cell
+from kdzoo.errors import DamagedError, NewerError
 from kdzoo.files import atomic_write, replacing
+from kdzoo.marker import STORE_SCHEMA
 from kdzoo.record import Record
-from kdzoo.store import STORE_SCHEMA, Store
+from kdzoo.store import Store
 
 
 @pytest.fixture
@@ -145,15 +148,101 @@ def test_planning_twice_writes_once(store: Store, cell: Cell) -> None:
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
-@pytest.mark.parametrize("damage", ["{", "{}", '{"record_schema":99}'])
-def test_a_damaged_or_newer_record_is_told_with_its_path(damage: str, store: Store, cell: Cell) -> None:
+@pytest.mark.parametrize("damage", ["", "{", "{}", "[]"])
+def test_a_damaged_record_is_told_and_set_aside_by_who_holds_the_cell(damage: str, store: Store, cell: Cell) -> None:
     store.plan(cell)
-    (store.folder(cell.id) / "record.json").write_text(damage)
-    for action in (store.state, store.record, store.find_record):
-        with pytest.raises(KdzooError, match=rf"cells/{cell.id}/record\.json: "):
+    path = store.folder(cell.id) / "record.json"
+    said: list[str] = []
+    store.say = said.append
+    for number in (1, 2):
+        path.write_text(damage)
+        with pytest.raises(DamagedError, match=rf"cells/{cell.id}/record\.json: "):
+            store.record(cell.id)
+        with pytest.raises(DamagedError, match=cell.id):
+            store.records()
+        assert store.state(cell.id) == "damaged"
+        assert store.find_record(cell.id) is None
+        assert path.exists()
+        assert said == []
+        assert store.claimed_record(cell.id) is None
+        aside = f"record.json.damaged-{number}"
+        assert (path.with_name(aside)).read_text() == damage
+        assert not path.exists()
+        assert said.pop().endswith(f"; it is now {aside}, and the cell is trained again")
+
+
+def test_a_newer_record_is_named_and_left(store: Store, cell: Cell) -> None:
+    store.plan(cell)
+    path = store.folder(cell.id) / "record.json"
+    path.write_text('{"record_schema":99}')
+    for action in (store.state, store.record, store.find_record, store.claimed_record):
+        with pytest.raises(NewerError, match=rf"cells/{cell.id}/record\.json: written by a newer kdzoo"):
             action(cell.id)
-    with pytest.raises(KdzooError, match=cell.id):
-        store.records()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["cell.json", "record.json"]
+
+
+def test_a_record_of_another_cell_is_damaged(store: Store, cell: Cell, make_record: Callable[..., Record]) -> None:
+    store.plan(cell)
+    other = cell.model_copy(update={"seed": 7})
+    (store.folder(cell.id) / "record.json").write_text(make_record(other).to_json())
+    assert store.state(cell.id) == "damaged"
+    with pytest.raises(DamagedError, match=f"the record of cell {other.id}, which belongs into the folder"):
+        store.record(cell.id)
+
+
+@pytest.mark.parametrize("name", ["record.json", "cell.json", "checkpoint-000001", ".record.json.12.abc"])
+@pytest.mark.parametrize("what", ["a folder", "a link to nothing", "a loop of links", "a pipe", "a device"])
+def test_whatever_stands_in_the_place_of_a_file_harms_nothing(
+    name: str, what: str, store: Store, cell: Cell, make_record: Callable[..., Record]
+) -> None:
+    folder = store.folder(cell.id)
+    folder.mkdir()
+    put(what, folder / name)
+    store.state(cell.id)
+    store.find_record(cell.id)
+    list(store.planned(problems=[]))
+    store.plan(cell)
+    assert store.cell(cell.id) == cell
+    assert store.claimed_record(cell.id) is None
+    store.clear(cell.id, before_record=True)
+    store.write_record(make_record())
+    assert store.find_record(cell.id) == make_record()
+    store.clear(cell.id)
+
+
+def put(what: str, path: Path) -> None:
+    match what:
+        case "a folder":
+            path.mkdir()
+            (path / "mine").write_text("mine")
+        case "a link to nothing":
+            path.symlink_to("nowhere")
+        case "a loop of links":
+            path.symlink_to(path.name)
+        case "a pipe":
+            os.mkfifo(path)
+        case "a device":
+            path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link to nothing", "a pipe", "a device"])
+def test_what_stands_in_the_place_of_a_lock_or_of_the_events_is_told(what: str, store: Store) -> None:
+    put(what, store.path / "events.jsonl")
+    with pytest.raises(UsageError, match=r"events\.jsonl is in the way of a file of kdzoo's; move it away"):
+        store.log("start")
+    (store.path / "locks").mkdir()
+    put(what, store.path / "locks" / "key.lock")
+    with pytest.raises(UsageError, match=r"key\.lock is in the way"), store.claim("key"):
+        pass
+
+
+def test_a_file_in_the_place_of_a_cells_folder_is_set_aside(store: Store, cell: Cell) -> None:
+    store.folder(cell.id).write_text("mine")
+    assert list(store.planned()) == []
+    assert store.find_record(cell.id) is None
+    store.plan(cell)
+    assert list(store.planned()) == [cell]
+    assert (store.cells / f"{cell.id}.damaged-1").read_text() == "mine"
 
 
 def test_a_damaged_plan_is_told(store: Store, cell: Cell) -> None:
@@ -161,6 +250,22 @@ def test_a_damaged_plan_is_told(store: Store, cell: Cell) -> None:
     (store.folder(cell.id) / "cell.json").write_text('{"kind":')
     with pytest.raises(UsageError, match=r"cell\.json is damaged"):
         list(store.planned())
+    store.plan(cell)
+    assert list(store.planned()) == [cell]
+    assert (store.folder(cell.id) / "cell.json.damaged-1").read_text() == '{"kind":'
+
+
+def test_a_plan_of_another_cell_is_damaged(store: Store, cell: Cell) -> None:
+    other = cell.model_copy(update={"seed": 7})
+    store.plan(other)
+    store.plan(cell)
+    shutil.copy(store.folder(other.id) / "cell.json", store.folder(cell.id) / "cell.json")
+    problems: list[str] = []
+    assert list(store.planned(problems=problems)) == [other]
+    assert len(problems) == 1
+    assert f"it is the plan of cell {other.id}" in problems[0]
+    store.plan(cell)
+    assert len(list(store.planned())) == 2
 
 
 @pytest.mark.parametrize("write", ["plan", "write_record", "log"])

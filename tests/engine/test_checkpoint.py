@@ -69,6 +69,31 @@ def test_the_one_before_a_damaged_one_is_used(
     assert _names(kept) == ["checkpoint-000002"]
 
 
+@pytest.mark.parametrize("what", ["folder", "loop of links", "link to nothing", "pipe", "device"])
+def test_what_stands_in_the_place_of_a_checkpoint_is_passed_over(what: str, kept: Checkpoints) -> None:
+    newest = kept.folder / "checkpoint-000003"
+    newest.unlink()
+    match what:
+        case "folder":
+            newest.mkdir()
+        case "loop of links":
+            newest.symlink_to(newest.name)
+        case "link to nothing":
+            newest.symlink_to("nothing")
+        case "pipe":
+            os.mkfifo(newest)
+        case "device":
+            newest.symlink_to("/dev/zero")
+    state = kept.load(CPU)
+    assert state is not None
+    assert state["epochs"] == 2
+    aside = ["checkpoint-000003.damaged-1"] if what == "folder" else []
+    assert _names(kept) == ["checkpoint-000002", *aside]
+    for epochs in (3, 4):
+        kept.save(epochs, {"epochs": epochs})
+    assert _names(kept) == ["checkpoint-000003", *aside, "checkpoint-000004"]
+
+
 def test_all_damaged_means_from_the_start(kept: Checkpoints) -> None:
     for path in kept.folder.iterdir():
         path.write_bytes(path.read_bytes()[:-7])

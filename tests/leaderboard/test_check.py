@@ -41,6 +41,7 @@ from kdzoo.leaderboard.layout import record_path
 from kdzoo.leaderboard.trials import plan_reasons, trial_reasons
 from kdzoo.recipe import Augment
 from kdzoo.record import EVALUATION, Epoch, Record, Size, parse_record
+from kdzoo.seal import sealed, unsealed
 from kdzoo.study import TRIAL_SEED, TUNER, Range, Study, StudyPlan, Trial, parse_study
 
 PAIR = "records/digits/resnet10t--test_resnet"
@@ -621,7 +622,12 @@ def test_a_number_that_was_changed_is_found(name: str, board: Path) -> None:
 
 def test_a_record_that_was_changed_shows_in_every_file(board: Path) -> None:
     path = next(path for path in board.rglob("*--*/*.json") if '"name":"soft"' in path.read_text())
-    path.write_text(path.read_text().replace('"correct1":93', '"correct1":94'))
+    text = path.read_text().replace('"correct1":93', '"correct1":94')
+    path.write_text(text)
+    assert "its contents do not fit its SHA-256" in check(board).stdout
+    body, fits = unsealed(text.encode())
+    assert fits is False
+    path.write_text(sealed(json.loads(body)))  # on purpose: nothing but the made files can tell
     output = check(board).stdout
     told = {line.partition(":")[0] for line in output.splitlines()}
     assert {"index.md", "digits/board.md", "digits/board.csv", "digits/board.html", "digits/plots/forest.svg"} <= told

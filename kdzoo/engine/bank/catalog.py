@@ -70,8 +70,10 @@ def verify(store: Store) -> tuple[int, list[str]]:
         if (folder / FACTS).exists() and not read_facts(folder):
             faults.append(f"{folder / FACTS}: it is damaged, and so `kdzoo bank ls` cannot say what this is")
         for index in sorted(folder.glob("view-*.json")):
+            if not (number := index.stem.removeprefix("view-")).isdecimal():
+                continue
             count += 1
-            file = ViewFile(folder, int(index.stem.removeprefix("view-")))
+            file = ViewFile(folder, int(number))
             layout = file.layout()
             if layout is None:
                 faults.append(f"{index}: the index is damaged")

@@ -19,6 +19,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from kdzoo.cell import Frozen, canonical_json
 from kdzoo.engine.bank.spec import BYTES
+from kdzoo.errors import OddFileError
+from kdzoo.files import MOST_KEPT, check_plain, make_folder, read_plain, replace, set_aside
 
 FACTS = "entry.json"
 """The file that says what an entry is. Nothing is read by it, as its folder's name says it too."""
@@ -63,8 +65,17 @@ class Layout(Frozen):
 
 
 class _Index(Frozen):
+    """What is kept of a finished view.
+
+    Args:
+        layout: of its array.
+        sums: of its blocks.
+        name: of its entry and itself, as another view's file would fit too; older indexes lack it.
+    """
+
     layout: Layout
     sums: tuple[int, ...]
+    name: str = ""
 
     @model_validator(mode="after")
     def _one_each(self) -> _Index:
@@ -83,6 +94,7 @@ class ViewFile:
 
     def __init__(self, folder: Path, view: int) -> None:
         stem = folder / f"view-{view:05d}"
+        self.name = f"{folder.name}/{stem.name}"
         self.data, self.index, self.journal = (stem.with_suffix(end) for end in (".bin", ".json", ".sums"))
 
     def layout(self) -> Layout | None:
@@ -92,9 +104,10 @@ class ViewFile:
 
     def _read_index(self) -> _Index | None:
         try:
-            return _Index.model_validate_json(self.index.read_bytes())
-        except (FileNotFoundError, ValidationError):  # a damaged index is none: all blocks are made again
+            index = _Index.model_validate_json(read_plain(self.index, MOST_KEPT))
+        except (OSError, OddFileError, ValidationError):  # a damaged index is none: all blocks are made again
             return None
+        return index if index.name in ("", self.name) else None
 
     def faults(self) -> list[int]:
         """The blocks of a finished view that are cut or damaged; all bytes are read."""
@@ -121,6 +134,8 @@ class ViewFile:
     def remove(self) -> None:
         """Forget the view."""
         for path in (self.index, self.journal, self.data):
+            if path.is_dir() and not path.is_symlink():
+                set_aside(path)
             path.unlink(missing_ok=True)
 
 
@@ -147,10 +162,11 @@ class Writer:
     def _taken_up(self) -> dict[int, int]:
         """The blocks that an earlier writer left whole, with their checksums."""
         try:
-            head, *lines = self.file.journal.read_text(encoding="ascii", errors="replace").split("\n")
+            content = read_plain(self.file.journal, MOST_KEPT)
+            head, *lines = content.decode("ascii", errors="replace").split("\n")
             if Layout.model_validate_json(head) != self.layout:
                 return {}
-        except (FileNotFoundError, ValidationError):
+        except (OSError, OddFileError, ValidationError):
             return {}
         found: dict[int, int] = {}
         for line in lines:
@@ -196,7 +212,7 @@ class Writer:
             OSError: it cannot be written.
         """
         sums = tuple(self._sums[block] for block in sorted(self._sums))
-        index = _Index(layout=self.layout, sums=sums)
+        index = _Index(layout=self.layout, sums=sums, name=self.file.name)
         self.close()
         _replace(self.file.index, canonical_json(index.model_dump(mode="json")))
         self.file.journal.unlink()
@@ -221,17 +237,18 @@ def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(text, encoding="ascii")
-        partial.replace(path)
+        replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
 
 
 def _checksum(path: Path, span: tuple[int, int]) -> int | None:
-    """Of some bytes of a file; None where it ends before."""
+    """Of some bytes of a file; None where it ends before, or is none."""
     start, end = span
     total = 0
     try:
+        check_plain(path)
         with path.open("rb") as file:
             file.seek(start)
             while start < end:
@@ -240,7 +257,7 @@ def _checksum(path: Path, span: tuple[int, int]) -> int | None:
                     return None
                 total = zlib.crc32(piece, total)
                 start += len(piece)
-    except FileNotFoundError:
+    except (OSError, OddFileError):
         return None
     return total
 
@@ -248,14 +265,14 @@ def _checksum(path: Path, span: tuple[int, int]) -> int | None:
 def describe(folder: Path, facts: Mapping[str, object]) -> None:
     """Write down what an entry is, for those who look at its folder; anew where that is damaged."""
     if not read_facts(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         _replace(folder / FACTS, canonical_json(dict(facts)) + "\n")
 
 
 def read_facts(folder: Path) -> dict[str, object]:
     """What :func:`describe` wrote; empty where it is not there or damaged."""
     try:
-        found = json.loads((folder / FACTS).read_bytes())
-    except (FileNotFoundError, ValueError):
+        found = json.loads(read_plain(folder / FACTS, MOST_KEPT))
+    except (OSError, OddFileError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from kdzoo.cell import Frozen, canonical_json, content_hash
 from kdzoo.engine.bank.choose import Demand, EntryView, Outcome, Selection, bytes_of
 from kdzoo.engine.bank.spec import BankSettings
-from kdzoo.files import atomic_write
+from kdzoo.errors import OddFileError
+from kdzoo.files import MOST_KEPT, atomic_write, discard, make_folder, read_plain
 from kdzoo.store import Store
 
 Form = Literal["ram", "disk", "off"]
@@ -109,7 +110,7 @@ class Ledger:
         """Note a page. Where the disk is full, this process alone knows what it decided."""
         path = self._path(key)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(exist_ok=True)
+            make_folder(path.parent)
             atomic_write(path, (canonical_json(page.model_dump(mode="json")) + "\n").encode())
 
     def on_disk(self, key: str) -> int:
@@ -124,13 +125,13 @@ class Ledger:
 def forget(store: Store) -> None:
     """Forget what was decided, of a bank that was emptied."""
     for path in store.bank.glob("kept-*.json"):
-        path.unlink(missing_ok=True)
+        discard(path)
 
 
 def _read(path: Path) -> Page | None:
     try:
-        return Page.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return Page.model_validate_json(read_plain(path, MOST_KEPT))
+    except (OSError, OddFileError, ValidationError):
         return None
 
 

@@ -1,0 +1,83 @@
+"""Files of weights in a store: whether they are those that were written, and the teachers that are trained again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from kdzoo.cell import Cell
+from kdzoo.errors import OddFileError, UsageError
+from kdzoo.files import check_plain, set_aside
+from kdzoo.matrix import teacher_cell
+from kdzoo.models.weights import file_digest
+from kdzoo.record import Record
+from kdzoo.store import Store
+
+WEIGHTS = "student.safetensors"
+DEPLOYED = "deployed.safetensors"
+"""The modules that a strategy leaves in the student, where it has any."""
+
+
+def weights_fault(path: Path, record: Record) -> str:
+    """What is wrong with a file of weights; empty where nothing is.
+
+    Args:
+        path: the file, in the folder of a cell.
+        record: the cell's. One that an older kdzoo wrote has no digest, and then the file need only be a whole one.
+
+    Raises:
+        UsageError: it may not be read.
+    """
+    told = record.weights.get(path.name)
+    try:
+        check_plain(path)
+        if told:
+            return "" if file_digest(path) == told else "is not the one that the cell's record was made with"
+        with safe_open(path, framework="pt"):
+            return ""
+    except FileNotFoundError:
+        return "is gone"
+    except OddFileError as error:
+        return str(error)
+    except SafetensorError:
+        return "is damaged"
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+
+
+def teachers_again(cells: Iterable[Cell], store: Store, must_run: Callable[[Cell], bool]) -> list[Cell]:
+    """The trainings of teachers that are done and whose weights are gone or damaged, as far as a cell needs them.
+
+    What is left of such a training is set aside, and said. It is trained again from nothing, which gives the same
+    weights on the same kind of processor.
+
+    Args:
+        cells: what a bench will run.
+        store: where they live.
+        must_run: whether a cell has no result yet. A teacher that nobody needs any more may lack its weights.
+    """
+    needed: dict[str, Cell] = {}
+    for cell in cells:
+        training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
+        if training and training.id not in needed and must_run(cell):
+            needed[training.id] = training
+    return [training for training in needed.values() if _set_aside(training, store)]
+
+
+def _set_aside(training: Cell, store: Store) -> bool:
+    """Whether a training was done and is not any more."""
+    folder = store.folder(training.id)
+    with store.claim(training.id) as mine:
+        record = store.find_record(training.id) if mine else None
+        fault = weights_fault(folder / WEIGHTS, record) if record and record.status == "done" else ""
+        if not fault:
+            return False
+        with store.writing():
+            # The record last: where this is cut short, the next bench finds the weights gone and goes on.
+            there = [name for name in (WEIGHTS, "record.json") if (folder / name).exists()]
+            kept = [set_aside(folder / name).name for name in there]
+    what = f"the teacher {training.student}: {folder / WEIGHTS} {fault}"
+    store.say(f"{what}; it is trained again ({' and '.join(kept)} {'are' if len(kept) > 1 else 'is'} what was there)")
+    return True
