@@ -9,9 +9,10 @@ from pydantic import ConfigDict, Field, model_validator
 from kdzoo.cell import Cell, Frozen, canonical_json
 from kdzoo.jsontext import parse
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
-bank did; 4 epochs that were not measured on tune, and compiled networks.
+bank did; 4 epochs that were not measured on tune, and compiled networks; 5 settings that a strategy changed, and
+cells that ended their process.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -119,6 +120,7 @@ class Environment(Frozen):
         bank: what was read from the teacher bank, where it was kept and in which types; empty where the teacher ran
             in the loop.
         compiled: whether student and teacher ran through torch.compile.
+        restored: settings of the process that the cell's strategy changed and that were put back after it.
     """
 
     versions: dict[str, str]
@@ -126,6 +128,7 @@ class Environment(Frozen):
     threads: Annotated[int, Field(ge=1)]
     bank: str = ""
     compiled: bool = False
+    restored: tuple[str, ...] = ()
 
 
 class Summary(Frozen):
@@ -200,6 +203,7 @@ class Record(Summary):
         started: when its last sitting began, UTC; ``cost`` sums all sittings of a run that was resumed.
         command: the command line of that sitting.
         traceback: where it failed.
+        deaths: how often it ended its process, where that is why it failed.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -208,6 +212,7 @@ class Record(Summary):
     started: str
     command: str
     traceback: str = ""
+    deaths: Count = 0
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -219,7 +224,7 @@ class Record(Summary):
 
     def outcome(self) -> dict[str, Any]:
         """The part that the same cell must give again: all but cost, environment, times and command."""
-        volatile = {"cost", "environment", "started", "ended", "command", "traceback"}
+        volatile = {"cost", "environment", "started", "ended", "command", "traceback", "deaths"}
         return self.model_dump(mode="json", exclude=volatile)
 
     def to_json(self) -> str:

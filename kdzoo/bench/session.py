@@ -11,7 +11,7 @@ from kdzoo.bench.executor import Executor, Report
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.local import InProcess
 from kdzoo.bench.plan import BenchPlan
-from kdzoo.bench.run import stands
+from kdzoo.bench.results import stands
 from kdzoo.bench.tune import is_tuned, tune
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun

@@ -72,6 +72,8 @@ def prepare(
     if settings.compile and not done:
         check_compiler(plan.device)
     show_refused(plan)
+    for changed in plan.changed:
+        typer.echo(f"warning: {changed}", err=True)
     if settings.rerun != "always":
         for change in changes((record for record in records if record), registry):
             typer.echo(f"warning: {change}", err=True)

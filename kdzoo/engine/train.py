@@ -57,6 +57,10 @@ class PrunedError(KdzooError):
     """A trial was ended early, because its curve promised too little."""
 
 
+class LeftError(BaseException):
+    """Nobody goes on with a course: told from a GeneratorExit that a strategy raises."""
+
+
 Stop = Callable[[Sequence[Epoch]], str]
 """Asked after each epoch but the last, with the curve so far: why the training ends here, or an empty text."""
 
@@ -271,7 +275,10 @@ class Training:
 
     def _rest(self, step: int) -> Course[None]:
         left = time.perf_counter()
-        yield step
+        try:
+            yield step
+        except GeneratorExit:
+            raise LeftError from None
         self._elsewhere += time.perf_counter() - left
 
     @contextmanager
