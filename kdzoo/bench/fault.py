@@ -24,11 +24,18 @@ def reason_of(error: BaseException, cell: Cell, registry: Registry) -> str:
 
 def _told(error: BaseException) -> str:
     text = foreign.line(foreign.text_of(error))
-    # The allocators of CPU and MPS raise a plain RuntimeError.
-    told = re.search(r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED", text)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (isinstance(error, RuntimeError) and told):
+    if out_of_memory(error):
         return f"out of memory: {text}".rstrip(": ")
     return text if isinstance(error, KdzooError) and text else foreign.sentence(error)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # The allocators of CPU and MPS raise a plain RuntimeError.
+    told = r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED"
+    return isinstance(error, RuntimeError) and re.search(told, foreign.line(foreign.text_of(error))) is not None
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -32,6 +32,7 @@ def kept(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
 
 
 def stands(record: Record, rerun: Rerun) -> bool:
+    """Whether a record need not be made again."""
     if record.status == "failed":
         return rerun == "never" or (rerun == "safe" and record.deaths > 0)
     return rerun != "always"

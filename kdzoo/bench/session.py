@@ -88,6 +88,14 @@ def is_done(plan: BenchPlan, store: Store, rerun: Rerun, *, only_tune: bool = Fa
     return all(record is not None and stands(record, rerun) for record in records)
 
 
+def pending(plan: BenchPlan, store: Store, rerun: Rerun, *, only_tune: bool = False) -> list[Cell]:
+    """The cells of a plan that will run, and a stand-in for the trials of each study that is not finished."""
+    cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
+    records = {cell.id: store.find_record(cell.id) for cell in cells}
+    left = [cell for cell in cells if (found := records[cell.id]) is None or not stands(found, rerun)]
+    return left + [study.trial(study.defaults()) for study in plan.studies if not is_tuned(study, store, rerun)]
+
+
 def _in_turn(plans: Sequence[StudyPlan], executor: Executor) -> Iterable[Sequence[StudyPlan]]:
     """The studies that go on side by side: all of them where cells run side by side, else those of one teacher.
 

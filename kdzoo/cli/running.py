@@ -12,13 +12,15 @@ from typing import Any
 import typer
 
 from kdzoo.bench.choose import open_executor
+from kdzoo.bench.deaths import noting_ends
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan, make_plan
+from kdzoo.bench.preflight import Preflight
 from kdzoo.bench.provenance import changes
-from kdzoo.bench.session import BenchResult, is_done, run_bench
+from kdzoo.bench.session import BenchResult, is_done, pending, run_bench
 from kdzoo.bench.trackers import check_trackers
 from kdzoo.board.cache import refresh
-from kdzoo.cli.dryrun import show_plan, show_refused
+from kdzoo.cli.dryrun import show_plan, show_refusal, show_refused
 from kdzoo.cli.failures import show_failures
 from kdzoo.cli.options import Options, read_config
 from kdzoo.cli.plugins import warn_of_broken
@@ -38,6 +40,7 @@ class Prepared:
     plan: BenchPlan
     registry: Registry
     settings: BenchConfig
+    preflight: Preflight
     plugins: tuple[Path, ...] = ()
     done: bool = False
     """Whether all of it was done before."""
@@ -81,7 +84,10 @@ def prepare(
         show_plan(plan, store, only_tune=only_tune)
     elif not any(cell.strategy.name != "ce" for cell in plan.cells) and plan.refused:
         raise UsageError("no strategy of this bench can serve its pairs")
-    return Prepared(plan, registry, settings, tuple(options["plugin"] or ()), done)
+    preflight = Preflight(plan, registry, pending(plan, store, settings.rerun, only_tune=only_tune))
+    if not dry_run:
+        preflight.networks()
+    return Prepared(plan, registry, settings, preflight, tuple(options["plugin"] or ()), done)
 
 
 def write_plan(prepared: Prepared) -> None:
@@ -115,6 +121,9 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     )
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     try:
+        with noting_ends():
+            for refusal in prepared.preflight.strategies(lab.store):
+                show_refusal("breaks on", refusal)
         with (
             open_executor(plan, lab, settings, prepared.plugins, _say, only_tune=only_tune) as executor,
             make_report(cells, plan.later(only_tune=only_tune)) as report,

@@ -167,7 +167,7 @@ class Training:
             with self.timed("bank"):
                 lesson = self.source.open(phase, self.recipe.view(number))
             with self.timed("train"):
-                terms, rate = yield from self._train_epoch(number, lesson)
+                terms, rate = yield from self.train_epoch(number, lesson)
             self.distiller.refuse_late()
             self.last = self._measured_after(number)
             top1 = None if self.last is None else self.last.measures.top1
@@ -188,7 +188,7 @@ class Training:
         with self.timed("evaluate"):
             return measure(self.measured, self.strategy, self.data, "tune", self.device, self.world)
 
-    def _train_epoch(self, number: int, lesson: Lesson) -> Course[tuple[dict[str, float], float]]:
+    def train_epoch(self, number: int, lesson: Lesson) -> Course[tuple[dict[str, float], float]]:
         """One epoch; returns the mean of each term and the learning rate of the last step."""
         phase, local = self.plan[number]
         teacher_clock, tally = Clock(self.device), Tally()
