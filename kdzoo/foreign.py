@@ -17,6 +17,9 @@ from kdzoo.interruption import heed
 MOST = 1_000
 """Characters of a sentence."""
 
+MOST_OF_A_REASON = 2_000
+"""Characters of a record's reason on a board; those that are recorded today are shorter."""
+
 MOST_OF_A_STORY = 20_000
 """Characters of a traceback, half of them from its end."""
 

@@ -88,20 +88,21 @@ def _read_umask() -> int:
     return mask
 
 
-_spare: dict[int, int] = {}
-"""Standard output or error -> a second descriptor of it, from which a closed one is made again."""
+_spare: dict[tuple[int, Value], int] = {}
+"""Where standard output or error led -> a second descriptor of it, from which a closed one is made again."""
+_MOST_SPARE = 8
 
 
 def _read_stream(name: str, number: int) -> Callable[[], Value]:
     def read() -> Value:
-        if number not in _spare:
-            with contextlib.suppress(OSError):
-                _spare[number] = os.dup(number)
-                os.set_inheritable(_spare[number], False)
         stream = getattr(sys, name)
         try:
             status = os.fstat(number)
             target = (status.st_dev, status.st_ino)
+            if (number, target) not in _spare:
+                _spare[number, target] = os.dup(number)  # no process that is started inherits it
+                if len(_spare) > _MOST_SPARE:
+                    os.close(_spare.pop(next(iter(_spare))))
         except OSError:
             target = None
         return stream, bool(getattr(stream, "closed", False)), target
@@ -113,9 +114,9 @@ def _write_stream(name: str, number: int) -> Callable[[Value], object]:
     def write(value: Value) -> None:
         stream, closed, target = value
         _, _, now = _read_stream(name, number)()
-        if now != target and number in _spare:
+        if now != target and (number, target) in _spare:
             with contextlib.suppress(OSError):
-                os.dup2(_spare[number], number)
+                os.dup2(_spare[number, target], number)
         if not closed and getattr(stream, "closed", False):
             # It cannot be opened again; another one in its place writes where it wrote.
             encoding = getattr(stream, "encoding", None) or "utf-8"

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,11 +125,12 @@ def marked(folder: Path, deaths: Deaths) -> Iterator[None]:
         mark.withdraw()
 
 
-def deaths_of(folder: Path) -> Deaths:
+def deaths_of(folder: Path, homes: Sequence[Path] = ()) -> Deaths:
     """The deaths of a cell that is about to start; who asks holds the cell.
 
     Args:
         folder: of the cell.
+        homes: folders and files of its strategy's code, of which a reason names the line.
     """
     place = max((int(path.name[-6:]) for path in folder.glob("checkpoint-[0-9]*")), default=0)
     try:
@@ -140,7 +141,7 @@ def deaths_of(folder: Path) -> Deaths:
         if "boot" not in told or (told["boot"], told["host"]) != (_here()["boot"], _here()["host"]):
             return before
         words = folder / _LAST_WORDS
-        reason = _sense_of(words.read_text(encoding="utf-8", errors="replace")) if words.is_file() else ""
+        reason = _sense_of(words.read_text(encoding="utf-8", errors="replace"), homes) if words.is_file() else ""
         if not reason and told["oom"] is not None and _here()["oom"] != told["oom"]:
             reason = "out of memory, as the system ended a process meanwhile"
     except (OSError, ValueError, TypeError, KeyError):
@@ -150,14 +151,15 @@ def deaths_of(folder: Path) -> Deaths:
     return Deaths(place, before.own, before.others + 1, before.reason)
 
 
-def _sense_of(words: str) -> str:
-    """The fault, and the innermost line of Python."""
+def _sense_of(words: str, homes: Sequence[Path]) -> str:
+    """The fault, and the innermost line of Python, of the strategy's own code if there is one."""
     lines = [each.strip() for each in words.splitlines() if each.strip()]
     if not lines:
         return ""
     told = line(lines[0].removeprefix("Fatal Python error: "))
-    frame = next((each for each in lines if each.startswith("File ")), "")
-    parts = frame.split('"')
+    frames = [each.split('"') for each in lines if each.startswith("File ")]
+    theirs = [each for each in frames if any(Path(each[1]).is_relative_to(home) for home in homes)]
+    parts = next(iter(theirs or frames), [])
     place = f" ({Path(parts[1]).name}:{parts[2].split()[2].rstrip(',')})" if len(parts) > 2 else ""
     return told + place
 

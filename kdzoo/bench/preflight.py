@@ -81,7 +81,7 @@ class Preflight:
                         continue  # what else the machine holds decides that, and the cell will tell it
                     raise UsageError(
                         f"{cell.student} cannot be trained on {cell.data.name} with the recipe {cell.recipe.name}: "
-                        f"{foreign.sentence(error)}; change the recipe (--set recipe.KEY=VALUE) or the model's arguments"
+                        f"{foreign.sentence(error)}; change the recipe (--set recipe.KEY=...) or the model's arguments"
                     ) from error
 
     def strategies(self, store: Store) -> list[Refusal]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdzoo.bench.deaths import deaths_of
+from kdzoo.bench.deaths import Deaths, deaths_of
 from kdzoo.bench.lab import Lab, now
 from kdzoo.bench.surroundings import environment_of
 from kdzoo.cell import Cell
@@ -40,8 +40,14 @@ def stands(record: Record, rerun: Rerun) -> bool:
 
 def fatal(cell: Cell, lab: Lab) -> Record | None:
     """The record, made now, of a cell that ended its process too often; None where it may be tried."""
-    deaths = deaths_of(lab.store.folder(cell.id))
+    deaths = deaths_before(cell, lab)
     return _failed(cell, lab, deaths.fatal + _AGAIN, deaths.count) if deaths.fatal else None
+
+
+def deaths_before(cell: Cell, lab: Lab) -> Deaths:
+    """How often a cell ended its process; see :mod:`kdzoo.bench.deaths`."""
+    homes = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").homes
+    return deaths_of(lab.store.folder(cell.id), homes)
 
 
 def record_loss(cell: Cell, lab: Lab, reason: str, deaths: int) -> Record:

@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo import foreign
 from kdzoo.bench.banking import source_for
-from kdzoo.bench.deaths import deaths_of, marked
+from kdzoo.bench.deaths import marked
 from kdzoo.bench.fault import disk_is_full, reason_of
 from kdzoo.bench.lab import DEPLOYED, WEIGHTS, Lab, MeasuredTeacher, now
-from kdzoo.bench.results import fatal, frame_of, keep_record, kept
+from kdzoo.bench.results import deaths_before, fatal, frame_of, keep_record, kept
 from kdzoo.bench.setup import make_setup
 from kdzoo.bench.surroundings import environment_of
 from kdzoo.cell import Cell
@@ -93,7 +93,7 @@ def course_of(
         if not lab.world.share(mine and found is None):
             return found
         folder = lab.store.folder(cell.id)
-        deaths = deaths_of(folder)
+        deaths = deaths_before(cell, lab)
         # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
         lab.store.clear(cell.id, before_record=True)
         lab.store.plan(cell)

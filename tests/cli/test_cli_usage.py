@@ -111,7 +111,10 @@ def test_a_device_that_is_not_there_is_told(
         ("strategies: [ce\ndataset: shades\n", "b.yaml:2: malformed YAML: "),
         ("seeds: 1\nseeds: 2\n", "b.yaml:2: malformed YAML: key 'seeds' stands twice"),
         ("strategies: ce\ndataset: shades\nsedes: 2\n", "b.yaml: unknown key 'sedes'; did you mean seeds"),
-        ("strategies: ce\ndataset: shades\nrerun: sometimes\n", "b.yaml: rerun must be 'never', 'safe', 'failed' or 'always'"),
+        (
+            "strategies: ce\ndataset: shades\nrerun: sometimes\n",
+            "b.yaml: rerun must be 'never', 'safe', 'failed' or 'always'",
+        ),
         (
             "strategies: ce\ndataset: shades\nrecipe: r.yaml\n",
             "recipe r.yaml: unknown key 'wieght_decay'; did you mean",
