@@ -120,7 +120,7 @@ def _write_stream(name: str, number: int) -> Callable[[Value], object]:
         if not closed and getattr(stream, "closed", False):
             # It cannot be opened again; another one in its place writes where it wrote.
             encoding = getattr(stream, "encoding", None) or "utf-8"
-            raw = open(number, "wb", closefd=False)  # noqa: SIM115  # lives as long as the process
+            raw = open(number, "wb", buffering=0, closefd=False)  # noqa: SIM115  # lives as long as the process
             stream = io.TextIOWrapper(raw, encoding, "backslashreplace", write_through=True)
         setattr(sys, name, stream)
 

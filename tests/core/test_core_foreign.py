@@ -57,10 +57,9 @@ class NotedError(Exception):
 
 
 def _caught(error: BaseException) -> BaseException:
-    try:
+    with pytest.raises(type(error)) as caught:
         raise error
-    except BaseException as caught:
-        return caught
+    return caught.value
 
 
 def test_a_traceback_that_cannot_be_formatted_has_its_frames() -> None:
