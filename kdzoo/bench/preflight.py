@@ -119,7 +119,7 @@ class Preflight:
 
     def _try(self, cell: Cell, data: LoadedData) -> None:
         device, recipe = self.plan.device, cell.recipe
-        student = copy.deepcopy(self._model(cell.student, data))
+        student = copy.deepcopy(self._model(cell.student, data, own_input=cell.starts_pretrained))
         kind: type[Strategy] = self._entry(cell).value
         teacher = None
         if cell.teacher and kind is not None and teacher_signals(kind):
