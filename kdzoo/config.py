@@ -24,7 +24,7 @@ from kdzoo.yamltext import read_scalar
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Rerun = Literal["never", "failed", "always"]
+Rerun = Literal["never", "safe", "failed", "always"]
 BankMode = Literal["auto", "off", "ram", "disk"]
 BankDtype = Literal["float16", "bfloat16", "float32"]
 _BYTES = TypeAdapter(ByteSize)
@@ -136,7 +136,8 @@ class BenchConfig(Frozen):
         bank_budget: how much is kept, as in ``4GiB`` or ``500MB``.
         bank_dtype: of kept embeddings and stages: ``float16``, ``bfloat16`` or ``float32``.
         out: folder of the runs.
-        rerun: which finished cells run again: none (``never``), those that ``failed``, or ``always`` all.
+        rerun: which finished cells run again: none (``never``), those that failed but did not end their process
+            (``safe``), all that ``failed``, or ``always`` all.
         log_with: trackers that log each cell: ``tensorboard``, ``wandb``, ``mlflow``, or a plugin's.
         workers: cells that run at a time: a number, or ``auto`` to measure what is fastest; by default 1, with Ray as
             many as the cluster has room for.
@@ -181,7 +182,7 @@ class BenchConfig(Frozen):
     bank_budget: Annotated[int | str, BeforeValidator(_checked_bytes)] = "4GiB"
     bank_dtype: BankDtype = "float16"
     out: Place = "runs"
-    rerun: Rerun = "failed"
+    rerun: Rerun = "safe"
     log_with: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     workers: Annotated[int | Literal["auto"] | None, BeforeValidator(_checked_workers)] = None
     lockstep: Annotated[int, Field(ge=1)] = 1

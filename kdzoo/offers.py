@@ -11,7 +11,7 @@ import pluggy
 
 from kdzoo import hookspecs, timmnames
 from kdzoo.errors import unknown
-from kdzoo.naming import RESERVED, fault
+from kdzoo.naming import MOST, RESERVED, fault
 
 if TYPE_CHECKING:
     from kdzoo.data.dataset import Dataset
@@ -157,6 +157,8 @@ def check_strategy(strategy: Any) -> None:
     _check_name(strategy.__qualname__, strategy.name)
     if strategy.name in RESERVED:
         raise ValueError(f"{strategy.__qualname__}.name cannot be {strategy.name!r}, which has a meaning of its own")
+    if not (isinstance(strategy.family, str) and strategy.family.isprintable() and len(strategy.family) <= MOST):
+        raise ValueError(f"the family of {strategy.name!r} must be printable, and of at most {MOST} characters")
     wrong = {*strategy.signals, *(strategy.teacher_signals or ())} - set(SIGNALS)
     if wrong:
         raise ValueError(f"{strategy.name!r} asks for unknown signals {sorted(wrong)}; known: {', '.join(SIGNALS)}")

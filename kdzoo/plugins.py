@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from kdzoo import api, blame, offers, timmnames
+from kdzoo import api, blame, foreign, offers, timmnames
 from kdzoo.errors import OddFileError, UsageError
 from kdzoo.files import MOST_TEXT, read_plain
+from kdzoo.interruption import heed
+from kdzoo.process_state import ProcessState
 
 if TYPE_CHECKING:
     from kdzoo.data.dataset import Dataset
@@ -49,6 +52,7 @@ class Plugin:
         events: the hooks by which it is told of a run, by name.
         api: the version of kdzoo's API for which it says that it was written; empty if it says nothing.
         homes: the folders and files of its code.
+        changed: what it changed of the process when it was loaded, which was put back; in words.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Plugin:
     events: dict[str, Callable[..., Any]] = field(default_factory=dict)
     api: str = ""
     homes: tuple[Path, ...] = ()
+    changed: str = ""
 
     @property
     def origin(self) -> tuple[str, str]:
@@ -92,7 +97,19 @@ def load_plugins(files: Sequence[Path] = ()) -> list[Plugin]:
         UsageError: one of the files is missing, cannot be imported, or defines nothing.
     """
     found = sorted(entry_points(group=GROUP), key=lambda entry: (_distribution(entry)[0], entry.name))
-    return [_load_entry_point(entry) for entry in found] + [_load_file(path) for path in files]
+    loads = [partial(_load_entry_point, entry) for entry in found] + [partial(_load_file, path) for path in files]
+    return [_undoing(load) for load in loads]
+
+
+def _undoing(load: Callable[[], Plugin]) -> Plugin:
+    """Load a plugin; what it changes for everybody else is put back."""
+    state = ProcessState.now()
+    try:
+        plugin = load()
+    finally:
+        state.put_back()
+    plugin.changed = state.told()
+    return plugin
 
 
 def _load_entry_point(entry: EntryPoint) -> Plugin:
@@ -101,7 +118,8 @@ def _load_entry_point(entry: EntryPoint) -> Plugin:
         plugin.homes = blame.homes(entry.module)
         with timmnames.kept(plugin.origin):
             _collect(plugin, entry.load())
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        heed(error)
         # Whatever a third party's import does, it is told here and must not stop the others.
         _fail(plugin, error, _source(entry))
     return plugin
@@ -134,7 +152,8 @@ def _load_file(path: Path) -> Plugin:
         for strategy in plugin.strategies:
             if strategy.__module__ == name:
                 strategy.revision = digest
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        heed(error)
         del sys.modules[name]
         _fail(plugin, error, source.decode(errors="replace"))
         raise UsageError(f"--plugin {path} failed: {plugin.error}\n{plugin.traceback}".rstrip()) from None
@@ -195,7 +214,8 @@ def _source(entry: EntryPoint) -> str:
     """The text of a plugin's module; empty where it cannot be had without running it."""
     try:
         spec = importlib.util.find_spec(entry.module)
-    except (Exception, SystemExit):
+    except BaseException as error:
+        heed(error)
         return ""  # a parent package fails in its turn, and that is what is told
     source = getattr(spec.loader, "get_source", None) if spec else None
     try:
@@ -213,13 +233,12 @@ def _fail(plugin: Plugin, error: BaseException, source: str) -> None:
     reason = _mismatch(declared) if declared and not isinstance(error, _ApiMismatchError) else ""
     if reason or isinstance(error, _ApiMismatchError):
         plugin.api = plugin.api or declared or ""
-        plugin.error = reason or str(error)
+        plugin.error = foreign.line(reason or str(error))
     else:
-        line = blame.line_of(error, plugin.homes)
-        plugin.error = f"{type(error).__name__}: {error}".splitlines()[0] + (f" ({line})" if line else "")
+        plugin.error = foreign.sentence(error, plugin.homes)
     ours = (f"{Path(__file__).parent}{os.sep}", str(Path(pluggy.__file__).parent), "<frozen importlib")
     theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
-    plugin.traceback = "".join(traceback.format_list(theirs))
+    plugin.traceback = foreign.story("".join(traceback.format_list(theirs)))
 
 
 def _mismatch(declared: str) -> str:

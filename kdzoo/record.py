@@ -13,7 +13,8 @@ from kdzoo.seal import parse_sealed, sealed
 SCHEMA = 5
 """Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
 bank did; 4 epochs that were not measured on tune, and compiled networks; 5 how a teacher from a file is shown images,
-which of the file's entries was taken, teachers that were vouched for, a seal, and the digests of the weights.
+which of the file's entries was taken, teachers that were vouched for, settings that a strategy changed, cells that
+ended their process, a seal, and the digests of the weights.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -133,6 +134,7 @@ class Environment(Frozen):
         bank: what was read from the teacher bank, where it was kept and in which types; empty where the teacher ran
             in the loop.
         compiled: whether student and teacher ran through torch.compile.
+        restored: settings of the process that the cell's strategy changed and that were put back after it.
     """
 
     versions: dict[str, str]
@@ -140,6 +142,7 @@ class Environment(Frozen):
     threads: Annotated[int, Field(ge=1)]
     bank: str = ""
     compiled: bool = False
+    restored: tuple[str, ...] = ()
 
 
 class Summary(Frozen):
@@ -215,6 +218,7 @@ class Record(Summary):
         command: the command line of that sitting.
         traceback: where it failed.
         weights: SHA-256 of each file of weights that it left beside the record, by the file's name.
+        deaths: how often it ended its process, where that is why it failed.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -224,6 +228,7 @@ class Record(Summary):
     command: str
     traceback: str = ""
     weights: dict[str, Digest] = Field(default={})
+    deaths: Count = 0
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -236,7 +241,7 @@ class Record(Summary):
     def outcome(self) -> dict[str, Any]:
         """The part that the same cell must give again: all but cost, environment, times, command and, as other
         processors round otherwise, the digests of its weights."""
-        volatile = {"cost", "environment", "started", "ended", "command", "traceback", "weights"}
+        volatile = {"cost", "environment", "started", "ended", "command", "traceback", "weights", "deaths"}
         return self.model_dump(mode="json", exclude=volatile)
 
     def to_json(self) -> str:

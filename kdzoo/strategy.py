@@ -177,6 +177,10 @@ class Phase:
     trains: Literal["both", "student", "strategy"] = "both"
     teacher: bool = True
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.isprintable() and len(self.name) <= 100):
+            raise ValueError("the name of a phase is a text of at most 100 printable characters")
+
 
 class Backward(Protocol):
     """Adds the gradients of a loss to those of the parameters; what :meth:`Strategy.gradients` is given.

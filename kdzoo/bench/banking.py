@@ -18,7 +18,9 @@ from kdzoo.engine.bank.probe import Reader
 from kdzoo.engine.bank.sources import Loop, Source
 from kdzoo.engine.bank.spec import Pass
 from kdzoo.engine.devices import make_accelerator
+from kdzoo.interruption import heed
 from kdzoo.models.zoo import create_model
+from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
 from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Signature, Strategy
@@ -132,11 +134,15 @@ def _readers(
         place = (cell.student, cell.data, cell.init)
         if place not in lab.signatures:
             lab.signatures[place] = _signature(cell, lab.data[cell.data])
+        state = ProcessState.now()
         try:
             need = need_of(_build(kind, cell, lab.signatures[place], taught), cell.strategy, cell.recipe)
             readers.append(group.read(need.times(count)))
-        except Exception:  # a plugin's bug is its own cells' to tell
+        except BaseException as error:  # a plugin's bug is its own cells' to tell
+            heed(error)
             continue
+        finally:
+            state.put_back()
     return [reader for reader in readers if reader.numbers]
 
 

@@ -20,7 +20,7 @@ from kdzoo.bench.local import InProcess
 from kdzoo.bench.plan import BenchPlan
 from kdzoo.bench.pool import Pool, threads_for
 from kdzoo.bench.remote import LabSettings
-from kdzoo.bench.run import find_done
+from kdzoo.bench.results import find_done
 from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig
 from kdzoo.engine.free import free_memory

@@ -9,19 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kdzoo.bench.crew import Began, Crew, Died, Ended, EpochEnded, Event, Said, Stepped
+from kdzoo.bench.deaths import OWN, UNEXPLAINED
 from kdzoo.bench.executor import Report
 from kdzoo.bench.jobs import Job, ReadyTeacher, RunCell
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.run import find_done, record_loss
+from kdzoo.bench.results import find_done, record_loss
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.train import Stop, Watch
 from kdzoo.record import Record
 
-DEATHS = 2
+DEATHS = OWN
 """Workers that may die of a cell before it is recorded as failed."""
 _NUMBER = re.compile(r"[\d.,]+")
-LOSSES = 4
+LOSSES = UNEXPLAINED
 """Machines that may be lost under a cell before it is recorded as failed."""
 
 
@@ -168,5 +169,7 @@ class _Round:
             # Its lock may outlive it for a moment, in a process that it started.
             return replace(job, wait=True) if isinstance(job, RunCell) else job
         if isinstance(job, RunCell):
-            self._done(record_loss(job.cell, self.lab, f"tried {self.deaths[key]} times: {death.reason}"))
+            count = self.deaths[key]
+            reason = f"tried {count} times: {death.reason}"
+            self._done(record_loss(job.cell, self.lab, reason, 0 if death.machine else count))
         return None

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kdzoo import blame
+from kdzoo import foreign
 from kdzoo.cell import Cell
 from kdzoo.engine.train import Watch
+from kdzoo.interruption import heed
 from kdzoo.plugins import Plugin
+from kdzoo.process_state import ProcessState
 from kdzoo.record import Epoch, Record
 
 
@@ -104,20 +106,24 @@ class Events:
 
     def _tell(self, event: str, *values: Cell | Epoch | Record) -> None:
         for named in self._listeners:
+            # A tracker may keep variables and streams of its own; what changes numbers is nobody's to change.
+            state, told = ProcessState.now(plain=isinstance(named.listener, Hooks)), list[str]()
             try:
                 getattr(named.listener, event)(*values)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                heed(error)
                 # Somebody else's code, which must not cost the cell; that it failed is told, and so it is not silent.
-                self._told_of(named, event, error)
+                told.append(f"failed, which changes no result: {foreign.sentence(error, named.homes)}")
+            state.put_back()
+            if told or state.changed:
+                self._told_of(named, event, "; it ".join([*told, *filter(None, [state.told()])]))
 
-    def _told_of(self, named: Named, event: str, error: BaseException) -> None:
+    def _told_of(self, named: Named, event: str, text: str) -> None:
         if (named.title, event) in self._told:
             return
         self._told.add((named.title, event))
         hook = f"kdzoo_{event}" if isinstance(named.listener, Hooks) else event
-        line = blame.line_of(error, named.homes)
-        text = f"{type(error).__name__}: {error}".splitlines()[0] + (f" ({line})" if line else "")
-        self._warn(f"{named.title}: {hook} failed, which changes no result: {text}")
+        self._warn(f"{named.title}: {hook} {text}")
 
 
 class _Watching:

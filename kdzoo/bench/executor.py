@@ -11,17 +11,12 @@ from kdzoo.engine.train import Stop, Watch
 from kdzoo.record import Record
 from kdzoo.store import Store
 
-_KEPT: dict[Rerun, set[str]] = {
-    "never": {"done", "pruned", "failed"},
-    "failed": {"done", "pruned"},
-    "always": set(),
-}
-"""By which finished cells run again: the states of those that do not."""
-
 
 def stands(record: Record, rerun: Rerun) -> bool:
     """Whether a finished cell is left as it is."""
-    return record.status in _KEPT[rerun]
+    if record.status == "failed":
+        return rerun == "never" or (rerun == "safe" and record.deaths > 0)
+    return rerun != "always"
 
 
 def must_run(cell: Cell, store: Store, rerun: Rerun) -> bool:

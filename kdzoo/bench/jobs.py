@@ -11,12 +11,14 @@ import psutil
 import torch
 from torch.nn import functional as F
 
+from kdzoo import foreign
 from kdzoo.bench.banking import choose
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.train import Stop, Watch
+from kdzoo.interruption import heed
 from kdzoo.models.layout import lay_out
 from kdzoo.models.zoo import create_model
 from kdzoo.record import Record
@@ -74,8 +76,9 @@ class ReadyTeacher:
         try:
             lab.teacher(self.cell)
             choose(self.cell, lab)
-        except Exception as error:  # each cell of this teacher will meet it again, and record it
-            return f"{type(error).__name__}: {error}"
+        except BaseException as error:  # each cell of this teacher will meet it again, and record it
+            heed(error)
+            return foreign.sentence(error)
         return ""
 
 

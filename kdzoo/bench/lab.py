@@ -112,6 +112,16 @@ class Lab:
     _sizes: dict[tuple[ModelRef, DataRef, tuple[int, int]], Size] = field(default_factory=dict)
     _events: Events | None = None
     _world: World = ALONE
+    _counts_deaths: bool = False
+
+    @property
+    def counts_deaths(self) -> bool:
+        """Whether starts of cells are marked, because no other process sees this one die."""
+        return self._counts_deaths
+
+    def count_deaths(self) -> None:
+        """Mark the starts of cells from now on; see :mod:`kdzoo.bench.deaths`."""
+        self._counts_deaths = True
 
     @property
     def world(self) -> World:

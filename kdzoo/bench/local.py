@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
+from kdzoo.bench.deaths import noting_ends
 from kdzoo.bench.executor import Report
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.lockstep import alike, run_alike
@@ -57,7 +58,14 @@ def run_cells(
     Raises:
         UsageError: the disk is full.
     """
-    stops = stops or {}
+    lab.count_deaths()
+    with noting_ends():
+        return _run_cells(cells, lab, report, rerun, stops or {}, lockstep)
+
+
+def _run_cells(
+    cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun, stops: Mapping[str, Stop], lockstep: int
+) -> list[Record]:
     for cell in cells:
         lab.store.plan(cell)
     records: dict[str, Record] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from kdzoo.bench.deaths import deaths_of
 from kdzoo.bench.executor import Report
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import build, course_of
@@ -18,6 +19,8 @@ from kdzoo.engine.free import free_memory
 from kdzoo.engine.lockstep import Company, Draws
 from kdzoo.engine.memory import Appetite, appetite
 from kdzoo.engine.train import Course, Stop
+from kdzoo.interruption import heed
+from kdzoo.process_state import ProcessState
 from kdzoo.record import Record
 
 _SHARE = 0.8
@@ -44,7 +47,9 @@ def alike(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
             recipe.precision,
             strategy.views,
         )
-        kinds.setdefault(key if cell.kind != "teacher" else cell.id, []).append(cell)
+        # One that ended its process goes alone, so that no other is taken for what ends the next one.
+        apart: object = cell.kind == "teacher" or deaths_of(lab.store.folder(cell.id)).count
+        kinds.setdefault(cell.id if apart else key, []).append(cell)
     return list(kinds.values())
 
 
@@ -53,18 +58,30 @@ class _Member:
     cell: Cell
     course: Course[Record | None]
     draws: Draws = field(default_factory=Draws)
+    settings: ProcessState | None = None
     step: int = 0
     record: Record | None = None
 
     def go_on(self) -> bool:
-        """Up to the next rest; False at the end."""
-        with self.draws.here():
-            try:
-                self.step = next(self.course)
-            except StopIteration as end:
-                self.record = end.value
-                return False
-        return True
+        """Up to the next rest; False at the end.
+
+        What the cell's strategy changed of torch's settings holds for its own turns.
+        """
+        outer = ProcessState.now(plain=False)
+        if self.settings is not None:
+            self.settings.put_back()
+        try:
+            with self.draws.here():
+                try:
+                    self.step = next(self.course)
+                except StopIteration as end:
+                    self.record = end.value
+                    return False
+            return True
+        finally:
+            inner = ProcessState.now(plain=False)
+            self.settings = None if inner.values == outer.values else inner
+            outer.put_back()
 
 
 def run_alike(
@@ -147,12 +164,16 @@ def _fitting(cells: Sequence[Cell], lab: Lab, most: int) -> int:
 def _appetite(cell: Cell, lab: Lab) -> Appetite | None:
     """What the training of a cell needs; None where it cannot be built, which it will tell itself."""
     data = lab.data[cell.data]
+    state = ProcessState.now()
     try:
         taught = lab.teacher(cell)
         with torch.random.fork_rng():
             student, strategy = build(cell, lab, data, taught)
-    except Exception:
+    except BaseException as error:
+        heed(error)
         return None
+    finally:
+        state.put_back()
     signature = taught.teacher.signature() if taught else None
     return appetite(Distiller(student, strategy), signature, cell.recipe, data.ref)
 

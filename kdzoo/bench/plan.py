@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kdzoo import blame
+from kdzoo import foreign
 from kdzoo.bench.ranges import check_ranges
 from kdzoo.bench.setup import make_setup
 from kdzoo.bench.teachers import choose_init, resolve_teacher, teacher_network
@@ -18,6 +18,7 @@ from kdzoo.data.load import LoadedData, open_data
 from kdzoo.engine.devices import check_precision, pick_device
 from kdzoo.engine.optim import check_recipe
 from kdzoo.errors import PairError, UsageError
+from kdzoo.interruption import heed
 from kdzoo.matrix import (
     Recipes,
     resolve_recipes,
@@ -32,6 +33,7 @@ from kdzoo.models.folders import name_by_content
 from kdzoo.models.profile import Profile, profile_model
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import check_model, create_model
+from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registry
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Classifier, Setup, Signature, Strategy
@@ -83,7 +85,8 @@ class BenchPlan:
 
     ``refused`` are strategies that cannot serve a pair and have no cells there; ``broken`` are those with a bug, whose
     cells run and fail. ``inputs`` tells how teachers from files are shown images, ``warnings`` what may be wrong with
-    those files.
+    those files; ``changed`` tells, in sentences, what strategies changed of the process when they were built, and
+    datasets when they were loaded.
     """
 
     device: torch.device
@@ -97,6 +100,7 @@ class BenchPlan:
     seeds: int = 0
     inputs: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    changed: dict[str, None] = field(default_factory=dict)
 
     def later(self, *, only_tune: bool = False) -> list[Cell]:
         """Stand-ins for the cells that tuning will add, whose values are not known yet: as many, and as long."""
@@ -139,6 +143,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             check_recipe(recipe, data.ref.fit)
             data.check_recipe(recipe)
         plan.data[data.ref] = data
+        plan.changed |= {data.changed: None} if data.changed else {}
         teachers: dict[ModelRef, TeacherRef] = {}
         for ref in dict.fromkeys(teacher for teacher, _ in pairs):
             found = resolve_teacher(
@@ -253,6 +258,7 @@ def _served(
         entry = registry.strategy(f"{strategy.distribution}:{strategy.name}")
         kind = entry.value
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
+        state = ProcessState.now()
         try:
             built = kind(_setup(pair, kind), **strategy.params)
             planned = {length: sum(phase.epochs for phase in built.phases(length)) for length in lengths}
@@ -261,14 +267,17 @@ def _served(
             continue
         except UsageError:
             raise
-        except Exception as error:
+        except BaseException as error:
+            heed(error)
             # A plugin's bug: told now, and its cells fail in their turn with the traceback, and the others run.
-            line = blame.line_of(error, entry.homes)
-            plan.broken.append(Refusal(*where, f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")))
+            plan.broken.append(Refusal(*where, foreign.sentence(error, entry.homes)))
         else:
             for length, total in planned.items():
                 if total != length:
                     raise UsageError(f"the phases of {strategy.name} take {total} epochs, and the recipe has {length}")
+        finally:
+            state.put_back()
+            plan.changed |= {f"{strategy.name} {state.told()}": None} if state.changed else {}
         served.append(strategy)
     return served
 

@@ -20,7 +20,7 @@ from kdzoo.bench.mailbox import Mailbox
 from kdzoo.bench.parcel import Parcel, pack_teacher, unpack
 from kdzoo.bench.raytask import Reply, perform
 from kdzoo.bench.remote import LabSettings
-from kdzoo.bench.run import find_done
+from kdzoo.bench.results import find_done
 from kdzoo.bench.worker import Raised
 from kdzoo.cell import DataRef, TeacherRef
 from kdzoo.config import BenchConfig

@@ -77,7 +77,7 @@ def perform(
             job = dataclasses.replace(job, wait=True)
         result = job(lab, Telling(token, tell, _STEP_SECONDS))
         return Reply(result, {} if parcel is None else _left_by(job, lab.store))
-    except Exception as error:
+    except BaseException as error:
         return Reply(Raised(portable(error)), {})
 
 

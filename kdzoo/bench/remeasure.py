@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from kdzoo import foreign
 from kdzoo.bench.setup import make_setup
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_fault
@@ -23,11 +24,13 @@ from kdzoo.engine.devices import pick_device
 from kdzoo.engine.distiller import Deployment
 from kdzoo.engine.train import measure
 from kdzoo.errors import KdzooError, UsageError
+from kdzoo.interruption import heed
 from kdzoo.models.layout import lay_out
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weightfile import METADATA_KEY
 from kdzoo.models.weights import load_weights
 from kdzoo.models.zoo import create_model
+from kdzoo.process_state import ProcessState
 from kdzoo.record import EVALUATION, Measures, Record
 from kdzoo.registry import Registry
 from kdzoo.signals import teacher_signals
@@ -148,14 +151,18 @@ def _fault(
             f"made by protocol {record.cell.protocol} and evaluation {record.evaluation}, "
             f"and this kdzoo measures by {PROTOCOL} and {EVALUATION}"
         )
+    state = ProcessState.now()
     try:
         deployment, strategy = rebuild(record.cell, store.folder(record.id), data, registry)
         lay_out(deployment.student.model, device)
         test = measure(deployment.to(device), strategy.to(device), data, "test", device).measures
     except KdzooError as error:
-        return str(error)
-    except Exception as error:  # a plugin's strategy may fail in any way
-        return f"cannot be measured: {type(error).__name__}: {error}"
+        return foreign.line(foreign.text_of(error))
+    except BaseException as error:  # a plugin's strategy may fail in any way
+        heed(error)
+        return f"cannot be measured: {foreign.sentence(error)}"
+    finally:
+        state.put_back()
     measured(record.id)
     parameters = sum(parameter.numel() for parameter in deployment.parameters())
     return _difference(record, test, parameters) or _damage(record.id, store)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import traceback
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdzoo import foreign
 from kdzoo.bench.banking import source_for
-from kdzoo.bench.executor import stands
+from kdzoo.bench.deaths import marked
 from kdzoo.bench.fault import disk_is_full, reason_of
 from kdzoo.bench.header import weights_header
 from kdzoo.bench.lab import Lab, MeasuredTeacher, now
+from kdzoo.bench.results import deaths_before, fatal, frame_of, keep_record, kept
 from kdzoo.bench.setup import make_setup
 from kdzoo.bench.surroundings import environment_of
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS
@@ -32,12 +34,14 @@ from kdzoo.engine.feed import own_feed
 from kdzoo.engine.lockstep import Company
 from kdzoo.engine.norms import share_norms
 from kdzoo.engine.ranks import LostRankError
-from kdzoo.engine.train import Course, PrunedError, Stop, Training, Unwatched, Watch, finish, measure
+from kdzoo.engine.train import Course, LeftError, PrunedError, Stop, Training, Unwatched, Watch, finish, measure
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
+from kdzoo.interruption import heed
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
+from kdzoo.process_state import ProcessState
 from kdzoo.record import Cost, Record, Size
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Strategy
@@ -87,16 +91,19 @@ def course_of(
         UsageError: the store's disk is full.
     """
     with lab.store.claim(cell.id, wait=wait) as mine:
-        found = _kept(cell, lab, rerun) if mine else None
+        found = (kept(cell, lab, rerun) or fatal(cell, lab)) if mine else None
         if not lab.world.share(mine and found is None):
             return found
+        folder = lab.store.folder(cell.id)
+        deaths = deaths_before(cell, lab)
         # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
         lab.store.clear(cell.id, before_record=True)
         lab.store.plan(cell)
         lab.store.log("start", cell=cell.id)
-        lab.events.cell_started(cell)
-        record = yield from _attempt(cell, lab, lab.events.watching(cell, watch), stop, company)
-        return _keep_record(record, lab)
+        with marked(folder, deaths) if lab.counts_deaths else nullcontext():
+            lab.events.cell_started(cell)
+            record = yield from _attempt(cell, lab, lab.events.watching(cell, watch), stop, company)
+        return keep_record(record, lab)
 
 
 def follow_cell(cell: Cell, lab: Lab) -> Record | None:
@@ -107,57 +114,16 @@ def follow_cell(cell: Cell, lab: Lab) -> Record | None:
     return finish(_attempt(cell, lab, Unwatched(), None, None)) if lab.world.share(False) else None
 
 
-def find_done(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
-    """The record of a cell that need not run; None where it must, or where another process holds it."""
-    if lab.store.find_record(cell.id) is None:
-        return None
-    with lab.store.claim(cell.id) as mine:
-        return _kept(cell, lab, rerun) if mine else None
-
-
-def record_loss(cell: Cell, lab: Lab, reason: str) -> Record:
-    """Record that the process which ran a cell died, and will not be tried again; a record it left behind stands."""
-    with lab.store.claim(cell.id, wait=True):
-        found = lab.store.claimed_record(cell.id)
-        if found and found.ended >= lab.started:
-            return found
-        return _keep_record(Record(status="failed", **_frame(cell, lab), reason=reason, ended=now()), lab)
-
-
-def _kept(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
-    found = lab.store.claimed_record(cell.id)
-    if found is None or (not stands(found, rerun) and found.ended < lab.started):
-        return None
-    lab.store.clear(cell.id)  # a kill may have come between the record and this
-    return found
-
-
-def _keep_record(record: Record, lab: Lab) -> Record:
-    lab.store.write_record(record)
-    lab.store.clear(record.id)
-    lab.store.log(record.status, cell=record.id)
-    lab.events.record_written(record)
-    return record
-
-
-def _frame(cell: Cell, lab: Lab) -> dict[str, Any]:
-    """What a record says whatever came of the cell."""
-    return {
-        "id": cell.id,
-        "cell": cell,
-        "family": lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value.family,
-        "environment": environment_of(cell, lab),
-        "command": lab.command,
-        "started": now(),
-    }
-
-
 def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Company | None) -> Course[Record]:
-    frame = _frame(cell, lab)
+    frame, state = frame_of(cell, lab), ProcessState.now()
+    outcome: dict[str, Any]
     try:
-        outcome = yield from _train_and_measure(cell, lab, watch, stop, company)
-        return Record(**(frame | outcome), ended=now())
-    except Exception as error:
+        outcome = yield from _train_and_measure(cell, lab, watch, stop, company, state)
+    except LeftError:
+        raise GeneratorExit from None
+    except BaseException as error:
+        heed(error)
+        state.put_back()
         if disk_is_full(error):
             raise UsageError(
                 f"the disk of {lab.store.path} is full; free some space and run the command again"
@@ -165,12 +131,21 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Com
         if isinstance(error, LostRankError) and not lab.world.has_failed():
             raise
         # A cell's failure is its result: it is recorded with its reason, and the bench goes on.
-        first = lab.world.fail(reason_of(error, cell, lab.registry), traceback.format_exc())
-        return Record(status="failed", **frame, reason=first.reason, traceback=first.story, ended=now())
+        first = lab.world.fail(reason_of(error, cell, lab.registry), foreign.story_of(error))
+        outcome = {"status": "failed", "reason": first.reason, "traceback": first.story}
+    finally:
+        state.put_back()
+    whole = frame | outcome
+    if state.changed:
+        lab.say_once(f"{cell.strategy.name} {state.told()} after its cell")
+        if lab.world.leads:
+            lab.store.log("restored", cell=cell.id, what=list(state.changed))
+        whole["environment"] = whole["environment"].model_copy(update={"restored": tuple(state.changed)})
+    return Record(**whole, ended=now())
 
 
 def _train_and_measure(
-    cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Company | None
+    cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Company | None, state: ProcessState
 ) -> Course[dict[str, Any]]:
     data = lab.data[cell.data]
     reset_peak_memory(lab.device)
@@ -193,7 +168,7 @@ def _train_and_measure(
         taught.teacher if taught else None,
         data,
         accelerator,
-        SharedCheckpoints(lab.store.folder(cell.id), lab.world),
+        SharedCheckpoints(lab.store.folder(cell.id).absolute(), lab.world),
         watch,
         stop,
         source,
@@ -201,7 +176,7 @@ def _train_and_measure(
         lab.world,
         lab.eval_every,
     )
-    outcome = yield from _finish(training, cell, lab, taught, own)
+    outcome = yield from _finish(training, cell, lab, taught, own, state)
     return outcome | {
         "curve": tuple(training.curve),
         "teacher": taught.measures if taught else None,
@@ -211,7 +186,7 @@ def _train_and_measure(
 
 
 def _finish(
-    training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, own: Size
+    training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, own: Size, state: ProcessState
 ) -> Course[dict[str, Any]]:
     """Train to the end and measure; a trial's early end, by the pruner or a non-finite loss, is an outcome too."""
     data, strategy, trial = training.data, training.strategy, cell.kind == "trial"
@@ -221,6 +196,7 @@ def _finish(
         if not trial:
             raise
         return {"status": "pruned", "reason": str(error)}
+    state.put_back()  # the files that follow may have names that start in the current folder
     measured: dict[str, Any] = {"tune": (training.last or training.on_tune()).measures}
     with training.timed("evaluate"):
         if not trial:

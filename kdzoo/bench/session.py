@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from kdzoo.bench.banking import expect
-from kdzoo.bench.executor import Executor, Report, must_run, stands
+from kdzoo.bench.executor import Executor, Report, must_run
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.local import InProcess
 from kdzoo.bench.plan import BenchPlan
@@ -91,16 +91,18 @@ def _sound_record(trial: str, store: Store) -> Record | None:
         return store.claimed_record(trial) if mine else None
 
 
-def is_done(plan: BenchPlan, store: Store, rerun: Rerun, *, only_tune: bool = False) -> bool:
-    """Whether :func:`run_bench` would only find what is there, and train nothing."""
-    if not all(is_tuned(study, store, rerun) for study in plan.studies):
-        return False
+def pending(plan: BenchPlan, store: Store, rerun: Rerun, *, only_tune: bool = False) -> list[Cell]:
+    """The cells of a plan that will run, and a stand-in for the trials of each study that is not finished."""
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
-    if not only_tune:
-        studies = [store.find_study(study.id) for study in plan.studies]
-        cells += [cell for study in studies if study for cell in study.finals(range(plan.seeds))]
-    records = [store.find_record(cell.id) for cell in cells]
-    return all(record is not None and stands(record, rerun) for record in records)
+    left = [cell for cell in cells if must_run(cell, store, rerun)]
+    return left + [study.trial(study.defaults()) for study in plan.studies if not is_tuned(study, store, rerun)]
+
+
+def winners_pending(plan: BenchPlan, store: Store, rerun: Rerun) -> bool:
+    """Whether a winner of a finished study is still to be trained."""
+    studies = [store.find_study(study.id) for study in plan.studies]
+    finals = [cell for study in studies if study for cell in study.finals(range(plan.seeds))]
+    return any(must_run(cell, store, rerun) for cell in finals)
 
 
 def _in_turn(plans: Sequence[StudyPlan], executor: Executor) -> Iterable[Sequence[StudyPlan]]:

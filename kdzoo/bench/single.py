@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from kdzoo.bench.deaths import noting_ends
 from kdzoo.bench.executor import Report, must_run
 from kdzoo.bench.lab import Expected, Lab
 from kdzoo.bench.remote import LabSettings, PluginFile, check_cell
@@ -183,11 +184,13 @@ def perform(task: Task, lab: Lab, report: Report) -> Record:
         UsageError: another process runs one of them, or the disk is full.
     """
     *before, last = task.cells
-    for cell in before:
-        record = _run(cell, lab, report, "failed")
-        if record.status == "failed":
-            return record
-    return _run(last, lab, report, task.rerun)
+    lab.count_deaths()
+    with noting_ends():
+        for cell in before:
+            record = _run(cell, lab, report, "failed")
+            if record.status == "failed":
+                return record
+        return _run(last, lab, report, task.rerun)
 
 
 def _run(cell: Cell, lab: Lab, report: Report, rerun: Rerun) -> Record:

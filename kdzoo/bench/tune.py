@@ -15,7 +15,12 @@ from kdzoo.study import Study, StudyPlan, Trial
 RunCells: TypeAlias = Callable[[Sequence[Cell], Mapping[str, Stop]], None]
 """Runs cells, with who may end which early, until each has its record in the store."""
 
-_AGAIN: dict[Rerun, set[str]] = {"never": set(), "failed": {"failed"}, "always": {"done", "pruned", "failed"}}
+_AGAIN: dict[Rerun, set[str]] = {
+    "never": set(),
+    "safe": {"failed"},  # and the record of one that ended its process is found
+    "failed": {"failed"},
+    "always": {"done", "pruned", "failed"},
+}
 
 
 def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) -> list[Study]:

@@ -9,7 +9,6 @@ import pickle
 import queue
 import signal
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from kdzoo import foreign
 from kdzoo.bench.crew import Began, Ended, Event, Said, Telling
 from kdzoo.bench.remote import LabSettings, check_cell
 from kdzoo.data import decoding
@@ -65,7 +65,7 @@ def work(pipe: Connection, settings: LabSettings, decoders: int) -> None:
             lab.say_with(partial(say, token, tell))
             tell(Began(token))
             tell(Ended(token, job(lab, Telling(token, tell, _STEP_SECONDS))))
-    except Exception as error:
+    except BaseException as error:
         tell(Raised(portable(error)))
 
 
@@ -94,11 +94,12 @@ def _vanish() -> None:
     os._exit(0)
 
 
-def portable(error: Exception) -> Exception:
-    """The error with its story as a note; where it does not pickle, the story alone."""
-    error.add_note(traceback.format_exc())
+def portable(error: BaseException) -> Exception:
+    """The error with its story as a note; the story alone where it does not pickle, or would end the leader."""
+    story = foreign.story_of(error)
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(traceback.format_exc())
-    return error
+        error.add_note(story)
+    except BaseException:
+        return RuntimeError(story)
+    return error if isinstance(error, Exception) else RuntimeError(story)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from functools import lru_cache
 
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+from kdzoo.foreign import visible
+
+__all__ = ["csv_cell", "latex", "markdown", "shorten", "visible"]
+
 # Only what would act: an underscore inside a word, a lone bracket or a "less than" before a number stay readable.
 _MARKDOWN = re.compile(r"[\\|*`~$]|](?=[(\[])|(?<![^\W_])_|_(?![^\W_])")
 _HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
@@ -26,16 +28,6 @@ _LATEX = {
     "|": r"\textbar{}",
 }
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
-
-
-def visible(text: str) -> str:
-    r"""Control, formatting and line-breaking characters written out (``\n``, ``\x1b``), so that none acts."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in _HIDDEN else character
-        for character in text
-    )
 
 
 def markdown(text: str) -> str:

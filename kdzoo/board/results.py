@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kdzoo.foreign import MOST_OF_A_REASON, bounded
 from kdzoo.record import Summary
 
 
@@ -83,4 +84,6 @@ def result_of(record: Summary) -> Result:
     if record.teacher is not None:
         size = record.teacher.size
         teacher = Teacher(record.teacher.test.top1, size.parameters, size.macs, record.teacher.vouched)
-    return Result(record.id, record.ended, record.family, teacher, scores, timing, record.reason)
+    return Result(
+        record.id, record.ended, record.family, teacher, scores, timing, bounded(record.reason, MOST_OF_A_REASON)
+    )

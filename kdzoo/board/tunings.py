@@ -10,6 +10,7 @@ from kdzoo.board.labels import counted, params_text
 from kdzoo.board.rows import Identity, Place, RowKey, Rows
 from kdzoo.board.tuning import UNTUNED, Tuning, budget, study_labels
 from kdzoo.cell import Cell
+from kdzoo.foreign import MOST_OF_A_REASON, bounded
 from kdzoo.study import Study
 
 
@@ -102,12 +103,12 @@ def _distinct(studies: Iterable[Study]) -> list[Study]:
 
 def _unwon(study: Study) -> Iterator[str]:
     states = Counter(trial.state for trial in study.trials)
-    failed = [trial.reason for trial in study.trials if trial.state == "failed"]
+    failed = [bounded(trial.reason, MOST_OF_A_REASON) for trial in study.trials if trial.state == "failed"]
     trials = counted(study.plan.length, "trial")
     if not study.finished:
         yield f"{states.total() - states['asked']} of {trials} ended so far, so there is no winner yet"
     elif study.best is None:
-        reason = failed[0] if failed else study.trials[0].reason
+        reason = failed[0] if failed else bounded(study.trials[0].reason, MOST_OF_A_REASON)
         yield f"none of {trials} is done ({states['failed']} failed, {states['pruned']} pruned): {reason}"
         return
     if failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import sys
 from typing import Annotated
 
@@ -25,6 +26,8 @@ from kdzoo.cli.strategies import app as strategies_app
 from kdzoo.cli.tune import tune
 from kdzoo.errors import KdzooError
 from kdzoo.files import from_home
+from kdzoo.foreign import story, text_of
+from kdzoo.interruption import noting_ctrl_c
 
 app = typer.Typer(
     name="kdzoo",
@@ -82,10 +85,15 @@ def main() -> None:
     # Else the interpreter looks for cycles in all that is left before it ends: 1 s of a command that used torch.
     atexit.register(gc.freeze)
     sys.argv[1:] = map(_at_home, sys.argv[1:])
+    # A character that the terminal's encoding lacks is written out, wherever it comes from.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with noting_ctrl_c():
+            app()
     except KdzooError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {story(text_of(error))}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our output went away (as `head` does); there is nobody to tell.

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from kdzoo.board.labels import counted
 
 if TYPE_CHECKING:
-    from kdzoo.bench.plan import BenchPlan, PairPlan
+    from kdzoo.bench.plan import BenchPlan, PairPlan, Refusal
     from kdzoo.store import Store
 
 
@@ -19,8 +19,13 @@ def show_refused(plan: BenchPlan) -> None:
     """Name each strategy that cannot serve a pair, or breaks on it, on standard error."""
     for verb, refusals in (("cannot serve", plan.refused), ("breaks on", plan.broken)):
         for refusal in refusals:
-            where = f"{refusal.teacher} -> {refusal.student} on {refusal.data}"
-            typer.echo(f"warning: {refusal.strategy} {verb} {where}: {refusal.reason}", err=True)
+            show_refusal(verb, refusal)
+
+
+def show_refusal(verb: str, refusal: Refusal) -> None:
+    """Name one, on standard error."""
+    where = f"{refusal.teacher} -> {refusal.student} on {refusal.data}"
+    typer.echo(f"warning: {refusal.strategy} {verb} {where}: {refusal.reason}", err=True)
 
 
 def show_notes(plan: BenchPlan) -> None:

@@ -225,7 +225,8 @@ def _options(
     rerun: Annotated[
         str | None,
         typer.Option(
-            help="Finished cells to run again: never, failed (the default) or always.",
+            help="Finished cells to run again: never, safe (the default: failed ones that did not end their process), "
+            "failed or always.",
             metavar="WHICH",
             rich_help_panel=_WHERE,
         ),

@@ -57,8 +57,13 @@ def plugins(
 
 
 def warn_of_broken(registry: Registry) -> None:
-    """Name each plugin that could not be loaded, on standard error: what it would have brought is missing."""
+    """Name each plugin that could not be loaded, on standard error: what it would have brought is missing.
+
+    And those that changed the process when they were loaded.
+    """
     for one in registry.plugins:
+        if one.changed:
+            typer.echo(f"warning: plugin {one.name} ({one.distribution} {one.version}) {one.changed}", err=True)
         if one.error:
             typer.echo(
                 f"warning: plugin {one.name} ({one.distribution} {one.version}) is left out: {one.error}", err=True

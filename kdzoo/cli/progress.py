@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdzoo.cell import Cell
+from kdzoo.foreign import MOST_OF_A_REASON, bounded, visible
 from kdzoo.matrix import title, values_text
 from kdzoo.record import Epoch, Record
 
@@ -136,6 +137,7 @@ class PlainReport:
 
     def say(self, text: str) -> None:
         """One plain line."""
+        text = visible(bounded(text, MOST_OF_A_REASON))
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -12,20 +12,21 @@ from typing import Any
 import typer
 
 from kdzoo.bench.choose import open_executor
+from kdzoo.bench.deaths import noting_ends
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan, make_plan
+from kdzoo.bench.preflight import Preflight
 from kdzoo.bench.provenance import changes
-from kdzoo.bench.session import BenchResult, is_done, run_bench
+from kdzoo.bench.session import BenchResult, pending, run_bench, winners_pending
 from kdzoo.bench.trackers import check_trackers
 from kdzoo.board.cache import refresh
-from kdzoo.cli.dryrun import show_notes, show_plan, show_refused
+from kdzoo.cli.dryrun import show_notes, show_plan, show_refusal, show_refused
 from kdzoo.cli.failures import show_failures
 from kdzoo.cli.images import check_images
 from kdzoo.cli.options import Options, read_config
 from kdzoo.cli.plugins import warn_of_broken
 from kdzoo.cli.progress import make_report
 from kdzoo.config import BenchConfig, parse_bytes
-from kdzoo.data.load import LoadedData
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.compiled import check_compiler
 from kdzoo.errors import UsageError
@@ -40,6 +41,7 @@ class Prepared:
     plan: BenchPlan
     registry: Registry
     settings: BenchConfig
+    preflight: Preflight
     plugins: tuple[Path, ...] = ()
     done: bool = False
     """Whether all of it was done before."""
@@ -70,7 +72,8 @@ def prepare(
     records = [store.find_record(cell.id) for cell in plan.cells]
     for study in plan.studies:
         store.find_study(study.id)
-    done = is_done(plan, store, settings.rerun, only_tune=only_tune)
+    left = pending(plan, store, settings.rerun, only_tune=only_tune)
+    done = not left and (only_tune or not winners_pending(plan, store, settings.rerun))
     if settings.compile and not done:
         check_compiler(plan.device)
     show_notes(plan)
@@ -79,6 +82,8 @@ def prepare(
         typer.echo(f"warning: {warning}", err=True)
     for line in plan.inputs if not dry_run else ():
         typer.echo(line, err=True)
+    for changed in plan.changed:
+        typer.echo(f"warning: {changed}", err=True)
     if settings.rerun != "always":
         for change in changes((record for record in records if record), registry):
             typer.echo(f"warning: {change}", err=True)
@@ -86,7 +91,11 @@ def prepare(
         show_plan(plan, store, only_tune=only_tune)
     elif not any(cell.strategy.name != "ce" for cell in plan.cells) and plan.refused:
         raise UsageError("no strategy of this bench can serve its pairs")
-    return Prepared(plan, registry, settings, tuple(options["plugin"] or ()), done)
+    preflight = Preflight(plan, registry, left)
+    if not dry_run:
+        check_images([plan.data[ref] for ref in dict.fromkeys(cell.data for cell in left)], _say)
+        preflight.networks()
+    return Prepared(plan, registry, settings, preflight, tuple(options["plugin"] or ()), done)
 
 
 def write_plan(prepared: Prepared) -> None:
@@ -121,7 +130,9 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     )
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     try:
-        check_images(_to_train(plan, lab.store), _say)
+        with noting_ends():
+            for refusal in prepared.preflight.strategies(lab.store):
+                show_refusal("breaks on", refusal)
         with (
             open_executor(plan, lab, settings, prepared.plugins, _say, only_tune=only_tune) as executor,
             make_report(cells, plan.later(only_tune=only_tune)) as report,
@@ -134,13 +145,6 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     show_failures(result.records, prepared.registry)
     refresh(lab.store)
     return result
-
-
-def _to_train(plan: BenchPlan, store: Store) -> list[LoadedData]:
-    """The datasets on which something is still to be trained, as far as is known before tuning."""
-    tuned = {study.data for study in plan.studies}
-    open_ = {cell.data for cell in plan.cells if store.state(cell.id) != "done"}
-    return [data for ref, data in plan.data.items() if ref in tuned | open_]
 
 
 def _say(line: str) -> None:

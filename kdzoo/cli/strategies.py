@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tabulate import tabulate
 
+from kdzoo.foreign import story
+
 if TYPE_CHECKING:
     from kdzoo.registry import Entry
     from kdzoo.strategy import Strategy
@@ -83,7 +85,7 @@ def card(entry: Entry[type[Strategy]]) -> str:
     lines = [f"{entry.name} ({kind.family}), from {entry.plugin.distribution} {entry.plugin.version}", ""]
     for one in entry.sources:
         lines += _reference(one.value)
-    lines += [inspect.getdoc(kind) or "", "", f"Signals: {_signals(kind)}", ""]
+    lines += [story(inspect.getdoc(kind) or ""), "", f"Signals: {_signals(kind)}", ""]
     cited = {
         (f"{one.name}.{name}" if entry.parts else name): one.value.paper
         for one in entry.sources

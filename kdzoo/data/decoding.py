@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from kdzoo import foreign
 from kdzoo.data.augment import augment, to_float
 from kdzoo.data.dataset import Samples
 from kdzoo.data.hashing import seed_from
@@ -17,6 +18,7 @@ from kdzoo.data.isolation import isolated_random
 from kdzoo.data.loaders import Request, Source
 from kdzoo.data.rgb import to_rgb
 from kdzoo.errors import UsageError
+from kdzoo.interruption import heed
 from kdzoo.recipe import Augment
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class _Decoded(Dataset[Any]):
 
     def __init__(self, samples: Samples, transform: Callable[[Image], Tensor]) -> None:
         self.samples, self.transform = samples, transform
+        self.homes = foreign.homes_of(getattr(samples, "samples", samples))
 
     def __getitem__(self, key: tuple[int, int]) -> Tensor | str:
         view, sample = key
@@ -99,6 +102,9 @@ class _Decoded(Dataset[Any]):
         except UsageError as error:
             # An exception would reach the main process with the worker's traceback inside its message.
             return str(error)
+        except BaseException as error:
+            heed(error)  # anything else that a plugin's samples raise ends neither a worker nor the bench
+            return f"sample {sample} cannot be read: {foreign.sentence(error, self.homes)}"
         with isolated_random(seed_from("decode", view, sample)):
             return self.transform(image)
 

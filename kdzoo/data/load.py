@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdzoo import foreign
 from kdzoo.cell import DataRef
 from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
 from kdzoo.data.decoding import CROP, INTERPOLATION, FileSource
@@ -21,6 +22,8 @@ from kdzoo.data.loaders import ArraySource, Request, Shown, Source
 from kdzoo.data.names import parse_subset
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
 from kdzoo.errors import UsageError
+from kdzoo.interruption import heed
+from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.strategy import Batch
 
@@ -37,6 +40,7 @@ class LoadedData:
         notes: what people should know of how the data were read.
         covers: what the fingerprint covers and what it trusts.
         shown: how the originals become the images that networks see.
+        changed: what loading it changed of the process, which was put back, in a sentence; empty where nothing was.
 
     Args:
         ref: see above.
@@ -66,6 +70,7 @@ class LoadedData:
         self.ref, self.classes, self.mean, self.std, self.shown = ref, classes, mean, std, shown
         self.notes, self.covers = notes, covers
         self._sources, self._labels = sources, labels
+        self.changed = ""
 
     def labels(self, split: Split) -> Tensor:
         """The labels of a split in its order: N, int64, on the CPU."""
@@ -202,17 +207,23 @@ def open_data(
     dataset = _dataset(base, dataset_lookup, img_size)
     shown = dataset.name if count is None else f"{dataset.name}[:{count}]"
     size = img_size or dataset.img_size
+    state = ProcessState.now()
     try:
         splits = dataset.load(data_dir, download)
         if count is not None:
             splits = _first_of_train(splits, count)
-        return _loaded(shown, splits, size, pads=dataset.pads and size == dataset.img_size)
+        loaded = _loaded(shown, splits, size, pads=dataset.pads and size == dataset.img_size)
     except OSError as error:
-        raise UsageError(f"{shown} cannot be read: {error}") from error
+        raise UsageError(f"{shown} cannot be read: {foreign.line(foreign.text_of(error))}") from error
     except UsageError:
         raise
-    except Exception as error:  # a plugin's dataset may fail in any way
-        raise UsageError(f"{shown} cannot be loaded: {type(error).__name__}: {error}") from error
+    except BaseException as error:  # a plugin's dataset may fail in any way
+        heed(error)
+        raise UsageError(f"{shown} cannot be loaded: {foreign.sentence(error, foreign.homes_of(dataset))}") from error
+    finally:
+        state.put_back()
+    loaded.changed = f"{shown} {state.told()}" if state.changed else ""
+    return loaded
 
 
 def _dataset(base: str, lookup: Callable[[str], Dataset], img_size: tuple[int, int] | None) -> Dataset:

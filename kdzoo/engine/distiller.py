@@ -17,6 +17,8 @@ from kdzoo.signals import student_signals
 from kdzoo.strategy import Batch, Outputs, Phase, Signal, Strategy, Terms
 
 NOTHING = Outputs({})
+_MOST_OF_A_NAME = 100
+"""Characters: the names of terms stand in each epoch of a record."""
 
 
 class Distiller(nn.Module):
@@ -83,6 +85,11 @@ class Distiller(nn.Module):
         if not own and not distilled:
             raise KdzooError(f"the strategy {name} gives no term in its phase {phase!r}, which has no hard-label loss")
         for term, value in distilled.items():
+            if not (isinstance(term, str) and term.isprintable() and len(term) <= _MOST_OF_A_NAME):
+                raise KdzooError(
+                    f"{name} gives a term named {term!s:.{_MOST_OF_A_NAME}}: a name is a text of at most "
+                    f"{_MOST_OF_A_NAME} printable characters"
+                )
             if value.ndim:
                 raise KdzooError(
                     f"the term {term!r} of {name} has the shape {tuple(value.shape)}: reduce it to a scalar"

@@ -57,6 +57,10 @@ class PrunedError(KdzooError):
     """A trial was ended early, because its curve promised too little."""
 
 
+class LeftError(BaseException):
+    """Nobody goes on with a course: told from a GeneratorExit that a strategy raises."""
+
+
 Stop = Callable[[Sequence[Epoch]], str]
 """Asked after each epoch but the last, with the curve so far: why the training ends here, or an empty text."""
 
@@ -163,7 +167,7 @@ class Training:
             with self.timed("bank"):
                 lesson = self.source.open(phase, self.recipe.view(number))
             with self.timed("train"):
-                terms, rate = yield from self._train_epoch(number, lesson)
+                terms, rate = yield from self.train_epoch(number, lesson)
             self.distiller.refuse_late()
             self.last = self._measured_after(number)
             top1 = None if self.last is None else self.last.measures.top1
@@ -184,7 +188,7 @@ class Training:
         with self.timed("evaluate"):
             return measure(self.measured, self.strategy, self.data, "tune", self.device, self.world)
 
-    def _train_epoch(self, number: int, lesson: Lesson) -> Course[tuple[dict[str, float], float]]:
+    def train_epoch(self, number: int, lesson: Lesson) -> Course[tuple[dict[str, float], float]]:
         """One epoch; returns the mean of each term and the learning rate of the last step."""
         phase, local = self.plan[number]
         teacher_clock, tally = Clock(self.device), Tally()
@@ -271,7 +275,10 @@ class Training:
 
     def _rest(self, step: int) -> Course[None]:
         left = time.perf_counter()
-        yield step
+        try:
+            yield step
+        except GeneratorExit:
+            raise LeftError from None
         self._elsewhere += time.perf_counter() - left
 
     @contextmanager

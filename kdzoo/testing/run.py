@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdzoo import blame
+from kdzoo import blame, foreign
 from kdzoo.errors import PairError, UsageError, unknown
+from kdzoo.interruption import heed
+from kdzoo.process_state import ProcessState
 from kdzoo.registry import Entry
 from kdzoo.strategy import Strategy
 from kdzoo.testing.catalogue import CHECKS
@@ -101,30 +103,28 @@ def run_check(check: Check, subject: Subject, earlier: Mapping[str, Finding]) ->
             verdict = check.run(subject)
         except PairError as error:
             verdict = skipped(f"it refuses such networks: {error}")
-        except Exception as error:
+        except BaseException as error:
+            heed(error)
             # Whatever a strategy raises here it would raise in a training: that is what the check found.
             verdict = failed(_told(error, subject.kind))
     return Finding(check, verdict.status, verdict.text, seconds=time.perf_counter() - began)
 
 
-def _told(error: Exception, kind: type[Strategy]) -> str:
+def _told(error: BaseException, kind: type[Strategy]) -> str:
     """An error in one line, with the last line of the strategy's own code that it came through."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    homes = [home for part in parts_of(kind) for home in blame.homes(part.__module__)]
-    line = blame.line_of(error, homes)
-    return f"{text} ({line})" if line else text
+    return foreign.sentence(error, [home for part in parts_of(kind) for home in blame.homes(part.__module__)])
 
 
 @contextmanager
 def _apart() -> Iterator[None]:
     """Give back the random generators as they were; tiny networks are quickest, and repeatable, on one thread."""
-    threads, numpy_state, python_state = torch.get_num_threads(), np.random.get_state(), random.getstate()
+    settings, numpy_state, python_state = ProcessState.now(), np.random.get_state(), random.getstate()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.set_num_threads(threads)
+        settings.put_back()
         np.random.set_state(numpy_state)
         random.setstate(python_state)

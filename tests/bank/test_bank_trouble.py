@@ -34,7 +34,7 @@ def small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdzoo.engine.bank.shelves.BLOCK_SAMPLES", SMALL)
 
 
-class Killed(BaseException):
+class Killed(KeyboardInterrupt):
     """Nothing between here and the end of the process may catch this."""
 
 

@@ -52,7 +52,7 @@ def test_a_real_bench_killed_at_random_moments(tmp_path: Path, shared: tuple[Pat
         assert names == {"cell.json", "record.json", "student.safetensors"}
 
 
-class Killed(BaseException):
+class Killed(KeyboardInterrupt):
     """Nothing between here and the end of the process may catch this."""
 
 

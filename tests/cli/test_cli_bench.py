@@ -24,10 +24,12 @@ MIXED = ("--strategies", "plain,picky,clumsy,wild")
 
 
 def test_a_strategy_that_cannot_serve_is_named_before_anything_trains(mixed: tuple[Path, Any]) -> None:
-    first, *rest = mixed[1].err.splitlines()
+    first, clumsy, *rest = mixed[1].err.splitlines()
     warning = "warning: picky cannot serve test_resnet -> test_vit:"
     assert first.startswith(warning)
     assert first.endswith("on shades: picky wants a teacher with a thousand stages")
+    assert clumsy.startswith("warning: clumsy breaks on test_resnet -> test_vit:")
+    assert clumsy.endswith("on shades: RuntimeError: clumsy dropped the batch (toys.py:51)")
     assert rest[0].startswith("[1/5] teacher test_resnet on shades: ")
     assert rest[-1] == first
 

@@ -77,7 +77,7 @@ def refused(kdzoo: Callable[..., Any], small: tuple[Any, ...], tmp_path: Path) -
         (["--device", "gpu"], "--device must be 'auto', 'cpu', 'cuda' or 'mps', not 'gpu'"),
         (["--precision", "fp8"], "--precision must be 'fp32', 'bf16' or 'fp16', not 'fp8'"),
         (["--precision", "fp16"], "--precision fp16 needs a GPU; on a CPU take bf16 or fp32"),
-        (["--rerun", "maybe"], "--rerun must be 'never', 'failed' or 'always', not 'maybe'"),
+        (["--rerun", "maybe"], "--rerun must be 'never', 'safe', 'failed' or 'always', not 'maybe'"),
         (["--recipe", "quik"], "unknown recipe 'quik'; did you mean quick?"),
         (["--recipe", "mine.yaml"], "mine.yaml cannot be read: no such file or directory"),
         (["--teacher-recipe", "modrn"], "unknown recipe 'modrn'; did you mean modern?"),
@@ -111,7 +111,10 @@ def test_a_device_that_is_not_there_is_told(
         ("strategies: [ce\ndataset: shades\n", "b.yaml:2: malformed YAML: "),
         ("seeds: 1\nseeds: 2\n", "b.yaml:2: malformed YAML: key 'seeds' stands twice"),
         ("strategies: ce\ndataset: shades\nsedes: 2\n", "b.yaml: unknown key 'sedes'; did you mean seeds"),
-        ("strategies: ce\ndataset: shades\nrerun: sometimes\n", "b.yaml: rerun must be 'never', 'failed' or 'always'"),
+        (
+            "strategies: ce\ndataset: shades\nrerun: sometimes\n",
+            "b.yaml: rerun must be 'never', 'safe', 'failed' or",
+        ),
         (
             "strategies: ce\ndataset: shades\nrecipe: r.yaml\n",
             "recipe r.yaml: unknown key 'wieght_decay'; did you mean",

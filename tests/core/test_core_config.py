@@ -137,7 +137,7 @@ def test_a_model_on_the_command_line_replaces_the_files_pairs(
         (BENCH + "teacher_epochs: 0\n", "b.yaml: teacher_epochs must be at least 1, not 0"),
         (BENCH + "device: gpu\n", "b.yaml: device must be 'auto', 'cpu', 'cuda' or 'mps', not 'gpu'"),
         (BENCH + "precision: fp8\n", "b.yaml: precision must be 'fp32', 'bf16' or 'fp16', not 'fp8'"),
-        (BENCH + "rerun: no\n", "b.yaml: rerun must be 'never', 'failed' or 'always', not 'no'"),
+        (BENCH + "rerun: no\n", "b.yaml: rerun must be 'never', 'safe', 'failed' or 'always', not 'no'"),
         (BENCH + "download: yes\n", "b.yaml: download must be true or false, not 'yes'"),
         (BENCH + "recipe: 5\n", "b.yaml: recipe must be a text, not 5"),
         (BENCH + "img_size: 0x3\n", "b.yaml: img_size must be a size in pixels such as 32 or 32x48, not '0x3'"),

@@ -24,6 +24,7 @@ from kdzoo.store import Store
 
 TOYS = '''
 import os
+import signal
 import time
 
 import numpy as np
@@ -78,6 +79,7 @@ class Mortal(Strategy):
         if os.environ.get("RANK") == "1" and batch.view == 1:
             torch.distributed.destroy_process_group()
             time.sleep(1)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # as if somebody had typed it
             raise KeyboardInterrupt
         return {"mse": 0.01 * (student.logits - teacher.logits).square().mean()}
 '''

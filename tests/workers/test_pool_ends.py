@@ -49,17 +49,18 @@ def test_cells_that_end_every_worker_fail_with_the_reason_and_the_others_run(
     deaths = tmp_path / "deaths"
     deaths.write_text("1\n2\n3\n4")
     monkeypatch.setenv("TOY_DEATHS", str(deaths))
-    result = kdzoo(*doomed, "--strategies", "doomed,leaver,nudge", "--out", "runs", "--workers", 2)
+    result = kdzoo(*doomed, "--strategies", "doomed,leaver,quitter,nudge", "--out", "runs", "--workers", 2)
     assert result.code == 1
     assert deaths.read_text() == "3\n4"
     records = by_strategy(Path("runs"))
     assert {name: record.status for name, record in records.items()} == {
-        "ce": "done", "nudge": "done", "doomed": "failed", "leaver": "failed",
+        "ce": "done", "nudge": "done", "doomed": "failed", "leaver": "failed", "quitter": "failed",
     }  # fmt: skip
-    assert records["doomed"].reason == (
-        "tried 2 times: its worker process was killed by SIGKILL, as it is when memory runs out"
-    )
-    assert records["leaver"].reason == "tried 2 times: its worker process ended with exit code 3"
+    again = "; --rerun failed tries it again"
+    killed = "its worker process was killed by SIGKILL, as it is when memory runs out"
+    assert records["doomed"].reason == f"tried 2 times: {killed}{again}"
+    assert records["leaver"].reason == f"tried 2 times: its worker process ended with exit code 3{again}"
+    assert records["quitter"].reason.startswith("SystemExit: 3 (")
     assert records["nudge"].outcome() == by_strategy(undisturbed)["nudge"].outcome()
     assert not list(Path("runs").glob("cells/*/checkpoint-*"))
 

@@ -21,6 +21,7 @@ from kdzoo.study import Study
 
 PLUGIN = '''
 import errno
+import multiprocessing
 import os
 import signal
 import time
@@ -79,7 +80,18 @@ class Doomed(Nudge):
 
 
 class Leaver(Nudge):
+    """Ends every worker, and no other process."""
+
     name = "leaver"
+
+    def forward(self, student, teacher, batch):
+        if multiprocessing.parent_process():
+            os._exit(3)
+        return super().forward(student, teacher, batch)
+
+
+class Quitter(Nudge):
+    name = "quitter"
 
     def forward(self, student, teacher, batch):
         raise SystemExit(3)

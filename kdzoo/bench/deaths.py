@@ -1,0 +1,215 @@
+"""Cells that end their process: each start is marked, and a mark that is found again tells of a death.
+
+A death counts where the cell has no newer checkpoint than at its start. It was the cell's own where the process left
+word (a fault such as SIGSEGV, a call of ``os._exit``), or where the system ended a process for want of memory
+meanwhile. Nobody knows whose a SIGKILL was, so more of those are borne. Ctrl-C, SIGTERM, SIGHUP and a restart of the
+machine count for nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from kdzoo.foreign import line
+
+OWN = 2
+"""Deaths by a cell's own fault before it is passed over."""
+UNEXPLAINED = 4
+"""Deaths of which nobody knows whose fault they were."""
+
+_MARK, _LAST_WORDS = ".attempt", ".last-words"
+"""Files in a cell's folder; the names begin with a dot, so that whoever ends a cell's run tidies them away."""
+
+_STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_live: list[Mark] = []
+_words: list[TextIO] = []
+"""The file that a fault is told in, while there is one."""
+
+
+@dataclass(frozen=True)
+class Deaths:
+    """How often a cell ended its process with the same newest checkpoint.
+
+    Args:
+        place: finished epochs.
+        own: deaths by its own fault.
+        others: deaths that nobody explains.
+        reason: of the last one that was explained.
+    """
+
+    place: int = 0
+    own: int = 0
+    others: int = 0
+    reason: str = ""
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return self.own + self.others
+
+    @property
+    def fatal(self) -> str:
+        """Why the cell is not tried again; empty where it is."""
+        if self.own < OWN and self.count < UNEXPLAINED:
+            return ""
+        told = self.reason or "it was killed, as it is when memory runs out"
+        return f"its process died {self.count} times in epoch {self.place}: {told}"
+
+
+class Mark:
+    """The mark of a start in a cell's folder.
+
+    Args:
+        folder: of the cell.
+        deaths: that were counted before.
+    """
+
+    def __init__(self, folder: Path, deaths: Deaths) -> None:
+        self.folder, self.deaths = folder.absolute(), deaths
+
+    def set(self) -> None:
+        """Write it, and see that a fault leaves its last words beside it."""
+        self._write(_here())
+        with contextlib.suppress(OSError):
+            if _words:  # cells in lockstep: one file, which stands in the folder of each
+                os.link(_live[0].folder / _LAST_WORDS, self.folder / _LAST_WORDS)
+            elif not faulthandler.is_enabled():  # else somebody asked for it, and gets it where they asked for it
+                _words.append((self.folder / _LAST_WORDS).open("w", encoding="utf-8"))
+                faulthandler.enable(_words[0], all_threads=False)
+        _live.append(self)
+
+    def withdraw(self) -> None:
+        """The process goes on, or a person ends it: this start tells of no death."""
+        if self not in _live:
+            return
+        _live.remove(self)
+        if _words and not _live:
+            faulthandler.disable()
+            _words.pop().close()
+        (self.folder / _LAST_WORDS).unlink(missing_ok=True)
+        if self.deaths.count:
+            self._write({})
+        else:
+            (self.folder / _MARK).unlink(missing_ok=True)
+
+    def say(self, words: str) -> None:
+        """Leave last words."""
+        with contextlib.suppress(OSError):
+            (self.folder / _LAST_WORDS).write_text(words, encoding="utf-8")
+
+    def _write(self, where: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            (self.folder / _MARK).write_text(json.dumps({**vars(self.deaths), **where}), encoding="utf-8")
+
+
+@contextmanager
+def marked(folder: Path, deaths: Deaths) -> Iterator[None]:
+    """The ``with`` block runs a cell; that it ends, however, is no death."""
+    mark = Mark(folder, deaths)
+    mark.set()
+    try:
+        yield
+    finally:
+        mark.withdraw()
+
+
+def deaths_of(folder: Path, homes: Sequence[Path] = ()) -> Deaths:
+    """The deaths of a cell that is about to start; who asks holds the cell.
+
+    Args:
+        folder: of the cell.
+        homes: folders and files of its strategy's code, of which a reason names the line.
+    """
+    place = max((int(path.name[-6:]) for path in folder.glob("checkpoint-[0-9]*")), default=0)
+    try:
+        told = json.loads((folder / _MARK).read_bytes())
+        before = Deaths(**{name: told[name] for name in vars(Deaths())})
+        if before.place != place:
+            before = Deaths(place)
+        if "boot" not in told or (told["boot"], told["host"]) != (_here()["boot"], _here()["host"]):
+            return before
+        words = folder / _LAST_WORDS
+        reason = _sense_of(words.read_text(encoding="utf-8", errors="replace"), homes) if words.is_file() else ""
+        if not reason and told["oom"] is not None and _here()["oom"] != told["oom"]:
+            reason = "out of memory, as the system ended a process meanwhile"
+    except (OSError, ValueError, TypeError, KeyError):
+        return Deaths(place)
+    if reason:
+        return Deaths(place, before.own + 1, before.others, reason)
+    return Deaths(place, before.own, before.others + 1, before.reason)
+
+
+def _sense_of(words: str, homes: Sequence[Path]) -> str:
+    """The fault, and the innermost line of Python, of the strategy's own code if there is one."""
+    lines = [each.strip() for each in words.splitlines() if each.strip()]
+    if not lines:
+        return ""
+    told = line(lines[0].removeprefix("Fatal Python error: "))
+    frames = [each.split('"') for each in lines if each.startswith("File ")]
+    theirs = [each for each in frames if any(Path(each[1]).is_relative_to(home) for home in homes)]
+    parts = next(iter(theirs or frames), [])
+    place = f" ({Path(parts[1]).name}:{parts[2].split()[2].rstrip(',')})" if len(parts) > 2 else ""
+    return told + place
+
+
+def _here() -> dict[str, Any]:
+    """What tells this run of the machine from others, and how often memory ran out in it; None where it is not told."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    counts = Path("/proc/vmstat")
+    found: dict[str, Any] = {"host": socket.gethostname(), "boot": "", "oom": None}
+    with contextlib.suppress(OSError):
+        found["boot"] = boot.read_text().strip()
+    with contextlib.suppress(OSError):
+        for each in counts.read_text().splitlines():
+            if each.startswith("oom_kill "):
+                found["oom"] = int(each.split()[1])
+    return found
+
+
+@contextmanager
+def noting_ends() -> Iterator[None]:
+    """In the ``with`` block, that a person ends this process is told from a cell's doing so."""
+    before = {number: signal.getsignal(number) for number in _STOPS}
+    ours = threading.current_thread() is threading.main_thread()
+    handled = [number for number, handler in before.items() if ours and handler is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, _stopped)
+    leave = os._exit
+    os._exit = _noting(leave)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = leave
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    for mark in list(_live):
+        mark.withdraw()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _noting(leave: Callable[[int], Any]) -> Callable[[int], Any]:
+    owner = os.getpid()
+
+    def noted(status: int) -> None:
+        if os.getpid() == owner:  # a process that was forked from this one ends in the same way
+            for mark in _live:
+                mark.say(f"os._exit({status})")
+        leave(status)
+
+    return noted

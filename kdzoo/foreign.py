@@ -1,0 +1,121 @@
+"""Texts of other people's code: of errors, names, notes. Bounded, without characters that act, and always there.
+
+No torch here.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from kdzoo import blame
+from kdzoo.interruption import heed
+
+MOST = 1_000
+"""Characters of a sentence."""
+
+MOST_OF_A_REASON = 2_000
+"""Characters of a record's reason on a board; those that are recorded today are shorter."""
+
+MOST_OF_A_STORY = 20_000
+"""Characters of a traceback, half of them from its end."""
+
+_MOST_OF_A_NAME = 100
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Control, formatting and line-breaking characters written out (``\n``, ``\x1b``), so that none acts.
+
+    Args:
+        text: any text.
+        keep: characters that stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _HIDDEN and character not in keep
+        else character
+        for character in text
+    )
+
+
+def bounded(text: str, most: int = MOST) -> str:
+    """At most so many characters, and a note of how many were left out."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} characters more)"
+
+
+def line(text: str, most: int = MOST) -> str:
+    """The first line of a text, bounded and visible."""
+    return visible(bounded(_BREAK.split(text.strip(), maxsplit=1)[0], most))
+
+
+def text_of(value: object) -> str:
+    """The text of a value; where it has none, in brackets what came instead."""
+    try:
+        return str.__str__(str(value))  # of a subclass, the plain text
+    except BaseException as error:
+        heed(error)
+        return f"(its text cannot be made: {name_of(error)})"
+
+
+def name_of(error: BaseException) -> str:
+    """The name of an error's class."""
+    try:
+        return line(str.__str__(type(error).__name__), _MOST_OF_A_NAME)
+    except BaseException as fault:
+        heed(fault)
+        return "an error without a name"
+
+
+def sentence(error: BaseException, homes: Iterable[Path] = ()) -> str:
+    """An error in one line: its class, its text, and where it comes from.
+
+    Args:
+        error: as it was caught.
+        homes: folders and files of the code that is asked about; see :func:`kdzoo.blame.line_of`.
+    """
+    told = f"{name_of(error)}: {line(text_of(error))}".rstrip(": ")
+    place = place_of(error, homes)
+    return f"{told} ({place})" if place else told
+
+
+def homes_of(thing: object) -> tuple[Path, ...]:
+    """The folders and files of the code that made a thing; empty for kdzoo's own."""
+    module = type(thing).__module__
+    return () if module.partition(".")[0] == "kdzoo" else blame.homes(module)
+
+
+def place_of(error: BaseException, homes: Iterable[Path]) -> str:
+    """:func:`kdzoo.blame.line_of`, empty also where an error does not let itself be asked."""
+    try:
+        return line(blame.line_of(error, homes))
+    except BaseException as fault:
+        heed(fault)
+        return ""
+
+
+def story_of(error: BaseException) -> str:
+    """The whole traceback of an error, bounded."""
+    try:
+        told = "".join(traceback.format_exception(error))
+    except BaseException as fault:
+        heed(fault)
+        frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
+        told = f"Traceback (most recent call last):\n{''.join(frames)}{sentence(error)}\n"
+    return story(told)
+
+
+def story(told: str) -> str:
+    """A text of many lines, each of them bounded, and the whole, of which the beginning and the end stay; visible."""
+    told = "\n".join(bounded(each) for each in told.split("\n"))
+    half = MOST_OF_A_STORY // 2
+    left_out = len(told) - 2 * half
+    if left_out > 0:
+        told = f"{told[:half]}\n... ({left_out:,} characters more) ...\n{told[-half:]}"
+    return visible(told, keep="\n\t")
