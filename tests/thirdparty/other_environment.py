@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
+from waiting import finish, start
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -39,19 +41,12 @@ class Environment:
 
     def start(self, program: str, *arguments: object) -> subprocess.Popen[str]:
         """Start one of its programs."""
-        return subprocess.Popen(
-            [self.programs / program, *map(str, arguments)],
-            cwd=self.work,
-            env={**self.variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start(self.programs / program, *arguments, cwd=self.work, env={**self.variables})
 
     def run(self, program: str, *arguments: object, code: int = 0) -> str:
         """Run one of its programs, which must end with ``code``; what it printed on standard output."""
         process = self.start(program, *arguments)
-        out, err = process.communicate(timeout=200)
+        out, err = finish(process)
         assert process.returncode == code, f"{program} {arguments}: {process.returncode}\n{out}\n{err}"
         return out
 
