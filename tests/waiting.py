@@ -65,6 +65,14 @@ def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
         raise AssertionError(f"waited {PATIENCE:.0f} s for the end of {_story(process)}") from None
 
 
+def output_of(*command: object, **settings: Any) -> str:
+    """Run a command to its end, which must be a good one; its output."""
+    process = start(*command, **settings)
+    out, err = finish(process)
+    assert process.returncode == 0, f"{process.args}\nexit code {process.returncode}\n{out}\n{err}"
+    return out
+
+
 def wait_for_end(processes: Iterable[psutil.Process]) -> None:
     """Wait for the end of processes that others started; one that nobody buries has ended too."""
     for process in processes:

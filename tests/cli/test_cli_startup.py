@@ -11,13 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from waiting import output_of
 
 SCRIPT = Path(sys.executable).with_name("kdzoo")
 HEAVY = {"torch", "timm", "torchvision", "accelerate", "pandas", "numpy", "scipy", "sklearn", "optuna", "matplotlib"}
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return output_of(sys.executable, "-c", code)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_public_names_come_when_they_are_asked_for() -> None:
 
 def processor_time(*command: object) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, capture_output=True)
+    output_of(*command)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -93,7 +94,7 @@ def test_the_installed_script_answers(option: str, tmp_path: Path) -> None:
 )
 def test_the_installed_scripts_exit_codes(arguments: list[str], code: int, tmp_path: Path) -> None:
     done = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == code
+    assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 

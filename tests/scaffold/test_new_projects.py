@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tomllib
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from waiting import output_of
 
 from kdzoo.cli import app
 from kdzoo.scaffold.names import LONGEST
@@ -26,9 +26,7 @@ PROJECTS = {**{f"my-{family}": ("--family", family) for family in FAMILIES}, "my
 
 def run(*command: object, **settings: object) -> str:
     """Run a command, which must succeed; what it prints."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **settings)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return output_of(*command, **settings)
 
 
 def has(module: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from waiting import finish, start
+from waiting import finish, output_of, start
 
 
 @dataclass(frozen=True)
@@ -119,5 +119,4 @@ def install(environment: Environment, *wheels: Path) -> None:
 def _pip(*arguments: object) -> None:
     words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    output_of(*words, env=environment)
