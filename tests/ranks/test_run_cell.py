@@ -23,8 +23,10 @@ from kdzoo.record import Record, parse_record
 from kdzoo.store import Store
 
 TOYS = '''
+import contextlib
 import os
 import time
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -78,7 +80,10 @@ class Mortal(Strategy):
     def forward(self, student, teacher, batch):
         if os.environ.get("RANK") == "1" and batch.view == 1:
             torch.distributed.destroy_process_group()
-            time.sleep(1)
+            address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+            # Until rank 0 told that it lost this one, or has told it and is gone.
+            with contextlib.suppress(torch.distributed.DistError):
+                torch.distributed.TCPStore(address, port).wait(["kdzoo/failed"], timedelta(minutes=10))
             raise KeyboardInterrupt
         return {"mse": 0.01 * (student.logits - teacher.logits).square().mean()}
 '''
@@ -197,7 +202,8 @@ def test_a_failure_of_the_other_process_is_recorded(planned: Path, toys: Path, p
     assert (code, other, silence) == (1, 1, ["", ""])
     record = record_of(planned, cell)
     assert record.status == "failed"
-    assert record.reason == "RuntimeError: the second one dropped the batch (toys.py:44)"
+    line = next(number for number, text in enumerate(TOYS.splitlines(), 1) if "dropped the batch" in text)
+    assert record.reason == f"RuntimeError: the second one dropped the batch (toys.py:{line})"
     assert "in forward" in record.traceback
     assert record.reason in text
     assert "toys.py" in errors
