@@ -22,7 +22,7 @@ from kdzoo.cell import PROTOCOL, Cell, ModelRef
 from kdzoo.config import Rerun
 from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch
-from kdzoo.engine.ranks import World
+from kdzoo.engine.ranks import LostRankError, World
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.matrix import teacher_cell, title
 from kdzoo.models.folders import name_by_content, timm_name
@@ -226,7 +226,7 @@ def together(world: World) -> Iterator[None]:
         if world.size == 1:
             raise
         first = world.fail(" ".join(str(error).split()) or type(error).__name__, traceback.format_exc())
-        in_time = world.end()
+        in_time = world.end(lost=isinstance(error, LostRankError))
         if world.leads:
             if not world.failed_here:
                 raise KdzooError(first.reason) from error

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 _PATIENCE = timedelta(minutes=30)
 """How long a rank waits for another one: rank 0 may measure a teacher alone, or write to a slow disk."""
 _LAST_WORDS = timedelta(seconds=20)
-"""How long a rank that fails waits for rank 0 to record it, before the launcher ends them all."""
-_FAILED, _OVER = "kdzoo/failed", "kdzoo/over"
+"""How long a rank that fails waits for rank 0 to record it, before the launcher ends them all; and rank 0 for the
+others to hear of the end."""
+_FAILED, _OVER, _HEARD = "kdzoo/failed", "kdzoo/over", "kdzoo/heard"
 
 T = TypeVar("T")
 
@@ -207,17 +208,24 @@ class World:
         """Whether a rank told that it failed, and was not just lost."""
         return self._store is not None and self._store.check([_FAILED])
 
-    def end(self) -> bool:
-        """Rank 0 tells the others that all is recorded, and they wait for it; gives whether it came to that."""
+    def end(self, *, lost: bool = False) -> bool:
+        """Rank 0 tells the others that all is recorded, and they wait for it; gives whether it came to that.
+
+        Args:
+            lost: whether another rank is gone, so that rank 0 does not wait for all of them to hear it.
+        """
         if self._store is None:
             return True
-        if self.leads:
-            self._store.set(_OVER, "")
-            return True
         try:
+            if self.leads:
+                self._store.set(_OVER, "")
+                if not lost:  # the store ends with this process
+                    self._store.wait([f"{_HEARD}/{rank}" for rank in range(1, self.size)], _LAST_WORDS)
+                return True
             self._store.wait([_OVER], _LAST_WORDS)
+            self._store.set(f"{_HEARD}/{self.rank}", "")
         except dist.DistError:
-            return False  # it hangs or is gone; the launcher ends it when this process has ended
+            return self.leads  # rank 0 hangs or is gone; the launcher ends it when this process has ended
         return True
 
     def leave(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from bank_lab import EXACT, banked, counted, terms
 from small_lab import FIT, Quiet, prepare
+from waiting import finish, start
 
 from kdzoo.bench.session import run_bench
 from kdzoo.engine.bank import disk, group
@@ -231,11 +231,8 @@ def test_two_processes_make_each_view_once_and_read_each_others(tmp_path: Path, 
     code = f"import sys; sys.path.insert(0, {str(here.parent / 'engine')!r})" + WORKER.format(
         folder=str(here), out="@", strategies=["soft", "rkd", "at"], teacher=teacher_file, small=SMALL
     ).replace("'@'", f"__import__('pathlib').Path({str(tmp_path)!r})")
-    both = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    told = [process.communicate(timeout=200) for process in both]
+    both = [start(sys.executable, "-c", code) for _ in range(2)]
+    told = [finish(process) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     counts = [json.loads(out) for out, _ in told]
     assert sum(count for count, _ in counts) == 4 * FIT // SMALL

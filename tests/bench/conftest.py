@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 
 from real_bench import start
 from small_lab import run
+from waiting import finish
 
 
 @pytest.fixture(scope="session")
@@ -25,5 +26,5 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[i
     """A store that two real benches filled at once, and the exit code, output and errors of each."""
     out = tmp_path_factory.mktemp("shared")
     both = [start(out), start(out)]
-    told = [process.communicate(timeout=200) for process in both]
+    told = [finish(process) for process in both]
     return out, [(process.returncode, *each) for process, each in zip(both, told, strict=True)]

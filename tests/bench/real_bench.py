@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import waiting
 
 OPTIONS = shlex.split(
     "--strategies soft,fitnets --teacher test_efficientnet --student test_resnet --seeds 1 --epochs 3 "
@@ -19,15 +20,8 @@ OPTIONS = shlex.split(
 
 
 def start(out: Path) -> subprocess.Popen[str]:
-    """Start ``kdzoo bench`` in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from kdzoo.cli import main; main()", "bench", *OPTIONS, "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+    """Start ``kdzoo bench`` in a session of its own."""
+    return waiting.start(sys.executable, "-m", "kdzoo", "bench", *OPTIONS, "--out", out)
 
 
 def events(out: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from real_bench import events, start
 from small_lab import Quiet, make_lab, prepare, run
+from waiting import finish, wait_until
 
 from kdzoo import store
 from kdzoo.bench.local import run_cells
@@ -25,13 +25,10 @@ def _start_and_kill(out: Path, delay: float) -> bool:
     """Start a bench and kill it so long after it took up a cell; False where it ended before."""
     before = len(events(out))
     process = start(out)
-    while len(events(out)) == before and process.poll() is None:
-        time.sleep(0.01)
-    try:
-        process.wait(timeout=delay)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    wait_until(lambda: len(events(out)) > before or process.poll() is not None, "a cell that begins", process)
+    time.sleep(delay)
+    process.kill()
+    finish(process)
     return process.returncode == -signal.SIGKILL
 
 
@@ -39,7 +36,7 @@ def test_a_real_bench_killed_at_random_moments(tmp_path: Path, shared: tuple[Pat
     draw = random.Random(0)
     killed = [_start_and_kill(tmp_path, draw.uniform(0.0, 0.8)) for _ in range(KILLS)]
     last = start(tmp_path)
-    told = last.communicate(timeout=100)
+    told = finish(last)
     assert last.returncode == 0, told
     assert sum(killed) >= 2
     whole, cut = Store.open(shared[0]), Store.open(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import shutil
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from small_lab import Quiet, Run, make_lab, prepare
+from waiting import finish, start, wait_until
 
 from kdzoo import Batch, Outputs, Strategy, Terms, param
 from kdzoo.bench.local import run_cells
@@ -263,26 +263,21 @@ def test_a_real_bench_killed_in_its_studies_keeps_their_number(tmp_path: Path) -
         "--set recipe.lr=0.02 --tune 3 --tune-epochs 2"
     )
 
-    def start(out: Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", "from kdzoo.cli import main; main()", *options, "--out", str(out)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+    def bench(out: Path) -> subprocess.Popen[str]:
+        return start(sys.executable, "-m", "kdzoo", *options, "--out", out)
 
     out = tmp_path / "cut"
     killed = 0
     for ended in (1, 2):
-        process = start(out)
-        while process.poll() is None and trials_begun(out) < ended:
-            time.sleep(0.01)
-        time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process = bench(out)
+        wait_until(lambda number=ended: trials_begun(out) >= number, f"trial {ended}", process)
+        time.sleep(0.05)  # into the trial
+        process.kill()
+        finish(process)
         killed += process.returncode == -signal.SIGKILL
     assert killed == 2
-    last = start(out)
-    told = last.communicate(timeout=100)
+    last = bench(out)
+    told = finish(last)
     assert last.returncode == 0, told
     (studies, problems) = Store.open(out).readable_studies()
     assert problems == []
@@ -291,8 +286,9 @@ def test_a_real_bench_killed_in_its_studies_keeps_their_number(tmp_path: Path) -
     assert len(study.trials) == 3
     trials = [record for record in Store.open(out).records() if record.cell.kind == "trial"]
     assert len(trials) == 3
-    whole = start(tmp_path / "whole")
-    assert whole.communicate(timeout=100)
+    whole = bench(tmp_path / "whole")
+    told = finish(whole)
+    assert whole.returncode == 0, told
     (uncut, _) = Store.open(tmp_path / "whole").readable_studies()
     assert timeless(study) == timeless(only(uncut))
 

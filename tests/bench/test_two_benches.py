@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
 from real_bench import events
 from small_lab import Quiet, make_lab, prepare, run
+from waiting import PATIENCE, finish, start
 
 from kdzoo.bench.local import run_cells
 from kdzoo.cell import Cell
@@ -37,21 +36,22 @@ def test_who_waits_takes_up_the_cell_of_who_was_killed(tmp_path: Path, teacher_f
     bench = prepare(tmp_path, [], teacher_weights=teacher_file, epochs=2)
     (cell,) = bench.plan.cells
     code = (
-        "import sys, time; from pathlib import Path; from kdzoo.store import Store\n"
+        "import time; from pathlib import Path; from kdzoo.store import Store\n"
         f"with Store(Path({str(tmp_path)!r})).claim({cell.id!r}) as mine:\n"
-        "    print(mine, flush=True); time.sleep(60)"
+        "    print(mine, flush=True); time.sleep(3600)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout.readline() == "True\n"
-        report = Quiet()
-        threading.Timer(0.7, lambda: holder.send_signal(signal.SIGKILL)).start()
-        began = time.monotonic()
-        (record,) = run_cells(bench.plan.cells, bench.lab, report, "failed")
-    finally:
-        holder.kill()
-        holder.communicate()
-    assert time.monotonic() - began > 0.6
+    holder = start(sys.executable, "-c", code)
+    assert holder.stdout.readline() == "True\n"
+
+    class Killer(Quiet):
+        def waiting(self, cell: Cell) -> None:
+            super().waiting(cell)
+            threading.Timer(0.2, holder.kill).start()  # this one is in the middle of its wait by then
+
+    report = Killer()
+    (record,) = run_cells(bench.plan.cells, bench.lab, report, "failed")
+    finish(holder)
+    assert holder.returncode == -signal.SIGKILL
     assert report.waited == [cell.id]
     assert record.status == "done"
 
@@ -73,12 +73,12 @@ def test_a_cell_that_another_runs_is_passed_over_and_found_at_the_end(tmp_path: 
         with bench.lab.store.claim(held.id) as mine:
             assert mine
             entered.set()
-            released.wait(30)
+            assert released.wait(PATIENCE)
 
     entered = threading.Event()
     thread = threading.Thread(target=other)
     thread.start()
-    entered.wait(10)
+    assert entered.wait(PATIENCE), "the other has not claimed its cell"
     records = run_cells(bench.plan.cells, bench.lab, Quiet(on_step), "failed")
     thread.join()
     assert order == ["ce", "at", "soft"]

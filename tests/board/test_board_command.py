@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 from typer.testing import CliRunner
+from waiting import output_of
 
 from kdzoo.board.render import board_text
 from kdzoo.cli.board import board
@@ -91,12 +91,9 @@ def test_boards_are_made_without_torch(store: Store) -> None:
         f"board(pathlib.Path({str(store.path)!r}))\n"
         "assert 'torch' not in sys.modules and 'timm' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "digits 8x8: resnet20 -> resnet8" in done.stdout
+    assert "digits 8x8: resnet20 -> resnet8" in output_of(sys.executable, "-c", code)
 
 
 def test_the_command_is_declared_without_pandas() -> None:
     code = "import sys, kdzoo.cli.board\nassert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    output_of(sys.executable, "-c", code)

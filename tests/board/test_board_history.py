@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from board_studies import done, make_study
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from waiting import output_of
 
 from kdzoo.board.history import NUMBER, distribution, frozen_trials, optuna_study
 from kdzoo.study import Range
@@ -87,5 +87,4 @@ def test_the_rebuilt_study_maximizes_under_its_own_name_and_says_nothing(capfd: 
 
 def test_optuna_brings_no_torch() -> None:
     code = "import sys, kdzoo.board.history; print([name for name in ('torch', 'timm') if name in sys.modules])"
-    done_ = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done_.stdout == "[]\n"
+    assert output_of(sys.executable, "-c", code) == "[]\n"

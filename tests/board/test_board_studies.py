@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from board_studies import RECIPE, SPACE, done, make_study
+from waiting import output_of
 
 from kdzoo.board.figures import digest, drawer, origin_of
 from kdzoo.board.studies import studies_text
@@ -169,8 +169,7 @@ def test_lines_are_folded_to_the_width(width: int) -> None:
 
 def test_no_torch_is_loaded() -> None:
     code = "import sys, kdzoo.board.study_charts; print({'torch', 'timm', 'vl_convert'} & set(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout == "set()\n"
+    assert output_of(sys.executable, "-c", code) == "set()\n"
 
 
 def values_of(layer: dict[str, Any], *names: str) -> list[tuple[Any, ...]]:

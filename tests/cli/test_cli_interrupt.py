@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from waiting import finish, start, wait_until
 
 SCRIPT = Path(sys.executable).with_name("kdzoo")
 
@@ -22,18 +22,15 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     starts: Callable[[Path], list[str]],
 ) -> None:
     arguments = [*map(str, small), "--strategies", "plain", "--epochs", "4", "--out", "runs"]
-    slow = {**os.environ, "TOYS_SLEEP": "0.1", "OMP_NUM_THREADS": "1"}  # an epoch of `plain` takes a second, then
-    with subprocess.Popen(
-        [SCRIPT, *arguments], cwd=tmp_path, env=slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as bench:
-        deadline = time.monotonic() + 120
-        while not (kept := list(tmp_path.glob("runs/cells/*/checkpoint-*"))) or len(starts(tmp_path / "runs")) < 3:
-            assert bench.poll() is None, bench.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        bench.send_signal(signal.SIGINT)
-        out, err = bench.communicate(timeout=60)
-    assert bench.returncode == 130
+    bench = start(SCRIPT, *arguments, cwd=tmp_path, env=os.environ | {"TOYS_STAY": "1"})
+    kept = wait_until(
+        lambda: len(starts(tmp_path / "runs")) == 3 and list(tmp_path.glob("runs/cells/*/checkpoint-*")),
+        "the first epoch of the third cell",
+        bench,
+    )
+    bench.send_signal(signal.SIGINT)
+    out, err = finish(bench)
+    assert bench.returncode == 130, err
     assert out == ""
     assert err.splitlines()[-1] == "Stopped. Finished epochs are kept: run the same command again to go on."
     assert "Traceback" not in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import subprocess
@@ -10,13 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from waiting import output_of
 
 SCRIPT = Path(sys.executable).with_name("kdzoo")
 HEAVY = {"torch", "timm", "torchvision", "accelerate", "pandas", "numpy", "scipy", "sklearn", "optuna", "matplotlib"}
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return output_of(sys.executable, "-c", code)
 
 
 @pytest.mark.parametrize(
@@ -42,16 +44,36 @@ def test_public_names_come_when_they_are_asked_for() -> None:
     assert python(code) == "False\n"
 
 
+def processor_time(*command: object) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    output_of(*command)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 @pytest.mark.parametrize("option", ["--version", "--help"])
-def test_the_installed_script_answers_in_a_moment(option: str, tmp_path: Path) -> None:
-    """Processor time, the best of some: the machine may be doing other things."""
-    times = [float("inf")]
-    while min(times) >= 0.4 and len(times) <= 10:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([SCRIPT, option], check=True, capture_output=True, text=True, cwd=tmp_path)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.4
+def test_the_installed_script_answers_in_a_moment(option: str) -> None:
+    """In twice the time of the imports that it cannot do without; by turns, as the machine may be doing other things.
+
+    Twice that, again, is allowed.
+    """
+    needed = "import importlib.metadata, typer, rich.console, rich.panel, rich.table, rich.text"
+    own, least = float("inf"), float("inf")
+    for _ in range(10):
+        own = min(own, processor_time(SCRIPT, option))
+        least = min(least, processor_time(sys.executable, "-c", needed))
+        if own < 4 * least:
+            break
+    assert own < 4 * least
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_the_installed_script_answers(option: str, tmp_path: Path) -> None:
+    variables = os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = subprocess.run([SCRIPT, option], check=True, capture_output=True, text=True, cwd=tmp_path, env=variables)
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "kdzoo.cli" in imported
+    assert not imported & (HEAVY | {"pydantic"})
     expected = (
         rf"kdzoo {re.escape(version('kdzoo'))}\n" if option == "--version" else r"(?s).*Usage: kdzoo.*bench.*board"
     )
@@ -72,7 +94,7 @@ def test_the_installed_script_answers_in_a_moment(option: str, tmp_path: Path) -
 )
 def test_the_installed_scripts_exit_codes(arguments: list[str], code: int, tmp_path: Path) -> None:
     done = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == code
+    assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import start
 
 from kdzoo import UsageError
 from kdzoo.cell import Cell
@@ -330,16 +330,16 @@ def test_a_claim_ends_when_its_holder_is_killed(store: Store) -> None:
     code = (
         "import sys, time; from pathlib import Path; from kdzoo.store import Store\n"
         "with Store.open(Path(sys.argv[1])).claim('cell') as mine:\n"
-        "    print(mine, flush=True); time.sleep(60)\n"
+        "    print(mine, flush=True); time.sleep(3600)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(store.path)], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "True\n"
-        with store.claim("cell") as mine:
-            assert not mine
-        holder.kill()
-        with store.claim("cell", wait=True) as mine:
-            assert mine
+    holder = start(sys.executable, "-c", code, store.path)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "True\n"
+    with store.claim("cell") as mine:
+        assert not mine
+    holder.kill()
+    with store.claim("cell", wait=True) as mine:
+        assert mine
 
 
 def test_events_are_whole_lines(store: Store) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from epochs import epoch, recipe
+from waiting import output_of
 
 from kdzoo import ArrayData, Dataset, Splits, UsageError
 from kdzoo.data import loaders
@@ -247,8 +247,7 @@ def test_a_recipe_is_checked_before_training(toy: Toys, write_folder: Callable[.
 def test_importing_the_contract_does_not_import_torch() -> None:
     code = "import sys, kdzoo, kdzoo.data.splits, kdzoo.data.builtin as b; b.kdzoo_datasets(), kdzoo.Dataset"
     code += "; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert output_of(sys.executable, "-c", code) == "False\n"
 
 
 def test_sets_whose_files_share_their_names_are_told_apart_by_folder(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
@@ -39,7 +40,8 @@ def chromium(profile: Path, *flags: str) -> Iterator[Any]:
     # The path is given, so that Selenium never looks for a driver elsewhere.
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver_path))
     try:
-        driver.set_page_load_timeout(120)
+        driver.set_page_load_timeout(PATIENCE)
+        driver.set_script_timeout(PATIENCE)
         yield driver
     finally:
         driver.quit()
@@ -47,12 +49,19 @@ def chromium(profile: Path, *flags: str) -> Iterator[Any]:
 
 def open_page(driver: Any, path: Path) -> None:
     """Open a page from its file, and wait until its charts are drawn."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     driver.get(path.as_uri())
-    WebDriverWait(driver, 120).until(
-        lambda driver: driver.execute_script("return document.documentElement.dataset.ready") == "true"
-    )
+    wait(driver, lambda driver: driver.execute_script("return document.documentElement.dataset.ready") == "true")
+
+
+def wait(driver: Any, condition: Callable[[Any], Any]) -> Any:
+    """What a condition on the page gives as soon as it holds; until then elements may be missing."""
+    from selenium.common.exceptions import NoSuchElementException
+
+    def holds() -> Any:
+        with contextlib.suppress(NoSuchElementException):
+            return condition(driver)
+
+    return wait_until(holds, f"what this line wants of the page {driver.current_url}")
 
 
 def requests(driver: Any) -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import browser
 import pytest
+from browser import wait
 from made_records import make_rows, make_sweep
 
 from kdzoo.board.table import make_board
@@ -102,12 +103,6 @@ def press(driver: Any, name: str, *, key: str = "") -> str:
     else:
         button.click()
     return one_of(driver, f'th[data-column="{name}"]').get_attribute("aria-sort")
-
-
-def wait(driver: Any, condition: Callable[[Any], Any]) -> Any:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(driver, 60).until(condition)
 
 
 def fill(driver: Any, name: str, text: str) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from folders import (
     with_teachers,
 )
 from typer.testing import CliRunner, Result
+from waiting import output_of
 
 from kdzoo import Batch
 from kdzoo.board.figures import drawer
@@ -815,8 +815,8 @@ def test_a_check_needs_no_torch(board: Path) -> None:
         "import sys; from kdzoo.cli import app; app(['check', sys.argv[1]], standalone_mode=False);"
         "heavy = {'torch', 'timm', 'optuna', 'accelerate', 'torchvision'} & sys.modules.keys(); print(heavy or 'light')"
     )
-    done = subprocess.run([sys.executable, "-c", code, board], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["16 records and 2 studies: no faults", "light"]
+    told = output_of(sys.executable, "-c", code, board)
+    assert told.splitlines() == ["16 records and 2 studies: no faults", "light"]
 
 
 def test_remeasured_students_are_faults_of_their_files(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import output_of
 
 DIARY = """
     import json
@@ -317,7 +318,6 @@ def test_no_plugin_replaces_a_network_however_it_tries(
 
 def test_a_plugin_that_brings_timm_along_replaces_nothing(tmp_path: Path) -> None:
     """In a process of its own, in which nobody has imported timm before."""
-    import subprocess
     import sys
     import textwrap
 
@@ -328,10 +328,8 @@ def test_a_plugin_that_brings_timm_along_replaces_nothing(tmp_path: Path) -> Non
         "try:\n    load_plugins([Path('thief.py')])\nexcept UsageError as error:\n    print(error)\n"
         "import timm\nprint(timm.models.model_entrypoint('resnet18').__module__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
-    )
-    before, refusal, *_, after = done.stdout.splitlines()
+    told = output_of(sys.executable, "-W", "ignore", "-c", code, cwd=tmp_path)
+    before, refusal, *_, after = told.splitlines()
     assert before == "False"
     assert "it registers 'resnet18', which is a model of timm already" in refusal
     assert after == "timm.models.resnet"

@@ -6,11 +6,12 @@ import dataclasses
 import inspect
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from waiting import output_of
 
 import kdzoo as public
 from kdzoo import hookspecs
@@ -68,9 +69,7 @@ def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
     for name, text in files("api.md").items():
         (tmp_path / name).write_text(text)
     asked = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", tmp_path]
-    done = subprocess.run([*map(str, asked)], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 passed" in done.stdout
+    assert "7 passed" in output_of(*asked, cwd=tmp_path)
 
 
 def test_the_page_gives_the_version() -> None:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,18 @@ import pytest
 import torch
 from rank_pair import Pair, kdzoo
 from safetensors.torch import load_file
+from waiting import finish, start, wait_for_end, wait_until
 
 from kdzoo.cell import Cell
 from kdzoo.record import Record, parse_record
 from kdzoo.store import Store
 
 TOYS = '''
+import contextlib
 import os
 import signal
 import time
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -55,7 +57,8 @@ class Slow(Strategy):
     name = "slow"
 
     def forward(self, student, teacher, batch):
-        time.sleep(float(os.environ.get("TOYS_SLEEP", 0)))
+        if "TOYS_STAY" in os.environ and batch.view == 1:
+            time.sleep(3600)  # in the second epoch, to be killed
         return {"mse": 0.01 * (student.logits - teacher.logits).square().mean()}
 
 
@@ -78,7 +81,10 @@ class Mortal(Strategy):
     def forward(self, student, teacher, batch):
         if os.environ.get("RANK") == "1" and batch.view == 1:
             torch.distributed.destroy_process_group()
-            time.sleep(1)
+            address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+            # Until rank 0 told that it lost this one, or has told it and is gone.
+            with contextlib.suppress(torch.distributed.DistError):
+                torch.distributed.TCPStore(address, port).wait(["kdzoo/failed"], timedelta(minutes=10))
             signal.signal(signal.SIGINT, signal.default_int_handler)  # as if somebody had typed it
             raise KeyboardInterrupt
         return {"mse": 0.01 * (student.logits - teacher.logits).square().mean()}
@@ -198,7 +204,8 @@ def test_a_failure_of_the_other_process_is_recorded(planned: Path, toys: Path, p
     assert (code, other, silence) == (1, 1, ["", ""])
     record = record_of(planned, cell)
     assert record.status == "failed"
-    assert record.reason == "RuntimeError: the second one dropped the batch (toys.py:44)"
+    line = next(number for number, text in enumerate(TOYS.splitlines(), 1) if "dropped the batch" in text)
+    assert record.reason == f"RuntimeError: the second one dropped the batch (toys.py:{line})"
     assert "in forward" in record.traceback
     assert record.reason in text
     assert "toys.py" in errors
@@ -274,12 +281,11 @@ def test_a_teachers_file_is_asked_for(toys: Path, one: tuple[Path, Any], tmp_pat
     assert record_of(out, cell).status == "done"
 
 
-def _launch(out: Path, cell: Cell, toys: Path, sleep: float) -> subprocess.Popen[str]:
+def _launch(out: Path, cell: Cell, toys: Path, **variables: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command += ["--module", "kdzoo", "run-cell", cell.id, "--plugin", str(toys), "--out", str(out)]
-    environment = os.environ | {"TOYS_SLEEP": str(sleep)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return start(*command, env=os.environ | variables, stderr=subprocess.STDOUT)
 
 
 def test_killed_and_launched_again(
@@ -290,20 +296,18 @@ def test_killed_and_launched_again(
     whole = shutil.copytree(planned, tmp_path / "whole")
     for code, *_ in pair.call(kdzoo, "run-cell", cell.id, "--plugin", toys, "--out", whole):
         assert code == 0
-    first = _launch(planned, cell, toys, 0.2)
+    first = _launch(planned, cell, toys, TOYS_STAY="1")
     folder = planned / "cells" / cell.id
-    while not any(folder.glob("checkpoint-*")):
-        assert first.poll() is None, first.communicate()
-        time.sleep(0.02)
+    wait_until(lambda: any(folder.glob("checkpoint-*")), "the first epoch", first)
     ranks = psutil.Process(first.pid).children(recursive=True)
     (victim,) = [each for each in ranks if "run-cell" in each.cmdline() and each.environ().get("RANK") == "1"]
     victim.send_signal(signal.SIGKILL)
-    said, _ = first.communicate(timeout=60)
+    said, _ = finish(first)
     assert first.returncode == 1, said
-    assert not psutil.wait_procs(ranks, timeout=10)[1]
+    wait_for_end(ranks)
     assert not (folder / "record.json").exists(), said
-    second = _launch(planned, cell, toys, 0)
-    said, _ = second.communicate(timeout=100)
+    second = _launch(planned, cell, toys)
+    said, _ = finish(second)
     assert second.returncode == 0, said
     assert record_of(planned, cell).outcome() == record_of(whole, cell).outcome()
     ours, theirs = (load_file(out / "cells" / cell.id / "student.safetensors") for out in (planned, whole))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import Result
+from waiting import output_of
 
 from kdzoo.errors import UsageError
 from kdzoo.scaffold.render import FAMILIES
@@ -182,6 +182,5 @@ def test_it_starts_without_torch(tmp_path: Path) -> None:
         "import sys\nfrom kdzoo.cli import app\napp(['new', 'mine'], standalone_mode=False)\n"
         "print(*{'torch', 'timm', 'numpy', 'pandas'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.splitlines()[-1] == ""
+    assert output_of(sys.executable, "-c", code, cwd=tmp_path).splitlines()[-1] == ""
     assert (tmp_path / "kdzoo-mine" / "pyproject.toml").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tomllib
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from waiting import output_of
 
 from kdzoo.cli import app
 from kdzoo.scaffold.names import LONGEST
@@ -22,13 +22,6 @@ from kdzoo.scaffold.render import FAMILIES
 ROOT = Path(__file__).resolve().parents[2]
 KDZOO = [sys.executable, "-c", "from kdzoo.cli import main; main()"]
 PROJECTS = {**{f"my-{family}": ("--family", family) for family in FAMILIES}, "my-data": ("--dataset",)}
-
-
-def run(*command: object, **settings: object) -> str:
-    """Run a command, which must succeed; what it prints."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **settings)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def has(module: str) -> bool:
@@ -58,21 +51,23 @@ def environment(
 def test_all_their_tests_pass(projects: Path, environment: dict[str, str]) -> None:
     """In one process, which imports torch once; modules of the same name are kept apart by the import mode."""
     asked = ["-q", "-rA", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    told = run(sys.executable, "-m", "pytest", *asked, *sorted(PROJECTS), cwd=projects, env=environment)
+    told = output_of(sys.executable, "-m", "pytest", *asked, *sorted(PROJECTS), cwd=projects, env=environment)
     passed = [line for line in told.splitlines() if line.startswith("PASSED ")]
     assert sum("::test_the_conformance_kit_finds_no_fault" in line for line in passed) == len(FAMILIES)
     assert sum("::test_the_entry_point_brings_the_" in line for line in passed) == len(PROJECTS)
 
 
 def test_they_are_listed_and_train_in_one_bench(projects: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    listed = {line.split()[0]: line for line in run(*KDZOO, "strategies", env=environment).splitlines()[2:]}
+    listed = {line.split()[0]: line for line in output_of(*KDZOO, "strategies", env=environment).splitlines()[2:]}
     for family in FAMILIES:
         assert listed[f"my-{family}"].split()[1] == family
         assert listed[f"my-{family}"].split()[-1] == f"kdzoo-my-{family}"
     names = ",".join(f"my-{family}" for family in FAMILIES)
     pair = ["--teacher", "test_resnet", "--student", "test_resnet"]
     small = [*pair, "--seeds", 1, "--epochs", 1, "--teacher-epochs", 3, "--device", "cpu"]
-    board = run(*KDZOO, "bench", "--dataset", "my-data", "--strategies", names, *small, env=environment, cwd=tmp_path)
+    board = output_of(
+        *KDZOO, "bench", "--dataset", "my-data", "--strategies", names, *small, env=environment, cwd=tmp_path
+    )
     rows = [line.split() for line in board.splitlines()]
     for name in ("ce", *(f"kdzoo-my-{family}:my-{family}" for family in FAMILIES)):
         assert any(row[1:2] == [name] and "1/1" in row for row in rows), board
@@ -82,7 +77,7 @@ def test_they_are_listed_and_train_in_one_bench(projects: Path, environment: dic
 def test_one_installs_in_an_environment_of_its_own(editable: list[str], projects: Path, tmp_path: Path) -> None:
     """As its README says, but for what is there already: kdzoo, and the build backend where it is."""
     shutil.copytree(projects / "my-contrastive", tmp_path / "project")
-    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    output_of(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     base = {"base": str(tmp_path / "venv")}
     python = Path(sysconfig.get_path("scripts", "venv", base)) / "python"
     site = Path(sysconfig.get_path("purelib", "venv", base))
@@ -90,12 +85,12 @@ def test_one_installs_in_an_environment_of_its_own(editable: list[str], projects
     (site / "ours.pth").write_text("import site; " + "; ".join(f"site.addsitedir({path!r})" for path in ours) + "\n")
     there = ["--no-build-isolation"] if has("hatchling") else []
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
-    run(*pip, *there, *editable, ".", cwd=tmp_path / "project")
-    told = run(python, *KDZOO[1:], "plugins", cwd=tmp_path)
+    output_of(*pip, *there, *editable, ".", cwd=tmp_path / "project")
+    told = output_of(python, *KDZOO[1:], "plugins", cwd=tmp_path)
     row = next(line.split() for line in told.splitlines() if line.startswith("my-contrastive"))
     assert row[:4] == ["my-contrastive", "kdzoo-my-contrastive", "0.1.0", "my-contrastive"]
     assert row[-1] == "ok"
-    where = run(python, "-c", "import kdzoo_my_contrastive as one; print(one.__file__)", cwd=tmp_path).strip()
+    where = output_of(python, "-c", "import kdzoo_my_contrastive as one; print(one.__file__)", cwd=tmp_path).strip()
     assert Path(where).is_relative_to(tmp_path / "project") == bool(editable)
 
 
@@ -112,9 +107,9 @@ def test_ruff_is_content_whatever_the_length_of_the_name(letters: int, tmp_path:
         folder = tmp_path / name
         assert CliRunner().invoke(app, ["new", "q" * letters, *options, "--dir", str(folder)]).exit_code == 0
         for more in ([], ["--isolated"], rules):
-            run(*ruff, "check", "--no-cache", *more, ".", cwd=folder)
+            output_of(*ruff, "check", "--no-cache", *more, ".", cwd=folder)
         for more in ([], ["--isolated"]):
-            run(*ruff, "format", "--no-cache", "--check", *more, ".", cwd=folder)
+            output_of(*ruff, "format", "--no-cache", "--check", *more, ".", cwd=folder)
 
 
 @pytest.mark.skipif(not has("mypy"), reason="mypy is not installed")
@@ -126,7 +121,7 @@ def test_mypy_is_content(projects: Path, tmp_path: Path) -> None:
         checked.append(shutil.copy(test, tmp_path / f"test_{name.replace('-', '_')}.py"))
         checked += sorted((projects / name).glob("kdzoo_my_*"))
     path = os.pathsep.join(str(projects / name) for name in PROJECTS)
-    run(
+    output_of(
         *(sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", *checked),
         env={**os.environ, "MYPYPATH": path},
         cwd=tmp_path,

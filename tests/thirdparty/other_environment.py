@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
+from waiting import finish, output_of, start
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -39,19 +41,12 @@ class Environment:
 
     def start(self, program: str, *arguments: object) -> subprocess.Popen[str]:
         """Start one of its programs."""
-        return subprocess.Popen(
-            [self.programs / program, *map(str, arguments)],
-            cwd=self.work,
-            env={**self.variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start(self.programs / program, *arguments, cwd=self.work, env={**self.variables})
 
     def run(self, program: str, *arguments: object, code: int = 0) -> str:
         """Run one of its programs, which must end with ``code``; what it printed on standard output."""
         process = self.start(program, *arguments)
-        out, err = process.communicate(timeout=200)
+        out, err = finish(process)
         assert process.returncode == code, f"{program} {arguments}: {process.returncode}\n{out}\n{err}"
         return out
 
@@ -124,5 +119,4 @@ def install(environment: Environment, *wheels: Path) -> None:
 def _pip(*arguments: object) -> None:
     words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    output_of(*words, env=environment)

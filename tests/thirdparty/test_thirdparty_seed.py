@@ -7,12 +7,12 @@ import json
 import re
 import shlex
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from other_environment import Environment
+from waiting import finish, wait_until
 
 import kdzoo
 from kdzoo.testing import CHECKS
@@ -93,11 +93,10 @@ def test_killed_while_it_distils_and_resumed_it_ends_as_if_it_had_not_been(their
     cell = cut / "cells" / folder.name
     shutil.rmtree(cell)
     process = theirs.start("kdzoo", *BENCH, "--out", cut)
-    while process.poll() is None and not list(cell.glob("checkpoint-*")):
-        time.sleep(0.01)
+    wait_until(lambda: list(cell.glob("checkpoint-*")), "its first epoch", process)
     process.kill()
-    assert process.wait() == -9, process.communicate()
-    process.communicate()
+    told = finish(process)
+    assert process.returncode == -9, told
     newest = max(path.name for path in cell.glob("checkpoint-*"))
     assert newest < "checkpoint-000004"  # the queue is still in use
     assert not (cell / "record.json").exists()

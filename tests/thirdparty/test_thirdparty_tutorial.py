@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from other_environment import borrow, site_of
+from waiting import PATIENCE, start
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -35,15 +36,8 @@ class Shell:
     """One shell that keeps its folder and its environment from command to command, as a person's does."""
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            ["bash", "--noprofile", "--norc"],
-            cwd=folder,
-            env=variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self.process = start("bash", "--noprofile", "--norc", cwd=folder, env=variables, **pipes)
 
     def run(self, command: str) -> str:
         """What a command prints; it must succeed."""
@@ -64,7 +58,7 @@ class Shell:
         """End the shell."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=20)
+        self.process.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -110,7 +104,6 @@ def compare(command: str, shown: str, printed: str) -> None:
     assert rows[0] == rows[1] == {"kdzoo-wttm:wttm", "soft", "ce"}
 
 
-@pytest.mark.timeout(600)
 def test_a_new_user_follows_the_tutorial(shell: Shell) -> None:
     ran: list[str] = []
     for kind, title, text in _BLOCK.findall(PAGE):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 
@@ -45,3 +48,19 @@ def alone(tmp_path_factory: pytest.TempPathFactory, tuned: tuple[Any, ...]) -> t
     """The runs of that bench in one process, and what it said."""
     out = tmp_path_factory.mktemp("alone") / "runs"
     return out, kdzoo(*tuned, "--out", out)
+
+
+@pytest.fixture(scope="module")
+def node_folder() -> Iterator[Path]:
+    """Where Ray's nodes keep their files, and where deaths are ordered; set for all processes that are started."""
+    # Ray makes sockets below it, whose paths may have 107 bytes: those of pytest are longer, and TMPDIR may be.
+    short = Path(tempfile.gettempdir()) if len(tempfile.gettempdir()) < 40 else Path("/tmp")
+    with (
+        tempfile.TemporaryDirectory(prefix="node-", dir=short, ignore_cleanup_errors=True) as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TOY_DEATHS", str(Path(name) / "deaths"))
+        patch.setenv("TMPDIR", name)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_register_timeout_seconds", str(int(PATIENCE)))
+        yield Path(name)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from small_lab import Quiet, Run, prepare, run
+from waiting import PATIENCE
 
 from kdzoo.bench.crew import Began, Died, Ended, Event, Said, Telling
 from kdzoo.bench.dispatch import Dispatcher
@@ -180,7 +181,7 @@ def test_another_benchs_cell_is_passed_over_and_waited_for_at_the_end(bench: Run
         with bench.lab.store.claim(held.id) as mine:
             assert mine
             entered.set()
-            released.wait(30)
+            assert released.wait(PATIENCE)
 
     class Patient(Listening):
         def waiting(self, cell: Cell) -> None:
@@ -189,7 +190,7 @@ def test_another_benchs_cell_is_passed_over_and_waited_for_at_the_end(bench: Run
 
     thread = threading.Thread(target=other)
     thread.start()
-    entered.wait(10)
+    assert entered.wait(PATIENCE), "the other has not claimed its cell"
     crew, report = Here(bench.lab), Patient()
     records = Dispatcher(bench.lab, crew).run(bench.plan.cells, report, "failed")
     thread.join()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from toy_bench import by_strategy, kdzoo, outcomes, start
+from waiting import finish, wait_for_end, wait_until
 
 from kdzoo.store import Store
 
@@ -75,50 +75,57 @@ def test_a_full_disk_stops_the_bench_with_the_sentence_of_one_process(small: tup
     assert "brimful" not in by_strategy(Path("runs"))
 
 
-def wait_for(process: subprocess.Popen[str], happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 200
-    while not happens():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def start_long(
+    small: tuple[Any, ...], out: Path, launcher: Sequence[str] = ()
+) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A bench whose two students stay in their second epoch, and the processes under it."""
+    long = (*small, "--seeds", 1, "--strategies", "nudge,doomed")
+    process = start(*long, "--out", out, "--workers", 2, launcher=launcher, TOY_STAY="1")
 
+    def both_stay() -> bool:
+        begun = {path.parent for path in out.glob("cells/*/checkpoint-*")}
+        return len(begun) == 2 and len(Store.open(out).records()) == 2  # those of the teacher and of ce are there
 
-def training(out: Path) -> bool:
-    """Whether both workers are in the middle of a student."""
-    return len(list(out.glob("cells/*/checkpoint-*"))) >= 2 and len(Store.open(out).records()) == 1
-
-
-def start_slow(small: tuple[Any, ...], out: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """A bench whose two students are being trained, and the processes under it."""
-    slow = (*small, "--seeds", 1, "--strategies", "nudge,doomed", "--epochs", 60, "--teacher-epochs", 3)
-    process = start(*slow, "--out", out, "--workers", 2, TOY_SLEEP="0.05")
-    wait_for(process, lambda: out.exists() and training(out))
+    wait_until(both_stay, "an epoch of both students", process)
     return process, psutil.Process(process.pid).children(recursive=True)
-
-
-def gone(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=20)
-    return not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_ctrl_c_stops_all_processes(small: tuple[Any, ...], tmp_path: Path) -> None:
     """As a terminal sends it: to the whole group."""
-    process, children = start_slow(small, tmp_path / "runs")
+    process, children = start_long(small, tmp_path / "runs")
     assert len(children) >= 2
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    out, err = finish(process)
+    assert process.returncode == 130, err
     assert out == ""
     assert err.splitlines()[-1] == "Stopped. Finished epochs are kept: run the same command again to go on."
     assert "Traceback" not in err
-    assert gone(children)
+    wait_for_end(children)
     assert {record.cell.kind for record in Store.open(tmp_path / "runs").records()} <= {"teacher", "student"}
     assert not [record for record in Store.open(tmp_path / "runs").records() if record.status == "failed"]
 
 
 def test_workers_end_by_themselves_when_the_bench_is_killed(small: tuple[Any, ...], tmp_path: Path) -> None:
-    process, children = start_slow(small, tmp_path / "runs")
+    process, children = start_long(small, tmp_path / "runs")
     process.kill()
-    process.communicate()
-    assert gone(children)
+    finish(process)
+    wait_for_end(children)
     assert not [record for record in Store.open(tmp_path / "runs").records() if record.status == "failed"]
+
+
+def test_in_the_background_ctrl_c_is_not_heard_and_sigterm_stops_all(small: tuple[Any, ...], tmp_path: Path) -> None:
+    """As after `nohup kdzoo bench ... &`, where the shell lets SIGINT be ignored."""
+    process, children = start_long(small, tmp_path / "runs", ["sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh"])
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    assert all(child.is_running() for child in children)
+    process.terminate()
+    out, err = finish(process)
+    assert (process.returncode, out) == (-signal.SIGTERM, "")
+    assert "Traceback" not in err
+    wait_for_end(children)
+    store = Store.open(tmp_path / "runs")
+    assert {record.status for record in store.records()} == {"done"}
+    assert len(list(store.path.glob("cells/*/checkpoint-000001"))) == 2

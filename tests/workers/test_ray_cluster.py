@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,10 @@ STORE_BYTES = 80 * 2**20
 
 
 @pytest.fixture(scope="module")
-def variables() -> Iterator[Path]:
-    """What the cluster's processes inherit: where deaths are ordered, and where a node keeps its own files."""
-    # Ray makes sockets below it, whose paths may have 107 bytes; those of pytest are longer.
-    with (
-        tempfile.TemporaryDirectory(prefix="node-", ignore_cleanup_errors=True) as name,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        folder = Path(name)
-        patch.setenv("TOY_DEATHS", str(folder / "deaths"))
-        patch.setenv("TMPDIR", str(folder))
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def cluster(variables: Path) -> Iterator[Path]:
+def cluster(node_folder: Path) -> Iterator[Path]:
     """Two processors of this machine."""
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=STORE_BYTES)
-    yield variables
+    yield node_folder
     ray.shutdown()
 
 

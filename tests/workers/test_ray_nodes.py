@@ -13,15 +13,11 @@ pytest.importorskip("ray", reason="needs the extra kdzoo[ray]")
 STORE_BYTES = 80 * 2**20
 
 
-def test_a_lost_node_costs_an_epoch_of_its_cells(
-    small: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_node_costs_an_epoch_of_its_cells(small: tuple[Any, ...], node_folder: Path) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    deaths = tmp_path / "deaths"
-    monkeypatch.setenv("TOY_DEATHS", str(deaths))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    deaths = node_folder / "deaths"
     arguments = (*small, "--seeds", 1, "--strategies", "doomed")
     assert kdzoo(*arguments, "--out", "whole").code == 0
     deaths.write_text("node")

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from unittest import mock
 
 import pytest
 import torch
+import waiting
 
 from kdzoo.cli import main
 from kdzoo.store import Store
@@ -57,7 +59,8 @@ class Nudge(Strategy):
     weight: float = param(0.01, "of the term", ge=0, search=(0.001, 1.0), log=True)
 
     def forward(self, student, teacher, batch):
-        time.sleep(float(os.environ.get("TOY_SLEEP", 0)))
+        if "TOY_STAY" in os.environ and batch.view == 1:
+            time.sleep(3600)  # in the second epoch, to be stopped
         return {"mse": self.weight * (student.logits - teacher.logits).square().mean()}
 
 
@@ -75,7 +78,7 @@ class Doomed(Nudge):
         if left and batch.view == 1:
             deaths.write_text("\\n".join(left[1:]))
             os.kill(os.getppid() if left[0] == "node" else os.getpid(), signal.SIGKILL)
-            time.sleep(20)
+            time.sleep(3600)  # until it ends with its node
         return super().forward(student, teacher, batch)
 
 
@@ -134,13 +137,9 @@ def kdzoo(*arguments: Any) -> Result:
     return Result(end.value.code or 0, out.getvalue(), err.getvalue())
 
 
-def start(*arguments: Any, **variables: str) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from kdzoo.cli import main; main()", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
-    )  # fmt: skip
+def start(*arguments: Any, launcher: Sequence[str] = (), **variables: str) -> subprocess.Popen[str]:
+    """Start a command in a session of its own, perhaps by another one."""
+    return waiting.start(*launcher, sys.executable, "-m", "kdzoo", *arguments, env=os.environ | variables)
 
 
 def outcomes(out: Path) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 
 import pytest
 import torch
+from waiting import output_of
 
 from kdzoo import UsageError
 from kdzoo_zoo.functional import relational_angle_loss, relational_distance_loss
@@ -194,8 +194,7 @@ print(peak() - before)
 
 def test_angles_of_a_large_batch_stay_under_one_gibibyte():
     # Its own process, because a peak of the test process may be an older one.
-    done = subprocess.run([sys.executable, "-P", "-c", MEMORY], capture_output=True, text=True, check=True)
-    growth = int(done.stdout)
+    growth = int(output_of(sys.executable, "-P", "-c", MEMORY))
     assert 0 < growth < 2**30
 
 
