@@ -123,7 +123,9 @@ class Preflight:
         kind: type[Strategy] = self._entry(cell).value
         teacher = None
         if cell.teacher and kind is not None and teacher_signals(kind):
-            teacher = Teacher(self._model(cell.teacher.model, data, own_input=cell.teacher.own_input)).to(device)
+            # A copy: a teacher is frozen, and the student may be a network of the same name.
+            teacher = Teacher(copy.deepcopy(self._model(cell.teacher.model, data, own_input=cell.teacher.own_input)))
+            teacher.to(device)
         shapes = teacher.signature() if teacher else student.signature()
         classifier = teacher.classifier() if teacher and "classifier" in teacher_signals(kind) else None
         strategy = kind(make_setup(student.signature(), shapes, data.ref, classifier), **cell.strategy.params)

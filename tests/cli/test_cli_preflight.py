@@ -159,3 +159,10 @@ def test_what_was_tried_changes_no_number_and_what_is_done_is_not_tried(
     monkeypatch.setattr("kdzoo.bench.preflight.Preflight._try", refuse)
     assert kdzoo(*asked).code == 0
     assert kdzoo(*asked, "--dry-run", "--out", "new").code == 0
+
+
+def test_a_network_may_teach_another_of_its_own_kind(kdzoo: Callable[..., Any], small: tuple[Any, ...]) -> None:
+    same = ("--teacher", "test_resnet", "--student", "test_resnet", "--strategies", "plain", "--out", "runs")
+    result = kdzoo(*small, *same)
+    assert result.code == 0, result.err
+    assert "breaks on" not in result.err
