@@ -91,6 +91,11 @@ def homes_of(thing: object) -> tuple[Path, ...]:
     return () if module.partition(".")[0] == "kdzoo" else blame.homes(module)
 
 
+def homes_of_samples(samples: object) -> tuple[Path, ...]:
+    """The same of samples, also where a part of them was taken."""
+    return homes_of(getattr(samples, "samples", samples))
+
+
 def place_of(error: BaseException, homes: Iterable[Path]) -> str:
     """:func:`kdzoo.blame.line_of`, empty also where an error does not let itself be asked."""
     try:

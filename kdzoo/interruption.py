@@ -1,4 +1,4 @@
-"""Ctrl-C, told from a KeyboardInterrupt that nobody typed. No torch here."""
+"""What ends a run from outside, told from what other people's code raises. No torch here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+class LeftError(BaseException):
+    """Nobody goes on with a course: told from a GeneratorExit that a strategy raises."""
 
 
 class _Noted:

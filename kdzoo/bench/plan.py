@@ -85,8 +85,7 @@ class BenchPlan:
 
     ``refused`` are strategies that cannot serve a pair and have no cells there; ``broken`` are those with a bug, whose
     cells run and fail. ``inputs`` tells how teachers from files are shown images, ``warnings`` what may be wrong with
-    those files; ``changed`` tells, in sentences, what strategies changed of the process when they were built, and
-    datasets when they were loaded.
+    those files, and what plugins changed of the process and had put back.
     """
 
     device: torch.device
@@ -100,7 +99,6 @@ class BenchPlan:
     seeds: int = 0
     inputs: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    changed: dict[str, None] = field(default_factory=dict)
 
     def later(self, *, only_tune: bool = False) -> list[Cell]:
         """Stand-ins for the cells that tuning will add, whose values are not known yet: as many, and as long."""
@@ -143,7 +141,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             check_recipe(recipe, data.ref.fit)
             data.check_recipe(recipe)
         plan.data[data.ref] = data
-        plan.changed |= {data.changed: None} if data.changed else {}
+        plan.warnings += [data.changed] if data.changed else []
         teachers: dict[ModelRef, TeacherRef] = {}
         for ref in dict.fromkeys(teacher for teacher, _ in pairs):
             found = resolve_teacher(
@@ -277,7 +275,8 @@ def _served(
                     raise UsageError(f"the phases of {strategy.name} take {total} epochs, and the recipe has {length}")
         finally:
             state.put_back()
-            plan.changed |= {f"{strategy.name} {state.told()}": None} if state.changed else {}
+            told = f"{strategy.name} {state.told()}"
+            plan.warnings += [told] if state.changed and told not in plan.warnings else []
         served.append(strategy)
     return served
 

@@ -34,10 +34,10 @@ from kdzoo.engine.feed import own_feed
 from kdzoo.engine.lockstep import Company
 from kdzoo.engine.norms import share_norms
 from kdzoo.engine.ranks import LostRankError
-from kdzoo.engine.train import Course, LeftError, PrunedError, Stop, Training, Unwatched, Watch, finish, measure
+from kdzoo.engine.train import Course, PrunedError, Stop, Training, Unwatched, Watch, finish, measure
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
-from kdzoo.interruption import heed
+from kdzoo.interruption import LeftError, heed
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model

@@ -82,8 +82,6 @@ def prepare(
         typer.echo(f"warning: {warning}", err=True)
     for line in plan.inputs if not dry_run else ():
         typer.echo(line, err=True)
-    for changed in plan.changed:
-        typer.echo(f"warning: {changed}", err=True)
     if settings.rerun != "always":
         for change in changes((record for record in records if record), registry):
             typer.echo(f"warning: {change}", err=True)

@@ -93,7 +93,7 @@ class _Decoded(Dataset[Any]):
 
     def __init__(self, samples: Samples, transform: Callable[[Image], Tensor]) -> None:
         self.samples, self.transform = samples, transform
-        self.homes = foreign.homes_of(getattr(samples, "samples", samples))
+        self.homes = foreign.homes_of_samples(samples)
 
     def __getitem__(self, key: tuple[int, int]) -> Tensor | str:
         view, sample = key

@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch.utils.data import DataLoader, Dataset
 
+from kdzoo import foreign
 from kdzoo.data.contents import cache_folder
 from kdzoo.data.damage import SHOWN, DamagedImageError, bounded, damage_text
 from kdzoo.data.dataset import Labels, Samples
@@ -28,6 +29,7 @@ from kdzoo.data.loaders import ArraySource
 from kdzoo.data.rgb import RULES, Origin, origin, to_rgb
 from kdzoo.errors import UsageError
 from kdzoo.files import atomic_write
+from kdzoo.interruption import heed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -215,8 +217,9 @@ class _Looking(Dataset[Any]):
             return error.line
         except UsageError as error:
             return bounded(str(error))
-        except Exception as error:  # a plugin's dataset may fail in any way
-            return bounded(f"sample {index} ({type(error).__name__}: {error})")
+        except BaseException as error:  # a plugin's dataset may fail in any way
+            heed(error)
+            return bounded(f"sample {index} ({foreign.sentence(error, foreign.homes_of_samples(self.samples))})")
         was = origin(rgb) or Origin(image.mode)
         return _Seen(key_of(rgb.tobytes(), *rgb.size), was.kind, was.brightest, _turned(rgb), (rgb.height, rgb.width))
 

@@ -27,6 +27,7 @@ from kdzoo.engine.optim import make_average, make_optimizer, make_schedule
 from kdzoo.engine.ranks import ALONE, World
 from kdzoo.engine.tally import Tally
 from kdzoo.errors import KdzooError
+from kdzoo.interruption import LeftError
 from kdzoo.models.layout import lay_out
 from kdzoo.models.teacher import Teacher
 from kdzoo.record import Epoch
@@ -55,10 +56,6 @@ class Unwatched:
 
 class PrunedError(KdzooError):
     """A trial was ended early, because its curve promised too little."""
-
-
-class LeftError(BaseException):
-    """Nobody goes on with a course: told from a GeneratorExit that a strategy raises."""
 
 
 Stop = Callable[[Sequence[Epoch]], str]

@@ -209,6 +209,6 @@ def test_a_strategy_that_changes_things_when_it_is_built_is_named_by_the_plan(tm
             raise SystemExit("not today")
 
     plan = prepare(tmp_path, [Early]).plan
-    assert list(plan.changed) == ["early changed the default dtype to float64, which was put back"]
+    assert plan.warnings == ["early changed the default dtype to float64, which was put back"]
     assert plan.broken[0].reason.startswith("SystemExit: not today (test_hostile_plugins.py:")
     assert torch.get_default_dtype() == torch.float32

@@ -13,7 +13,6 @@ import pytest
 
 NOTEBOOK = """
     import json
-import signal
     from pathlib import Path
 
     from accelerate.tracking import GeneralTracker
