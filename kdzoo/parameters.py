@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -11,6 +12,9 @@ Value: TypeAlias = bool | int | float | str
 
 MOST_SEARCHED = 5
 """Parameters of one strategy that may be searched: beyond, the usual budgets find nothing."""
+
+LONGEST_TEXT = 1_000
+"""Characters of a text: it stands in every record and board of its strategy."""
 
 T = TypeVar("T", bool, int, float, str)
 
@@ -76,13 +80,15 @@ class Param:
         Raises:
             UsageError: the value has the wrong type or is out of range.
         """
-        wrong = UsageError(f"{name} must be {self.valid}, not {value!r}")
+        wrong = UsageError(f"{name} must be {self.valid}, not {reprlib.repr(value)}")
         if self.type is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not self.type:
             raise wrong
         if self.choices and value not in self.choices:
             raise wrong
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            raise UsageError(f"{name} must have at most {LONGEST_TEXT:,} characters, not {len(value):,}")
         if isinstance(value, (int, float)):
             # Each comparison is false for NaN, so NaN is refused by every bound and by the last line.
             fits = (

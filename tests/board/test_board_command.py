@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -97,3 +98,27 @@ def test_boards_are_made_without_torch(store: Store) -> None:
 def test_the_command_is_declared_without_pandas() -> None:
     code = "import sys, kdzoo.cli.board\nassert not {'torch', 'pandas', 'scipy'} & set(sys.modules)"
     output_of(sys.executable, "-c", code)
+
+
+ODD = "caf\u00e9 \u2192 \x1b[31m red \x00 \u202e back \u2028 \U0001f600"
+
+
+@pytest.mark.parametrize("format", ["", "md", "csv", "json", "latex"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_odd_characters_change_no_exit_code(format: str, encoding: str, store: Store, sweep: list[Record]) -> None:
+    """A reason is other people's text, and a terminal has any encoding; a command that fails raises here."""
+    odd = sweep[-1].cell.model_copy(update={"seed": 77})
+    failed = Record(status="failed", id=odd.id, cell=odd, reason=ODD, **_frame(sweep[-1]))
+    store.plan(odd)
+    store.write_record(failed)
+    arguments = ["board", "--out", str(store.path), *(["--format", format] if format else [])]
+    code = f"import sys; sys.argv[1:] = {arguments!r}; from kdzoo.cli import main; main()"
+    told = output_of(sys.executable, "-c", code, env=os.environ | {"PYTHONIOENCODING": encoding})
+    assert "\x1b" not in told
+    assert "\x00" not in told
+    assert "\u202e" not in told
+
+
+def _frame(record: Record) -> dict[str, Any]:
+    """What a failure shares with any record."""
+    return {name: getattr(record, name) for name in ("family", "environment", "command", "started", "ended")}

@@ -64,3 +64,14 @@ def test_says_what_is_valid(spec: Param, words: str) -> None:
 def test_a_declaration_must_satisfy_itself(declare: Any) -> None:
     with pytest.raises(UsageError, match="default, paper or search value must be"):
         declare()
+
+
+def test_a_text_has_a_bound() -> None:
+    """It stands in every record and on every board."""
+    spec = Param("short")
+    assert spec.check("mine.note", "x" * 1000) == "x" * 1000
+    with pytest.raises(UsageError, match=r"mine\.note must have at most 1,000 characters, not 1,001"):
+        spec.check("mine.note", "x" * 1001)
+    with pytest.raises(UsageError) as caught:
+        Param(1.0).check("mine.weight", "x" * 9999)
+    assert len(str(caught.value)) < 200
