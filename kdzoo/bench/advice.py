@@ -14,7 +14,8 @@ from kdzoo.bench.normalisation import find_normalisation
 from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import Frozen, TeacherRef
 from kdzoo.data.load import LoadedData
-from kdzoo.files import atomic_write
+from kdzoo.errors import OddFileError
+from kdzoo.files import MOST_KEPT, atomic_write, read_plain
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weightfile import open_weights
 
@@ -72,8 +73,8 @@ def advise(
         return Advice()
     kept = folder / FILE
     try:
-        return Advice.model_validate_json(kept.read_bytes())
-    except (OSError, ValidationError):
+        return Advice.model_validate_json(read_plain(kept, MOST_KEPT))
+    except (OSError, OddFileError, ValidationError):
         pass
     guesses = guess()
     order = find_reordering(guesses, data.labels("tune").numpy(), data.ref.num_classes)

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from kdzoo.errors import OddFileError
+from kdzoo.files import MOST_TEXT, discard, read_plain
 from kdzoo.foreign import line
 
 OWN = 2
@@ -83,6 +85,7 @@ class Mark:
         """Write it, and see that a fault leaves its last words beside it."""
         self._write(_here())
         with contextlib.suppress(OSError):
+            discard(self.folder / _LAST_WORDS)
             if _words:  # cells in lockstep: one file, which stands in the folder of each
                 os.link(_live[0].folder / _LAST_WORDS, self.folder / _LAST_WORDS)
             elif not faulthandler.is_enabled():  # else somebody asked for it, and gets it where they asked for it
@@ -98,11 +101,11 @@ class Mark:
         if _words and not _live:
             faulthandler.disable()
             _words.pop().close()
-        (self.folder / _LAST_WORDS).unlink(missing_ok=True)
+        discard(self.folder / _LAST_WORDS)
         if self.deaths.count:
             self._write({})
         else:
-            (self.folder / _MARK).unlink(missing_ok=True)
+            discard(self.folder / _MARK)
 
     def say(self, words: str) -> None:
         """Leave last words."""
@@ -111,6 +114,7 @@ class Mark:
 
     def _write(self, where: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
+            discard(self.folder / _MARK)  # to write into a pipe would wait for a reader
             (self.folder / _MARK).write_text(json.dumps({**vars(self.deaths), **where}), encoding="utf-8")
 
 
@@ -132,19 +136,21 @@ def deaths_of(folder: Path, homes: Sequence[Path] = ()) -> Deaths:
         folder: of the cell.
         homes: folders and files of its strategy's code, of which a reason names the line.
     """
-    place = max((int(path.name[-6:]) for path in folder.glob("checkpoint-[0-9]*")), default=0)
+    numbers = [path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")]
+    place = max((int(each) for each in numbers if each.isdecimal()), default=0)  # others were set aside
     try:
-        told = json.loads((folder / _MARK).read_bytes())
+        told = json.loads(read_plain(folder / _MARK, MOST_TEXT))
         before = Deaths(**{name: told[name] for name in vars(Deaths())})
         if before.place != place:
             before = Deaths(place)
         if "boot" not in told or (told["boot"], told["host"]) != (_here()["boot"], _here()["host"]):
             return before
         words = folder / _LAST_WORDS
-        reason = _sense_of(words.read_text(encoding="utf-8", errors="replace"), homes) if words.is_file() else ""
+        left = read_plain(words, MOST_TEXT).decode(errors="replace") if words.is_file() else ""
+        reason = _sense_of(left, homes)
         if not reason and told["oom"] is not None and _here()["oom"] != told["oom"]:
             reason = "out of memory, as the system ended a process meanwhile"
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, OddFileError, ValueError, TypeError, KeyError):
         return Deaths(place)
     if reason:
         return Deaths(place, before.own + 1, before.others, reason)

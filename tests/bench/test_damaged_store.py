@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from kdzoo.bench.deaths import deaths_of, marked
 from kdzoo.bench.executor import must_run
 from kdzoo.bench.weightfiles import teachers_again, weights_fault
 from kdzoo.cli import app
@@ -257,6 +258,23 @@ def test_what_is_in_the_way_is_told(place: str, out: Path) -> None:
     (out / place).unlink()
     os.mkfifo(out / place)
     assert f"{out / place} is in the way of a file of kdzoo's; move it away" in refused(out)
+
+
+@pytest.mark.parametrize("name", [".attempt", ".last-words", "checkpoint-000001.damaged-1"])
+@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
+def test_what_stands_in_the_place_of_a_mark_harms_nothing(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-000002").touch()
+    match what:
+        case "folder":
+            (tmp_path / name).mkdir()
+        case "pipe":
+            os.mkfifo(tmp_path / name)
+        case "device":
+            (tmp_path / name).symlink_to("/dev/zero")
+    before = deaths_of(tmp_path)
+    assert (before.place, before.count) == (2, 0)
+    with marked(tmp_path, before):
+        deaths_of(tmp_path)
 
 
 def test_a_damaged_study_and_trial_are_made_again_from_records(whole: Path, tmp_path: Path) -> None:

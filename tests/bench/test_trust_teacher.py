@@ -108,7 +108,7 @@ def test_it_is_refused_and_taken_all_the_same_by_the_same_cells(tmp_path: Path, 
     )
     # The measures that are kept are the network's, whoever vouches.
     (folder,) = (tmp_path / "out" / "teachers").iterdir()
-    assert json.loads((folder / "measures.json").read_text())["vouched"] is False
+    assert json.loads((folder / "measures.json").read_text())["measures"]["vouched"] is False
     # Finished cells stand, without the flag too.
     again, said = bench_of(tmp_path / "out", ignorant, trust=False)
     assert [record.status for record in again.records] == ["done", "done"]
