@@ -13,6 +13,9 @@ from pathlib import Path
 
 from kdzoo.errors import OddFileError
 
+_AT_ONCE = 2**30
+"""Bytes of one read."""
+
 MOST_TEXT = 2**20
 """Bytes of a text that a person writes: a bench, a recipe, a plugin."""
 
@@ -53,11 +56,12 @@ def read_with_status(path: str | Path, most: int, *, follow: bool = True) -> tup
     try:
         status = os.fstat(descriptor)
         _require_plain(status)
-        wanted = min(status.st_size, most) + 1
-        content = os.read(descriptor, wanted)
-        while len(content) == wanted and wanted <= most:  # it has grown, or its size is not told, as in /proc
-            wanted = min(2 * wanted + 4096, most + 1)
-            content += os.read(descriptor, wanted - len(content))
+        pieces, left = [], most + 1
+        # One read gives 2 GiB at most, and the size is not told in /proc: read until nothing comes.
+        while left > 0 and (piece := os.read(descriptor, min(left, max(status.st_size + 1, 4096), _AT_ONCE))):
+            pieces.append(piece)
+            left -= len(piece)
+        content = b"".join(pieces)
     except OSError as error:
         raise _odd_or(error) from None
     finally:

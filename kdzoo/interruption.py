@@ -10,7 +10,8 @@ from types import FrameType
 
 
 class LeftError(BaseException):
-    """Nobody goes on with a course: told from a GeneratorExit that a strategy raises."""
+    """A course was closed from outside. A class of its own, since a GeneratorExit that a strategy raises is that
+    strategy's failure."""
 
 
 class _Noted:

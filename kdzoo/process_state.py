@@ -37,6 +37,7 @@ class Setting:
         read: gives its value, which can be compared.
         write: sets it to a value that was read.
         told: whether the value says anything to a person.
+        slow: whether reading it takes tens of microseconds.
         fresh: its value in a process that has just imported torch, for one of torch's that a number depends on.
     """
 
@@ -45,6 +46,7 @@ class Setting:
     write: Callable[[Value], object]
     told: bool = True
     fresh: Value = None
+    slow: bool = False
 
 
 def _write_folder(folder: Value) -> None:
@@ -99,7 +101,9 @@ def _read_stream(name: str, number: int) -> Callable[[], Value]:
         try:
             status = os.fstat(number)
             target = (status.st_dev, status.st_ino)
-            if (number, target) not in _spare:
+            if (number, target) in _spare:
+                _spare[number, target] = _spare.pop((number, target))  # what is in use is dropped last
+            else:
                 _spare[number, target] = os.dup(number)  # no process that is started inherits it
                 if len(_spare) > _MOST_SPARE:
                     os.close(_spare.pop(next(iter(_spare))))
@@ -129,9 +133,9 @@ def _write_stream(name: str, number: int) -> Callable[[Value], object]:
 
 _PLAIN: Sequence[Setting] = (
     Setting("the current folder", _read_folder, _write_folder),
-    Setting("environment variables", _read_variables, _write_variables, told=False),
-    Setting("standard output", _read_stream("stdout", 1), _write_stream("stdout", 1), told=False),
-    Setting("standard error", _read_stream("stderr", 2), _write_stream("stderr", 2), told=False),
+    Setting("environment variables", _read_variables, _write_variables, told=False, slow=True),
+    Setting("standard output", _read_stream("stdout", 1), _write_stream("stdout", 1), told=False, slow=True),
+    Setting("standard error", _read_stream("stderr", 2), _write_stream("stderr", 2), told=False, slow=True),
     *(
         Setting(f"the handler of {number.name}", _read_handler(number), _write_handler(number), told=False)
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -238,13 +242,15 @@ class ProcessState:
     changed: dict[str, None] = field(default_factory=dict)
 
     @classmethod
-    def now(cls, *, plain: bool = True) -> ProcessState:
+    def now(cls, *, plain: bool = True, quick: bool = False) -> ProcessState:
         """What it is now.
 
         Args:
             plain: whether what is not torch's counts.
+            quick: leave out the streams and the environment, which take most of the time; for what is done each step.
         """
-        return cls(tuple((setting, _read(setting)) for setting in (*(_PLAIN if plain else ()), *_torch())))
+        settings = [setting for setting in (_PLAIN if plain else ()) if not (quick and setting.slow)]
+        return cls(tuple((setting, _read(setting)) for setting in (*settings, *_torch())))
 
     def put_back(self) -> None:
         """Make everything as it was, and note what had been changed."""

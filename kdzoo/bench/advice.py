@@ -11,16 +11,21 @@ from pydantic import ValidationError
 from kdzoo.bench.classorder import Reordering, find_reordering
 from kdzoo.bench.knowledge import Classes
 from kdzoo.bench.normalisation import find_normalisation
-from kdzoo.board.escape import shorten, visible
+from kdzoo.board.escape import shorten
 from kdzoo.cell import Frozen, TeacherRef
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import OddFileError
-from kdzoo.files import MOST_KEPT, atomic_write, read_plain
+from kdzoo.files import MOST_KEPT, atomic_write, make_folder, read_plain
+from kdzoo.foreign import visible
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weightfile import open_weights
+from kdzoo.seal import sealed, unsealed
 
 FILE = "advice.json"
 """Beside the measures of the teacher."""
+
+_FORM = 1
+"""Raise it when something else is looked for: what was kept before is then looked for again."""
 
 _SHOWN = 3
 """Classes that are told by name."""
@@ -32,10 +37,12 @@ class Advice(Frozen):
     """What to tell of a teacher; both are empty where nothing seems wrong.
 
     Args:
+        form: version of what was looked for.
         order: that its classes are in another order.
         normalisation: that it needs other images.
     """
 
+    form: int = 0
     order: str = ""
     normalisation: str = ""
 
@@ -73,13 +80,17 @@ def advise(
         return Advice()
     kept = folder / FILE
     try:
-        return Advice.model_validate_json(read_plain(kept, MOST_KEPT))
+        text, fits = unsealed(read_plain(kept, MOST_KEPT))
+        found = Advice.model_validate_json(text)
+        if fits and found.form == _FORM:
+            return found
     except (OSError, OddFileError, ValidationError):
         pass
     guesses = guess()
     order = find_reordering(guesses, data.labels("tune").numpy(), data.ref.num_classes)
     normalisation = find_normalisation(teacher, ref.model, data, guesses, device) if ref.weights == "file" else None
     advice = Advice(
+        form=_FORM,
         order=_order_text(order, data, _recorded(weights)) if order else "",
         normalisation=(
             f"with images normalised by mean {normalisation.mean} and std {normalisation.std} it scores "
@@ -89,8 +100,8 @@ def advise(
             else ""
         ),
     )
-    folder.mkdir(exist_ok=True)
-    atomic_write(kept, advice.model_dump_json().encode())
+    make_folder(folder)
+    atomic_write(kept, sealed(advice.model_dump(mode="json")).encode())
     return advice
 
 

@@ -65,9 +65,9 @@ class _Member:
     def go_on(self) -> bool:
         """Up to the next rest; False at the end.
 
-        What the cell's strategy changed of torch's settings holds for its own turns.
+        What the cell's strategy changed of the process holds for its own turns.
         """
-        outer = ProcessState.now(plain=False)
+        outer = ProcessState.now(quick=True)
         if self.settings is not None:
             self.settings.put_back()
         try:
@@ -79,7 +79,7 @@ class _Member:
                     return False
             return True
         finally:
-            inner = ProcessState.now(plain=False)
+            inner = ProcessState.now(quick=True)
             self.settings = None if inner.values == outer.values else inner
             outer.put_back()
 
@@ -164,7 +164,7 @@ def _fitting(cells: Sequence[Cell], lab: Lab, most: int) -> int:
 def _appetite(cell: Cell, lab: Lab) -> Appetite | None:
     """What the training of a cell needs; None where it cannot be built, which it will tell itself."""
     data = lab.data[cell.data]
-    state = ProcessState.now()
+    state = ProcessState.now(quick=True)
     try:
         taught = lab.teacher(cell)
         with torch.random.fork_rng():

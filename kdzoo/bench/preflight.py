@@ -16,7 +16,8 @@ from kdzoo.bench.deaths import deaths_of, marked
 from kdzoo.bench.fault import out_of_memory
 from kdzoo.bench.plan import BenchPlan, Refusal
 from kdzoo.bench.setup import make_setup
-from kdzoo.cell import Cell, DataRef, ModelRef, canonical_json
+from kdzoo.bench.teachers import teacher_network
+from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, canonical_json
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import make_accelerator
@@ -44,7 +45,7 @@ class Preflight:
     """Tries what the cells of a plan are made of, each combination once; weights are random, and nothing is kept.
 
     Args:
-        plan: the plan; a strategy that breaks is added to its ``broken``.
+        plan: the plan.
         registry: the loaded plugins.
         pending: the cells that will run.
     """
@@ -56,6 +57,7 @@ class Preflight:
             first.setdefault(_key(cell), cell)
         self.cells = list(first.values())
         self._models: dict[tuple[ModelRef, DataRef, bool], TappedModel] = {}
+        self._teachers: dict[tuple[TeacherRef, DataRef], Teacher] = {}
         self._batches: dict[str, list[Batch]] = {}
         self._evaluated: dict[DataRef, Any] = {}
 
@@ -66,10 +68,11 @@ class Preflight:
             UsageError: a dataset cannot be read, or a network cannot be trained so.
         """
         for cell in self.cells:
+            data = self.plan.data[cell.data]
+            with _apart():
+                self._read(cell, data, views=1)
             if cell.strategy.name != _BASELINE:
                 continue
-            data = self.plan.data[cell.data]
-            self._read(cell, data, views=1)
             with _apart():
                 try:
                     self._try(cell, data)
@@ -99,20 +102,33 @@ class Preflight:
             if cell.strategy.name == _BASELINE or cell.teacher is None:
                 continue
             where = (cell.strategy.name, cell.teacher.model, cell.student, cell.data.name)
-            deaths = deaths_of(store.folder(cell.id))
-            if (where[0], str(where[1]), str(where[2]), where[3]) in told or deaths.count:
+            if (where[0], str(where[1]), str(where[2]), where[3]) in told:
                 continue
             store.plan(cell)
-            with _apart(), marked(store.folder(cell.id), deaths):
-                try:
-                    self._try(cell, self.plan.data[cell.data])
-                except BaseException as error:
-                    heed(error)
-                    if not out_of_memory(error):
-                        text = foreign.text_of(error) if isinstance(error, KdzooError) else None
-                        homes = self._entry(cell).homes
-                        found.append(Refusal(*where, foreign.line(text) if text else foreign.sentence(error, homes)))
+            with store.claim(cell.id) as mine:  # another bench that is at it will find out
+                if mine and (reason := self._broken(cell, store)):
+                    found.append(Refusal(*where, reason))
+        self._models.clear()
+        self._teachers.clear()
+        self._batches.clear()
+        self._evaluated.clear()
         return found
+
+    def _broken(self, cell: Cell, store: Store) -> str:
+        """Why a cell's strategy breaks; empty where it does not, or must not be tried."""
+        deaths = deaths_of(store.folder(cell.id))
+        if deaths.count:
+            return ""
+        with _apart(), marked(store.folder(cell.id), deaths):
+            try:
+                self._try(cell, self.plan.data[cell.data])
+            except BaseException as error:
+                heed(error)
+                if out_of_memory(error):
+                    return ""
+                text = foreign.text_of(error) if isinstance(error, KdzooError) else None
+                return foreign.line(text) if text else foreign.sentence(error, self._entry(cell).homes)
+        return ""
 
     def _entry(self, cell: Cell) -> Any:
         return self.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}")
@@ -123,9 +139,7 @@ class Preflight:
         kind: type[Strategy] = self._entry(cell).value
         teacher = None
         if cell.teacher and kind is not None and teacher_signals(kind):
-            # A copy: a teacher is frozen, and the student may be a network of the same name.
-            teacher = Teacher(copy.deepcopy(self._model(cell.teacher.model, data, own_input=cell.teacher.own_input)))
-            teacher.to(device)
+            teacher = self._teacher(cell.teacher, data).to(device)
         shapes = teacher.signature() if teacher else student.signature()
         classifier = teacher.classifier() if teacher and "classifier" in teacher_signals(kind) else None
         strategy = kind(make_setup(student.signature(), shapes, data.ref, classifier), **cell.strategy.params)
@@ -162,6 +176,13 @@ class Preflight:
         if key not in self._models:
             self._models[key] = create_model(ref, data.ref, data.mean, data.std, own_input=own_input)
         return self._models[key]
+
+    def _teacher(self, ref: TeacherRef, data: LoadedData) -> Teacher:
+        """A network of its own, since it is frozen, and the student may be of the same model."""
+        key = (ref, data.ref)
+        if key not in self._teachers:
+            self._teachers[key] = Teacher(teacher_network(ref, data))
+        return self._teachers[key]
 
     def _read(self, cell: Cell, data: LoadedData, *, views: int) -> list[Batch]:
         """Two batches of fit, through the loader of a training; and once, one of tune and of test."""

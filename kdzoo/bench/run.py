@@ -120,7 +120,7 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Com
     try:
         outcome = yield from _train_and_measure(cell, lab, watch, stop, company, state)
     except LeftError:
-        raise GeneratorExit from None
+        raise GeneratorExit from None  # which whoever closed this course expects
     except BaseException as error:
         heed(error)
         state.put_back()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from kdzoo.bench.executor import must_run
 from kdzoo.bench.search import Pruning, ask
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
@@ -14,13 +15,6 @@ from kdzoo.study import Study, StudyPlan, Trial
 
 RunCells: TypeAlias = Callable[[Sequence[Cell], Mapping[str, Stop]], None]
 """Runs cells, with who may end which early, until each has its record in the store."""
-
-_AGAIN: dict[Rerun, set[str]] = {
-    "never": set(),
-    "safe": {"failed"},  # and the record of one that ended its process is found
-    "failed": {"failed"},
-    "always": {"done", "pruned", "failed"},
-}
 
 
 def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) -> list[Study]:
@@ -45,7 +39,14 @@ def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) 
 def is_tuned(plan: StudyPlan, store: Store, rerun: Rerun) -> bool:
     """Whether :func:`tune` would run none of the study's trials."""
     study = store.find_study(plan.id)
-    return study is not None and study.finished and not any(trial.state in _AGAIN[rerun] for trial in study.trials)
+    return study is not None and study.finished and not any(_again(trial, plan, store, rerun) for trial in study.trials)
+
+
+def _again(trial: Trial, plan: StudyPlan, store: Store, rerun: Rerun) -> bool:
+    """Whether a trial that has ended runs again. That the folder of a done one is gone is no reason."""
+    if trial.state == "asked" or (trial.state != "failed" and rerun != "always"):
+        return False
+    return must_run(plan.trial(trial.values), store, rerun)
 
 
 def _load(plan: StudyPlan, store: Store) -> Study:
@@ -62,10 +63,10 @@ def _begin(plan: StudyPlan, store: Store, rerun: Rerun) -> None:
     """Ask again for the trials that are to run again, with the values that they had."""
     with store.claim(f"study-{plan.id}", wait=True):
         study = _load(plan, store)
-        again = _AGAIN[rerun]
-        if any(trial.state in again for trial in study.trials):
+        again = {trial.cell for trial in study.trials if _again(trial, plan, store, rerun)}
+        if again:
             trials = [
-                Trial(cell=trial.cell, values=trial.values) if trial.state in again else trial for trial in study.trials
+                Trial(cell=trial.cell, values=trial.values) if trial.cell in again else trial for trial in study.trials
             ]
             store.write_study(study.model_copy(update={"trials": tuple(trials)}))
 

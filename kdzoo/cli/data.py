@@ -31,6 +31,7 @@ def data(
     from kdzoo.data.load import Split, open_data
     from kdzoo.data.survey import survey
     from kdzoo.errors import UsageError
+    from kdzoo.foreign import visible
     from kdzoo.registry import Registry
 
     path = out or Path(re.sub(r"\W+", "_", name).strip("_") + ".png")
@@ -48,7 +49,10 @@ def data(
     splits: tuple[Split, ...] = ("fit", "tune", "test")
     facts = [
         *((split, class_text(loaded, split)) for split in splits),
-        ("classes", f"{ref.num_classes}: {', '.join(loaded.classes[:20])}{' ...' * (ref.num_classes > 20)}"),
+        (
+            "classes",
+            f"{ref.num_classes}: {', '.join(map(visible, loaded.classes[:20]))}{' ...' * (ref.num_classes > 20)}",
+        ),
         ("shape", f"{ref.channels} x {height} x {width}"),
         ("mean, std", f"{_numbers(loaded.mean)}, {_numbers(loaded.std)}"),
         *survey_facts(found),

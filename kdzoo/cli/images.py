@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdzoo.board.labels import counted
+from kdzoo.foreign import visible
 
 if TYPE_CHECKING:
     from kdzoo.data.duplicates import Duplicates
@@ -101,7 +102,8 @@ def class_text(data: LoadedData, split: Split) -> str:
     text = f"{sizes.sum():,} images, "
     if sizes[small] == sizes[large]:
         return f"{text}{sizes[small]:,} of each class"
-    return f"{text}{sizes[small]:,} ({data.classes[small]}) to {sizes[large]:,} ({data.classes[large]}) of a class"
+    lowest, highest = (visible(data.classes[label]) for label in (small, large))
+    return f"{text}{sizes[small]:,} ({lowest}) to {sizes[large]:,} ({highest}) of a class"
 
 
 def _dark(kind: str, found: Survey) -> str:

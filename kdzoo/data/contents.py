@@ -26,6 +26,8 @@ clock; it is hashed anew next time."""
 SAID_ABOVE = 2**30
 """Bytes to read that take long enough to be announced."""
 _DIGEST, _CHUNK = 16, 64
+_MOST_OTHERS = 4
+"""How many times as many hashes of other files are kept as of those that were asked for; some of them are gone."""
 _ENTRY = np.dtype([("key", "<u8"), ("digest", np.uint8, _DIGEST)])
 _MAGIC = b"kdzoo hashes of files 1\n"
 
@@ -66,7 +68,7 @@ def file_digests(root: Path, names: Sequence[str]) -> Digests:
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(read, chunks):
             pass
-    _keep(place, keys, digests, changed < now - SETTLED_NS)
+    _keep(place, keys, digests, changed < now - SETTLED_NS, kept)
     return digests
 
 
@@ -92,7 +94,7 @@ def kept_digest(root: Path, files: Sequence[str], what: str, read: Callable[[], 
     _announce(root, sizes)
     made = read()[:_DIGEST]
     settled = np.array([changed.max() < now - SETTLED_NS])
-    _keep(place, key, np.frombuffer(made, dtype=np.uint8)[None], settled)
+    _keep(place, key, np.frombuffer(made, dtype=np.uint8)[None], settled, kept[:0])
     return made
 
 
@@ -154,12 +156,17 @@ def _kept(place: Path | None) -> NDArray[Any]:
     return np.frombuffer(entries, dtype=_ENTRY)
 
 
-def _keep(place: Path | None, keys: NDArray[Any], digests: Digests, settled: NDArray[np.bool_]) -> None:
-    """Keep what will be good next time. That it cannot be written costs time and nothing else."""
+def _keep(
+    place: Path | None, keys: NDArray[Any], digests: Digests, settled: NDArray[np.bool_], before: NDArray[Any]
+) -> None:
+    """Keep what will be good next time, beside what was kept before: several splits may have one folder. That it
+    cannot be written costs time and nothing else."""
     if place is None or not settled.any():
         return
     entries = np.empty(int(settled.sum()), dtype=_ENTRY)
     entries["key"], entries["digest"] = keys[settled], digests[settled]
+    others = before[~np.isin(before["key"], keys)][: _MOST_OTHERS * len(keys)]
+    entries = np.concatenate([entries, others])
     content = entries[np.argsort(entries["key"])].tobytes()
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kdzoo import foreign
 from kdzoo.errors import UsageError
 
 SHOWN = 20
@@ -20,6 +21,7 @@ class DamagedImageError(UsageError):
     """
 
     def __init__(self, name: str, reason: str) -> None:
+        name = foreign.visible(name)
         super().__init__(f"cannot read the image {name} ({reason}): mend or remove it")
         self.line = f"{name} ({reason})"
 
@@ -38,9 +40,8 @@ def reason_of(error: Exception) -> str:
 
 
 def bounded(text: str) -> str:
-    """A text on one line of at most 200 characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 4] + " ..."
+    """A text on one line of at most 200 characters, none of which acts: names of files hold any."""
+    return foreign.line(" ".join(text.split()), _LONGEST)
 
 
 def damage_text(what: str, total: int, count: int, lines: Sequence[str]) -> str:

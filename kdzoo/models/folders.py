@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kdzoo.cell import ModelRef, content_hash
-from kdzoo.errors import UsageError
-from kdzoo.files import from_home
+from kdzoo.errors import OddFileError, UsageError
+from kdzoo.files import MOST_TEXT, from_home, read_plain
 
 PREFIX = "local-dir:"
 _NAMED = re.compile(r"local-dir:[A-Za-z0-9_]+@[0-9a-f]{16}")
-_LONGEST = 1 << 20
 _FOUND: dict[str, Path] = {}
 """Where the folders of this process are, by the names that their content gives them."""
 
@@ -33,7 +32,7 @@ def name_by_content(ref: ModelRef) -> ModelRef:
     try:
         config = _read(folder / "config.json")
         name = f"{PREFIX}{config['architecture']}@{content_hash(config)}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, OddFileError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"the model {ref} cannot be looked up: {folder} needs a config.json with the architecture, as timm writes "
             f"for the hub ({(str(error).splitlines() or [type(error).__name__])[0]})"
@@ -70,13 +69,7 @@ def remember_folders(folders: Mapping[str, Path]) -> None:
 
 
 def _read(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        raise ValueError(f"{path.name} is missing or not a file")
-    with path.open("rb") as file:
-        text = file.read(_LONGEST + 1)
-    if len(text) > _LONGEST:
-        raise ValueError(f"{path.name} is too large")
-    value = json.loads(text)
+    value = json.loads(read_plain(path, MOST_TEXT))
     if not isinstance(value, dict):
         raise TypeError(f"{path.name} is not a mapping")
     return value

@@ -173,6 +173,7 @@ def measured(tmp_path: Path, teacher_file: str) -> tuple[Any, Path]:
         ("guesses.npy", None),
         ("advice.json", b'{"order": 1}'),
         ("advice.json", None),
+        ("advice.json", b"{}"),
         ("measures.json", re.compile(rb'"correct1":[0-9]')),
         ("guesses.npy", re.compile(rb"[^\0](?=\0{7}$)")),
         ("measures.json", Path()),

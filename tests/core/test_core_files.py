@@ -40,6 +40,16 @@ def test_no_more_is_read_than_is_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a Linux")
+def test_a_system_that_gives_less_than_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Linux does beyond 2 GiB: the rest was taken for missing, and a large checkpoint for damaged."""
+    (tmp_path / "a").write_bytes(bytes(range(250)))
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, count: read(descriptor, min(count, 7)))
+    assert read_plain(tmp_path / "a", 250) == bytes(range(250))
+    with pytest.raises(OddFileError, match="larger than 249 bytes"):
+        read_plain(tmp_path / "a", 249)
+
+
 def test_a_file_whose_size_is_not_told_is_read_whole() -> None:
     assert Path("/proc/self/status").stat().st_size == 0
     assert b"VmRSS" in read_plain("/proc/self/status", MOST_TEXT)

@@ -61,6 +61,22 @@ def test_files_are_read_once(files: Path, read: list[str]) -> None:
     assert read == []
 
 
+def test_splits_of_one_folder_keep_each_others_hashes(files: Path, read: list[str]) -> None:
+    """As train and val of torchvision's ImageNet."""
+    for _ in range(3):
+        file_digests(files, NAMES[:1])
+        file_digests(files, NAMES[1:])
+    assert sorted(read) == NAMES
+
+
+def test_hashes_of_files_that_are_gone_are_not_kept_for_ever(files: Path) -> None:
+    for number in range(20):
+        (files / NAMES[0]).write_bytes(bytes([number]) * 100)
+        file_digests(files, NAMES[:1])
+    (kept,) = cache_folder().glob("*.hashes")
+    assert kept.stat().st_size < 1000
+
+
 def test_only_what_changed_is_read_again(files: Path, read: list[str]) -> None:
     file_digests(files, NAMES)
     read.clear()
