@@ -9,6 +9,10 @@ import broken_precision
 import broken_shapes
 import broken_slips
 import broken_training
+import mistaken_features
+import mistaken_logits
+import mistaken_memories
+from mistaken import Mistaken
 from sound_strategy import Sound
 
 HOMES = (
@@ -26,3 +30,15 @@ def all_broken() -> list[type[Sound]]:
     """Those that name the check that is meant for them, in the order of their files."""
     found = [each for home in HOMES for each in vars(home).values() if isinstance(each, type)]
     return [each for each in dict.fromkeys(found) if issubclass(each, Sound) and each.caught_by]
+
+
+RIGHT = (mistaken_logits.Softened, mistaken_features.Adapted, mistaken_memories.Remembers)
+"""What the mistakes of the gallery are made in."""
+
+
+def gallery() -> list[type[Mistaken]]:
+    """The strategies that stand as in public code, in the order of their files."""
+    homes = (mistaken_logits, mistaken_features, mistaken_memories)
+    found = [each for home in homes for each in vars(home).values() if isinstance(each, type)]
+    kinds = [each for each in dict.fromkeys(found) if issubclass(each, Mistaken)]
+    return [kind for kind in kinds if kind is not Mistaken and kind not in RIGHT]

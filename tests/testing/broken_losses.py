@@ -155,7 +155,7 @@ class MemoryByRow(Sound):
 
     name = "memory-by-row"
     caught_by = "batch-order"
-    also = frozenset({"partial-batch"})
+    also = frozenset({"memory-rows"})
 
     def build(self, setup: Setup) -> None:
         super().build(setup)
