@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from small_lab import Quiet, prepare, run
 from torch import Tensor
+from waiting import finish, start
 
 from kdzoo import Batch, Outputs, Strategy, Terms
 from kdzoo.bench import deaths
@@ -48,13 +48,14 @@ class Ending(Strategy):
         return {"nothing": nothing}
 
 
-def _start(out: Path, weights: str, way: str, lockstep: int = 1) -> int:
+def _ends(code: int, out: Path, weights: str, way: str, lockstep: int = 1) -> None:
+    """Run the bench in a process of its own, which ends with that exit code."""
     here = Path(__file__).parent
-    places = [str(here), str(here.parent / "engine")]
-    code = BENCH.format(places=places, out=str(out), weights=weights, lockstep=lockstep)
-    return subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"ENDING": way}, capture_output=True, timeout=250, check=False
-    ).returncode
+    places = [str(here), str(here.parent), str(here.parent / "engine")]
+    program = BENCH.format(places=places, out=str(out), weights=weights, lockstep=lockstep)
+    process = start(sys.executable, "-c", program, env=os.environ | {"ENDING": way})
+    told = finish(process)
+    assert process.returncode == code, told
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,8 @@ def test_the_third_start_passes_it_over(
     way: str, lockstep: int, code: int, told: str, tmp_path: Path, teacher_file: str
 ) -> None:
     for _ in range(OWN):
-        assert _start(tmp_path, teacher_file, way, lockstep) == code
-    assert _start(tmp_path, teacher_file, way, lockstep) == 0
+        _ends(code, tmp_path, teacher_file, way, lockstep)
+    _ends(0, tmp_path, teacher_file, way, lockstep)
     bench = prepare(tmp_path, [Ending, "soft"], teacher_weights=teacher_file, epochs=2)
     records = {each.cell.strategy.name: each for each in bench.lab.store.records()}
     assert {name: each.status for name, each in records.items()} == {"ce": "done", "soft": "done", "ending": "failed"}
@@ -88,7 +89,7 @@ def test_the_third_start_passes_it_over(
 def test_sigterm_counts_for_nothing(tmp_path: Path, teacher_file: str) -> None:
     way = str(int(signal.SIGTERM))
     for _ in range(OWN + 1):
-        assert _start(tmp_path, teacher_file, way) == -signal.SIGTERM
+        _ends(-signal.SIGTERM, tmp_path, teacher_file, way)
         assert not list(tmp_path.glob("cells/*/.attempt"))
 
 
