@@ -148,7 +148,7 @@ def test_one_cell_by_itself_wants_the_folder(train: Callable[..., list[Record]],
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "config.json is missing or not a file"),
+        (None, "No such file or directory"),
         ("{", "Expecting property name"),
         ("[]", "config.json is not a mapping"),
         ("{}", "'architecture'"),
