@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -33,7 +34,10 @@ def read_input(given: Any) -> AskedInput:
     if isinstance(given, Mapping):
         values = {str(key): value for key, value in given.items()}
     else:
-        values = dict(_piece(piece) for piece in str(given).split(","))
+        pieces = [_piece(piece) for piece in str(given).split(",")]
+        values = dict(pieces)
+        if len(values) < len(pieces):
+            raise ValueError(f"must name each key once, not {given!r}")
     known = [*AskedInput.model_fields]
     if wrong := [key for key in values if key not in known]:
         raise ValueError(unknown("key of the input", wrong[0], known))
@@ -60,7 +64,7 @@ def _numbers(value: Any) -> list[Any]:
 
 def _size(value: Any) -> list[int]:
     pieces = list(value) if isinstance(value, (list, tuple)) else str(value).lower().split("x")
-    sides = [int(piece) if (piece := str(each).strip()).isascii() and piece.isdigit() else 0 for each in pieces]
+    sides = [int(piece) if re.fullmatch(r"[0-9]{1,5}", piece := str(each).strip()) else 0 for each in pieces]
     if len(sides) > 2 or not all(sides):
         raise ValueError(f"must have a size in pixels such as size=32 or size=32x48, not {value!r}")
     return [sides[0], sides[-1]]

@@ -11,7 +11,7 @@ from kdzoo.errors import DamagedError, KdzooError, NewerError
 
 M = TypeVar("M", bound=BaseModel)
 
-MEND = "the bench that made it sets it aside and runs again what it told"
+MEND = "run the same bench again, which sets it aside and makes it anew"
 """What helps in a folder of runs."""
 
 

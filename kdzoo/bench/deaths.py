@@ -66,8 +66,14 @@ class Deaths:
         """Why the cell is not tried again; empty where it is."""
         if self.own < OWN and self.count < UNEXPLAINED:
             return ""
-        told = self.reason or "it was killed, as it is when memory runs out"
-        return f"its process died {self.count} times in epoch {self.place}: {told}"
+        return self.told
+
+    @property
+    def told(self) -> str:
+        """How often, where and of what, if there was any."""
+        times = "once" if self.count == 1 else f"{self.count} times"
+        what = self.reason or "it was killed, as it is when memory runs out"
+        return f"its process died {times} in epoch {self.place}: {what}"
 
 
 class Mark:
@@ -216,6 +222,10 @@ def _noting(leave: Callable[[int], Any]) -> Callable[[int], Any]:
         if os.getpid() == owner:  # a process that was forked from this one ends in the same way
             for mark in _live:
                 mark.say(f"os._exit({status})")
+            if _live:
+                told = f"\nthe strategy of a cell ended this process: os._exit({status}); run the same command again\n"
+                with contextlib.suppress(OSError):
+                    os.write(2, told.encode())
         leave(status)
 
     return noted

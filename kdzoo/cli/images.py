@@ -103,7 +103,7 @@ def class_text(data: LoadedData, split: Split) -> str:
     if sizes[small] == sizes[large]:
         return f"{text}{sizes[small]:,} of each class"
     lowest, highest = (visible(data.classes[label]) for label in (small, large))
-    return f"{text}{sizes[small]:,} ({lowest}) to {sizes[large]:,} ({highest}) of a class"
+    return f"{text}{sizes[small]:,} (class {lowest}) to {sizes[large]:,} (class {highest})"
 
 
 def _dark(kind: str, found: Survey) -> str:

@@ -177,7 +177,7 @@ def _read(split: Path, classes: tuple[str, ...], notes: list[str], *, whole: boo
             raise UsageError(f"{split} has no images of {some(empty)}: put some there, or remove the empty folders")
         notes.append(f"{split.name} has no images of {some(empty)}")
     if direct := listing.direct():
-        notes.append(f"{split.name} has {len(direct):,} images in no class folder, which are not read")
+        notes.append(f"{split.name} has images in no class folder, which are not read: {len(direct):,}")
     if listing.others:
         endings = ", ".join(f"{ending} ({count:,})" for ending, count in listing.others.most_common(8))
         notes.append(f"{split.name} has files that are not read: {endings}")

@@ -162,6 +162,10 @@ def create_model(
         return plan.make(mean, std, pretrained=True)
     except Exception as error:  # timm fetches in several ways, and each fails in its own
         _checked(ref, plan, mean, std)  # tells where it is not the weights that are wrong
+        if timm_name(ref) != ref.name:
+            raise UsageError(
+                f"the weights of {ref} cannot be loaded ({_reason(error)}); its folder needs them as model.safetensors"
+            ) from error
         raise UsageError(
             f"the pretrained weights of {ref} cannot be loaded ({_reason(error)}); connect to the network, "
             "or train the model, or give a file of weights"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -120,11 +121,20 @@ def _apart() -> Iterator[None]:
     """Give back the random generators as they were; tiny networks are quickest, and repeatable, on one thread."""
     settings, numpy_state, python_state = ProcessState.now(), np.random.get_state(), random.getstate()
     torch.set_num_threads(1)
+    leave, owner = os._exit, os.getpid()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != owner:  # a process that was forked from this one ends so
+            leave(status)
+        raise SystemExit(f"os._exit({status}) would end the bench")
+
+    os._exit = refuse
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        os._exit = leave
         settings.put_back()
         np.random.set_state(numpy_state)
         random.setstate(python_state)

@@ -127,7 +127,7 @@ def test_a_damaged_record_is_told_and_how_to_mend_it(
     damage: Callable[[str], str], message: str, make_record: Callable[..., Record]
 ) -> None:
     with pytest.raises(
-        KdzooError, match=rf"^r\.json: .*{message}.*; the bench that made it sets it aside and runs again what it told$"
+        KdzooError, match=rf"^r\.json: .*{message}.*; run the same bench again, which sets it aside and makes it anew$"
     ):
         parse_record(damage(make_record().to_json()), "r.json")
 

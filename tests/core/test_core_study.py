@@ -269,7 +269,7 @@ def test_a_damaged_study_is_told(
     damage: Callable[[str], str], message: str, make_plan: Callable[..., StudyPlan]
 ) -> None:
     with pytest.raises(
-        KdzooError, match=rf"^s\.json: .*{message}.*; the bench that made it sets it aside and runs again what it told$"
+        KdzooError, match=rf"^s\.json: .*{message}.*; run the same bench again, which sets it aside and makes it anew$"
     ):
         parse_study(damage(make_study(make_plan(), {}).to_json()), "s.json")
 

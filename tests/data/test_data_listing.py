@@ -153,8 +153,8 @@ def test_images_beside_class_folders_are_said(pets: Path) -> None:
     for name in ("train/0.png", "train/1.png", "test/0.png"):
         Image.new("L", (8, 8)).save(pets / name)
     assert load(pets).notes == (
-        "train has 2 images in no class folder, which are not read",
-        "test has 1 images in no class folder, which are not read",
+        "train has images in no class folder, which are not read: 2",
+        "test has images in no class folder, which are not read: 1",
     )
 
 

@@ -272,7 +272,7 @@ def test_a_bench_warns_of_test_images_that_it_trains_on(pets: Path) -> None:
 def test_class_sizes_in_words(pets: Path) -> None:
     assert class_text(opened(pets), "test") == "6 images, 3 of each class"
     (pets / "test/dog/0.png").unlink()
-    assert class_text(opened(pets), "test") == "5 images, 2 (dog) to 3 (cat) of a class"
+    assert class_text(opened(pets), "test") == "5 images, 2 (class dog) to 3 (class cat)"
 
 
 def test_the_command_tells_what_the_images_are(pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

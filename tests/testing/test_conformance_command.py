@@ -174,3 +174,14 @@ def test_every_check_says_what_why_and_how() -> None:
     assert len(set(names)) == len(names)
     for place, one in enumerate(CHECKS):
         assert set(one.needs) <= set(names[:place])
+
+
+def test_a_strategy_that_ends_the_process_does_not_end_the_kit(tmp_path: Path) -> None:
+    plugin = tmp_path / "leaver.py"
+    plugin.write_text(
+        "import os\n\nfrom kdzoo import Strategy\n\n\nclass Leaver(Strategy):\n    name = 'leaver'\n\n"
+        "    def forward(self, student, teacher, batch):\n        os._exit(0)\n"
+    )
+    result = CliRunner().invoke(app, ["check-strategy", "leaver", "--plugin", str(plugin)])
+    assert result.exit_code == 1
+    assert "os._exit(0) would end the bench" in result.stdout
