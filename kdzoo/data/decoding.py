@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +33,8 @@ WORKERS = min(8, os.cpu_count() or 1)
 """Processes that decode files. The batches do not depend on it."""
 WORTH_WORKERS = 512
 """Fewer samples than this are decoded in the main process: starting workers would take longer."""
+_LONGEST = 64
+"""Bytes of a folder below which Python makes a socket: the whole path may have 103, and 33 of them are the name."""
 
 
 class FileSource(Source):
@@ -71,6 +75,7 @@ class FileSource(Source):
             batch_sampler=_Keys(asked),
             num_workers=default if self._workers is None else self._workers,
             collate_fn=_collate,
+            worker_init_fn=_keep_sockets_short,
             pin_memory=device.type == "cuda",
             # Without a generator of its own the loader would draw a seed from the global one.
             generator=torch.Generator().manual_seed(0),
@@ -86,6 +91,12 @@ class FileSource(Source):
             else:
                 ids, views = (torch.from_numpy(part).to(device) for part in request)
                 yield augment(images, ids, views, on_batch, colour)
+
+
+def _keep_sockets_short(_: int) -> None:
+    """Where TMPDIR is a long path, a worker that hands over a batch by a socket below it would wait for ever."""
+    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST and Path("/tmp").is_dir():
+        tempfile.tempdir = "/tmp"
 
 
 class _Decoded(Dataset[Any]):

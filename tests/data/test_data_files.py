@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def test_batches_from_files_do_not_depend_on_workers_batch_size_or_random_state(
     monkeypatch.setattr(decoding, "WORTH_WORKERS", 0)
     monkeypatch.setattr(decoding, "WORKERS", 2)
     assert shown(7) == alone
+
+
+def test_workers_hand_over_their_batches_where_tmpdir_is_a_long_path(
+    write_folder: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do it by sockets below it, whose paths have a bound; without a batch the bench waited for ever."""
+    write_folder(tmp_path, {"train": 4, "test": 3})
+    data = open_data(f"folder:{tmp_path}", pytest.fail, img_size=(8, 8))
+    alone = torch.cat([batch.inputs for batch in data.eval_batches("test", 2, "cpu")])
+    long = tmp_path / ("temporary-" * 10)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setattr(decoding, "WORTH_WORKERS", 0)
+    monkeypatch.setattr(decoding, "WORKERS", 2)
+    assert torch.equal(torch.cat([batch.inputs for batch in data.eval_batches("test", 2, "cpu")]), alone)
 
 
 def test_files_are_measured_with_timms_transform_and_imagenets_statistics(
