@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from kdzoo.leaderboard.layout import dataset_slug, pair_slug, read_leaderboard, 
 from kdzoo.leaderboard.reading import MOST_BYTES, walk
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import SCHEMA
+from kdzoo.seal import unsealed
 
 RECORD = make_record(make_cell("soft", 1))
 PLACE = record_path(RECORD)
@@ -125,6 +127,12 @@ def changed(**changes: Any) -> str:
 TEXT = RECORD.to_json()
 
 
+def resealed(*change: str) -> str:
+    """The record with one piece of text for another, and a seal that fits what it then says."""
+    body, _ = unsealed(TEXT.replace(*change).strip().encode())
+    return f'{body.decode()[:-1]},"sha256":"{hashlib.sha256(body).hexdigest()}"}}\n'
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -143,11 +151,11 @@ TEXT = RECORD.to_json()
         (TEXT.replace('"nll":0.5', '"nll":NaN'), "finite number"),
         (TEXT.replace('"nll":0.5', '"nll":Infinity'), "finite number"),
         (TEXT.replace('"nll":0.5', '"nll":1e999'), "finite number"),
-        (TEXT.replace('"nll":0.5', '"nll":1e300'), "too large"),
-        (TEXT.replace('"macs":1000', '"macs":' + "9" * 30), "too large"),
+        (resealed('"nll":0.5', '"nll":1e300'), "too large"),
+        (resealed('"macs":1000', '"macs":' + "9" * 30), "too large"),
         (TEXT.replace('"macs":1000', '"macs":' + "9" * 5000), "not valid JSON"),
-        (TEXT.replace('"agreement":95.0', '"agreement":95.0,"agreement":95.0'), "every key once"),
-        (TEXT.replace('"agreement":95.0', '"agreement": 95.0'), "not as kdzoo writes it"),
+        (resealed('"agreement":95.0', '"agreement":95.0,"agreement":95.0'), "every key once"),
+        (resealed('"agreement":95.0', '"agreement": 95.0'), "not as kdzoo writes it"),
         (TEXT.rstrip("\n"), "not as kdzoo writes it"),
         (TEXT + TEXT, "not valid JSON"),
         (TEXT + " " * MOST_BYTES, "larger than 1,048,576 bytes"),
