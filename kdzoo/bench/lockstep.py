@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 
 from kdzoo.bench.deaths import deaths_of
-from kdzoo.bench.executor import Report
+from kdzoo.bench.executors.executor import Report
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import build, course_of
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.bank.choose import size_text
+from kdzoo.engine.bank.policy import size_text
 from kdzoo.engine.distiller import Distiller
 from kdzoo.engine.free import free_memory
 from kdzoo.engine.lockstep import Company, Draws

@@ -25,7 +25,7 @@ from kdzoo.engine.distiller import Deployment
 from kdzoo.engine.train import measure
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.interruption import heed
-from kdzoo.models.layout import lay_out
+from kdzoo.models.memory_format import lay_out
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weightfile import METADATA_KEY
 from kdzoo.models.weights import load_weights

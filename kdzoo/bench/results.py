@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kdzoo.bench.deaths import Deaths, deaths_of
-from kdzoo.bench.executor import stands
+from kdzoo.bench.executors.executor import stands
 from kdzoo.bench.lab import Lab, now
 from kdzoo.bench.surroundings import environment_of
 from kdzoo.cell import Cell

@@ -13,10 +13,10 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from kdzoo.board.history import NUMBER, distribution, frozen_trials, optuna_study, quiet_study
 from kdzoo.cell import Scalar, canonical_json, content_hash
 from kdzoo.record import Epoch
 from kdzoo.study import Pruner, Range, Study, StudyPlan
+from kdzoo.tuning.history import NUMBER, distribution, frozen_trials, optuna_study, quiet_study
 
 ETA = 3
 """Hyperband's reduction factor: a third of the trials climbs from each rung to the next one, three times as high."""

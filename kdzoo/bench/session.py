@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from kdzoo.bench.banking import expect
-from kdzoo.bench.executor import Executor, Report, must_run
+from kdzoo.bench.executors.executor import Executor, Report, must_run
+from kdzoo.bench.executors.local import InProcess
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.local import InProcess
 from kdzoo.bench.plan import BenchPlan
 from kdzoo.bench.tune import is_tuned, tune
 from kdzoo.bench.weightfiles import teachers_again

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from kdzoo.bench.deaths import noting_ends
-from kdzoo.bench.executor import Report, must_run
+from kdzoo.bench.executors.executor import Report, must_run
+from kdzoo.bench.executors.remote import LabSettings, PluginFile, check_cell
 from kdzoo.bench.lab import Expected, Lab
-from kdzoo.bench.remote import LabSettings, PluginFile, check_cell
 from kdzoo.bench.run import follow_cell, run_cell
 from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import PROTOCOL, Cell, ModelRef

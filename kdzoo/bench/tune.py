@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from kdzoo.bench.executor import must_run
+from kdzoo.bench.executors.executor import must_run
 from kdzoo.bench.search import Pruning, ask
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun

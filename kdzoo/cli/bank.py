@@ -20,7 +20,7 @@ def ls(out: Runs = Path("runs")) -> None:
     from tabulate import tabulate
 
     from kdzoo.engine.bank.catalog import listing
-    from kdzoo.engine.bank.choose import size_text
+    from kdzoo.engine.bank.policy import size_text
     from kdzoo.store import Store
 
     entries = listing(Store.open(out))
@@ -73,7 +73,7 @@ def rm(
 ) -> None:
     """Remove what is kept; it is computed again where it is needed again."""
     from kdzoo.engine.bank.catalog import remove
-    from kdzoo.engine.bank.choose import size_text
+    from kdzoo.engine.bank.policy import size_text
     from kdzoo.store import Store
 
     if bool(keys) == all_:

@@ -10,8 +10,8 @@ import typer
 from kdzoo.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from kdzoo.leaderboard.check import Report
-    from kdzoo.leaderboard.reading import Fault
+    from kdzoo.leaderboard.check.folder import Report
+    from kdzoo.leaderboard.untrusted import Fault
 
 
 def check(
@@ -39,7 +39,7 @@ def check(
     if format not in ("text", "json"):
         raise UsageError(unknown("format", format, ("text", "json")))
 
-    from kdzoo.leaderboard.check import check_leaderboard
+    from kdzoo.leaderboard.check.folder import check_leaderboard
 
     report = check_leaderboard(folder)
     faults = list(report.faults)
@@ -65,7 +65,7 @@ def _measured_again(report: Report, runs: Path, data_dir: Path | None, device: s
     """How many students were measured again, and what is wrong with them; that there are none, too."""
     from kdzoo.bench.remeasure import remeasure
     from kdzoo.leaderboard.layout import RECORDS, record_path
-    from kdzoo.leaderboard.reading import fault
+    from kdzoo.leaderboard.untrusted import fault
     from kdzoo.registry import Registry
     from kdzoo.store import Store
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
-from kdzoo.bench.choose import open_executor
 from kdzoo.bench.deaths import noting_ends
+from kdzoo.bench.executors.selection import open_executor
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan, make_plan
 from kdzoo.bench.preflight import Preflight

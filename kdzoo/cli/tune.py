@@ -73,12 +73,12 @@ def tune(
 
 
 def _show(studies: list[Study], plot: Path | None) -> None:
-    from kdzoo.board.studies import studies_text
     from kdzoo.cli.width import output_width
+    from kdzoo.tuning.report import studies_text
 
     typer.echo(studies_text(studies, width=output_width()), nl=False)
     if plot is not None:
-        from kdzoo.board.study_charts import write_plots
+        from kdzoo.tuning.charts import write_plots
 
         for path in write_plots(studies, plot):
             typer.echo(f"wrote {path}", err=True)

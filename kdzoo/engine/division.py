@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kdzoo.engine.devices import Backward
 from kdzoo.engine.ranks import World
 from kdzoo.errors import UsageError
-from kdzoo.models.layout import keep_format
+from kdzoo.models.memory_format import keep_format
 from kdzoo.strategy import Batch, Classifier, Outputs
 
 

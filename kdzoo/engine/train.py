@@ -28,7 +28,7 @@ from kdzoo.engine.ranks import ALONE, World
 from kdzoo.engine.tally import Tally
 from kdzoo.errors import KdzooError
 from kdzoo.interruption import LeftError
-from kdzoo.models.layout import lay_out
+from kdzoo.models.memory_format import lay_out
 from kdzoo.models.teacher import Teacher
 from kdzoo.record import Epoch
 from kdzoo.strategy import Phase, Strategy

@@ -10,14 +10,14 @@ from pathlib import PurePosixPath
 from kdzoo.board.data import to_csv, to_json
 from kdzoo.board.display import Table, tables
 from kdzoo.board.display import title as table_title
-from kdzoo.board.figures import png, svg
 from kdzoo.board.markup import to_latex, to_markdown
 from kdzoo.board.overall import overall
 from kdzoo.board.table import Board, make_board
-from kdzoo.leaderboard.accuracy import headline
-from kdzoo.leaderboard.charts import Chart, accuracy_chart, forest_chart, rank_chart
+from kdzoo.drawing import png, svg
+from kdzoo.leaderboard.charts.accuracy import headline
+from kdzoo.leaderboard.charts.all import Chart, accuracy_chart, forest_chart, rank_chart
 from kdzoo.leaderboard.layout import PLOTS, Leaderboard, dataset_slug, record_path, study_path
-from kdzoo.leaderboard.page import dataset_page, index_page
+from kdzoo.leaderboard.page.html import dataset_page, index_page
 from kdzoo.leaderboard.summary import board_markdown, cards, index_markdown
 from kdzoo.record import Record
 from kdzoo.study import Study

@@ -11,7 +11,7 @@ from typing import TypeVar
 from kdzoo.cell import DataRef, ModelRef, TeacherRef
 from kdzoo.jsontext import MEND
 from kdzoo.leaderboard.bounded import bounded_record, bounded_study
-from kdzoo.leaderboard.reading import Allowance, Fault, UnreadableError, fault, read_value, walk
+from kdzoo.leaderboard.untrusted import Allowance, Fault, UnreadableError, fault, read_value, walk
 from kdzoo.record import Record
 from kdzoo.study import Study
 

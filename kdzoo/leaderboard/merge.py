@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdzoo.errors import UsageError
-from kdzoo.leaderboard.check import content_faults
+from kdzoo.leaderboard.check.folder import content_faults
 from kdzoo.leaderboard.layout import Leaderboard
 from kdzoo.leaderboard.publish import Published
 from kdzoo.leaderboard.sources import read_source

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdzoo.errors import UsageError
-from kdzoo.leaderboard.check import content_faults
+from kdzoo.leaderboard.check.folder import content_faults
 from kdzoo.leaderboard.layout import Leaderboard
 from kdzoo.leaderboard.private import place_named_in
-from kdzoo.leaderboard.reading import Fault
 from kdzoo.leaderboard.sources import read_store
 from kdzoo.leaderboard.union import Union
+from kdzoo.leaderboard.untrusted import Fault
 from kdzoo.leaderboard.write import RefusedError, Written, as_lines, open_target, write_folder
 
 

@@ -12,7 +12,7 @@ from kdzoo.errors import UsageError
 from kdzoo.leaderboard.bounded import bounded_record, bounded_study
 from kdzoo.leaderboard.layout import RECORDS, read_leaderboard
 from kdzoo.leaderboard.private import publishable, publishable_study
-from kdzoo.leaderboard.reading import MOST_FILES, Allowance, Fault, UnreadableError, fault, read_value
+from kdzoo.leaderboard.untrusted import MOST_FILES, Allowance, Fault, UnreadableError, fault, read_value
 from kdzoo.marker import is_store
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import Record

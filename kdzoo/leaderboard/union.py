@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from kdzoo.board.escape import visible
-from kdzoo.leaderboard.agreement import differences, told
+from kdzoo.leaderboard.check.agreement import differences, told
 from kdzoo.leaderboard.private import publishable, publishable_study
 from kdzoo.record import Record
 from kdzoo.study import Study

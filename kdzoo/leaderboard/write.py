@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.files import atomic_write
-from kdzoo.leaderboard.charts import Chart
-from kdzoo.leaderboard.committed import MOST_BYTES
-from kdzoo.leaderboard.drawings import drawing_fault
+from kdzoo.leaderboard.charts.all import Chart
+from kdzoo.leaderboard.check.drawings import drawing_fault
+from kdzoo.leaderboard.check.made_files import MOST_BYTES
 from kdzoo.leaderboard.generate import generated_files
 from kdzoo.leaderboard.layout import RECORDS, Leaderboard, read_leaderboard, record_path, study_path
-from kdzoo.leaderboard.reading import Fault, UnreadableError, read_bytes
+from kdzoo.leaderboard.untrusted import Fault, UnreadableError, read_bytes
 from kdzoo.marker import is_store
 
 

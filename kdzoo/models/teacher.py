@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from kdzoo.models.layout import by_channels
+from kdzoo.models.memory_format import by_channels
 from kdzoo.models.taps import TappedModel
 from kdzoo.strategy import Classifier, Outputs, Signal, Signature
 

@@ -11,7 +11,7 @@ from hard_strategies import Everything, TwoViews
 from small_lab import FIT, prepare
 
 from kdzoo.bench.banking import choose, expect
-from kdzoo.engine.bank.choose import Demand, Selection, select, sentence, size_text
+from kdzoo.engine.bank.policy import Demand, Selection, select, sentence, size_text
 from kdzoo.engine.bank.spec import BankSettings
 
 MIB = 2**20

@@ -14,8 +14,8 @@ from kdzoo.bench.run import run_cell
 from kdzoo.bench.session import run_bench
 from kdzoo.bench.single import plan_task
 from kdzoo.engine.bank import bank
-from kdzoo.engine.bank.choose import READING, Demand, remembered, select
 from kdzoo.engine.bank.ledger import Ledger, Page
+from kdzoo.engine.bank.policy import READING, Demand, remembered, select
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.ranks import ALONE
 from kdzoo.engine.train import Unwatched

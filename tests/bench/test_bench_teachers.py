@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from small_lab import STEPS, Quiet, prepare, run, same_tensors
 
 from kdzoo import PairError, Strategy, UsageError
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.local import run_cells
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest
 from kdzoo.store import Store

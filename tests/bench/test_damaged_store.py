@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kdzoo.bench.deaths import deaths_of, marked
-from kdzoo.bench.executor import must_run
+from kdzoo.bench.executors.executor import must_run
 from kdzoo.bench.weightfiles import teachers_again, weights_fault
 from kdzoo.cli import app
 from kdzoo.errors import KdzooError

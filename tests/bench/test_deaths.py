@@ -17,7 +17,7 @@ from waiting import finish, start
 from kdzoo import Batch, Outputs, Strategy, Terms
 from kdzoo.bench import deaths
 from kdzoo.bench.deaths import OWN, UNEXPLAINED, Deaths, Mark, deaths_of, marked
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 
 BENCH = """
 import sys
@@ -25,7 +25,7 @@ sys.path[:0] = {places!r}
 from pathlib import Path
 from small_lab import Quiet, prepare
 from test_deaths import Ending
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 
 bench = prepare(Path({out!r}), [Ending, "soft"], teacher_weights={weights!r}, epochs=2)
 run_cells(bench.plan.cells, bench.lab, Quiet(), "safe", lockstep={lockstep})

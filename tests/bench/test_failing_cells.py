@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, Strategy, Terms, UsageError
 from kdzoo.bench import run as cells
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.engine import checkpoint
 from kdzoo.errors import NonFiniteLossError
 from kdzoo.store import Store

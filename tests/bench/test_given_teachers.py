@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from small_lab import FIT, Quadrants, Quiet, prepare
 
 from kdzoo.bench import advice as advices
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.normalisation import find_normalisation
 from kdzoo.cell import ModelRef
 from kdzoo.data.load import open_data

@@ -15,7 +15,7 @@ from small_lab import Quiet, make_lab, prepare, run
 from waiting import finish, wait_until
 
 from kdzoo import store
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.store import Store
 
 KILLS = 3

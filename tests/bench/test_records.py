@@ -17,7 +17,7 @@ from small_lab import DISTRIBUTION, FIT, TEST, TUNE, VERSION, Quiet, prepare, ru
 from torch import Tensor, nn
 
 from kdzoo import Strategy
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.data.load import open_data
 from kdzoo.engine.distiller import Distiller
 from kdzoo.models.zoo import create_model

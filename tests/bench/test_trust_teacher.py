@@ -14,7 +14,7 @@ from small_lab import Quiet, Run, prepare
 from kdzoo import ArrayData, Dataset, KdzooError, Splits
 from kdzoo.bench.admission import admit
 from kdzoo.bench.advice import Advice
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.remeasure import remeasure
 from kdzoo.cell import ModelRef, TeacherRef
 from kdzoo.data.load import open_data

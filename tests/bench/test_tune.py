@@ -17,7 +17,7 @@ from small_lab import Quiet, Run, make_lab, prepare
 from waiting import finish, start, wait_until
 
 from kdzoo import Batch, Outputs, Strategy, Terms, param
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.session import BenchResult, run_bench
 from kdzoo.cell import Cell
 from kdzoo.record import Epoch

@@ -12,7 +12,7 @@ from real_bench import events
 from small_lab import Quiet, make_lab, prepare, run
 from waiting import PATIENCE, finish, start
 
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.cell import Cell
 from kdzoo.store import Store
 

@@ -12,8 +12,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from waiting import output_of
 
-from kdzoo.board.history import NUMBER, distribution, frozen_trials, optuna_study
 from kdzoo.study import Range
+from kdzoo.tuning.history import NUMBER, distribution, frozen_trials, optuna_study
 
 
 @pytest.mark.parametrize(
@@ -86,5 +86,5 @@ def test_the_rebuilt_study_maximizes_under_its_own_name_and_says_nothing(capfd: 
 
 
 def test_optuna_brings_no_torch() -> None:
-    code = "import sys, kdzoo.board.history; print([name for name in ('torch', 'timm') if name in sys.modules])"
+    code = "import sys, kdzoo.tuning.history; print([name for name in ('torch', 'timm') if name in sys.modules])"
     assert output_of(sys.executable, "-c", code) == "[]\n"

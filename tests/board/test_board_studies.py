@@ -12,12 +12,12 @@ import pytest
 from board_studies import RECIPE, SPACE, done, make_study
 from waiting import output_of
 
-from kdzoo.board.figures import digest, drawer, origin_of
-from kdzoo.board.studies import studies_text
-from kdzoo.board.study_charts import study_charts, write_plots
 from kdzoo.cell import DataRef, ModelRef, StrategyRef
+from kdzoo.drawing import digest, drawer, origin_of
 from kdzoo.errors import UsageError
 from kdzoo.study import Range, Study
+from kdzoo.tuning.charts import study_charts, write_plots
+from kdzoo.tuning.report import studies_text
 
 PRUNED = {"state": "pruned", "curve": (30.0, 31.0), "seconds": 0.7, "reason": "median pruner, after epoch 2 of 3"}
 FAILED = {"state": "failed", "seconds": 0.4, "reason": "RuntimeError: shapes differ"}
@@ -168,7 +168,7 @@ def test_lines_are_folded_to_the_width(width: int) -> None:
 
 
 def test_no_torch_is_loaded() -> None:
-    code = "import sys, kdzoo.board.study_charts; print({'torch', 'timm', 'vl_convert'} & set(sys.modules))"
+    code = "import sys, kdzoo.tuning.charts; print({'torch', 'timm', 'vl_convert'} & set(sys.modules))"
     assert output_of(sys.executable, "-c", code) == "set()\n"
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from kdzoo.bench.search import Pruning
-from kdzoo.board.history import frozen_trials
-from kdzoo.leaderboard.agreement import differences
-from kdzoo.leaderboard.curves import Curve, curves_chart
+from kdzoo.leaderboard.charts.curves import Curve, curves_chart
+from kdzoo.leaderboard.check.agreement import differences
 from kdzoo.record import Epoch
 from kdzoo.study import Study, Trial, parse_study
+from kdzoo.tuning.history import frozen_trials
 
 KEPT = Path(__file__).parents[1] / "core" / "studies"
 

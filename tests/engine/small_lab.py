@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from kdzoo import ArrayData, Dataset, Splits, Strategy
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.local import run_cells
 from kdzoo.bench.plan import BenchPlan, make_plan
 from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from small_lab import Quiet, make_lab, prepare, run, stop_at
 
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.record import Record
 
 

@@ -12,7 +12,7 @@ from small_lab import BATCH, FIT, STEPS, TEST, Quiet, Run, prepare, run, same_te
 from torch.nn.functional import cross_entropy
 
 from kdzoo import Strategy
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.record import Record

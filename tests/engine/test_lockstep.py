@@ -16,8 +16,8 @@ from small_lab import STEPS, Quiet, Run, make_lab, prepare, run, stop_at
 
 from kdzoo import Strategy
 from kdzoo.bench import lockstep
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.local import run_cells
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.feed import SharedFeed
 from kdzoo.engine.lockstep import Draws

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdzoo import Batch, Outputs, Strategy, Terms
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.data import loaders
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.tally import Tally

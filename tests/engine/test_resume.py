@@ -10,7 +10,7 @@ import pytest
 from hard_strategies import Contrast
 from small_lab import BATCH, Quiet, prepare, run, states, stop_at, whole_and_cut
 
-from kdzoo.bench.local import run_cells
+from kdzoo.bench.executors.local import run_cells
 from kdzoo.cell import Cell
 from kdzoo.record import Epoch
 from kdzoo.store import Store

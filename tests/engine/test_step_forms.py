@@ -17,7 +17,7 @@ from kdzoo import Batch, Outputs, Strategy, Terms
 from kdzoo.engine.forms import form_of, has_plain_gradients, load_optimizer
 from kdzoo.engine.optim import make_optimizer
 from kdzoo.engine.train import Training
-from kdzoo.models.layout import keep_format, lay_out, memory_format
+from kdzoo.models.memory_format import keep_format, lay_out, memory_format
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.recipe import Recipe

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from kdzoo.board.figures import digest, drawer
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
-from kdzoo.leaderboard.charts import Chart
+from kdzoo.drawing import digest, drawer
+from kdzoo.leaderboard.charts.all import Chart
 from kdzoo.leaderboard.layout import Leaderboard, read_leaderboard
 from kdzoo.leaderboard.write import write_folder
 from kdzoo.matrix import teacher_cell

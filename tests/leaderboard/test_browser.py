@@ -12,7 +12,7 @@ from browser import wait
 from made_records import make_rows, make_sweep
 
 from kdzoo.board.table import make_board
-from kdzoo.leaderboard.page import dataset_page, index_page
+from kdzoo.leaderboard.page.html import dataset_page, index_page
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "=1+1")
 

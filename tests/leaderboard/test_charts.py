@@ -13,11 +13,11 @@ from xml.etree import ElementTree
 import pytest
 
 from kdzoo.board.display import tables
-from kdzoo.board.figures import digest, drawer, origin_of, png, svg
 from kdzoo.board.overall import overall
 from kdzoo.board.table import make_board
-from kdzoo.leaderboard.accuracy import headline
-from kdzoo.leaderboard.charts import Curve, accuracy_chart, curves_chart, forest_chart, rank_chart
+from kdzoo.drawing import digest, drawer, origin_of, png, svg
+from kdzoo.leaderboard.charts.accuracy import headline
+from kdzoo.leaderboard.charts.all import Curve, accuracy_chart, curves_chart, forest_chart, rank_chart
 from kdzoo.record import Record
 
 Rows = list[dict[str, Any]]

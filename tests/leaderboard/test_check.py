@@ -29,16 +29,16 @@ from typer.testing import CliRunner, Result
 from waiting import output_of
 
 from kdzoo import Batch
-from kdzoo.board.figures import drawer
 from kdzoo.cell import PROTOCOL, StrategyRef
 from kdzoo.cli import app
+from kdzoo.drawing import drawer
 from kdzoo.errors import UsageError
-from kdzoo.leaderboard.alone import better_than_chance, remarks
-from kdzoo.leaderboard.chartcode import END, START
-from kdzoo.leaderboard.check import check_leaderboard, content_faults
-from kdzoo.leaderboard.drawings import drawing_fault
+from kdzoo.leaderboard.check.drawings import drawing_fault
+from kdzoo.leaderboard.check.folder import check_leaderboard, content_faults
+from kdzoo.leaderboard.check.records import better_than_chance, remarks
+from kdzoo.leaderboard.check.trials import plan_reasons, trial_reasons
 from kdzoo.leaderboard.layout import record_path
-from kdzoo.leaderboard.trials import plan_reasons, trial_reasons
+from kdzoo.leaderboard.page.chartcode import END, START
 from kdzoo.recipe import Augment
 from kdzoo.record import EVALUATION, Epoch, Record, Size, parse_record
 from kdzoo.seal import sealed, unsealed
@@ -149,7 +149,7 @@ def test_a_perfect_teacher_is_never_at_chance(n: int) -> None:
 
 
 def test_older_evaluations_are_remarked_and_no_fault(good: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdzoo.leaderboard.alone.EVALUATION", 2)
+    monkeypatch.setattr("kdzoo.leaderboard.check.records.EVALUATION", 2)
     assert faults(good) == []
     assert remarks([*good, *(record.model_copy(update={"evaluation": 2}) for record in make_rows({"ce": [900]}))]) == [
         "records of evaluation 1, marked on the board and not mixed with today's 2: 5"
@@ -193,7 +193,7 @@ def test_every_recipe_needs_a_baseline_of_its_own(good: list[Record]) -> None:
 
 def test_evaluations_are_not_mixed(good: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
     newer = good[2].model_copy(update={"evaluation": 2})
-    monkeypatch.setattr("kdzoo.leaderboard.alone.EVALUATION", 2)
+    monkeypatch.setattr("kdzoo.leaderboard.check.records.EVALUATION", 2)
     found = faults([*good[:2], newer, *good[3:]])
     assert ["has no ce row under the recipe quick, evaluation 2" in line for line in found] == [
         True,
@@ -667,7 +667,7 @@ CHART = {"mark": "point", "data": {"values": [{"x": 1}]}, "encoding": {"x": {"fi
 
 @pytest.fixture(scope="module")
 def drawings() -> dict[str, bytes]:
-    from kdzoo.board.figures import png, svg
+    from kdzoo.drawing import png, svg
 
     return {".svg": svg(CHART), ".png": png(CHART)}
 
@@ -741,7 +741,7 @@ def test_a_drawing_does_nothing_but_show(active: str, drawings: dict[str, bytes]
 
 
 def test_a_word_in_a_drawing_may_look_like_anything() -> None:
-    from kdzoo.board.figures import svg
+    from kdzoo.drawing import svg
 
     name = 'onload="alert(1)" url(https://example.org) <script>'
     chart = CHART | {"title": name, "description": name}

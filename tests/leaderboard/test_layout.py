@@ -13,7 +13,7 @@ from folders import DATA, blank_drawings, make_cell, make_folder, make_record, m
 
 from kdzoo.cell import ModelRef
 from kdzoo.leaderboard.layout import dataset_slug, pair_slug, read_leaderboard, record_path, slug, study_path
-from kdzoo.leaderboard.reading import MOST_BYTES, walk
+from kdzoo.leaderboard.untrusted import MOST_BYTES, walk
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import SCHEMA
 from kdzoo.seal import unsealed

@@ -25,7 +25,7 @@ from typer.testing import CliRunner, Result
 
 from kdzoo.cli import app
 from kdzoo.errors import UsageError
-from kdzoo.leaderboard.check import check_leaderboard
+from kdzoo.leaderboard.check.folder import check_leaderboard
 from kdzoo.leaderboard.layout import read_leaderboard, record_path
 from kdzoo.record import Record
 
@@ -259,7 +259,7 @@ def test_the_folders_of_a_store_are_no_links(name: str, here: Path) -> None:
 
 
 def test_all_records_together_have_a_bound(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdzoo.leaderboard.reading.MOST_IN_ALL", 5000)
+    monkeypatch.setattr("kdzoo.leaderboard.untrusted.MOST_IN_ALL", 5000)
     monkeypatch.setattr("kdzoo.leaderboard.sources.MOST_FILES", 4)
     make_store(here / "runs", ben())
     result = merge("ada", "runs", "--to", "both")

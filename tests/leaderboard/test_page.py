@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from folders import make_tuned
 
-from kdzoo.board.figures import digest
 from kdzoo.board.table import make_board
-from kdzoo.leaderboard.page import dataset_page, index_page, library_of, own_library, without_library
+from kdzoo.drawing import digest
+from kdzoo.leaderboard.page.html import dataset_page, index_page, library_of, own_library, without_library
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import Record
 
@@ -145,8 +145,8 @@ def test_the_library_can_be_told_from_the_rest(sweep, page):
 
 
 def test_another_version_of_the_library_leaves_the_rest_as_it_is(sweep, page, monkeypatch):
-    from kdzoo.leaderboard import page as module
-    from kdzoo.leaderboard.chartcode import Library
+    from kdzoo.leaderboard.page.chartcode import Library
+    from kdzoo.leaderboard.page.html import html as module
 
     monkeypatch.setattr(module, "load_library", lambda: Library("vega 9.9", "window.x = 1;"))
     html = page(sweep, with_library=True)
@@ -155,8 +155,8 @@ def test_another_version_of_the_library_leaves_the_rest_as_it_is(sweep, page, mo
 
 
 def test_what_is_hidden_about_the_library_shows(sweep, page, monkeypatch):
-    from kdzoo.leaderboard import page as module
-    from kdzoo.leaderboard.chartcode import END, Library
+    from kdzoo.leaderboard.page.chartcode import END, Library
+    from kdzoo.leaderboard.page.html import html as module
 
     monkeypatch.setattr(module, "load_library", lambda: Library("vega 9.9", "window.x = 1;"))
     html = page(sweep, with_library=True)
@@ -275,7 +275,7 @@ def test_a_page_without_records_says_so(page):
 
 def test_the_page_draws_the_charts_that_the_files_hold(sweep, page):
     from kdzoo.board.display import tables
-    from kdzoo.leaderboard.charts import accuracy_chart
+    from kdzoo.leaderboard.charts.all import accuracy_chart
 
     board = make_board(sweep, by="dataset")
     section = data_of(page(sweep))["sections"][0]

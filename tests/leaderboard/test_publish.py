@@ -24,9 +24,9 @@ from folders import (
 )
 from typer.testing import CliRunner, Result
 
-from kdzoo.board.figures import origin_of
 from kdzoo.cli import app
-from kdzoo.leaderboard.check import check_leaderboard
+from kdzoo.drawing import origin_of
+from kdzoo.leaderboard.check.folder import check_leaderboard
 from kdzoo.leaderboard.command import reproduce
 from kdzoo.leaderboard.layout import read_leaderboard, record_path, study_path
 from kdzoo.leaderboard.private import hide_in_command, hide_paths, publishable

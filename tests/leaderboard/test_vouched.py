@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from made_records import make_cell, make_record, make_rows, measures
 
-from kdzoo.leaderboard.alone import record_faults, remarks
+from kdzoo.leaderboard.check.records import record_faults, remarks
+from kdzoo.leaderboard.check.rows import group_faults
 from kdzoo.leaderboard.command import reproduce
-from kdzoo.leaderboard.groups import group_faults
 from kdzoo.leaderboard.union import Union
 from kdzoo.record import Record
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from toy_bench import kdzoo
 
-from kdzoo.bench.ray import no_room
+from kdzoo.bench.executors.ray import no_room
 
 
 def test_a_missing_extra_is_one_sentence(small: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:

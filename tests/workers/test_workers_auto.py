@@ -12,10 +12,10 @@ import torch
 from small_lab import prepare
 from toy_bench import kdzoo
 
-from kdzoo.bench import choose
-from kdzoo.bench.choose import fastest, idle_in_studies, visible_gpus
-from kdzoo.bench.crew import Died, Ended, Event
-from kdzoo.bench.jobs import Job, Speed, TimeStudent
+from kdzoo.bench.executors import selection as choose
+from kdzoo.bench.executors.crew import Died, Ended, Event
+from kdzoo.bench.executors.jobs import Job, Speed, TimeStudent
+from kdzoo.bench.executors.selection import fastest, idle_in_studies, visible_gpus
 from kdzoo.cell import Cell
 from kdzoo.errors import KdzooError
 
@@ -110,7 +110,7 @@ def test_each_worker_gets_a_gpu_that_this_process_may_use(monkeypatch: pytest.Mo
 
 
 def test_auto_measures_says_so_and_runs(small: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdzoo.bench.pool.usable_cores", lambda: 2)
+    monkeypatch.setattr("kdzoo.bench.executors.pool.usable_cores", lambda: 2)
     result = kdzoo(*small, "--seeds", 1, "--strategies", "nudge", "--out", "runs", "--workers", "auto")
     assert result.code == 0, result.err
     chosen = re.search(

@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from kdzoo.data.load import LoadedData
-from kdzoo.engine.bank.choose import Demand, EntryView, Selection, remembered, select, sentence
 from kdzoo.engine.bank.group import Group
 from kdzoo.engine.bank.ledger import Form, Ledger, Page
+from kdzoo.engine.bank.policy import Demand, EntryView, Selection, remembered, select, sentence
 from kdzoo.engine.bank.probe import Reader
 from kdzoo.engine.bank.shelves import DiskShelf, RamShelf
 from kdzoo.engine.bank.sources import Banked, Loop, Source

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from kdzoo.cell import Frozen, canonical_json, content_hash
-from kdzoo.engine.bank.choose import Demand, EntryView, Outcome, Selection, bytes_of
+from kdzoo.engine.bank.policy import Demand, EntryView, Outcome, Selection, bytes_of
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.errors import OddFileError
 from kdzoo.files import MOST_KEPT, atomic_write, discard, make_folder, read_plain

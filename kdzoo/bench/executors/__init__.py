@@ -1,0 +1,1 @@
+"""What runs the cells of a bench: this process, a pool of processes, a Ray cluster."""

@@ -1,0 +1,175 @@
+"""Hands the cells of a bench to a crew of workers: what comes first, what is tried again, what is given up."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from kdzoo.bench.deaths import OWN, UNEXPLAINED
+from kdzoo.bench.executors.crew import Began, Crew, Died, Ended, EpochEnded, Event, Said, Stepped
+from kdzoo.bench.executors.executor import Report
+from kdzoo.bench.executors.jobs import Job, ReadyTeacher, RunCell
+from kdzoo.bench.lab import Lab
+from kdzoo.bench.results import find_done, record_loss
+from kdzoo.cell import Cell
+from kdzoo.config import Rerun
+from kdzoo.engine.train import Stop, Watch
+from kdzoo.record import Record
+
+DEATHS = OWN
+"""Workers that may die of a cell before it is recorded as failed."""
+_NUMBER = re.compile(r"[\d.,]+")
+LOSSES = UNEXPLAINED
+"""Machines that may be lost under a cell before it is recorded as failed."""
+
+
+class Dispatcher:
+    """The :class:`~kdzoo.bench.executors.executor.Executor` of a crew.
+
+    Teachers are trained first, then each is measured once, then the students run; so no worker waits for what
+    another one makes. A cell whose worker dies goes on from its last checkpoint in another one, once.
+
+    Args:
+        lab: store, data, plugins, device of the leading process.
+        crew: the workers.
+    """
+
+    def __init__(self, lab: Lab, crew: Crew) -> None:
+        self.lab, self.crew = lab, crew
+        self._tokens = itertools.count()
+        self._said: set[str] = set()
+        self._ready: set[object] = set()
+
+    def run(
+        self, cells: Sequence[Cell], report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+    ) -> list[Record]:
+        """See :class:`~kdzoo.bench.executors.executor.Executor`."""
+        stops = stops or {}
+        for cell in cells:
+            self.lab.store.plan(cell)
+        bench = _Round(self.lab, self.crew, report, rerun, self._tokens, self._said)
+        teachers = bench.find([cell for cell in cells if cell.kind == "teacher"])
+        students = bench.find([cell for cell in cells if cell.kind != "teacher"])
+        self.crew.expect(max(len(teachers), len(students)))
+        bench.finish([RunCell(cell, self.crew.threads(len(teachers)), rerun) for cell in teachers])
+        taught = {
+            (cell.teacher, cell.data, cell.recipe.augment, cell.recipe.precision): cell
+            for cell in students
+            if cell.teacher
+        }
+        self.crew.share(self.lab.expected)
+        unready = [cell for key, cell in taught.items() if key not in self._ready]
+        bench.finish([ReadyTeacher(cell, self.crew.threads(len(unready))) for cell in unready])
+        self._ready |= taught.keys()
+        bench.finish([RunCell(cell, self.crew.threads(), rerun, stops.get(cell.id)) for cell in students])
+        return [bench.records[cell.id] for cell in cells]
+
+
+@dataclass
+class _Round:
+    lab: Lab
+    crew: Crew
+    report: Report
+    rerun: Rerun
+    tokens: Iterator[int]
+    said: set[str]
+    records: dict[str, Record] = field(default_factory=dict)
+    held: list[RunCell] = field(default_factory=list)
+    running: dict[int, Job] = field(default_factory=dict)
+    watches: dict[int, Watch] = field(default_factory=dict)
+    deaths: Counter[tuple[type[Job], str, bool]] = field(default_factory=Counter)
+
+    def find(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells that must run; the others have their records now."""
+        left = []
+        for cell in cells:
+            record = find_done(cell, self.lab, self.rerun)
+            if record is None:
+                left.append(cell)
+            else:
+                self.report.cell(cell)
+                self._done(record)
+        return left
+
+    def finish(self, jobs: Iterable[Job]) -> None:
+        """Have jobs done, all of them."""
+        queue = deque(jobs)
+        while queue or self.running or self.held:
+            if not queue and not self.running:
+                for job in self.held:
+                    self.report.waiting(job.cell)
+                queue.extend(replace(job, wait=True) for job in self.held)
+                self.held.clear()
+            while queue and self.crew.free:
+                token = next(self.tokens)
+                self.running[token] = queue.popleft()
+                self.crew.start(token, self.running[token])
+            for event in self.crew.wait():
+                again = self._take(event)
+                if again is not None:
+                    queue.appendleft(again)
+
+    def _take(self, event: Event) -> Job | None:
+        """Note what happened; gives the job that must be done again, if there is one."""
+        job = self.running[event.token]
+        match event:
+            case Began():
+                if isinstance(job, RunCell):
+                    self._watch(event.token)
+            case EpochEnded():
+                self._watch(event.token).epoch(event.line, event.epochs)
+            case Ended():
+                if isinstance(event.result, Record):
+                    self._watch(event.token)
+                self._end(event.token)
+                if isinstance(event.result, Record):
+                    self._done(event.result)
+                elif isinstance(job, RunCell):
+                    self.report.passed(job.cell)
+                    self.held.append(job)
+            case Died():
+                self._end(event.token)
+                return self._mourn(job, event)
+            case Said():
+                self._say(event.line, job)
+            case Stepped():
+                self._watch(event.token).step(event.epoch, event.done, event.steps)
+        return None
+
+    def _watch(self, token: int) -> Watch:
+        """Who watches a job, also where word of its beginning was lost or is late."""
+        if token not in self.watches:
+            self.watches[token] = self.report.cell(self.running[token].cell)
+        return self.watches[token]
+
+    def _say(self, line: str, job: Job) -> None:
+        """Say a line once. Of cells, those that differ in numbers alone are one: each worker measures for itself."""
+        alike = _NUMBER.sub("", line)
+        if line not in self.said and not (isinstance(job, RunCell) and alike in self.said):
+            self.lab.say(line)
+        self.said |= {line, alike}
+
+    def _end(self, token: int) -> None:
+        del self.running[token]
+        self.watches.pop(token, None)
+
+    def _done(self, record: Record) -> None:
+        self.records[record.id] = record
+        self.report.done(record)
+
+    def _mourn(self, job: Job, death: Died) -> Job | None:
+        """What to do again after a death. A teacher that cannot be measured is told by the cells that need it."""
+        key = (type(job), job.cell.id, death.machine)
+        self.deaths[key] += 1
+        if self.deaths[key] < (LOSSES if death.machine else DEATHS):
+            self.report.lost(job.cell, death.reason)
+            # Its lock may outlive it for a moment, in a process that it started.
+            return replace(job, wait=True) if isinstance(job, RunCell) else job
+        if isinstance(job, RunCell):
+            count = self.deaths[key]
+            reason = f"tried {count} times: {death.reason}"
+            self._done(record_loss(job.cell, self.lab, reason, 0 if death.machine else count))
+        return None

@@ -1,0 +1,97 @@
+"""Runs the cells of a bench one after the other in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+
+from kdzoo.bench.deaths import noting_ends
+from kdzoo.bench.executors.executor import Report
+from kdzoo.bench.lab import Lab
+from kdzoo.bench.lockstep import alike, run_alike
+from kdzoo.bench.run import run_cell
+from kdzoo.cell import Cell
+from kdzoo.config import Rerun
+from kdzoo.engine.train import Stop
+from kdzoo.record import Record
+
+
+class InProcess:
+    """The :class:`~kdzoo.bench.executors.executor.Executor` that needs nothing but this process.
+
+    Args:
+        lab: store, data, plugins, device.
+        lockstep: how many cells may share each pass of a teacher that runs in the loop.
+    """
+
+    def __init__(self, lab: Lab, lockstep: int = 1) -> None:
+        self.lab, self.lockstep = lab, lockstep
+
+    def run(
+        self, cells: Sequence[Cell], report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+    ) -> list[Record]:
+        """See :func:`run_cells`."""
+        return run_cells(cells, self.lab, report, rerun, stops, self.lockstep)
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    lab: Lab,
+    report: Report,
+    rerun: Rerun,
+    stops: Mapping[str, Stop] | None = None,
+    lockstep: int = 1,
+) -> list[Record]:
+    """The record of each cell, in the order given.
+
+    A cell that another bench is running is passed over, and its record is waited for at the end (a teacher's at
+    once, since the students need it); should that bench die, the cell is taken up here from its last checkpoint.
+
+    Args:
+        cells: what to run.
+        lab: store, data, plugins, device.
+        report: who shows it.
+        rerun: which finished cells run again.
+        stops: id of a cell -> who may end it early.
+        lockstep: how many cells may share each pass of a teacher that runs in the loop.
+
+    Raises:
+        UsageError: the disk is full.
+    """
+    lab.count_deaths()
+    with noting_ends():
+        return _run_cells(cells, lab, report, rerun, stops or {}, lockstep)
+
+
+def _run_cells(
+    cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun, stops: Mapping[str, Stop], lockstep: int
+) -> list[Record]:
+    for cell in cells:
+        lab.store.plan(cell)
+    records: dict[str, Record] = {}
+    left: list[Cell] = []
+    ended: Iterable[tuple[Cell, Record | None]]
+    if lockstep > 1:
+        kinds = alike(cells, lab)
+        ended = chain.from_iterable(run_alike(kind, lab, report, rerun, stops, lockstep) for kind in kinds)
+    else:
+        ended = ((cell, run_cell(cell, lab, report.cell(cell), rerun, stop=stops.get(cell.id))) for cell in cells)
+    for cell, record in ended:
+        if record is None and cell.kind != "teacher":
+            report.passed(cell)
+            left.append(cell)
+            continue
+        records[cell.id] = record or _wait_for(cell, lab, report, rerun, stops.get(cell.id))
+        report.done(records[cell.id])
+    for cell in left:
+        records[cell.id] = _wait_for(cell, lab, report, rerun, stops.get(cell.id))
+        report.done(records[cell.id])
+    return [records[cell.id] for cell in cells]
+
+
+def _wait_for(cell: Cell, lab: Lab, report: Report, rerun: Rerun, stop: Stop | None) -> Record:
+    report.waiting(cell)
+    record = run_cell(cell, lab, report.cell(cell), rerun, wait=True, stop=stop)
+    if record is None:
+        raise RuntimeError(f"the lock of cell {cell.id} was neither got nor refused")
+    return record

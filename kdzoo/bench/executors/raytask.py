@@ -1,0 +1,119 @@
+"""What runs on a node of a Ray cluster: one job, in a lab that stays for the next one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdzoo.bench.executors.crew import Began, Event, Telling
+from kdzoo.bench.executors.jobs import Job, RunCell
+from kdzoo.bench.executors.parcel import FILES, Parcel, pack_cell, pack_measures, unpack
+from kdzoo.bench.executors.remote import LabSettings, check_cell
+from kdzoo.bench.executors.worker import Raised, portable, say
+from kdzoo.bench.lab import Expected, Lab
+from kdzoo.cell import content_hash
+from kdzoo.data import decoding
+from kdzoo.errors import KdzooError
+from kdzoo.store import Store
+
+_STEP_SECONDS = 0.5
+_lab: tuple[str, Lab] | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The result of a job, or what it raised, and the files that it left, where no folder is shared."""
+
+    result: object
+    parcel: Parcel
+
+
+def perform(
+    bench: str,
+    settings: LabSettings,
+    expected: Mapping[str, Expected],
+    token: int,
+    job: Job,
+    mailbox: Any,
+    parcel: Parcel | None,
+) -> Reply:
+    """Do one job.
+
+    Args:
+        bench: names the bench; its lab is kept for the next task that this process gets.
+        settings: of the lab.
+        expected: what the lab's ``expected`` shall hold.
+        token: the job's number.
+        job: what to do.
+        mailbox: actor that takes the events, pickled.
+        parcel: what the job needs of the driver's store; None where the store's folder is shared.
+    """
+
+    def tell(event: Event) -> None:
+        mailbox.tell.remote(pickle.dumps(event))  # not waited for: progress may come late, training goes on
+
+    try:
+        torch.set_num_threads(job.threads)
+        decoding.WORKERS = job.threads
+        lab = _lab_of(bench, settings, shared=parcel is None)
+        lab.expected |= expected
+        check_cell(job.cell, lab)
+        if parcel is not None:
+            _receive(parcel, lab)
+        lab.say_with(partial(say, token, tell))
+        tell(Began(token))
+        if parcel is not None and isinstance(job, RunCell):
+            # The driver holds the cell. Who has it here is a task of a driver that died, and will end.
+            job = dataclasses.replace(job, wait=True)
+        result = job(lab, Telling(token, tell, _STEP_SECONDS))
+        return Reply(result, {} if parcel is None else _left_by(job, lab.store))
+    except BaseException as error:
+        return Reply(Raised(portable(error)), {})
+
+
+def _lab_of(bench: str, settings: LabSettings, *, shared: bool) -> Lab:
+    global _lab  # noqa: PLW0603  # Ray keeps the process and hands it further tasks
+    if _lab is None or _lab[0] != bench:
+        if not shared:
+            settings = dataclasses.replace(settings, store=Store.create(_scratch(settings)).path, files={})
+        _lab = (bench, settings.make())
+    return _lab[1]
+
+
+def _scratch(settings: LabSettings) -> Path:
+    """A folder of this machine for one bench's store; only its owner may write it, and who comes again finds it.
+
+    Raises:
+        KdzooError: it belongs to somebody else.
+    """
+    home = Path(tempfile.gettempdir()) / f"kdzoo-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    if home.stat().st_uid != os.getuid():
+        raise KdzooError(f"{home} belongs to somebody else; set TMPDIR to a folder of your own on all machines")
+    return home / content_hash([settings.host, str(settings.store)])
+
+
+def _receive(parcel: Parcel, lab: Lab) -> None:
+    unpack(parcel, lab.store)
+    for name in parcel:
+        folder, _, file = name.partition("/")
+        if folder == FILES:
+            lab.files[file.partition(".")[0]] = lab.store.path / name
+
+
+def _left_by(job: Job, store: Store) -> Parcel:
+    if not isinstance(job, RunCell):
+        return pack_measures(store)
+    parcel = pack_cell(job.cell, store)
+    shutil.rmtree(store.folder(job.cell.id))
+    return parcel

@@ -1,0 +1,1 @@
+"""Rows of a board as Vega-Lite charts."""

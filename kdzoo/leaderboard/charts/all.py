@@ -1,0 +1,13 @@
+"""Rows of a board -> Vega-Lite charts as plain dicts. The same chart serves the page, the SVG and the PNG.
+
+What a filter must change (the Pareto front, the scales) is computed within the chart from its data set, so that a page
+only has to replace that data set. Text from records is always data, never part of an expression.
+"""
+
+from kdzoo.leaderboard.charts.accuracy import accuracy_chart
+from kdzoo.leaderboard.charts.curves import Curve, curves_chart
+from kdzoo.leaderboard.charts.forest import forest_chart
+from kdzoo.leaderboard.charts.parts import Chart
+from kdzoo.leaderboard.charts.ranking import rank_chart
+
+__all__ = ["Chart", "Curve", "accuracy_chart", "curves_chart", "forest_chart", "rank_chart"]

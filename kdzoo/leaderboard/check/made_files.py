@@ -1,0 +1,105 @@
+"""The files of a published folder that are made from records, compared with what the records give."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from kdzoo.board.escape import visible
+from kdzoo.board.labels import counted
+from kdzoo.drawing import drawer
+from kdzoo.leaderboard.charts.all import Chart
+from kdzoo.leaderboard.check.drawings import drawing_fault, foreign_drawer, redrawn_fault
+from kdzoo.leaderboard.generate import Generated, generate
+from kdzoo.leaderboard.layout import RECORDS, Leaderboard
+from kdzoo.leaderboard.page.html import library_of, own_library, without_library
+from kdzoo.leaderboard.untrusted import Fault, UnreadableError, fault, read_bytes
+
+MOST_BYTES = 1 << 26
+"""Of a made file; a page of a thousand records takes a few million bytes."""
+
+
+def generated_faults(folder: Path, leaderboard: Leaderboard, remarks: list[str]) -> list[Fault]:
+    """What differs between the folder's made files and what its records give.
+
+    Args:
+        folder: the published folder.
+        leaderboard: what was read from it.
+        remarks: gets a line for plots that are drawn otherwise here, and so cannot be compared.
+    """
+    drawers: Counter[str] = Counter()
+    tests = _tests(generate(leaderboard, with_library=False), drawers)
+    faults = [fault(path, "is not made from these records") for path in leaderboard.others if path not in tests]
+    there = set(leaderboard.others)
+    for path, test in tests.items():
+        if path not in there:
+            faults.append(fault(path, "is missing"))
+            continue
+        try:
+            reason = test(read_bytes(folder / path, MOST_BYTES))
+        except UnreadableError as error:
+            reason = str(error)
+        if reason:
+            faults.append(fault(path, reason))
+    remarks += [
+        f"plots not compared: {count:,} drawn by {who}, and here by {drawer()}"
+        for who, count in sorted(drawers.items())
+    ]
+    return faults
+
+
+def advice(folder: Path, made: int) -> str:
+    """What to do about so many faults of made files; nothing without any."""
+    if not made:
+        return ""
+    command = shlex.join(["kdzoo", "publish", "--refresh", "--to", str(folder)])
+    return (
+        f"{counted(made, 'made file')} {'is' if made == 1 else 'are'} not what the records give: a record may have "
+        f"been changed or removed, so compare {folder / RECORDS} with version control first; if the records are right, "
+        f"`{visible(command)}` makes the files anew"
+    )
+
+
+def _tests(made: Generated, drawers: Counter[str]) -> dict[PurePosixPath, Callable[[bytes], str]]:
+    """Path -> what tells why a content is not the one that belongs there."""
+    tests: dict[PurePosixPath, Callable[[bytes], str]] = {}
+    for path, text in made.texts.items():
+        tests[path] = partial(_text_fault, text=text)
+    for path, page in made.pages.items():
+        tests[path] = partial(_page_fault, page=page)
+    for path, chart in made.charts.items():
+        for suffix in (".svg", ".png"):
+            tests[path.with_name(path.name + suffix)] = partial(
+                _drawing_fault, chart=chart, suffix=suffix, drawers=drawers
+            )
+    return tests
+
+
+def _drawing_fault(content: bytes, chart: Chart, suffix: str, drawers: Counter[str]) -> str:
+    reason = drawing_fault(content, chart, suffix)
+    if not reason and (who := foreign_drawer(content)):
+        drawers[who] += 1
+    return reason or redrawn_fault(content, chart, suffix)
+
+
+def _text_fault(content: bytes, text: str) -> str:
+    return "" if content == text.encode() else "differs from what the records give"
+
+
+def _page_fault(content: bytes, page: str) -> str:
+    """Why a page is not the one that the records give; empty where it is."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    if without_library(text) != without_library(page):
+        return "differs from what the records give"
+    library = library_of(text)
+    if library is None:
+        return "lacks the library that draws its charts"
+    if library != own_library():
+        return f"holds another library ({library[0]}) than this installation ({own_library()[0]})"
+    return ""

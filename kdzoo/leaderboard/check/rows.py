@@ -1,0 +1,154 @@
+"""What must be true of records together: whole rows, a baseline for each pair, one teacher."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Any, TypeAlias
+
+from kdzoo.board.identity import data_key, model_key, recipe_changes, recipe_key, setting_key, teacher_key
+from kdzoo.board.labels import params_text
+from kdzoo.cell import Cell
+from kdzoo.leaderboard.check.agreement import differences, told
+from kdzoo.leaderboard.layout import record_path
+from kdzoo.leaderboard.untrusted import Fault, fault
+from kdzoo.matrix import BASELINE, teacher_cell
+from kdzoo.record import Record, Size, TeacherMeasures
+
+Group: TypeAlias = dict[Hashable, list[Record]]
+"""The rows of one table of a board, each with its records."""
+
+_Trainings: TypeAlias = dict[tuple[str, int], Record]
+"""Cell and evaluation -> the done training of a teacher."""
+
+
+def group_faults(records: Sequence[Record]) -> list[Fault]:
+    """The faults of rows, pairs and teachers."""
+    students = [record for record in records if record.cell.kind == "student"]
+    faults = []
+    for group in by_table(students):
+        place = record_path(next(iter(group.values()))[0]).parent
+        faults += [fault(place, reason) for reason in _rows(group)]
+    trainings = {
+        (record.id, record.evaluation): record
+        for record in records
+        if record.cell.kind == "teacher" and record.status == "done"
+    }
+    return faults + list(_teachers(students, trainings)) + list(_trainings(students, trainings))
+
+
+def by_table(students: Iterable[Record]) -> list[Group]:
+    """The records by the tables in which a board would print them, and there by rows."""
+    tables: dict[Hashable, Group] = defaultdict(lambda: defaultdict(list))
+    for record in students:
+        cell = record.cell
+        base = cell.tuned_from or cell.recipe
+        teacher = cell.teacher and teacher_key(cell.teacher)
+        context = (data_key(cell.data), recipe_key(base), cell.init, cell.protocol, record.evaluation)
+        row = setting_key(cell.strategy, recipe_changes(cell))
+        tables[context, model_key(cell.student), teacher][row].append(record)
+    return list(tables.values())
+
+
+def row_text(cell: Cell) -> str:
+    """What a row is called."""
+    return f"{cell.strategy.name} {params_text({**cell.strategy.params, **recipe_changes(cell)})}".strip()
+
+
+def _rows(group: Group) -> Iterator[str]:
+    baselines = [row for row in group.values() if row[0].cell.strategy.name == BASELINE]
+    any_record = next(iter(group.values()))[0]
+    recipe = any_record.cell.tuned_from or any_record.cell.recipe
+    where = f"under the recipe {recipe.name}, evaluation {any_record.evaluation}"
+    if not baselines:
+        yield f"has no {BASELINE} row {where}: the pair has no baseline"
+    elif any(_done(row) for row in group.values()) and not any(_done(row) for row in baselines):
+        yield f"has no {BASELINE} seed that is done {where}"
+    most = max((len(row) for row in baselines), default=0)
+    for row in group.values():
+        seeds = sorted(record.cell.seed for record in row)
+        lacking = sorted(set(range(max(len(seeds), most))) - set(seeds))
+        if lacking:
+            numbers = ", ".join(map(str, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
+            yield (
+                f"{row_text(row[0].cell)}: {len(seeds)} seeds {where}, without {numbers}; every row has the seeds "
+                f"from 0 on, and at least the {most} of {BASELINE}"
+            )
+        sizes = {one.student for one in row if one.student}
+        if len(sizes) > 1:
+            told = " and ".join(f"{size.parameters:,} parameters, {size.macs:,} MACs" for size in _sorted(sizes))
+            yield f"{row_text(row[0].cell)}: its seeds {where} are students of different size: {told}"
+
+
+def _sorted(sizes: Iterable[Size]) -> list[Size]:
+    return sorted(sizes, key=lambda size: (size.parameters, size.macs))
+
+
+def _done(row: Sequence[Record]) -> bool:
+    return any(record.status == "done" for record in row)
+
+
+def _teachers(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fault]:
+    """Records that saw another teacher than most records that name the same one, and trainings that made another."""
+    seen: dict[Hashable, list[tuple[Record, TeacherMeasures]]] = defaultdict(list)
+    for record in students:
+        if record.cell.teacher and record.teacher:
+            key = (data_key(record.cell.data), teacher_key(record.cell.teacher), record.evaluation)
+            seen[key].append((record, record.teacher))
+    for members in seen.values():
+        usual = _usual([measured for _, measured in members])
+        example = next(record for record, measured in members if measured == usual)
+        expected = _measured(usual)
+        for record, measured in members:
+            if found := differences(expected, _measured(measured)):
+                yield fault(
+                    record_path(record),
+                    f"had another teacher than {example.id}, which names the same one: {told(found)}",
+                )
+        training = _training(example, trainings)
+        if training and (found := differences(expected, _made(training))):
+            yield fault(
+                record_path(training), f"is not the teacher that {example.id} and others measured: {told(found)}"
+            )
+
+
+def _usual(measured: Sequence[TeacherMeasures]) -> TeacherMeasures:
+    """The most frequent of the measurements, where those that agree but for rounding count as one."""
+    counts = Counter((one.size, one.tune.counts, one.test.counts) for one in measured)
+    most = counts.most_common(1)[0][0]
+    return next(one for one in measured if (one.size, one.tune.counts, one.test.counts) == most)
+
+
+def _training(student: Record, trainings: _Trainings) -> Record | None:
+    """The training of a student's teacher by the same evaluation."""
+    cell = student.cell
+    made = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
+    return trainings.get((made.id, student.evaluation)) if made else None
+
+
+def _measured(teacher: TeacherMeasures) -> dict[str, Any]:
+    """What was measured of a teacher; whether it was vouched for is no measure."""
+    return teacher.model_dump(mode="json", exclude={"vouched"})
+
+
+def _made(training: Record) -> dict[str, Any]:
+    """What a training measured, as its students tell of their teacher."""
+    measured = training.model_dump(mode="json")
+    return {"size": measured["student"], "tune": measured["tune"], "test": measured["test"]}
+
+
+def _trainings(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fault]:
+    """Teachers that were trained for these students, and whose training is not here."""
+    done = {name for name, _ in trainings}
+    told: set[tuple[PurePosixPath, str]] = set()
+    for record in students:
+        if record.status != "done" or record.cell.teacher is None:
+            continue
+        training = teacher_cell(record.cell.teacher, record.cell.data, record.cell.protocol)
+        place = record_path(record).parent
+        if training and training.id not in done and (place, training.id) not in told:
+            told.add((place, training.id))
+            yield fault(
+                place, f"lacks the training of its teacher {training.student}, {training.id}; publish it from its runs"
+            )

@@ -1,0 +1,96 @@
+"""What a page tells of one row when it is chosen: its seeds and records, learning curves, and how to train it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from kdzoo.board.escape import visible
+from kdzoo.board.labels import params_text
+from kdzoo.cell import canonical_json
+from kdzoo.leaderboard.charts.points import Row
+from kdzoo.leaderboard.command import reproduce
+from kdzoo.leaderboard.page.links import safe_url
+from kdzoo.matrix import teacher_cell
+from kdzoo.record import Record
+from kdzoo.study import Study
+
+Detail = dict[str, Any]
+
+
+class Details:
+    """Tells of rows.
+
+    Args:
+        records: those the board was made of, in any order.
+        studies: likewise.
+        record_url: a record's URL, relative to the page.
+        study_url: a study's.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        studies: Iterable[Study],
+        record_url: Callable[[Record], str],
+        study_url: Callable[[Study], str] | None,
+    ) -> None:
+        self._records: dict[tuple[str, int], Record] = {}
+        for record in records:
+            key = (record.id, record.evaluation)
+            twin = self._records.get(key)
+            self._records[key] = record if twin is None else max(twin, record, key=_precedence)
+        self._studies = {study.id: study for study in studies}
+        self._record_url, self._study_url = record_url, study_url
+
+    def of(self, row: Row) -> Detail:
+        """Everything that the page shows of a row beside its line, as JSON."""
+        found = [self._records.get((name, row["evaluation"])) for name in row["records"].split()]
+        records = [record for record in found if record is not None]
+        won = [self._studies[name] for name in (row["study"] or "").split() if name in self._studies]
+        detail: Detail = {
+            "settings": visible(params_text(row["params"])),
+            "seeds": [self._seed(record) for record in records],
+            "studies": [self._study(study) for study in won],
+        }
+        if records:
+            last = max(records, key=lambda record: record.cell.seed)
+            trusted = any(record.teacher is not None and record.teacher.vouched for record in records)
+            again = reproduce(last, won[0] if won else None, trusted=trusted)
+            detail |= {name: visible(getattr(again, name)) for name in ("command", "words", "search")}
+            detail |= {"ran": visible(records[0].command), "versions": _versions(records)}
+            detail["teacher"] = self._teacher(last, row["evaluation"])
+        return detail
+
+    def _seed(self, record: Record) -> list[Any]:
+        """Seed, id, URL, top-1 on test or why there is none, and the curve."""
+        top1 = record.test.top1 if record.status == "done" and record.test else None
+        curve = [None if line.tune_top1 is None else round(line.tune_top1, 2) for line in record.curve]
+        told = round(top1, 4) if top1 is not None else visible(f"{record.status}: {record.reason}")
+        return [record.cell.seed, record.id, safe_url(self._record_url(record)), told, curve]
+
+    def _study(self, study: Study) -> list[str]:
+        return [study.id, safe_url(self._study_url(study)) if self._study_url else ""]
+
+    def _teacher(self, record: Record, evaluation: int) -> list[str]:
+        """Id and URL of the record of the teacher's training; nothing where it is not here."""
+        cell = record.cell
+        training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
+        found = self._records.get((training.id, evaluation)) if training else None
+        return [found.id, safe_url(self._record_url(found))] if found else []
+
+
+def _precedence(record: Record) -> tuple[bool, str, str]:
+    """As on the board: done before failed, then the later one."""
+    return record.status == "done", record.ended, canonical_json(record.model_dump(mode="json"))
+
+
+def _versions(records: Sequence[Record]) -> str:
+    """Where and with what it was trained, once for each environment."""
+    return visible("; ".join(sorted({_environment(record.environment.versions, record) for record in records})))
+
+
+def _environment(versions: Mapping[str, str], record: Record) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    threads = record.environment.threads
+    return f"{packages}; {record.environment.device}, {threads} thread{'' if threads == 1 else 's'}"

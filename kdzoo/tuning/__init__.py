@@ -1,0 +1,1 @@
+"""Studies of tuning, shown: text, charts, importance. No torch here."""

@@ -1,0 +1,260 @@
+"""Studies of tuning as Vega-Lite charts: their history, a slice through each parameter, and what mattered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from kdzoo.board.labels import value_text
+from kdzoo.cell import Scalar
+from kdzoo.drawing import NEUTRAL, PALETTE, png, svg
+from kdzoo.errors import UsageError
+from kdzoo.files import atomic_write
+from kdzoo.study import Range, Study
+from kdzoo.tuning.importance import Importance, importance
+from kdzoo.tuning.report import progress_text, search_text, shown, titled
+
+Kind = Literal["svg", "png"]
+Spec = dict[str, Any]
+
+_UNSAFE = re.compile(r"[^a-z0-9._]+")
+_LONGEST = 40
+"""Characters of each name in a file's name."""
+
+_WIDTH, _HEIGHT = 560, 300
+_PANEL, _COLUMNS = 250, 3
+_TICKS = 20
+_POINTS = 1.0
+"""Room above and below the values, in points of top-1."""
+
+_BLUE, _RED, _GREEN, _ORANGE = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[4]
+_MARKS = {
+    "done": ("circle", _BLUE),
+    "default": ("diamond", _ORANGE),
+    "pruned": ("cross", NEUTRAL),
+    "failed": ("triangle-down", _RED),
+}
+"""What a trial looks like: shape and colour."""
+
+_DONE = ("done", "default")
+_TOP1 = "top-1 on tune, %"
+
+
+def study_charts(study: Study, title: str) -> dict[str, Spec]:
+    """The charts of a study, by kind: ``history``, ``slice``, ``importance``.
+
+    One that would be empty is left out: the history before a trial has a value, the slice before one is done, the
+    importance where there is none.
+
+    Args:
+        study: as far as it is.
+        title: dataset, pair and strategy, safe to print.
+    """
+    charts: dict[str, Spec] = {}
+    points = _points(study)
+    if any(point["top1"] is not None for point in points):
+        charts["history"] = _history(study, title, points)
+    if any(point["state"] in _DONE for point in points):
+        charts["slice"] = _slice(study, title, points)
+    found = importance(study)
+    if found.shares:
+        charts["importance"] = _importance(study, title, found)
+    return charts
+
+
+def write_plots(studies: Iterable[Study], folder: Path, kinds: Sequence[Kind] = ("svg", "png")) -> list[Path]:
+    """Write the charts of studies as ``DATASET-TEACHER-STUDENT-STRATEGY-ID-history.svg`` and so on.
+
+    Args:
+        studies: as far as they are.
+        folder: where to; made if it is not there.
+        kinds: the forms of each chart.
+
+    Returns:
+        The files, in the order of the studies' titles.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    draw = {"svg": svg, "png": png}
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for title, study in titled(studies):
+            for name, spec in study_charts(study, title).items():
+                for kind in kinds:
+                    path = folder / f"{_file_name(study)}-{name}.{kind}"
+                    atomic_write(path, draw[kind](spec))
+                    written.append(path)
+    except OSError as error:
+        raise UsageError(
+            f"plots cannot be written to {folder}: {error.strerror or error}; give another folder"
+        ) from None
+    return written
+
+
+def _file_name(study: Study) -> str:
+    """What a study is of, in letters that every file system takes, and its id."""
+    plan = study.plan
+    words = (plan.data.name, str(plan.teacher.model), str(plan.student), plan.strategy.name)
+    safe = (_UNSAFE.sub("-", word.lower())[:_LONGEST].strip("-.") or "unnamed" for word in words)
+    return "-".join([*safe, study.id])
+
+
+def _points(study: Study) -> list[dict[str, Any]]:
+    """One point a trial that has ended: its number, what became of it, and its last top-1 on tune if it has one."""
+    return [
+        {
+            "trial": number,
+            "state": "default" if number == 0 and trial.state == "done" else trial.state,
+            "top1": trial.last_top1,
+            "values": dict(trial.values),
+        }
+        for number, trial in enumerate(study.trials)
+        if trial.state != "asked"
+    ]
+
+
+def _head(study: Study, title: str, what: str, *more: str) -> Spec:
+    lines = [f"{what} of the trials, {progress_text(study)}; {search_text(study)}", *more]
+    return {"title": {"text": title, "subtitle": lines}}
+
+
+def _history(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
+    """Top-1 by trial, and the best so far as a line. A trial without a value stands on the axis."""
+    low, high = _extent(points)
+    shown_points = [{**point, "top1": low if point["top1"] is None else point["top1"]} for point in points]
+    best: list[dict[str, Any]] = []
+    for point in points:
+        top1 = point["top1"] if point["state"] in _DONE else None
+        highest = max(
+            (value for value in (top1, best[-1]["best"] if best else None) if value is not None), default=None
+        )
+        if highest is not None:
+            best.append({"trial": point["trial"], "best": highest})
+    last = points[-1]["trial"]
+    x = {
+        "field": "trial",
+        "type": "quantitative",
+        "title": "trial",
+        "scale": _fixed(-0.5, last + 0.5),
+        "axis": {"values": list(range(0, last + 1, 1 + last // _TICKS)), "format": "d", "grid": False},
+    }
+    y = {"type": "quantitative", "title": _TOP1, "scale": _fixed(low, high)}
+    notes = ["the line is the best so far"]
+    if any(point["state"] == "pruned" for point in points):
+        notes.append("a pruned trial stands where it ended")
+    if any(point["top1"] is None for point in points):
+        notes.append("one without a value on the axis")
+    return {
+        **_head(study, title, "history", "; ".join(notes)),
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "layer": [
+            {
+                "data": {"values": best},
+                "mark": {"type": "line", "interpolate": "step-after", "color": _GREEN, "strokeWidth": 2},
+                "encoding": {"x": x, "y": {**y, "field": "best"}},
+            },
+            {
+                "data": {"values": [{key: point[key] for key in ("trial", "state", "top1")} for point in shown_points]},
+                "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9, "clip": False},
+                "encoding": {"x": x, "y": {**y, "field": "top1"}, **_states(points)},
+            },
+        ],
+    }
+
+
+def _slice(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
+    """Top-1 of the done trials against the value of each parameter, the other ones as they happened to be."""
+    done = [point for point in points if point["state"] in _DONE]
+    panels, notes = [], []
+    for name, tried in sorted(study.plan.space.items()):
+        drawn = [
+            {**point, "value": point["values"][name]} for point in done if _has_place(point["values"][name], tried)
+        ]
+        notes += [
+            f"trial {point['trial']}, {shown(name)}={shown(value_text(point['values'][name]))}, is off the axis"
+            for point in done
+            if not _has_place(point["values"][name], tried)
+        ]
+        panels.append(_panel(name, tried, drawn, _extent(done), _states(done)))
+    if len(done) < len(points):
+        notes.append("pruned and failed trials are left out")
+    return {**_head(study, title, "slices", *notes), "concat": panels, "columns": _COLUMNS}
+
+
+def _panel(name: str, tried: Range, drawn: list[dict[str, Any]], extent: tuple[float, float], states: Spec) -> Spec:
+    rows = [{key: point[key] for key in ("trial", "state", "top1", "value")} for point in drawn]
+    return {
+        "width": _PANEL,
+        "height": _HEIGHT * 2 // 3,
+        "data": {"values": rows},
+        # Vega-Lite would write the axis' title, a name from a study, into an expression that describes each point.
+        "mark": {"type": "point", "filled": True, "size": 80, "opacity": 0.8, "aria": False},
+        "encoding": {
+            "x": {"field": "value", "type": "quantitative", "title": shown(name), **_scale(tried, rows)},
+            "y": {"field": "top1", "type": "quantitative", "title": _TOP1, "scale": _fixed(*extent)},
+            **states,
+        },
+    }
+
+
+def _has_place(value: Scalar, tried: Range) -> bool:
+    return isinstance(value, (int, float)) and (value > 0 or not tried.log)
+
+
+def _fixed(low: float, high: float) -> Spec:
+    return {"domain": [low, high], "zero": False, "nice": False}
+
+
+def _importance(study: Study, title: str, found: Importance) -> Spec:
+    rows = [{"parameter": shown(name), "share": share} for name, share in found.shares.items()]
+    note = f"fANOVA from {found.trials} done trials" + (
+        ": rough, so few are no more than a hint" if found.rough else ""
+    )
+    y = {"field": "parameter", "type": "nominal", "title": None, "sort": None}
+    x = {"field": "share", "type": "quantitative", "title": "importance", "scale": {"domain": [0, 1]}}
+    return {
+        **_head(study, title, "importance", note),
+        "width": _WIDTH,
+        "height": {"step": 34},
+        "data": {"values": rows},
+        "layer": [
+            {"mark": {"type": "bar", "color": _BLUE, "height": {"band": 0.7}}, "encoding": {"x": x, "y": y}},
+            {
+                "mark": {"type": "text", "align": "left", "dx": 4, "fontSize": 12},
+                "encoding": {"x": x, "y": y, "text": {"field": "share", "format": ".2f"}},
+            },
+        ],
+    }
+
+
+def _extent(points: list[dict[str, Any]]) -> tuple[float, float]:
+    """The axis of top-1: all values with some room, within 0 and 100."""
+    values = [point["top1"] for point in points if point["top1"] is not None]
+    room = max(_POINTS, 0.08 * (max(values) - min(values)))
+    return max(0.0, min(values) - room), min(100.0, max(values) + room)
+
+
+def _scale(tried: Range, rows: list[dict[str, Any]]) -> Spec:
+    """The axis of a parameter: what was searched, and the default if it lies outside."""
+    values = [row["value"] for row in rows]
+    scale = _fixed(min([tried.low, *values]), max([tried.high, *values]))
+    if tried.log:
+        scale["type"] = "log"
+    return {"scale": scale, "axis": {"tickMinStep": 1, "format": "d"} if tried.whole else {"tickCount": 5}}
+
+
+def _states(points: list[dict[str, Any]]) -> Spec:
+    """Shape and colour by what became of a trial, with a legend of what occurs."""
+    states = [state for state in _MARKS if any(point["state"] == state for point in points)]
+    shapes, colours = zip(*(_MARKS[state] for state in states), strict=True)
+    field = {"field": "state", "type": "nominal", "title": None}
+    return {
+        "shape": {**field, "scale": {"domain": states, "range": list(shapes)}},
+        "color": {**field, "scale": {"domain": states, "range": list(colours)}},
+        "tooltip": [{"field": name} for name in ("trial", "state", "top1")],
+    }

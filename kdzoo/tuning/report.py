@@ -1,0 +1,177 @@
+"""Studies of tuning as plain text: what was searched, what was found, what mattered, and every trial."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from kdzoo.board.display import NONE, number
+from kdzoo.board.escape import shorten, visible
+from kdzoo.board.labels import counted, params_text, recipe_text, strategy_labels, teacher_labels, value_text
+from kdzoo.board.titles import size_text
+from kdzoo.board.tuning import pruner_text, settings_text
+from kdzoo.study import Study, Trial
+from kdzoo.tuning.importance import TRIALS_PER_PARAMETER, importance
+
+_LONGEST = 500
+_LABEL = 12
+_NARROWEST = 40
+_LEAST = 24
+"""Characters that are left to the reasons, however narrow the terminal."""
+
+_NOTES = (
+    "top-1: on the tune split, after the last epoch of a trial, one seed; it selects, it was looked at as often as "
+    "there are trials, and it is no accuracy to quote: those are on the board, on test, from fresh seeds",
+    "importance: fANOVA by Optuna, the share of the variance of top-1 over the searched ranges that a parameter "
+    f"explains by itself; rough below {TRIALS_PER_PARAMETER} done trials for each parameter",
+    "seconds: training and evaluation, the teacher's passes included",
+)
+
+
+def studies_text(studies: Iterable[Study], *, width: int = 120) -> str:
+    """Every study: its best values beside the defaults, the importance of each parameter, its cost, its trials.
+
+    The order is by dataset, pair, strategy and id, whatever that of the studies.
+
+    Args:
+        studies: as far as they are.
+        width: characters of a line, where words allow it.
+    """
+    width = max(width, _NARROWEST)
+    listed = titled(studies)
+    if not listed:
+        return "no studies yet\n"
+    blocks = [_block(title, study, width) for title, study in listed]
+    notes = "\n".join(_folded(note, width, 2) for note in _NOTES)
+    return "\n\n\n".join([*blocks, notes]) + "\n"
+
+
+def titled(studies: Iterable[Study]) -> list[tuple[str, Study]]:
+    """The studies with their titles (dataset, pair, strategy; safe to print), in the order in which they are told."""
+    listed = sorted(studies, key=lambda study: study.id)
+    teachers = teacher_labels([study.plan.teacher for study in listed])
+    strategies = strategy_labels([study.plan.strategy for study in listed])
+    titles = [
+        f"{study.plan.data.name} {size_text(study.plan.data.img_size)}: {teacher} -> {study.plan.student}, {strategy}"
+        for study, teacher, strategy in zip(listed, teachers, strategies, strict=True)
+    ]
+    return sorted(
+        ((shown(title), study) for title, study in zip(titles, listed, strict=True)), key=lambda pair: pair[0]
+    )
+
+
+def shown(text: str) -> str:
+    """A name from somebody's study, as it may be printed."""
+    return shorten(visible(text), _LONGEST)
+
+
+def progress_text(study: Study) -> str:
+    """How far a study is: ``10 of 10: 8 done, 1 pruned, 1 failed``; ``4 of 20: 4 done; all 4 settings tried``."""
+    states: Counter[str] = Counter(trial.state for trial in study.trials)
+    words = {"done": "done", "pruned": "pruned", "failed": "failed", "asked": "not ended"}
+    told = [f"{states[state]} {word}" for state, word in words.items() if states[state]]
+    found = f"{len(study.trials)} of {study.plan.trials}: " + (", ".join(told) or "none asked for yet")
+    return found + (f"; {note}" if (note := settings_text(study)) else "")
+
+
+def search_text(study: Study) -> str:
+    """How a study searches: length of a trial, pruner, batch."""
+    plan = study.plan
+    return (
+        f"{counted(plan.trial_recipe.epochs, 'epoch')} a trial, {pruner_text(plan.pruner)}, "
+        f"{counted(plan.batch, 'trial')} asked for at a time"
+    )
+
+
+def _block(title: str, study: Study, width: int) -> str:
+    lines = [_folded(title, width, 2)]
+    for label, text in _facts(study):
+        lines.append(_folded(f"  {label:<{_LABEL}}{shown(text)}", width, 2 + _LABEL))
+    if study.trials:
+        lines += ["", _grid(study, width)]
+    return "\n".join(lines)
+
+
+def _facts(study: Study) -> list[tuple[str, str]]:
+    plan = study.plan
+    space = ", ".join(f"{name} {tried}" for name, tried in sorted(plan.space.items()))
+    facts = [
+        ("study", f"{study.id}, on the tune split ({plan.data.tune} samples), one seed"),
+        ("recipe", recipe_text(plan.recipe)),
+        ("searched", space),
+        ("trials", f"{progress_text(study)}; {search_text(study)}"),
+        ("best", _best_text(study)),
+        ("default", _default_text(study)),
+        ("importance", _importance_text(study)),
+        ("cost", f"{number(study.seconds, 1)} seconds"),
+    ]
+    return facts
+
+
+def _best_text(study: Study) -> str:
+    best = study.best
+    if best is None or best.tune_top1 is None:
+        return "none: no trial is done"
+    place = study.trials.index(best)
+    words = f"{params_text(best.values)}: top-1 {number(best.tune_top1)} % (trial {place})"
+    default = study.trials[0].tune_top1
+    if place == 0:
+        return f"{words}, the default"
+    if default is None:
+        return words
+    return f"{words}, {number(best.tune_top1 - default, sign=True)} points against the default"
+
+
+def _default_text(study: Study) -> str:
+    values = params_text(study.plan.defaults())
+    if not study.trials:
+        return f"{values}: not tried yet"
+    first = study.trials[0]
+    top1 = "no top-1, " + first.state if first.tune_top1 is None else f"top-1 {number(first.tune_top1)} %"
+    outside = [name for name, tried in sorted(study.plan.space.items()) if first.values[name] not in tried]
+    note = f"; {', '.join(outside)} lies outside of what is searched" if outside else ""
+    return f"{values}: {top1} (trial 0){note}"
+
+
+def _importance_text(study: Study) -> str:
+    found = importance(study)
+    if found.why_none:
+        return f"none: {found.why_none}"
+    shares = ", ".join(f"{name} {number(share)}" for name, share in found.shares.items())
+    return f"{shares} (from {found.trials} trials{', rough' if found.rough else ''})"
+
+
+def _grid(study: Study, width: int) -> str:
+    names = sorted(study.plan.space)
+    own = f"{study.plan.strategy.name}."
+    headers = ["#", "state", *(shown(name.removeprefix(own)) for name in names), "top-1 %", "seconds", "reason"]
+    rows = [_row(place, trial, names) for place, trial in enumerate(study.trials)]
+    if not any(row[-1] for row in rows):
+        headers.pop()
+        rows = [row[:-1] for row in rows]
+    else:
+        taken = sum(max(map(len, column)) for column in zip(*(row[:-1] for row in [headers, *rows]), strict=True))
+        room = max(_LEAST, width - 2 - taken - 2 * len(names) - 8)
+        for row in rows:
+            row[-1] = "\n".join(textwrap.wrap(row[-1], room, break_on_hyphens=False))
+    aligns = ["right", "left", *("right" for _ in names), "right", "right", "left"][: len(headers)]
+    # The headers go in as a row, because tabulate makes a header's column two wider than its words.
+    text = tabulate([headers, *rows], tablefmt="plain", colalign=aligns, disable_numparse=True)
+    return textwrap.indent("\n".join(line.rstrip() for line in text.splitlines()), "  ")
+
+
+def _row(place: int, trial: Trial, names: Sequence[str]) -> list[str]:
+    values = [value_text(trial.values[name]) for name in names]
+    seconds = NONE if trial.state == "asked" else number(trial.seconds, 1)
+    return [str(place), trial.state, *values, number(trial.tune_top1), seconds, shown(trial.reason)]
+
+
+def _folded(line: str, width: int, indent: int) -> str:
+    """The line, folded between words; what follows its first line is set in by ``indent``."""
+    lead = len(line) - len(line.lstrip())
+    return textwrap.fill(
+        line.lstrip(), width, initial_indent=" " * lead, subsequent_indent=" " * indent, break_on_hyphens=False
+    )
