@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ os.environ.pop("COLUMNS", None)
 sys.path.insert(0, str(Path(__file__).parent))
 
 from waiting import end_all
+
+# A shell starts what it puts in the background with Ctrl-C ignored. Tests that type it need it to arrive.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -52,6 +52,7 @@ class Renormalisation:
     after: float
 
 
+@torch.inference_mode()
 def find_normalisation(
     teacher: Teacher, ref: ModelRef, data: LoadedData, guesses: Classes, device: torch.device
 ) -> Renormalisation | None:

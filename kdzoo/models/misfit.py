@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
+from kdzoo.foreign import bounded, visible
 from kdzoo.models.taps import last_layers
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -124,6 +125,6 @@ def _are(names: list[str]) -> str:
 
 
 def some(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    shown = ", ".join(names[:3])
+    """The first names of a list, and how many more there are. They come from a file, so nothing in them may act."""
+    shown = ", ".join(visible(bounded(name)) for name in names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

@@ -116,8 +116,8 @@ def test_trials_are_shorter_and_share_the_views(tmp_path: Path, teacher_file: st
 
 
 def _measured() -> int:
-    """Images of the teacher's own measures, and of the short runs."""
-    return TEST + TUNE + SHORT
+    """Images of the teacher's own measures, of the normalisations that are tried on tune, and of the short runs."""
+    return TEST + TUNE + 3 * TUNE + SHORT
 
 
 def test_stopped_and_taken_up_again_ends_the_same(tmp_path: Path, teacher_file: str) -> None:

@@ -170,7 +170,7 @@ def test_odd_files_are_told_and_the_rest_is_read(store: Store) -> None:
         told = done.stderr.splitlines()
         assert len(told) == 3
         assert "cell.json is damaged" in done.stderr
-        assert f"{'0' * 16}/record.json: is no plain file but a folder; the bench that made it" in done.stderr
+        assert f"{'0' * 16}/record.json: is no plain file but a folder; run the same bench again" in done.stderr
         assert f"{copied}.bak/record.json: the record of cell {copied}, which belongs into" in done.stderr
     assert len(read_entries(store).ids) == number
 

@@ -29,7 +29,7 @@ def test_a_strategy_that_cannot_serve_is_named_before_anything_trains(mixed: tup
     assert first.startswith(warning)
     assert first.endswith("on shades: picky wants a teacher with a thousand stages")
     assert clumsy.startswith("warning: clumsy breaks on test_resnet -> test_vit:")
-    assert clumsy.endswith("on shades: RuntimeError: clumsy dropped the batch (toys.py:51)")
+    assert re.search(r"on shades: RuntimeError: clumsy dropped the batch \(toys\.py:\d+\)$", clumsy)
     assert rest[0].startswith("[1/5] teacher test_resnet on shades: ")
     assert rest[-1] == first
 

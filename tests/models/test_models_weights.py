@@ -158,7 +158,7 @@ def test_damaged_and_missing_files_are_refused(name: str, make_model: Make, tmp_
             load_weights(model, path)
     path.unlink()
     path.mkdir()
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="cannot be read: the path is no plain file but a folder"):
         load_weights(model, path)
 
 
