@@ -34,8 +34,8 @@ from kdzoo.engine.devices import make_accelerator
 from kdzoo.engine.distiller import Distiller
 from kdzoo.engine.optim import make_optimizer
 from kdzoo.engine.train import Training
-from kdzoo.models.align import pair_stages
 from kdzoo.models.memory_format import lay_out
+from kdzoo.models.taps import pair_stages
 from kdzoo.models.zoo import create_model
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.record import Epoch

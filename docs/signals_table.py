@@ -7,8 +7,7 @@ from reference import table
 from torch import Tensor
 
 from kdzoo.cell import DataRef, ModelRef
-from kdzoo.models.align import pair_stages
-from kdzoo.models.taps import TappedModel
+from kdzoo.models.taps import TappedModel, pair_stages
 from kdzoo.models.zoo import create_model
 from kdzoo.strategy import SIGNALS, Classifier
 

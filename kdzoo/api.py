@@ -64,3 +64,21 @@ def declared_in(source: str) -> str | None:
         if named and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return node.value.value
     return None
+
+
+RESERVED = frozenset({"all", "recipe"})
+"""No strategy has one of these names, because of `--strategies all` and `--set recipe.key=value`."""
+
+LONGEST_NAME = 100
+"""Characters of a name."""
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+def name_fault(name: Any) -> str:
+    """What is wrong with a name, as the end of a sentence about it; empty where nothing is."""
+    if not (isinstance(name, str) and name and set(name) <= _LETTERS):
+        return f"must be of a-z, 0-9, _ and -, not {name!r}"
+    if len(name) > LONGEST_NAME:
+        return f"has {len(name):,} characters, and may have {LONGEST_NAME}"
+    return "" if name[0].isalpha() else f"must begin with one of a-z, not {name!r}"

@@ -16,11 +16,10 @@ from kdzoo.errors import UsageError, unknown
 from kdzoo.files import from_home
 from kdzoo.inputs import AskedInput, read_input
 from kdzoo.recipe import LONGEST, Augment, Recipe
-from kdzoo.shipped import read_yaml, shipped
 from kdzoo.space import RecipeKey, parse_range
 from kdzoo.study import Pruner
 from kdzoo.validation import validate
-from kdzoo.yamltext import read_scalar
+from kdzoo.yamltext import read_scalar, read_yaml, shipped
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -70,14 +70,14 @@ _SVG = re.compile(rb"\A<svg\b[^>]*><metadata>kdzoo spec ([^<]{1,200})</metadata>
 _PROBE = "".join(map(chr, range(33, 127))).translate({ord(each): None for each in "<&>"}) + "\u2192\u2265\u00b1"
 
 
-class Origin(NamedTuple):
-    """What a drawing says of itself: the :func:`digest` of its chart, and the :func:`drawer`."""
+class DrawingOrigin(NamedTuple):
+    """What a drawing says of itself: the :func:`chart_digest` of its chart, and the :func:`drawer`."""
 
     digest: str
     drawer: str
 
 
-def digest(spec: Spec) -> str:
+def chart_digest(spec: Spec) -> str:
     """SHA-256 of the canonical JSON of a chart: 64 hex digits, whatever the theme, the fonts and the library's version.
 
     Raises:
@@ -100,14 +100,14 @@ def drawer() -> str:
 
 
 def svg(spec: Spec) -> bytes:
-    """The chart as SVG, with its :class:`Origin` in a ``metadata`` element. Texts stay texts."""
+    """The chart as SVG, with its :class:`DrawingOrigin` in a ``metadata`` element. Texts stay texts."""
     drawn = _drawn(canonical_json(spec))
     start = drawn.index(">", drawn.index("<svg")) + 1
     return f"{drawn[:start]}<metadata>kdzoo spec {_origin(spec)}</metadata>{drawn[start:]}\n".encode()
 
 
 def png(spec: Spec, scale: float = 2) -> bytes:
-    """The chart as PNG, with its :class:`Origin` in a ``tEXt`` chunk.
+    """The chart as PNG, with its :class:`DrawingOrigin` in a ``tEXt`` chunk.
 
     Args:
         scale: pixels of the picture for one of the chart's.
@@ -121,7 +121,7 @@ def png(spec: Spec, scale: float = 2) -> bytes:
     return drawn[:after_header] + chunk + drawn[after_header:]
 
 
-def origin_of(content: bytes) -> Origin | None:
+def origin_of(content: bytes) -> DrawingOrigin | None:
     """What an SVG or PNG says of itself; None where it says nothing, or is cut or damaged."""
     if (found := _SVG.match(content)) is not None:
         return _read_origin(found[1])
@@ -142,12 +142,12 @@ def _drawn(spec: str) -> str:
 
 
 def _origin(spec: Spec) -> str:
-    return f"sha256 {digest(spec)}, drawn by {drawer()}"
+    return f"sha256 {chart_digest(spec)}, drawn by {drawer()}"
 
 
-def _read_origin(text: bytes) -> Origin | None:
+def _read_origin(text: bytes) -> DrawingOrigin | None:
     found = _ORIGIN.fullmatch(text.decode("ascii", "replace"))
-    return Origin(found[1], found[2]) if found else None
+    return DrawingOrigin(found[1], found[2]) if found else None
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -6,12 +6,13 @@ No torch here.
 from __future__ import annotations
 
 import re
+import sys
 import traceback
 import unicodedata
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
-from kdzoo import blame
 from kdzoo.interruption import heed
 
 MOST = 1_000
@@ -78,7 +79,7 @@ def sentence(error: BaseException, homes: Iterable[Path] = ()) -> str:
 
     Args:
         error: as it was caught.
-        homes: folders and files of the code that is asked about; see :func:`kdzoo.blame.line_of`.
+        homes: folders and files of the code that is asked about; see :func:`line_of`.
     """
     told = f"{name_of(error)}: {line(text_of(error))}".rstrip(": ")
     place = place_of(error, homes)
@@ -88,7 +89,7 @@ def sentence(error: BaseException, homes: Iterable[Path] = ()) -> str:
 def homes_of(thing: object) -> tuple[Path, ...]:
     """The folders and files of the code that made a thing; empty for kdzoo's own."""
     module = type(thing).__module__
-    return () if module.partition(".")[0] == "kdzoo" else blame.homes(module)
+    return () if module.partition(".")[0] == "kdzoo" else module_homes(module)
 
 
 def homes_of_samples(samples: object) -> tuple[Path, ...]:
@@ -97,9 +98,9 @@ def homes_of_samples(samples: object) -> tuple[Path, ...]:
 
 
 def place_of(error: BaseException, homes: Iterable[Path]) -> str:
-    """:func:`kdzoo.blame.line_of`, empty also where an error does not let itself be asked."""
+    """:func:`line_of`, empty also where an error does not let itself be asked."""
     try:
-        return line(blame.line_of(error, homes))
+        return line(line_of(error, homes))
     except BaseException as fault:
         heed(fault)
         return ""
@@ -124,3 +125,54 @@ def story(told: str) -> str:
     if left_out > 0:
         told = f"{told[:half]}\n... ({left_out:,} characters more) ...\n{told[-half:]}"
     return visible(told, keep="\n\t")
+
+
+_FRAME = re.compile(r'  File "(?P<file>[^"]+)", line \d+, in ')
+
+
+def module_homes(module: str) -> tuple[Path, ...]:
+    """The folders of a module's top-level package, or its file where it is in none; empty where that is unknown."""
+    top = module.partition(".")[0]
+    spec = getattr(sys.modules.get(top), "__spec__", None)
+    if spec is None and top not in sys.modules:
+        spec = find_spec(top)
+    if spec is None:
+        return ()
+    if spec.submodule_search_locations is not None:
+        return tuple(Path(place) for place in spec.submodule_search_locations)
+    return (Path(spec.origin),) if spec.origin else ()
+
+
+def line_of(error: BaseException, homes: Iterable[Path]) -> str:
+    """``file.py:line`` of the innermost frame of an error that lies in a plugin; empty where none does.
+
+    Args:
+        error: as it was caught.
+        homes: the plugin's folders and files.
+    """
+    homes = tuple(homes)
+    if isinstance(error, SyntaxError) and error.filename and _within(error.filename, homes):
+        return f"{Path(error.filename).name}:{error.lineno}"
+    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if _within(frame.filename, homes)]
+    return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}" if theirs else ""
+
+
+def from_plugin(story: str, homes: Iterable[Path]) -> str:
+    """A printed traceback from the first frame on that lies in a plugin; all of it where none does.
+
+    Args:
+        story: as :func:`traceback.format_exc` writes it.
+        homes: the plugin's folders and files.
+    """
+    homes = tuple(homes)
+    lines = story.splitlines(keepends=True)
+    for place, line in enumerate(lines):
+        frame = _FRAME.match(line)
+        if frame and _within(frame["file"], homes):
+            return "Traceback (most recent call last), from the plugin on:\n" + "".join(lines[place:])
+    return story
+
+
+def _within(file: str, homes: Iterable[Path]) -> bool:
+    path = Path(file)
+    return any(path == home or home in path.parents for home in homes)

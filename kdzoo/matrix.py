@@ -213,7 +213,7 @@ def student_cells(
     ]
 
 
-def title(cell: Cell) -> str:
+def cell_title(cell: Cell) -> str:
     """A cell in words, for progress and messages."""
     if cell.teacher is None:
         return f"{cell.kind} {cell.student} on {cell.data.name}"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from kdzoo import hookspecs, timmnames
+from kdzoo.api import LONGEST_NAME, RESERVED, name_fault
 from kdzoo.errors import unknown
-from kdzoo.naming import MOST, RESERVED, fault
 
 if TYPE_CHECKING:
     from kdzoo.data.dataset import Dataset
@@ -92,7 +92,8 @@ def datasets(manager: pluggy.PluginManager) -> list[Dataset]:
 
 
 def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
-    """The timm models of a plugin, which are registered by asking for them, within :func:`kdzoo.timmnames.kept`.
+    """The timm models of a plugin, which are registered by asking for them, within
+    :func:`kdzoo.timmnames.keeping_names`.
 
     Args:
         manager: the plugin's.
@@ -109,7 +110,7 @@ def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
         if not timm.is_model(name):
             raise ValueError(f"kdzoo_models names {name!r}, which is not registered with timm.models.register_model")
         if timmnames.owner(name) not in (None, origin):
-            raise ValueError(f"kdzoo_models registers {timmnames.told(name)}")
+            raise ValueError(f"kdzoo_models registers {timmnames.taken(name)}")
     return found
 
 
@@ -157,15 +158,17 @@ def check_strategy(strategy: Any) -> None:
     _check_name(strategy.__qualname__, strategy.name)
     if strategy.name in RESERVED:
         raise ValueError(f"{strategy.__qualname__}.name cannot be {strategy.name!r}, which has a meaning of its own")
-    if not (isinstance(strategy.family, str) and strategy.family.isprintable() and len(strategy.family) <= MOST):
-        raise ValueError(f"the family of {strategy.name!r} must be printable, and of at most {MOST} characters")
+    if not (
+        isinstance(strategy.family, str) and strategy.family.isprintable() and len(strategy.family) <= LONGEST_NAME
+    ):
+        raise ValueError(f"the family of {strategy.name!r} must be printable, and of at most {LONGEST_NAME} characters")
     wrong = {*strategy.signals, *(strategy.teacher_signals or ())} - set(SIGNALS)
     if wrong:
         raise ValueError(f"{strategy.name!r} asks for unknown signals {sorted(wrong)}; known: {', '.join(SIGNALS)}")
 
 
 def _check_name(owner: str, name: Any) -> None:
-    if wrong := fault(name):
+    if wrong := name_fault(name):
         raise ValueError(f"{owner}.name {wrong}")
 
 

@@ -29,7 +29,7 @@ Value: TypeAlias = Any
 
 
 @dataclass(frozen=True)
-class Setting:
+class ProcessSetting:
     """One thing that all code of a process shares.
 
     Args:
@@ -131,36 +131,36 @@ def _write_stream(name: str, number: int) -> Callable[[Value], object]:
     return write
 
 
-_PLAIN: Sequence[Setting] = (
-    Setting("the current folder", _read_folder, _write_folder),
-    Setting("environment variables", _read_variables, _write_variables, told=False, slow=True),
-    Setting("standard output", _read_stream("stdout", 1), _write_stream("stdout", 1), told=False, slow=True),
-    Setting("standard error", _read_stream("stderr", 2), _write_stream("stderr", 2), told=False, slow=True),
+_PLAIN: Sequence[ProcessSetting] = (
+    ProcessSetting("the current folder", _read_folder, _write_folder),
+    ProcessSetting("environment variables", _read_variables, _write_variables, told=False, slow=True),
+    ProcessSetting("standard output", _read_stream("stdout", 1), _write_stream("stdout", 1), told=False, slow=True),
+    ProcessSetting("standard error", _read_stream("stderr", 2), _write_stream("stderr", 2), told=False, slow=True),
     *(
-        Setting(f"the handler of {number.name}", _read_handler(number), _write_handler(number), told=False)
+        ProcessSetting(f"the handler of {number.name}", _read_handler(number), _write_handler(number), told=False)
         for number in (signal.SIGINT, signal.SIGTERM)
     ),
-    Setting("the mask of new files", _read_umask, os.umask),
-    Setting(
+    ProcessSetting("the mask of new files", _read_umask, os.umask),
+    ProcessSetting(
         "the locale", lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)
     ),
-    Setting("whether garbage is collected", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    ProcessSetting("whether garbage is collected", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
 )
 
 
-def _torch_settings(torch: Any) -> list[Setting]:
+def _torch_settings(torch: Any) -> list[ProcessSetting]:
     backends = torch.backends
 
-    def precision_of(place: Any) -> Setting:
-        return Setting(
+    def precision_of(place: Any) -> ProcessSetting:
+        return ProcessSetting(
             "the precision of float32",
             lambda: place.fp32_precision,
             lambda value: setattr(place, "fp32_precision", value),
             told=False,
         )
 
-    def flag(name: str, place: Any, field: str) -> Setting:
-        return Setting(name, lambda: getattr(place, field), lambda value: setattr(place, field, value))
+    def flag(name: str, place: Any, field: str) -> ProcessSetting:
+        return ProcessSetting(name, lambda: getattr(place, field), lambda value: setattr(place, field, value))
 
     def read_precision() -> str | None:
         try:
@@ -181,26 +181,26 @@ def _torch_settings(torch: Any) -> list[Setting]:
         _kept[-1].__enter__()
 
     return [
-        Setting("grad mode", torch.is_grad_enabled, torch.set_grad_enabled, fresh=True),
-        Setting("inference mode", torch.is_inference_mode_enabled, write_inference, fresh=False),
-        Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype, fresh=torch.float32),
-        Setting("the default device", torch.get_default_device, write_device, fresh=torch.device("cpu")),
-        Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
-        Setting(
+        ProcessSetting("grad mode", torch.is_grad_enabled, torch.set_grad_enabled, fresh=True),
+        ProcessSetting("inference mode", torch.is_inference_mode_enabled, write_inference, fresh=False),
+        ProcessSetting("the default dtype", torch.get_default_dtype, torch.set_default_dtype, fresh=torch.float32),
+        ProcessSetting("the default device", torch.get_default_device, write_device, fresh=torch.device("cpu")),
+        ProcessSetting("the number of threads", torch.get_num_threads, torch.set_num_threads),
+        ProcessSetting(
             "the deterministic mode", torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, fresh=0
         ),
-        Setting("anomaly mode", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly, fresh=False),
-        Setting("autocast's cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+        ProcessSetting("anomaly mode", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly, fresh=False),
+        ProcessSetting("autocast's cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
         *(
             setting
             for kind in ("cpu", "cuda")
             for setting in (
-                Setting(
+                ProcessSetting(
                     f"autocast on {kind}",
                     partial(torch.is_autocast_enabled, kind),
                     partial(torch.set_autocast_enabled, kind),
                 ),
-                Setting(
+                ProcessSetting(
                     f"autocast's dtype on {kind}",
                     partial(torch.get_autocast_dtype, kind),
                     partial(torch.set_autocast_dtype, kind),
@@ -208,7 +208,7 @@ def _torch_settings(torch: Any) -> list[Setting]:
             )
         ),
         # The older form first: setting it sets some of the newer ones.
-        Setting("the precision of float32", read_precision, write_precision, told=False, fresh="highest"),
+        ProcessSetting("the precision of float32", read_precision, write_precision, told=False, fresh="highest"),
         precision_of(backends.cuda.matmul),
         precision_of(backends.cudnn.conv),
         precision_of(backends.mkldnn.matmul),
@@ -216,17 +216,17 @@ def _torch_settings(torch: Any) -> list[Setting]:
         flag("cudnn", backends.cudnn, "enabled"),
         flag("cudnn's benchmark mode", backends.cudnn, "benchmark"),
         flag("cudnn's deterministic mode", backends.cudnn, "deterministic"),
-        Setting("mkldnn", lambda: backends.mkldnn.enabled, torch._C._set_mkldnn_enabled),
+        ProcessSetting("mkldnn", lambda: backends.mkldnn.enabled, torch._C._set_mkldnn_enabled),
     ]
 
 
 _kept: list[Any] = []
 """Contexts that stay open, since they end with the object."""
 
-_of_torch: list[Setting] = []
+_of_torch: list[ProcessSetting] = []
 
 
-def _torch() -> Sequence[Setting]:
+def _torch() -> Sequence[ProcessSetting]:
     """The settings of torch; none before somebody imported it."""
     torch = sys.modules.get("torch")
     if not _of_torch and torch is not None and hasattr(torch, "backends"):
@@ -238,7 +238,7 @@ def _torch() -> Sequence[Setting]:
 class ProcessState:
     """The settings as they were at a moment, and what was changed since and put back, in words."""
 
-    values: tuple[tuple[Setting, Value], ...]
+    values: tuple[tuple[ProcessSetting, Value], ...]
     changed: dict[str, None] = field(default_factory=dict)
 
     @classmethod
@@ -269,7 +269,7 @@ class ProcessState:
         return f"changed {', '.join(self.changed)}, which was put back" if self.changed else ""
 
 
-def _read(setting: Setting) -> Value:
+def _read(setting: ProcessSetting) -> Value:
     try:
         return setting.read()
     except Exception as error:  # a stream that somebody put there may be anything

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from kdzoo.cell import Cell, Frozen, canonical_json
-from kdzoo.jsontext import damaged
-from kdzoo.seal import parse_sealed, sealed
+from kdzoo.jsontext import damaged, parse_sealed, sealed
 
 SCHEMA = 5
 """Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
@@ -245,7 +244,7 @@ class Record(Summary):
         return self.model_dump(mode="json", exclude=volatile)
 
     def to_json(self) -> str:
-        """The record as it stands in its file: one canonical line, sealed (see :mod:`kdzoo.seal`)."""
+        """The record as it stands in its file: one canonical line, sealed (see :mod:`kdzoo.jsontext`)."""
         told = self.model_dump(mode="json")
         return sealed(told) if self.record_schema >= _SEALED else canonical_json(told) + "\n"
 

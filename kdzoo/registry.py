@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kdzoo import blame
+from kdzoo import foreign
 from kdzoo.errors import UsageError, unknown
 from kdzoo.plugins import Plugin, load_plugins
 
@@ -41,7 +41,9 @@ class Entry(Generic[T]):
     @property
     def homes(self) -> tuple[Path, ...]:
         """The folders and files of the code behind it, for finding the line that an error comes from."""
-        found = [home for one in self.sources for home in (*one.plugin.homes, *blame.homes(one.value.__module__))]
+        found = [
+            home for one in self.sources for home in (*one.plugin.homes, *foreign.module_homes(one.value.__module__))
+        ]
         return tuple(dict.fromkeys(found))
 
 

@@ -16,9 +16,18 @@ from kdzoo.cell import Cell, canonical_json
 from kdzoo.errors import DamagedError, KdzooError, UsageError
 from kdzoo.files import atomic_write, discard, make_folder, set_aside
 from kdzoo.jsontext import MEND
-from kdzoo.marker import check_out, check_readable, is_id, unwritable, write_marker
 from kdzoo.record import Record
-from kdzoo.storefiles import check_writable, read_cell, read_record, read_study
+from kdzoo.storefiles import (
+    check_out,
+    check_readable,
+    check_writable,
+    is_id,
+    read_cell,
+    read_record,
+    read_study,
+    unwritable,
+    write_marker,
+)
 from kdzoo.study import Study
 
 State = Literal["done", "pruned", "failed", "damaged", "started", "new"]

@@ -20,8 +20,8 @@ from kdzoo.cell import (
     canonical_json,
     content_hash,
 )
+from kdzoo.jsontext import parse_sealed, sealed
 from kdzoo.recipe import Recipe
-from kdzoo.seal import parse_sealed, sealed
 
 STUDY_SCHEMA = 4
 """Version of the study's form: 2 brought the plan's protocol; 3 epochs that were not measured; 4 what students start
@@ -318,7 +318,7 @@ class Study(Frozen):
         return [self.plan.final(self.best.values, seed) for seed in seeds]
 
     def to_json(self) -> str:
-        """The study as it stands in its file: one canonical line, sealed (see :mod:`kdzoo.seal`)."""
+        """The study as it stands in its file: one canonical line, sealed (see :mod:`kdzoo.jsontext`)."""
         told = self.model_dump(mode="json")
         return sealed(told) if self.study_schema >= _SEALED else canonical_json(told) + "\n"
 

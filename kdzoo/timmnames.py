@@ -16,7 +16,7 @@ _brought: dict[str, Origin] = {}
 
 
 @contextmanager
-def kept(origin: Origin) -> Iterator[None]:
+def keeping_names(origin: Origin) -> Iterator[None]:
     """Load a plugin inside; afterwards all names mean what they meant before, whether or not it could be loaded.
 
     A plugin may add names, and register again what it has brought itself.
@@ -32,7 +32,7 @@ def kept(origin: Origin) -> Iterator[None]:
         if "timm" in sys.modules:
             replaced = _put_back(_timms_own() if before is None else before, origin)
     if replaced:
-        raise ValueError(f"it registers {told(replaced[0])}")
+        raise ValueError(f"it registers {taken(replaced[0])}")
 
 
 def owner(name: str) -> Origin | None:
@@ -42,7 +42,7 @@ def owner(name: str) -> Origin | None:
     return _brought.get(name) or (("timm", "") if callable(getattr(timm.models, name, None)) else None)
 
 
-def told(name: str) -> str:
+def taken(name: str) -> str:
     """The words about a name that is somebody's."""
     whose = (owner(name) or ("another plugin", ""))[0]
     return f"{name!r}, which is a model of {whose} already: give it another name"

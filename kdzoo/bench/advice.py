@@ -17,9 +17,9 @@ from kdzoo.data.load import LoadedData
 from kdzoo.errors import OddFileError
 from kdzoo.files import MOST_KEPT, atomic_write, make_folder, read_plain
 from kdzoo.foreign import visible
+from kdzoo.jsontext import sealed, unsealed
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weightfile import open_weights
-from kdzoo.seal import sealed, unsealed
 
 FILE = "advice.json"
 """Beside the measures of the teacher."""

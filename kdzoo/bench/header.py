@@ -7,7 +7,7 @@ from typing import Any
 
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
-from kdzoo.models.inputs import short_numbers
+from kdzoo.models.preprocessing import short_numbers
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import plain_arguments
 

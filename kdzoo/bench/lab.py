@@ -27,10 +27,10 @@ from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.ranks import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.matrix import teacher_cell
-from kdzoo.models.profile import profile_model
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weights import file_digest, load_weights
+from kdzoo.models.zoo import profile_model
 from kdzoo.record import EVALUATION, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store

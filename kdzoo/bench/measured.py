@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from kdzoo.cell import Frozen
 from kdzoo.errors import OddFileError
 from kdzoo.files import MOST_KEPT, atomic_write, make_folder, read_plain
+from kdzoo.jsontext import sealed, unsealed
 from kdzoo.record import Digest, TeacherMeasures
-from kdzoo.seal import sealed, unsealed
 
 Guesses = npt.NDArray[np.int64]
 

@@ -28,11 +28,9 @@ from kdzoo.matrix import (
     teacher_cell,
     tried_first,
 )
-from kdzoo.models.align import pair_stages
 from kdzoo.models.folders import name_by_content
-from kdzoo.models.profile import Profile, profile_model
-from kdzoo.models.taps import TappedModel
-from kdzoo.models.zoo import check_model, create_model
+from kdzoo.models.taps import TappedModel, pair_stages
+from kdzoo.models.zoo import Profile, check_model, create_model, profile_model
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registry
 from kdzoo.signals import student_signals, teacher_signals

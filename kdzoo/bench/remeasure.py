@@ -18,8 +18,8 @@ from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_fault
 from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
+from kdzoo.data.dataset import unescape
 from kdzoo.data.load import LoadedData, open_data
-from kdzoo.data.names import unescape
 from kdzoo.engine.devices import pick_device
 from kdzoo.engine.distiller import Deployment
 from kdzoo.engine.train import measure

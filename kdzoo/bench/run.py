@@ -38,7 +38,7 @@ from kdzoo.engine.train import Course, PrunedError, Stop, Training, Unwatched, W
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.interruption import LeftError, heed
-from kdzoo.matrix import title
+from kdzoo.matrix import cell_title
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
@@ -98,7 +98,7 @@ def course_of(
         folder = lab.store.folder(cell.id)
         deaths = deaths_before(cell, lab)
         if deaths.count:
-            lab.say(f"{title(cell)}: {deaths.told}; it is tried again")
+            lab.say(f"{cell_title(cell)}: {deaths.told}; it is tried again")
         # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
         lab.store.clear(cell.id, before_record=True)
         lab.store.plan(cell)

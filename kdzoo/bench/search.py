@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from kdzoo.cell import Scalar, canonical_json, content_hash
 from kdzoo.record import Epoch
 from kdzoo.study import Pruner, Range, Study, StudyPlan
-from kdzoo.tuning.history import NUMBER, distribution, frozen_trials, optuna_study, quiet_study
+from kdzoo.tuning.optuna_study import NUMBER, distribution, frozen_trials, optuna_study, quiet_study
 
 ETA = 3
 """Hyperband's reduction factor: a third of the trials climbs from each rung to the next one, three times as high."""

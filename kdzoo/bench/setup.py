@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdzoo.cell import DataRef
-from kdzoo.models.align import pair_stages
+from kdzoo.models.taps import pair_stages
 from kdzoo.strategy import Classifier, Setup, Signature
 
 

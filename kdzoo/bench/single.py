@@ -24,7 +24,7 @@ from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch
 from kdzoo.engine.ranks import LostRankError, World
 from kdzoo.errors import KdzooError, UsageError
-from kdzoo.matrix import teacher_cell, title
+from kdzoo.matrix import cell_title, teacher_cell
 from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
 from kdzoo.record import Record
@@ -72,7 +72,7 @@ def _names(store: Store, ids: list[str]) -> str:
 
 def _title(store: Store, cell_id: str) -> str:
     try:
-        return title(store.cell(cell_id))
+        return cell_title(store.cell(cell_id))
     except KdzooError:
         return "damaged"
 
@@ -197,7 +197,7 @@ def _run(cell: Cell, lab: Lab, report: Report, rerun: Rerun) -> Record:
     check_cell(cell, lab)
     record = run_cell(cell, lab, report.cell(cell), rerun)
     if record is None:
-        raise UsageError(f"another process runs {title(cell)}; run the command again when that is done")
+        raise UsageError(f"another process runs {cell_title(cell)}; run the command again when that is done")
     report.done(record)
     return record
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from kdzoo.cell import Cell
 from kdzoo.errors import UsageError, unknown
-from kdzoo.matrix import title
+from kdzoo.matrix import cell_title
 from kdzoo.record import Epoch, Measures, Record
 from kdzoo.store import Store
 
@@ -130,7 +130,7 @@ def _wandb(cell: Cell, folder: Path, store: Store) -> dict[str, Any]:
     if not run.exists():
         run.write_text(f"{cell.id}-{secrets.token_hex(3)}", encoding="utf-8")
     name = run.read_text(encoding="utf-8")
-    return {"name": title(cell), "id": name, "resume": "allow", "dir": str(folder), "reinit": "finish_previous"}
+    return {"name": cell_title(cell), "id": name, "resume": "allow", "dir": str(folder), "reinit": "finish_previous"}
 
 
 def _mlflow(cell: Cell, folder: Path, store: Store) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _mlflow(cell: Cell, folder: Path, store: Store) -> dict[str, Any]:
     run = folder / _RUN
     known = run.read_text(encoding="utf-8") if run.exists() else None
     artifacts = str(store.path.absolute() / "mlflow")
-    return {"run_name": title(cell), "run_id": known, "logging_dir": artifacts}
+    return {"run_name": cell_title(cell), "run_id": known, "logging_dir": artifacts}
 
 
 _SERVICES: dict[str, _Service] = {"wandb": _wandb, "mlflow": _mlflow}
@@ -149,7 +149,7 @@ _SERVICES: dict[str, _Service] = {"wandb": _wandb, "mlflow": _mlflow}
 
 
 def _slug(cell: Cell) -> str:
-    return _UNSAFE.sub("-", title(cell).replace("->", "to")).strip("-")
+    return _UNSAFE.sub("-", cell_title(cell).replace("->", "to")).strip("-")
 
 
 def _final(record: Record) -> dict[str, float]:

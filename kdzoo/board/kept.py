@@ -13,9 +13,9 @@ from kdzoo.board.entries import Entries, Entry, Parts
 from kdzoo.board.identity import Context, Setting
 from kdzoo.board.results import Result, Scores, Teacher, Timing, result_of
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.jsontext import unsealed
 from kdzoo.recipe import Recipe
 from kdzoo.record import SCHEMA, Environment, Size, Summary, TeacherMeasures, parse_record
-from kdzoo.seal import unsealed
 
 _KINDS: dict[str, Any] = {
     "data": DataRef,

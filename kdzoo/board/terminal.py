@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -115,3 +118,15 @@ def folded(line: str, width: int, indent: int, *, most: int = _LONGEST) -> str:
     return textwrap.fill(
         text.lstrip(), width, initial_indent=" " * lead, subsequent_indent=" " * indent, break_on_hyphens=False
     )
+
+
+_WIDTH = 120
+"""Columns where no terminal says another number: in a file, a pipe, a page of documentation."""
+
+
+def output_width() -> int:
+    """Columns of the terminal, or what the variable ``COLUMNS`` says, or 120."""
+    told = os.environ.get("COLUMNS", "")
+    if not sys.stdout.isatty() and not (told.isdecimal() and int(told) > 0):
+        return _WIDTH
+    return shutil.get_terminal_size((_WIDTH, 24)).columns

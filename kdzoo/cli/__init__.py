@@ -13,14 +13,12 @@ import typer
 from kdzoo.cli.bank import app as bank_app
 from kdzoo.cli.bench import bench
 from kdzoo.cli.board import board
-from kdzoo.cli.check import check
 from kdzoo.cli.check_strategy import check_strategy
 from kdzoo.cli.data import data
-from kdzoo.cli.merge import merge
 from kdzoo.cli.new import new
 from kdzoo.cli.pair import pair
 from kdzoo.cli.plugins import plugins
-from kdzoo.cli.publish import publish
+from kdzoo.cli.publish import check, merge, publish
 from kdzoo.cli.run_cell import run_cell
 from kdzoo.cli.strategies import app as strategies_app
 from kdzoo.cli.tune import tune

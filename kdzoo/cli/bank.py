@@ -46,7 +46,7 @@ def ls(out: Runs = Path("runs")) -> None:
 
 
 @app.command("verify")
-def verify(out: Runs = Path("runs")) -> None:
+def verify_bank(out: Runs = Path("runs")) -> None:
     """Read everything that is kept and compare it with its checksums. Exit code 1 if something is not whole.
 
     A bench that meets such a block computes it again by itself.

@@ -42,8 +42,8 @@ def bench(
     result = run(prepared)
 
     from kdzoo.board.render import board_text
+    from kdzoo.board.terminal import output_width
     from kdzoo.cli.dryrun import show_refused
-    from kdzoo.cli.width import output_width
 
     typer.echo(board_text(result.records, result.cells, result.studies, width=output_width()), nl=False)
     show_refused(prepared.plan)

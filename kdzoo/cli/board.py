@@ -24,7 +24,7 @@ def board(
     """Print the board of the runs that are there: strategies compared on the same pair, recipe and seeds."""
     from kdzoo.board.cache import read_entries
     from kdzoo.board.render import board_text, check_request, power_text
-    from kdzoo.cli.width import output_width
+    from kdzoo.board.terminal import output_width
     from kdzoo.engine.free import usable_cores
     from kdzoo.errors import UsageError
     from kdzoo.store import Store

@@ -45,7 +45,7 @@ def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None
     """
     from kdzoo.cli.images import checked_text
     from kdzoo.data.survey import has_files
-    from kdzoo.matrix import title
+    from kdzoo.matrix import cell_title
 
     for line in plan.inputs:
         typer.echo(f"{line}\n")
@@ -60,7 +60,7 @@ def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None
         if only_tune and cell.kind != "teacher":
             continue
         state = store.state(cell.id)
-        rows.append([cell.id, state, title(cell), cell.recipe.name, cell.recipe.epochs])
+        rows.append([cell.id, state, cell_title(cell), cell.recipe.name, cell.recipe.epochs])
     typer.echo(tabulate(rows, headers=["cell", "state", "what", "recipe", "epochs"], disable_numparse=True))
     states = Counter(row[1] for row in rows)
     if plan.studies:
@@ -91,6 +91,6 @@ def _study_rows(plan: BenchPlan, store: Store) -> list[list[str]]:
 
 
 def _pair_text(pair: PairPlan) -> str:
-    from kdzoo.cli.pair import pair_text
+    from kdzoo.cli.pair import stages_text
 
-    return pair_text(pair)
+    return stages_text(pair)

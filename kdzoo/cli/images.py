@@ -54,9 +54,9 @@ def progress(name: str, say: Callable[[str], None]) -> Progress:
 
 def checked_text(data: LoadedData) -> str:
     """Whether the images of a dataset were looked at, for a dry run."""
-    from kdzoo.data.survey import remembered
+    from kdzoo.data.survey import kept_survey
 
-    found = remembered(data)
+    found = kept_survey(data)
     if found is None:
         return f"{data.ref.name}: its images were not looked at yet; a bench decodes them all once before it trains"
     if found.damaged:

@@ -33,9 +33,8 @@ def new(
     [dim]kdzoo new my-strategy --family feature[/dim]
     """
     from kdzoo.scaffold.names import read_name
-    from kdzoo.scaffold.render import dataset_files, strategy_files
+    from kdzoo.scaffold.project import dataset_files, strategy_files, write_project
     from kdzoo.scaffold.taken import check_free
-    from kdzoo.scaffold.write import write_folder
 
     if dataset and family is not None:
         raise UsageError("--family is for strategies: leave it out, or leave out --dataset")
@@ -43,7 +42,7 @@ def new(
     files = dataset_files(names) if dataset else strategy_files(names, family or "response")
     check_free(names)
     place = Path(os.path.normpath(folder or names.distribution))
-    write_folder(place, {file.path: file.text for file in files})
+    write_project(place, {file.path: file.text for file in files})
 
     typer.echo(f"{place} holds the {'dataset' if dataset else 'strategy'} {name}:")
     width = max(len(file.path) for file in files)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kdzoo.bench.plan import PairPlan
-    from kdzoo.models.profile import Profile
+    from kdzoo.models.zoo import Profile
     from kdzoo.strategy import Signature
 
 Rows = list[list[str]]
@@ -44,10 +44,9 @@ def pair(
     from kdzoo.errors import UsageError, unknown
     from kdzoo.files import from_home
     from kdzoo.inputs import read_input
-    from kdzoo.models.align import pair_stages
     from kdzoo.models.folders import name_by_content
-    from kdzoo.models.profile import profile_model
-    from kdzoo.models.zoo import check_model, create_model
+    from kdzoo.models.taps import pair_stages
+    from kdzoo.models.zoo import check_model, create_model, profile_model
     from kdzoo.registry import Registry
 
     lookup = Registry.load(plugin or ()).find_dataset  # before any model is looked up: plugins bring those too
@@ -89,7 +88,7 @@ def pair(
         typer.echo(f"{title}\n\n{_plain(stages)}\n\n{_plain(sizes)}")
 
 
-def pair_text(plan: PairPlan) -> str:
+def stages_text(plan: PairPlan) -> str:
     """A planned pair in plain text: stages, pairing, sizes."""
     student, teacher = plan.student_plan, plan.teacher_plan
     height, width = plan.data.img_size

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from kdzoo.cell import Cell
 from kdzoo.foreign import MOST_OF_A_REASON, bounded, visible
-from kdzoo.matrix import title, values_text
+from kdzoo.matrix import cell_title, values_text
 from kdzoo.record import Epoch, Record
 
 _QUIET_SECONDS = 20.0
@@ -92,7 +92,7 @@ class PlainReport:
     def name(self, cell: Cell) -> str:
         """A cell in words; a winner of tuning with its values, since the row of the defaults has the same title."""
         tuned = cell.kind == "student" and cell.id not in self._planned
-        return f"{title(cell)}, tuned {values_text(cell)}" if tuned else title(cell)
+        return f"{cell_title(cell)}, tuned {values_text(cell)}" if tuned else cell_title(cell)
 
     def passed(self, cell: Cell) -> None:
         """Another process runs this cell, which is not shown meanwhile."""
@@ -101,11 +101,11 @@ class PlainReport:
 
     def waiting(self, cell: Cell) -> None:
         """Another process runs this cell."""
-        self.say(f"waiting for another bench that runs {title(cell)}")
+        self.say(f"waiting for another bench that runs {cell_title(cell)}")
 
     def lost(self, cell: Cell, reason: str) -> None:
         """The process that ran a cell died."""
-        self.say(f"{title(cell)}: {reason}; trying it again")
+        self.say(f"{cell_title(cell)}: {reason}; trying it again")
 
     def on_epoch(self, cell: Running) -> None:
         """Speak if nothing was said of a cell for a while."""
@@ -172,7 +172,7 @@ def _cell_view(cell: Running) -> tuple[Any, Any]:
         Text("epoch", style="bold"),
         ProgressBar(total=cell.epochs, completed=share, width=30),
         f"{min(cell.number + 1, cell.epochs)}/{cell.epochs}",
-        Text(title(cell.cell), style="cyan"),
+        Text(cell_title(cell.cell), style="cyan"),
     )
     return row, Text("      " + (_line_text(cell.line) if cell.line else ""), style="dim")
 

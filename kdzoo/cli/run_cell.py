@@ -141,11 +141,11 @@ def _lead(task: Task, lab: Lab, *, quiet: bool) -> bool:
 
     from kdzoo.bench.single import perform
     from kdzoo.bench.trackers import check_trackers
-    from kdzoo.cli.failures import show_failures
     from kdzoo.cli.images import check_images
     from kdzoo.cli.plugins import warn_of_broken
     from kdzoo.cli.progress import PlainReport, make_report
-    from kdzoo.matrix import title
+    from kdzoo.cli.running import show_failures
+    from kdzoo.matrix import cell_title
 
     warn_of_broken(lab.registry)
     check_trackers(lab.log_with, [name for plugin in lab.registry.plugins for name in plugin.trackers])
@@ -157,7 +157,7 @@ def _lead(task: Task, lab: Lab, *, quiet: bool) -> bool:
         lab.say_with(report.say)
         record = perform(task, lab, report)
     show_failures([record], lab.registry)
-    typer.echo(f"{title(record.cell)}: {_result(record)}; see {lab.store.folder(record.id) / 'record.json'}")
+    typer.echo(f"{cell_title(record.cell)}: {_result(record)}; see {lab.store.folder(record.id) / 'record.json'}")
     return record.status != "failed"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -21,7 +22,6 @@ from kdzoo.bench.session import BenchResult, pending, run_bench, winners_pending
 from kdzoo.bench.trackers import check_trackers
 from kdzoo.board.cache import refresh
 from kdzoo.cli.dryrun import show_notes, show_plan, show_refusal, show_refused
-from kdzoo.cli.failures import show_failures
 from kdzoo.cli.images import check_images
 from kdzoo.cli.options import Options, read_config
 from kdzoo.cli.plugins import warn_of_broken
@@ -32,6 +32,10 @@ from kdzoo.engine.compiled import check_compiler
 from kdzoo.errors import UsageError
 from kdzoo.registry import Registry
 from kdzoo.store import Store
+
+if TYPE_CHECKING:
+    from kdzoo.record import Record
+    from kdzoo.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -147,3 +151,30 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
 
 def _say(line: str) -> None:
     typer.echo(line, err=True)
+
+
+_LINE = re.compile(r"\([^()\s]+\.py:\d+\)\Z")
+
+
+def show_failures(records: Iterable[Record], registry: Registry) -> None:
+    """Print, on standard error, the tracebacks of cells that failed in their strategy's code, each kind of them once.
+
+    The records keep the whole tracebacks.
+
+    Args:
+        records: of a bench.
+        registry: the loaded plugins.
+    """
+    from kdzoo.foreign import from_plugin
+
+    shown: set[tuple[str, str]] = set()
+    for record in records:
+        strategy = record.cell.strategy
+        told = (strategy.name, record.reason)
+        if record.status != "failed" or told in shown or not _LINE.search(record.reason):
+            continue
+        shown.add(told)
+        homes = registry.strategy(f"{strategy.distribution}:{strategy.name}").homes
+        typer.echo(
+            f"\n{strategy.name} failed: {record.reason}\n{from_plugin(record.traceback, homes)}", err=True, nl=False
+        )

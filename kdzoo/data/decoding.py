@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -16,8 +19,7 @@ from kdzoo import foreign
 from kdzoo.data.augment import augment, to_float
 from kdzoo.data.dataset import Samples
 from kdzoo.data.hashing import seed_from
-from kdzoo.data.isolation import isolated_random
-from kdzoo.data.loaders import Request, Source
+from kdzoo.data.loaders import ImageSource, Request
 from kdzoo.data.rgb import to_rgb
 from kdzoo.errors import UsageError
 from kdzoo.interruption import heed
@@ -25,6 +27,7 @@ from kdzoo.recipe import Augment
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
 
 CROP, INTERPOLATION = 0.875, "bilinear"
 """Share of the height and width, around the middle, that is shown where nothing is augmented (timm's default), and how
@@ -37,7 +40,7 @@ _LONGEST = 64
 """Bytes of a folder below which Python makes a socket: the whole path may have 103, and 33 of them are the name."""
 
 
-class FileSource(Source):
+class FileSource(ImageSource):
     """Images that are decoded one at a time; timm's transforms bring them to size.
 
     The resized crop and the automatic policy need the whole image and are done where it is decoded, with random
@@ -56,13 +59,13 @@ class FileSource(Source):
         self._workers = workers
 
     def check(self, spec: Augment) -> None:
-        """See :meth:`Source.check`."""
+        """See :meth:`ImageSource.check`."""
         file_transform(self._img_size, spec)
 
     def batches(
         self, requests: Iterable[Request], spec: Augment | None, fill: tuple[float, ...], device: torch.device
     ) -> Iterator[Tensor]:
-        """See :meth:`Source.batches`.
+        """See :meth:`ImageSource.batches`.
 
         Raises:
             UsageError: a sample cannot be decoded.
@@ -170,3 +173,23 @@ def file_transform(img_size: tuple[int, int], spec: Augment | None) -> Callable[
     # The plain transform ends with the conversion to a tensor.
     steps = [crop] if spec.resized_crop else plain.transforms[:-1]
     return Compose([*steps, policy, tensor])  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def isolated_random(seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's CPU random states inside, and put back the former ones after.
+
+    Args:
+        seed: any whole number; its lowest 64 bits count (32 for NumPy's legacy state).
+    """
+    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        random.seed(seed % 2**64)
+        np.random.seed(seed % 2**32)
+        # torch.manual_seed would seed the accelerators too.
+        torch.default_generator.manual_seed(seed % 2**63)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+        torch.set_rng_state(cpu)

@@ -11,22 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdzoo.data.columns import Columns, class_numbers
-from kdzoo.data.contents import TRUSTED
-from kdzoo.data.damage import DamagedImageError, bounded, damage_text
-from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
+from kdzoo.data.contents import TRUSTED, rows_digest
+from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits, escape
 from kdzoo.data.folder import READ, TEST, TRAIN, VALIDATION, file_data
 from kdzoo.data.hashing import digest
-from kdzoo.data.names import escape
-from kdzoo.data.rgb import read_rgb, to_rgb
-from kdzoo.data.rows import rows_digest
-from kdzoo.data.vision import DEFAULT_DIR, from_torchvision
+from kdzoo.data.hub_columns import Columns, class_numbers
+from kdzoo.data.rgb import DamagedImageError, damage_text, one_line, read_rgb, to_rgb
 from kdzoo.errors import UsageError, unknown
 from kdzoo.files import from_home
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+
 
 PREFIXES = ("torch", "hfds", "hfids", "wds", "tfds")
 MOST_BYTES = 8 * 2**30
@@ -175,7 +172,7 @@ class TimmDataset(Dataset):
             try:
                 images.append(transform(to_rgb(image)).numpy())
             except (UsageError, OSError) as error:
-                damaged.append(f"sample {len(images) + len(damaged)} ({bounded(str(error))})")
+                damaged.append(f"sample {len(images) + len(damaged)} ({one_line(str(error))})")
                 continue
             labels.append(label)
         if damaged:
@@ -203,7 +200,7 @@ class _Decoding:
             # timm's dataset would put the next sample in the place of a damaged one.
             file, label = self.dataset.reader[index]
         except Exception as error:  # a reader may fail in any way
-            raise DamagedImageError(name, bounded(f"{type(error).__name__}: {error}")) from error
+            raise DamagedImageError(name, one_line(f"{type(error).__name__}: {error}")) from error
         return read_rgb(file, name), int(label)
 
 
@@ -237,3 +234,42 @@ def _classes(dataset: Any) -> tuple[str, ...] | None:
     if numbers:
         return tuple(str(name) for name in sorted(numbers, key=lambda name: numbers[name]))
     return None
+
+
+DEFAULT_DIR = Path("data")
+"""Where datasets are looked for when no folder is given."""
+
+
+def from_torchvision(dataset: Any) -> ArrayData:
+    """The images that a torchvision dataset holds in ``data`` (N x H x W or N x H x W x C) and their ``targets``."""
+    images = np.asarray(dataset.data, dtype=np.uint8)
+    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    targets = np.asarray(dataset.targets, dtype=np.int64)
+    # QMNIST tells more of each digit than its class, which comes first.
+    labels = targets if targets.ndim == 1 else np.ascontiguousarray(targets[:, 0])
+    return ArrayData(np.ascontiguousarray(images), labels)
+
+
+def load_torchvision(name: str, class_name: str, root: Path, *, download: bool, train: bool) -> Any:
+    """A dataset of torchvision's, by the name of its class.
+
+    Raises:
+        UsageError: it is missing, damaged, or cannot be downloaded.
+    """
+    from torchvision import datasets
+
+    make: Callable[..., Any] = getattr(datasets, class_name)
+    try:
+        return make(root, train=train, download=download)
+    except (RuntimeError, OSError) as error:
+        # torchvision's word for missing and for damaged files, and for a server that does not answer.
+        if download:
+            raise UsageError(f"{name} could not be downloaded into {root}: {_line(error)}") from error
+        raise UsageError(
+            f"{name} was not found in {root}, or is damaged: name the folder that holds torchvision's files with "
+            "--data-dir, or add --download to fetch them"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdzoo.data.contents import TRUSTED, file_digests
-from kdzoo.data.dataset import Dataset, FileData, Splits
+from kdzoo.data.dataset import Dataset, FileData, Splits, escape
 from kdzoo.data.hashing import digest
 from kdzoo.data.listing import Listing, some
-from kdzoo.data.names import escape
 from kdzoo.data.rgb import RULES, read_rgb
 from kdzoo.errors import UsageError
 from kdzoo.files import from_home

@@ -38,7 +38,7 @@ def seed_from(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little", signed=True)
 
 
-def ranks(count: int, seed: int) -> NDArray[np.int64]:
+def shuffle_keys(count: int, seed: int) -> NDArray[np.int64]:
     """A random-looking key for each of 0..count-1; sorting by it shuffles."""
     steps = np.arange(1, count + 1, dtype=np.int64) * GOLDEN
     return mix(steps + seed)
@@ -46,7 +46,7 @@ def ranks(count: int, seed: int) -> NDArray[np.int64]:
 
 def permutation(count: int, seed: int) -> NDArray[np.int64]:
     """0..count-1 in an order that depends on the seed alone."""
-    return np.argsort(ranks(count, seed), kind="stable").astype(np.int64)
+    return np.argsort(shuffle_keys(count, seed), kind="stable").astype(np.int64)
 
 
 def digest(*parts: str | tuple[int, ...] | NDArray[Any]) -> str:

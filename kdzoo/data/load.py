@@ -13,13 +13,12 @@ from torch import Tensor
 
 from kdzoo import foreign
 from kdzoo.cell import DataRef
-from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
+from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits, parse_subset
 from kdzoo.data.decoding import CROP, INTERPOLATION, FileSource
 from kdzoo.data.factory import PREFIXES, TimmDataset
 from kdzoo.data.folder import FolderDataset
 from kdzoo.data.hashing import digest, permutation, seed_from
-from kdzoo.data.loaders import ArraySource, Request, Shown, Source
-from kdzoo.data.names import parse_subset
+from kdzoo.data.loaders import ArraySource, ImageSource, Request, Resizing
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
 from kdzoo.errors import UsageError
 from kdzoo.interruption import heed
@@ -59,13 +58,13 @@ class LoadedData:
         *,
         ref: DataRef,
         classes: tuple[str, ...],
-        sources: dict[Split, Source],
+        sources: dict[Split, ImageSource],
         labels: dict[Split, Tensor],
         mean: tuple[float, ...],
         std: tuple[float, ...],
         notes: tuple[str, ...] = (),
         covers: str = "",
-        shown: Shown,
+        shown: Resizing,
     ) -> None:
         self.ref, self.classes, self.mean, self.std, self.shown = ref, classes, mean, std, shown
         self.notes, self.covers = notes, covers
@@ -76,7 +75,7 @@ class LoadedData:
         """The labels of a split in its order: N, int64, on the CPU."""
         return self._labels[split]
 
-    def source(self, split: Split) -> Source:
+    def source(self, split: Split) -> ImageSource:
         """What makes the batches of a split."""
         return self._sources[split]
 
@@ -270,17 +269,17 @@ def _loaded(name: str, splits: Splits, img_size: tuple[int, int], *, pads: bool)
         std=std,
         notes=splits.notes,
         covers=splits.train.covers,
-        shown=Shown(train.crop if isinstance(train, ArrayData) else CROP, pads, INTERPOLATION),
+        shown=Resizing(train.crop if isinstance(train, ArrayData) else CROP, pads, INTERPOLATION),
     )
 
 
-def _source(data: ArrayData | FileData, img_size: tuple[int, int], *, pads: bool) -> Source:
+def _source(data: ArrayData | FileData, img_size: tuple[int, int], *, pads: bool) -> ImageSource:
     if isinstance(data, ArrayData):
         return ArraySource(data.images, img_size, pads=pads)
     return FileSource(data.samples, img_size)
 
 
-def _statistics(source: Source, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(source: ImageSource, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if not isinstance(source, ArraySource):
         from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 

@@ -31,7 +31,7 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shown:
+class Resizing:
     """How the originals become the images that networks see, where nothing is augmented.
 
     Args:
@@ -45,7 +45,7 @@ class Shown:
     interpolation: str
 
 
-class Source(ABC):
+class ImageSource(ABC):
     """The images of one split."""
 
     channels: int
@@ -68,7 +68,7 @@ class Source(ABC):
         """
 
 
-class ArraySource(Source):
+class ArraySource(ImageSource):
     """Images in memory, augmented in batches on the device.
 
     Args:
@@ -87,7 +87,7 @@ class ArraySource(Source):
         self._on_device: dict[torch.device, Tensor] = {}
 
     def check(self, spec: Augment) -> None:
-        """See :meth:`Source.check`."""
+        """See :meth:`ImageSource.check`."""
         refuse_auto(spec)
 
     def take(self, ids: Tensor, device: torch.device) -> Tensor:
@@ -102,7 +102,7 @@ class ArraySource(Source):
     def batches(
         self, requests: Iterable[Request], spec: Augment | None, fill: tuple[float, ...], device: torch.device
     ) -> Iterator[Tensor]:
-        """See :meth:`Source.batches`; several small batches are made at a time."""
+        """See :meth:`ImageSource.batches`; several small batches are made at a time."""
         colour = torch.tensor(fill, device=device)
         for group in self._grouped(requests):
             ids = torch.from_numpy(np.concatenate([request.ids for request in group])).to(device)

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdzoo.data.damage import DamagedImageError, reason_of
+from kdzoo import foreign
 from kdzoo.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
 
 RULES = 1
 """Raise it with every change of pixels: whatever remembers something about decoded files hashes it."""
@@ -49,7 +51,7 @@ MEANINGS = {
 """Kinds of images whose pixels are not simply copied, and what is done with them."""
 
 
-class Origin(NamedTuple):
+class ImageOrigin(NamedTuple):
     """What an image was before it became RGB.
 
     Args:
@@ -85,9 +87,9 @@ def to_rgb(image: Image) -> Image:
     return made
 
 
-def origin(image: Image) -> Origin | None:
+def origin(image: Image) -> ImageOrigin | None:
     """What an image was before :func:`to_rgb` made it; None for any other image."""
-    found: Origin | None = image.info.get(_ORIGIN)
+    found: ImageOrigin | None = image.info.get(_ORIGIN)
     return found
 
 
@@ -112,7 +114,7 @@ def read_rgb(source: str | Path | IO[bytes], name: str) -> Image:
                 with Image.open(file) as image:
                     return to_rgb(image)
     except Exception as error:  # decoders raise anything on damaged files
-        raise DamagedImageError(name, reason_of(error)) from error
+        raise DamagedImageError(name, decoding_fault(error)) from error
 
 
 def _refuse_empty(file: IO[bytes]) -> None:
@@ -121,7 +123,7 @@ def _refuse_empty(file: IO[bytes]) -> None:
     file.seek(0)
 
 
-def _converted(image: Image) -> tuple[Image, Origin]:
+def _converted(image: Image) -> tuple[Image, ImageOrigin]:
     mode = image.mode
     if mode in _ALPHA or (mode == "P" and "transparency" in image.info):
         first = image.convert(_ALPHA.get(mode, "RGBA"))
@@ -131,28 +133,28 @@ def _converted(image: Image) -> tuple[Image, Origin]:
         # whether they were multiplied by 256 or by 257.
         values = np.asarray(image)
         grey = (values >> 8).clip(0, 255).astype(np.uint8)
-        return _from_grey(grey), Origin("16-bit grey", int(values.max(initial=0)))
+        return _from_grey(grey), ImageOrigin("16-bit grey", int(values.max(initial=0)))
     if mode == "I":
-        return _from_grey(_in_range(np.asarray(image), 255)), Origin("32-bit grey")
+        return _from_grey(_in_range(np.asarray(image), 255)), ImageOrigin("32-bit grey")
     if mode == "F":
-        return _from_grey(_in_range(np.asarray(image), 1)), Origin("floating point")
+        return _from_grey(_in_range(np.asarray(image), 1)), ImageOrigin("floating point")
     try:
-        return image.convert("RGB"), Origin(_PLAIN.get(mode, mode))
+        return image.convert("RGB"), ImageOrigin(_PLAIN.get(mode, mode))
     except ValueError as error:
         raise UsageError(f"the mode {mode} has no conversion to RGB: save it as RGB") from error
 
 
-def _laid_out(image: Image) -> tuple[Image, Origin]:
+def _laid_out(image: Image) -> tuple[Image, ImageOrigin]:
     """An RGBA image on white, or on black where white would hide it."""
     alpha = np.asarray(image.getchannel("A"))
     low, high = alpha.min(), alpha.max()
     if low == high:
         # Nothing is cut out, so the picture is in the colours; files that are wholly transparent are mistakes.
-        return image.convert("RGB"), Origin("alpha of one value")
+        return image.convert("RGB"), ImageOrigin("alpha of one value")
     white = _on(image, "white")
     if _levels(white) < _FAINT and _levels(black := _on(image, "black")) > _levels(white):
-        return black, Origin("transparent, bright")
-    return white, Origin("transparent")
+        return black, ImageOrigin("transparent, bright")
+    return white, ImageOrigin("transparent")
 
 
 def _on(image: Image, colour: str) -> Image:
@@ -184,3 +186,54 @@ def _from_grey(values: NDArray[np.uint8]) -> Image:
     from PIL import Image
 
     return Image.fromarray(values).convert("RGB")
+
+
+SHOWN = 20
+"""Images that a message names; of more it tells the number."""
+_LONGEST = 200
+
+
+class DamagedImageError(UsageError):
+    """An image that cannot be read.
+
+    Args:
+        name: its file, or its place in a dataset.
+        reason: why.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        name = foreign.visible(name)
+        super().__init__(f"cannot read the image {name} ({reason}): mend or remove it")
+        self.line = f"{name} ({reason})"
+
+
+def decoding_fault(error: Exception) -> str:
+    """What went wrong when an image was decoded, as a clause of bounded length."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which no network needs; make it smaller"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image, or damaged from the start"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return one_line(str(error)) or type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """A text on one line of at most 200 characters, none of which acts: names of files hold any."""
+    return foreign.line(" ".join(text.split()), _LONGEST)
+
+
+def damage_text(what: str, total: int, count: int, lines: Sequence[str]) -> str:
+    """One message about all damaged images of a set.
+
+    Args:
+        what: the set.
+        total: how many images it has.
+        count: how many of them are damaged.
+        lines: what is known of them, one image a line; the first 20 are shown.
+    """
+    more = [f"and {count - SHOWN:,} more"] if count > SHOWN else []
+    listed = "\n  ".join([*lines[:SHOWN], *more])
+    return f"{count:,} of the {total:,} images of {what} cannot be read; mend or remove them:\n  {listed}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kdzoo.data.hashing import ranks, seed_from
+from kdzoo.data.hashing import seed_from, shuffle_keys
 from kdzoo.errors import UsageError
 
 TUNE_SHARE = 0.1
@@ -45,7 +45,7 @@ def stratified(
         raise UsageError(f"cannot take {count} of {len(labels)} images: take at least {lowest} and at most {highest}")
     quotas = _quotas(sizes, count, least, leave)
     # Sorted by class, then by rank: each class is one run, and its first quota samples are chosen.
-    order = np.lexsort((ranks(len(labels), seed_from("stratified", salt)), labels))
+    order = np.lexsort((shuffle_keys(len(labels), seed_from("stratified", salt)), labels))
     starts = np.cumsum(sizes) - sizes
     place_in_class = np.arange(len(labels)) - np.repeat(starts, sizes)
     return np.sort(order[place_in_class < np.repeat(quotas, sizes)]).astype(np.int64)

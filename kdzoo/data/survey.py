@@ -19,14 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from kdzoo import foreign
 from kdzoo.data.contents import cache_folder
-from kdzoo.data.damage import SHOWN, DamagedImageError, bounded, damage_text
 from kdzoo.data.dataset import Labels, Samples
 from kdzoo.data.decoding import WORKERS, WORTH_WORKERS, FileSource
 from kdzoo.data.duplicates import Duplicates, Keys, find_duplicates, key_of
 from kdzoo.data.hashing import digest
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.data.loaders import ArraySource
-from kdzoo.data.rgb import RULES, Origin, origin, to_rgb
+from kdzoo.data.rgb import RULES, SHOWN, DamagedImageError, ImageOrigin, damage_text, one_line, origin, to_rgb
 from kdzoo.errors import UsageError
 from kdzoo.files import atomic_write
 from kdzoo.interruption import heed
@@ -75,7 +74,7 @@ def has_files(data: LoadedData) -> bool:
     return isinstance(data.source("fit"), FileSource)
 
 
-def remembered(data: LoadedData) -> Survey | None:
+def kept_survey(data: LoadedData) -> Survey | None:
     """The survey of these very images, if one was made; nothing is decoded."""
     try:
         return Survey.model_validate_json(_place(data).read_bytes())
@@ -92,7 +91,7 @@ def survey(data: LoadedData, progress: Progress = lambda done, total: None) -> S
         data: the dataset.
         progress: see above.
     """
-    found = remembered(data) if has_files(data) else None
+    found = kept_survey(data) if has_files(data) else None
     if found is None or found.damaged:
         found = _look(data, progress)
         if has_files(data):
@@ -198,7 +197,7 @@ def _each(samples: Samples) -> Iterator[_Seen | str]:
         for batch in loader:
             yield from batch
     except RuntimeError as error:  # the loader's word for a worker that was killed
-        raise UsageError(f"the images cannot be looked at: {bounded(str(error))}") from error
+        raise UsageError(f"the images cannot be looked at: {one_line(str(error))}") from error
 
 
 class _Looking(Dataset[Any]):
@@ -216,11 +215,11 @@ class _Looking(Dataset[Any]):
         except DamagedImageError as error:
             return error.line
         except UsageError as error:
-            return bounded(str(error))
+            return one_line(str(error))
         except BaseException as error:  # a plugin's dataset may fail in any way
             heed(error)
-            return bounded(f"sample {index} ({foreign.sentence(error, foreign.homes_of_samples(self.samples))})")
-        was = origin(rgb) or Origin(image.mode)
+            return one_line(f"sample {index} ({foreign.sentence(error, foreign.homes_of_samples(self.samples))})")
+        was = origin(rgb) or ImageOrigin(image.mode)
         return _Seen(key_of(rgb.tobytes(), *rgb.size), was.kind, was.brightest, _turned(rgb), (rgb.height, rgb.width))
 
 

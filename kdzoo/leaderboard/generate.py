@@ -16,7 +16,7 @@ from kdzoo.board.table import Board, make_board
 from kdzoo.drawing import png, svg
 from kdzoo.leaderboard.charts.accuracy import headline
 from kdzoo.leaderboard.charts.all import Chart, accuracy_chart, forest_chart, rank_chart
-from kdzoo.leaderboard.layout import PLOTS, Leaderboard, dataset_slug, record_path, study_path
+from kdzoo.leaderboard.layout import PLOTS, Leaderboard, dataset_slug, path_of_record, path_of_study
 from kdzoo.leaderboard.page.html import dataset_page, index_page
 from kdzoo.leaderboard.summary import board_markdown, cards, index_markdown
 from kdzoo.record import Record
@@ -48,7 +48,7 @@ class Generated:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetBoards:
     """What a folder of a dataset is made from.
 
     Attributes:
@@ -64,7 +64,7 @@ class Dataset:
     studies: tuple[Study, ...]
 
 
-def datasets(leaderboard: Leaderboard) -> list[Dataset]:
+def dataset_boards(leaderboard: Leaderboard) -> list[DatasetBoards]:
     """The datasets that have students, by their folders."""
     records: dict[str, list[Record]] = defaultdict(list)
     studies: dict[str, list[Study]] = defaultdict(list)
@@ -77,7 +77,7 @@ def datasets(leaderboard: Leaderboard) -> list[Dataset]:
         students = [record for record in records[slug] if record.cell.kind == "student"]
         if students:
             names = tuple(sorted({record.cell.data.name for record in students}))
-            found.append(Dataset(slug, names, tuple(records[slug]), tuple(studies[slug])))
+            found.append(DatasetBoards(slug, names, tuple(records[slug]), tuple(studies[slug])))
     return found
 
 
@@ -89,7 +89,7 @@ def generate(leaderboard: Leaderboard, *, with_library: bool = True) -> Generate
         with_library: whether the pages hold the library that draws their charts; without it they are made at once.
     """
     made = Generated()
-    found = datasets(leaderboard)
+    found = dataset_boards(leaderboard)
     pairs = {}
     for dataset in found:
         board = make_board(dataset.records, (), dataset.studies, by="pair")
@@ -111,7 +111,9 @@ def generate(leaderboard: Leaderboard, *, with_library: bool = True) -> Generate
     return made
 
 
-def _add_dataset(made: Generated, dataset: Dataset, board: Board, printed: list[Table], with_library: bool) -> None:
+def _add_dataset(
+    made: Generated, dataset: DatasetBoards, board: Board, printed: list[Table], with_library: bool
+) -> None:
     folder = PurePosixPath(dataset.slug)
     title = ", ".join(dataset.names)
     whole = make_board(dataset.records, (), dataset.studies, by="dataset")
@@ -127,8 +129,8 @@ def _add_dataset(made: Generated, dataset: Dataset, board: Board, printed: list[
         whole,
         dataset.records,
         dataset.studies,
-        record_url=lambda record: f"../{record_path(record)}",
-        study_url=lambda study: f"../{study_path(study)}",
+        record_url=lambda record: f"../{path_of_record(record)}",
+        study_url=lambda study: f"../{path_of_study(study)}",
         cards=cards(dataset.records),
         links=_LINKS,
         with_library=with_library,

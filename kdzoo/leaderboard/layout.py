@@ -10,8 +10,16 @@ from typing import TypeVar
 
 from kdzoo.cell import DataRef, ModelRef, TeacherRef
 from kdzoo.jsontext import MEND
-from kdzoo.leaderboard.bounded import bounded_record, bounded_study
-from kdzoo.leaderboard.untrusted import Allowance, Fault, UnreadableError, fault, read_value, walk
+from kdzoo.leaderboard.untrusted import (
+    Allowance,
+    Fault,
+    UnreadableError,
+    bounded_record,
+    bounded_study,
+    fault,
+    read_value,
+    walk,
+)
 from kdzoo.record import Record
 from kdzoo.study import Study
 
@@ -80,14 +88,14 @@ def pair_slug(teacher: TeacherRef | None, student: ModelRef) -> str:
     return f"{slug(str(teacher.model)) if teacher else 'x-none'}--{slug(str(student))}"
 
 
-def record_path(record: Record) -> PurePosixPath:
+def path_of_record(record: Record) -> PurePosixPath:
     """Where a record stands: with its pair, or, the training of a teacher, with the teachers of its dataset."""
     cell = record.cell
     place = TEACHERS if cell.kind == "teacher" else pair_slug(cell.teacher, cell.student)
     return PurePosixPath(RECORDS, dataset_slug(cell.data), place, f"{record.id}.json")
 
 
-def study_path(study: Study) -> PurePosixPath:
+def path_of_study(study: Study) -> PurePosixPath:
     """Where a study stands: with its pair."""
     plan = study.plan
     pair = pair_slug(plan.teacher, plan.student)
@@ -146,9 +154,9 @@ def read_leaderboard(folder: Path) -> Leaderboard:
         if may_be_generated(path):
             others.append(path)
         elif may_be_record(path):
-            records += _read(folder, path, bounded_record, record_path, allowance, faults)
+            records += _read(folder, path, bounded_record, path_of_record, allowance, faults)
         elif may_be_study(path):
-            studies += _read(folder, path, bounded_study, study_path, allowance, faults)
+            studies += _read(folder, path, bounded_study, path_of_study, allowance, faults)
         else:
             strays.append(fault(path, "is neither a record nor made from records; move it away"))
     faults += allowance.faults(RECORDS)

@@ -9,8 +9,7 @@ from typing import Any
 from kdzoo.cell import Scalar
 from kdzoo.config import load_recipe
 from kdzoo.recipe import Recipe
-from kdzoo.shipped import shipped
-from kdzoo.yamltext import read_scalar
+from kdzoo.yamltext import read_scalar, shipped
 
 Values = dict[str, Any]
 

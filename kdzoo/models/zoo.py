@@ -13,6 +13,7 @@ from typing import Any
 import timm
 from timm.data.config import resolve_data_config
 from timm.models import parse_model_name, resolve_model_input_args
+from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo.cell import DataRef, Input, ModelRef
 from kdzoo.errors import UsageError, unknown
@@ -249,3 +250,24 @@ def _reason(error: Exception) -> str:
         return lines[0].rstrip(".:")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "timm" in Path(frame.filename).parts]
     return f"{type(error).__name__}: {frames[-1].line}" if frames else type(error).__name__
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a network costs.
+
+    Args:
+        parameters: trainable and frozen.
+        macs: multiply-accumulates of convolutions, matrix products and attention for one image.
+    """
+
+    parameters: int
+    macs: int
+
+
+def profile_model(tapped: TappedModel, data: DataRef) -> Profile:
+    """Parameters of the plain network, and the MACs of one image of the dataset, in eval mode; see ``trace``."""
+    tapped.signature()  # a network that must run for real is found out here, not while counting
+    with FlopCounterMode(display=False) as counter:
+        tapped.trace(data.img_size, {"logits"})
+    return Profile(sum(p.numel() for p in tapped.model.parameters()), counter.get_total_flops() // 2)

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 
 import kdzoo
+from kdzoo.api import RESERVED
 from kdzoo.errors import UsageError
-from kdzoo.naming import RESERVED
-from kdzoo.scaffold.templating import Kind, names_in_modules
+from kdzoo.scaffold.project import Kind, names_in_modules
 
 LONGEST = 40
 _FORM = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdzoo.models.align import pair_stages
+from kdzoo.models.taps import pair_stages
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Batch, Classifier, Outputs, Setup, Signal, Signature, StageShape, Strategy
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from kdzoo import blame, foreign
+from kdzoo import foreign
 from kdzoo.errors import PairError, UsageError, unknown
 from kdzoo.interruption import heed
 from kdzoo.process_state import ProcessState
@@ -113,7 +113,7 @@ def run_check(check: Check, subject: Subject, earlier: Mapping[str, Finding]) ->
 
 def _told(error: BaseException, kind: type[Strategy]) -> str:
     """An error in one line, with the last line of the strategy's own code that it came through."""
-    return foreign.sentence(error, [home for part in parts_of(kind) for home in blame.homes(part.__module__)])
+    return foreign.sentence(error, [home for part in parts_of(kind) for home in foreign.module_homes(part.__module__)])
 
 
 @contextmanager

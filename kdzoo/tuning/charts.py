@@ -13,8 +13,8 @@ from kdzoo.drawing import NEUTRAL, PALETTE, png, svg
 from kdzoo.errors import UsageError
 from kdzoo.files import atomic_write
 from kdzoo.study import Range, Study
-from kdzoo.tuning.importance import Importance, importance
-from kdzoo.tuning.report import progress_text, search_text, shown, titled
+from kdzoo.tuning.optuna_study import Importance, importance
+from kdzoo.tuning.report import printable, progress_text, space_text, titled
 
 Kind = Literal["svg", "png"]
 Spec = dict[str, Any]
@@ -118,7 +118,7 @@ def _points(study: Study) -> list[dict[str, Any]]:
 
 
 def _head(study: Study, title: str, what: str, *more: str) -> Spec:
-    lines = [f"{what} of the trials, {progress_text(study)}; {search_text(study)}", *more]
+    lines = [f"{what} of the trials, {progress_text(study)}; {space_text(study)}", *more]
     return {"title": {"text": title, "subtitle": lines}}
 
 
@@ -176,7 +176,7 @@ def _slice(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
             {**point, "value": point["values"][name]} for point in done if _has_place(point["values"][name], tried)
         ]
         notes += [
-            f"trial {point['trial']}, {shown(name)}={shown(value_text(point['values'][name]))}, is off the axis"
+            f"trial {point['trial']}, {printable(name)}={printable(value_text(point['values'][name]))}, is off the axis"
             for point in done
             if not _has_place(point["values"][name], tried)
         ]
@@ -195,7 +195,7 @@ def _panel(name: str, tried: Range, drawn: list[dict[str, Any]], extent: tuple[f
         # Vega-Lite would write the axis' title, a name from a study, into an expression that describes each point.
         "mark": {"type": "point", "filled": True, "size": 80, "opacity": 0.8, "aria": False},
         "encoding": {
-            "x": {"field": "value", "type": "quantitative", "title": shown(name), **_scale(tried, rows)},
+            "x": {"field": "value", "type": "quantitative", "title": printable(name), **_scale(tried, rows)},
             "y": {"field": "top1", "type": "quantitative", "title": _TOP1, "scale": _fixed(*extent)},
             **states,
         },
@@ -211,7 +211,7 @@ def _fixed(low: float, high: float) -> Spec:
 
 
 def _importance(study: Study, title: str, found: Importance) -> Spec:
-    rows = [{"parameter": shown(name), "share": share} for name, share in found.shares.items()]
+    rows = [{"parameter": printable(name), "share": share} for name, share in found.shares.items()]
     note = f"fANOVA from {found.trials} done trials" + (
         ": rough, so few are no more than a hint" if found.rough else ""
     )

@@ -14,7 +14,7 @@ from kdzoo.board.labels import counted, params_text, recipe_text, strategy_label
 from kdzoo.board.titles import size_text
 from kdzoo.board.tuning import pruner_text, settings_text
 from kdzoo.study import Study, Trial
-from kdzoo.tuning.importance import TRIALS_PER_PARAMETER, importance
+from kdzoo.tuning.optuna_study import TRIALS_PER_PARAMETER, importance
 
 _LONGEST = 500
 _LABEL = 12
@@ -59,11 +59,11 @@ def titled(studies: Iterable[Study]) -> list[tuple[str, Study]]:
         for study, teacher, strategy in zip(listed, teachers, strategies, strict=True)
     ]
     return sorted(
-        ((shown(title), study) for title, study in zip(titles, listed, strict=True)), key=lambda pair: pair[0]
+        ((printable(title), study) for title, study in zip(titles, listed, strict=True)), key=lambda pair: pair[0]
     )
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """A name from somebody's study, as it may be printed."""
     return shorten(visible(text), _LONGEST)
 
@@ -77,7 +77,7 @@ def progress_text(study: Study) -> str:
     return found + (f"; {note}" if (note := settings_text(study)) else "")
 
 
-def search_text(study: Study) -> str:
+def space_text(study: Study) -> str:
     """How a study searches: length of a trial, pruner, batch."""
     plan = study.plan
     return (
@@ -89,7 +89,7 @@ def search_text(study: Study) -> str:
 def _block(title: str, study: Study, width: int) -> str:
     lines = [_folded(title, width, 2)]
     for label, text in _facts(study):
-        lines.append(_folded(f"  {label:<{_LABEL}}{shown(text)}", width, 2 + _LABEL))
+        lines.append(_folded(f"  {label:<{_LABEL}}{printable(text)}", width, 2 + _LABEL))
     if study.trials:
         lines += ["", _grid(study, width)]
     return "\n".join(lines)
@@ -102,7 +102,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("study", f"{study.id}, on the tune split ({plan.data.tune} samples), one seed"),
         ("recipe", recipe_text(plan.recipe)),
         ("searched", space),
-        ("trials", f"{progress_text(study)}; {search_text(study)}"),
+        ("trials", f"{progress_text(study)}; {space_text(study)}"),
         ("best", _best_text(study)),
         ("default", _default_text(study)),
         ("importance", _importance_text(study)),
@@ -147,7 +147,7 @@ def _importance_text(study: Study) -> str:
 def _grid(study: Study, width: int) -> str:
     names = sorted(study.plan.space)
     own = f"{study.plan.strategy.name}."
-    headers = ["#", "state", *(shown(name.removeprefix(own)) for name in names), "top-1 %", "seconds", "reason"]
+    headers = ["#", "state", *(printable(name.removeprefix(own)) for name in names), "top-1 %", "seconds", "reason"]
     rows = [_row(place, trial, names) for place, trial in enumerate(study.trials)]
     if not any(row[-1] for row in rows):
         headers.pop()
@@ -166,7 +166,7 @@ def _grid(study: Study, width: int) -> str:
 def _row(place: int, trial: Trial, names: Sequence[str]) -> list[str]:
     values = [value_text(trial.values[name]) for name in names]
     seconds = NONE if trial.state == "asked" else number(trial.seconds, 1)
-    return [str(place), trial.state, *values, number(trial.tune_top1), seconds, shown(trial.reason)]
+    return [str(place), trial.state, *values, number(trial.tune_top1), seconds, printable(trial.reason)]
 
 
 def _folded(line: str, width: int, indent: int) -> str:

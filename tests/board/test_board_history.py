@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from waiting import output_of
 
 from kdzoo.study import Range
-from kdzoo.tuning.history import NUMBER, distribution, frozen_trials, optuna_study
+from kdzoo.tuning.optuna_study import NUMBER, distribution, frozen_trials, optuna_study
 
 
 @pytest.mark.parametrize(
@@ -86,5 +86,5 @@ def test_the_rebuilt_study_maximizes_under_its_own_name_and_says_nothing(capfd: 
 
 
 def test_optuna_brings_no_torch() -> None:
-    code = "import sys, kdzoo.tuning.history; print([name for name in ('torch', 'timm') if name in sys.modules])"
+    code = "import sys, kdzoo.tuning.optuna_study; print([name for name in ('torch', 'timm') if name in sys.modules])"
     assert output_of(sys.executable, "-c", code) == "[]\n"

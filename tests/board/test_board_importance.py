@@ -9,7 +9,7 @@ import pytest
 from board_studies import SPACE, done, make_study
 
 from kdzoo.study import Range, Study
-from kdzoo.tuning.importance import importance
+from kdzoo.tuning.optuna_study import importance
 
 T, A = "soft.temperature", "soft.alpha"
 WIDE = {T: Range(low=1e-3, high=1e3, log=True), A: Range(low=0.0, high=1.0)}

@@ -12,8 +12,8 @@ import pytest
 from kdzoo.board.kept import Keeper
 from kdzoo.board.reading import Reader
 from kdzoo.errors import KdzooError
+from kdzoo.jsontext import sealed, unsealed
 from kdzoo.record import SCHEMA, Epoch, Record, parse_record
-from kdzoo.seal import sealed, unsealed
 from kdzoo.store import Store
 
 SWEEP = Path(__file__).parent / "sweep" / "store"

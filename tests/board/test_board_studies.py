@@ -13,7 +13,7 @@ from board_studies import RECIPE, SPACE, done, make_study
 from waiting import output_of
 
 from kdzoo.cell import DataRef, ModelRef, StrategyRef
-from kdzoo.drawing import digest, drawer, origin_of
+from kdzoo.drawing import chart_digest, drawer, origin_of
 from kdzoo.errors import UsageError
 from kdzoo.study import Range, Study
 from kdzoo.tuning.charts import study_charts, write_plots
@@ -256,7 +256,7 @@ def test_plots_are_written_under_safe_names_and_can_be_checked(tmp_path: Path) -
 def test_a_plot_is_made_of_the_chart(tmp_path: Path) -> None:
     charts = study_charts(usual(), "digits 8x8: resnet20 -> resnet8, soft")
     (path,) = (each for each in write_plots([usual()], tmp_path, ("svg",)) if each.stem.endswith("history"))
-    assert origin_of(path.read_bytes()) == (digest(charts["history"]), drawer())
+    assert origin_of(path.read_bytes()) == (chart_digest(charts["history"]), drawer())
     assert json.loads(json.dumps(charts)) == charts
 
 

@@ -14,7 +14,7 @@ from kdzoo.leaderboard.charts.curves import Curve, curves_chart
 from kdzoo.leaderboard.check.agreement import differences
 from kdzoo.record import Epoch
 from kdzoo.study import Study, Trial, parse_study
-from kdzoo.tuning.history import frozen_trials
+from kdzoo.tuning.optuna_study import frozen_trials
 
 KEPT = Path(__file__).parents[1] / "core" / "studies"
 

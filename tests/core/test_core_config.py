@@ -17,7 +17,7 @@ from kdzoo.config import (
     parse_size,
     split_list,
 )
-from kdzoo.shipped import shipped
+from kdzoo.yamltext import shipped
 
 BENCH = "strategies: soft\ndataset: digits\nteacher: resnet18\nstudent: resnet10t\n"
 PAIRED = "strategies: soft\ndataset: digits\npairs:\n  - [t1, s1]\n  - [t2, s1]\n  - [t1, s2]\n"

@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
+from kdzoo.api import LONGEST_NAME, name_fault
 from kdzoo.foreign import MOST, MOST_OF_A_STORY, bounded, line, sentence, story_of, text_of, visible
-from kdzoo.naming import MOST as MOST_OF_A_NAME
-from kdzoo.naming import fault
 
 
 def test_a_text_that_is_too_long_says_how_much_is_left_out() -> None:
@@ -91,5 +90,5 @@ def test_a_long_traceback_keeps_both_ends() -> None:
 
 
 def test_a_name_is_bounded() -> None:
-    assert not fault("a" * MOST_OF_A_NAME)
-    assert fault("a" * 5000) == "has 5,000 characters, and may have 100"
+    assert not name_fault("a" * LONGEST_NAME)
+    assert name_fault("a" * 5000) == "has 5,000 characters, and may have 100"

@@ -10,9 +10,9 @@ import pytest
 
 from kdzoo import UsageError
 from kdzoo.cell import Cell
-from kdzoo.marker import holds_cells, is_store
 from kdzoo.record import Record
 from kdzoo.store import Store
+from kdzoo.storefiles import holds_cells, is_store
 
 
 @pytest.fixture

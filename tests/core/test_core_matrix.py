@@ -10,7 +10,7 @@ import pytest
 from kdzoo import Strategy, UsageError, param
 from kdzoo.cell import Cell, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
-from kdzoo.matrix import resolve_recipes, resolve_strategies, student_cells, teacher_cell, title
+from kdzoo.matrix import cell_title, resolve_recipes, resolve_strategies, student_cells, teacher_cell
 from kdzoo.plugins import Plugin
 from kdzoo.registry import Registry
 
@@ -175,9 +175,10 @@ def test_a_teacher_is_trained_where_its_weights_come_from_nowhere_else(cell: Cel
 
 
 def test_a_cell_has_a_title(cell: Cell) -> None:
-    assert title(cell) == "soft resnet10t -> test_vit:patch_size=4 on digits seed 2"
+    assert cell_title(cell) == "soft resnet10t -> test_vit:patch_size=4 on digits seed 2"
     assert (
-        title(cell.model_copy(update={"teacher": None, "kind": "teacher"})) == "teacher test_vit:patch_size=4 on digits"
+        cell_title(cell.model_copy(update={"teacher": None, "kind": "teacher"}))
+        == "teacher test_vit:patch_size=4 on digits"
     )
 
 

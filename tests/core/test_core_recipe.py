@@ -9,7 +9,7 @@ import pytest
 
 from kdzoo import UsageError
 from kdzoo.config import load_bench, load_recipe
-from kdzoo.shipped import read_yaml
+from kdzoo.yamltext import read_yaml
 
 RECIPE = "epochs: 10\nbatch_size: 8\n"
 

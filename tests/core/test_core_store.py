@@ -17,9 +17,9 @@ from kdzoo import UsageError
 from kdzoo.cell import Cell
 from kdzoo.errors import DamagedError, NewerError
 from kdzoo.files import atomic_write, replacing
-from kdzoo.marker import STORE_SCHEMA
 from kdzoo.record import Record
 from kdzoo.store import Store
+from kdzoo.storefiles import STORE_SCHEMA
 
 
 @pytest.fixture

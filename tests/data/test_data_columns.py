@@ -19,8 +19,8 @@ from PIL import Image
 
 from kdzoo import Dataset, FileData, UsageError
 from kdzoo.data import contents, factory
-from kdzoo.data.columns import Columns, class_numbers
 from kdzoo.data.factory import TimmDataset
+from kdzoo.data.hub_columns import Columns, class_numbers
 from kdzoo.data.load import open_data
 
 
@@ -197,7 +197,7 @@ def test_every_image_of_a_hubs_dataset_is_in_its_fingerprint(
     first, copy, other = hub("one"), hub("two"), hub("three", changed=True)
     assert fingerprint(first) == fingerprint(copy) != fingerprint(other)
     # The second time nothing is read.
-    monkeypatch.setattr("kdzoo.data.rows._images", lambda data, column: iter([{"bytes": b"x"}]))
+    monkeypatch.setattr("kdzoo.data.contents._images", lambda data, column: iter([{"bytes": b"x"}]))
     assert fingerprint(first) == fingerprint(copy) != fingerprint(other)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kdzoo import Dataset, UsageError
 from kdzoo.cli.data import data as command
-from kdzoo.data.grid import image_grid
+from kdzoo.cli.data import image_grid
 from kdzoo.data.load import open_data
 from kdzoo.recipe import Augment
 

@@ -11,8 +11,8 @@ from kdzoo import UsageError
 from kdzoo.board.labels import data_text
 from kdzoo.cell import ModelRef
 from kdzoo.config import load_bench, split_list
+from kdzoo.data.dataset import escape, parse_subset
 from kdzoo.data.load import open_data
-from kdzoo.data.names import escape, parse_subset
 
 
 @pytest.mark.parametrize(

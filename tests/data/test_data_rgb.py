@@ -13,8 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from kdzoo import UsageError
-from kdzoo.data.damage import DamagedImageError, damage_text
-from kdzoo.data.rgb import Origin, origin, read_rgb, to_rgb
+from kdzoo.data.rgb import DamagedImageError, ImageOrigin, damage_text, origin, read_rgb, to_rgb
 
 GREYS = [0, 1, 128, 255]
 
@@ -95,7 +94,7 @@ def test_16_bit_grey_keeps_its_upper_byte(factor: int, kind: str) -> None:
     image = Image.fromarray((np.array([GREYS]) * factor).astype(np.uint16))
     shown = through(image, kind)
     assert greys(shown) == GREYS
-    assert origin(shown) == Origin("16-bit grey", 255 * factor)
+    assert origin(shown) == ImageOrigin("16-bit grey", 255 * factor)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16L", "I;16B", "I;16N"])

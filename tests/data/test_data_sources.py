@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from kdzoo import ArrayData, Dataset, FileData, Splits, UsageError
+from kdzoo.data.builtin import read_pair
 from kdzoo.data.folder import FolderDataset
-from kdzoo.data.idx import read_pair
 
 Find = Callable[[str], Dataset]
 

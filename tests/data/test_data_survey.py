@@ -15,7 +15,7 @@ from kdzoo.cli.images import check_images, checked_text, class_text, progress
 from kdzoo.data import survey as module
 from kdzoo.data.duplicates import Duplicates, Shared, find_duplicates, key_of
 from kdzoo.data.load import LoadedData, open_data
-from kdzoo.data.survey import has_files, refuse_damage, remembered, survey
+from kdzoo.data.survey import has_files, kept_survey, refuse_damage, survey
 
 Write = Callable[..., None]
 
@@ -83,10 +83,10 @@ def test_a_long_list_ends_after_20(write_folder: Write, tmp_path: Path) -> None:
 
 def test_the_second_look_decodes_nothing(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = opened(pets)
-    assert remembered(data) is None
+    assert kept_survey(data) is None
     first = survey(data)
     monkeypatch.setattr(module, "_look", pytest.fail)
-    assert survey(opened(pets)) == remembered(data) == first
+    assert survey(opened(pets)) == kept_survey(data) == first
     assert checked_text(data) == "folder:pets: all 22 images can be read"
 
 
@@ -94,9 +94,9 @@ def test_changed_images_and_other_rules_are_looked_at_again(pets: Path, monkeypa
     survey(opened(pets))
     with monkeypatch.context() as patched:
         patched.setattr(module, "RULES", module.RULES + 1)
-        assert remembered(opened(pets)) is None
+        assert kept_survey(opened(pets)) is None
     (pets / "train/cat/0.png").write_bytes(b"cut")
-    assert remembered(opened(pets)) is None
+    assert kept_survey(opened(pets)) is None
 
 
 def test_damaged_images_are_looked_at_again(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +115,10 @@ def test_a_spoilt_or_forbidden_memory_only_costs_time(
     data = opened(pets)
     first = survey(data)
     module._place(data).write_bytes(content)
-    assert survey(data) == first == remembered(data)
+    assert survey(data) == first == kept_survey(data)
     monkeypatch.setenv("XDG_CACHE_HOME", str(pets / "train/cat/0.png"))
     assert survey(data) == first
-    assert remembered(data) is None
+    assert kept_survey(data) is None
 
 
 def test_kinds_sizes_and_orientation(pets: Path) -> None:
@@ -195,7 +195,7 @@ def test_duplicates_in_memory_are_found_and_cost_no_memory_file() -> None:
     assert sum(each.images for each in shared) == 2
     assert sum(each.other_class for each in shared) == 1
     assert survey(data).kinds == {}
-    assert remembered(data) is None
+    assert kept_survey(data) is None
 
 
 def test_digits_have_no_duplicates(builtin: Callable[[str], Dataset]) -> None:

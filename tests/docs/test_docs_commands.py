@@ -13,8 +13,8 @@ from docs_pages import NAMES, blocks, inline_commands, run_kdzoo, shown_commands
 from kdzoo.cell import ModelRef
 from kdzoo.cli import app, running
 from kdzoo.config import BenchConfig
-from kdzoo.data.columns import Columns
-from kdzoo.data.names import parse_subset
+from kdzoo.data.dataset import parse_subset
+from kdzoo.data.hub_columns import Columns
 from kdzoo.matrix import resolve_recipes, resolve_spaces, resolve_strategies
 from kdzoo.models.zoo import check_model
 from kdzoo.registry import Registry

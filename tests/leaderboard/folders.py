@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
-from kdzoo.drawing import digest, drawer
+from kdzoo.drawing import chart_digest, drawer
 from kdzoo.leaderboard.charts.all import Chart
 from kdzoo.leaderboard.layout import Leaderboard, read_leaderboard
-from kdzoo.leaderboard.write import write_folder
+from kdzoo.leaderboard.publish import write_published
 from kdzoo.matrix import teacher_cell
 from kdzoo.recipe import Recipe
 from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
@@ -130,7 +130,7 @@ def with_teachers(records: Sequence[Record]) -> list[Record]:
 
 def make_folder(path: Path, records: Iterable[Record], studies: Iterable[Study] = ()) -> Path:
     """A published folder with these records, whether or not they would pass a check."""
-    write_folder(path, Leaderboard(), Leaderboard(tuple(records), tuple(studies)))
+    write_published(path, Leaderboard(), Leaderboard(tuple(records), tuple(studies)))
     return path
 
 
@@ -183,7 +183,7 @@ def blank_drawings() -> Iterator[None]:
     def png(chart: Chart) -> bytes:
         chunks = [
             (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
-            (b"tEXt", b"kdzoo spec\0" + f"sha256 {digest(chart)}, drawn by {drawer()}".encode()),
+            (b"tEXt", b"kdzoo spec\0" + f"sha256 {chart_digest(chart)}, drawn by {drawer()}".encode()),
             (b"IDAT", zlib.compress(b"\0\0")),
             (b"IEND", b""),
         ]
@@ -195,10 +195,12 @@ def blank_drawings() -> Iterator[None]:
 
     def svg(chart: Chart) -> bytes:
         start = '<svg xmlns="http://www.w3.org/2000/svg">'
-        return f"{start}<metadata>kdzoo spec sha256 {digest(chart)}, drawn by {drawer()}</metadata></svg>".encode()
+        return (
+            f"{start}<metadata>kdzoo spec sha256 {chart_digest(chart)}, drawn by {drawer()}</metadata></svg>".encode()
+        )
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("generate", "drawings"):
+        for module in ("generate", "check.made_files"):
             patch.setattr(f"kdzoo.leaderboard.{module}.png", png)
             patch.setattr(f"kdzoo.leaderboard.{module}.svg", svg)
         yield

@@ -15,7 +15,7 @@ import pytest
 from kdzoo.board.display import tables
 from kdzoo.board.overall import overall
 from kdzoo.board.table import make_board
-from kdzoo.drawing import digest, drawer, origin_of, png, svg
+from kdzoo.drawing import chart_digest, drawer, origin_of, png, svg
 from kdzoo.leaderboard.charts.accuracy import headline
 from kdzoo.leaderboard.charts.all import Curve, accuracy_chart, curves_chart, forest_chart, rank_chart
 from kdzoo.record import Record
@@ -251,10 +251,10 @@ def test_hostile_names_are_words_in_a_drawing(rows, board_rows):
 def test_a_drawing_tells_what_it_was_drawn_from(sweep, board_rows):
     chart = accuracy_chart(board_rows(sweep))
     other = accuracy_chart(board_rows(sweep[:-1]))
-    assert digest(chart) != digest(other)
-    assert digest(dict(reversed(chart.items()))) == digest(chart)
+    assert chart_digest(chart) != chart_digest(other)
+    assert chart_digest(dict(reversed(chart.items()))) == chart_digest(chart)
     for content in (svg(chart), png(chart, scale=1)):
-        assert origin_of(content) == (digest(chart), drawer())
+        assert origin_of(content) == (chart_digest(chart), drawer())
         assert origin_of(content[:60]) is None
         assert origin_of(b" " + content) is None
 
@@ -281,7 +281,7 @@ def test_png_has_its_digest_in_a_chunk_of_its_own(sweep, board_rows):
 def test_a_name_cannot_pretend_to_be_the_digest(rows, board_rows):
     fake = f"<metadata>kdzoo spec sha256 {'0' * 64}, drawn by x</metadata>"
     chart = accuracy_chart(board_rows(rows({"ce": [900], fake: [910]})))
-    assert origin_of(svg(chart)) == (digest(chart), drawer())
+    assert origin_of(svg(chart)) == (chart_digest(chart), drawer())
 
 
 @pytest.mark.parametrize(

@@ -33,15 +33,14 @@ from kdzoo.cell import PROTOCOL, StrategyRef
 from kdzoo.cli import app
 from kdzoo.drawing import drawer
 from kdzoo.errors import UsageError
-from kdzoo.leaderboard.check.drawings import drawing_fault
-from kdzoo.leaderboard.check.folder import check_leaderboard, content_faults
-from kdzoo.leaderboard.check.records import better_than_chance, remarks
-from kdzoo.leaderboard.check.trials import plan_reasons, trial_reasons
-from kdzoo.leaderboard.layout import record_path
+from kdzoo.jsontext import sealed, unsealed
+from kdzoo.leaderboard.check.made_files import drawing_fault
+from kdzoo.leaderboard.check.published import check_leaderboard, content_faults
+from kdzoo.leaderboard.check.records import better_than_chance, plan_reasons, remarks, trial_reasons
+from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.page.chartcode import END, START
 from kdzoo.recipe import Augment
 from kdzoo.record import EVALUATION, Epoch, Record, Size, parse_record
-from kdzoo.seal import sealed, unsealed
 from kdzoo.study import TRIAL_SEED, TUNER, Range, Study, StudyPlan, Trial, parse_study
 
 PAIR = "records/digits/resnet10t--test_resnet"
@@ -159,9 +158,9 @@ def test_older_evaluations_are_remarked_and_no_fault(good: list[Record], monkeyp
 def test_a_later_kdzoo_finds_no_fault_in_what_is_published_today(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its protocol and its search are newer; what it reads is not."""
     records, studies = make_tuned()
-    for place in ("cell", "matrix", "leaderboard.alone", "bench.plan"):
+    for place in ("cell", "matrix", "leaderboard.check.records", "bench.plan"):
         monkeypatch.setattr(f"kdzoo.{place}.PROTOCOL", PROTOCOL + 1)
-    for place in ("study", "leaderboard.studies", "leaderboard.command"):
+    for place in ("study", "leaderboard.check.studies", "leaderboard.command"):
         monkeypatch.setattr(f"kdzoo.{place}.TUNER", TUNER + 1)
     again = [parse_record(record.to_json(), "r") for record in records]
     assert (again, faults(again, [parse_study(study.to_json(), "s") for study in studies])) == (records, [])
@@ -263,7 +262,7 @@ def test_a_training_made_the_teacher_that_its_students_saw(
     changes: dict[str, Any], told: str, good: list[Record]
 ) -> None:
     records, training = replaced(good, 4, **changes)
-    reason = f"{record_path(training)}: is not the teacher that {good[0].id} and others measured: {told}"
+    reason = f"{path_of_record(training)}: is not the teacher that {good[0].id} and others measured: {told}"
     assert faults(records) == ([reason] if told else [])
     # What another evaluation measured is not compared.
     newer = [training.model_copy(update={"evaluation": 0}) if one is training else one for one in records]
@@ -750,7 +749,7 @@ def test_a_word_in_a_drawing_may_look_like_anything() -> None:
 
 def test_files_are_not_compared_where_records_cannot_be_read(board: Path) -> None:
     record = make_record(make_cell("soft", 1), 921)
-    (board / record_path(record)).write_text("{")
+    (board / path_of_record(record)).write_text("{")
     result = check(board)
     assert result.exit_code == 1
     row, unreadable, remark, summary = result.stdout.splitlines()

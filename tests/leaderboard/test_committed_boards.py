@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdzoo.leaderboard.check.folder import check_leaderboard
+from kdzoo.leaderboard.check.published import check_leaderboard
 
 
 def test_the_committed_leaderboards_have_no_fault() -> None:

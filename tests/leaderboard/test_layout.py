@@ -12,14 +12,14 @@ import pytest
 from folders import DATA, blank_drawings, make_cell, make_folder, make_record, make_study, make_teacher
 
 from kdzoo.cell import ModelRef
-from kdzoo.leaderboard.layout import dataset_slug, pair_slug, read_leaderboard, record_path, slug, study_path
+from kdzoo.jsontext import unsealed
+from kdzoo.leaderboard.layout import dataset_slug, pair_slug, path_of_record, path_of_study, read_leaderboard, slug
 from kdzoo.leaderboard.untrusted import MOST_BYTES, walk
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import SCHEMA
-from kdzoo.seal import unsealed
 
 RECORD = make_record(make_cell("soft", 1))
-PLACE = record_path(RECORD)
+PLACE = path_of_record(RECORD)
 
 
 @pytest.mark.parametrize(
@@ -65,18 +65,18 @@ def test_where_things_stand() -> None:
     assert training is not None
     cell = make_cell("soft", student="test_vit:patch_size=4")
     assert pair_slug(teacher, cell.student) == "resnet10t--test_vit-patch_size-4"
-    assert record_path(make_record(cell)) == PurePosixPath(
+    assert path_of_record(make_record(cell)) == PurePosixPath(
         f"records/digits/resnet10t--test_vit-patch_size-4/{cell.id}.json"
     )
-    assert record_path(make_record(training)) == PurePosixPath(f"records/digits/teachers/{training.id}.json")
+    assert path_of_record(make_record(training)) == PurePosixPath(f"records/digits/teachers/{training.id}.json")
     study = make_study("soft", [50.0])
-    assert study_path(study) == PurePosixPath(f"records/digits/resnet10t--test_resnet/studies/{study.id}.json")
+    assert path_of_study(study) == PurePosixPath(f"records/digits/resnet10t--test_resnet/studies/{study.id}.json")
 
 
 def test_names_that_share_a_slug_share_a_folder_and_no_file() -> None:
     one, other = (make_cell("soft", data=DATA.model_copy(update={"name": name})) for name in ("my data", "my/data"))
     assert dataset_slug(one.data) == dataset_slug(other.data) == "my-data"
-    assert record_path(make_record(one)) != record_path(make_record(other))
+    assert path_of_record(make_record(one)) != path_of_record(make_record(other))
 
 
 def test_a_pair_is_never_taken_for_the_teachers() -> None:
@@ -114,7 +114,7 @@ def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     study = make_study("soft", [50.0, 60.0])
     put(tmp_path, RECORD.to_json())
-    put(tmp_path, study.to_json(), study_path(study))
+    put(tmp_path, study.to_json(), path_of_study(study))
     found = read_leaderboard(tmp_path)
     assert (found.records, found.studies, found.faults) == ((RECORD,), (study,), ())
 
@@ -283,7 +283,7 @@ def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../../etc", "<script>alert(1)</script>", "=1+1", "a\x1b[31mb", "x" * 5000, "\u202e"])
 def test_a_hostile_name_is_only_a_name(name: str, tmp_path: Path) -> None:
     hostile = make_record(make_cell("soft", data=DATA.model_copy(update={"name": name})))
-    path = put(tmp_path, hostile.to_json(), record_path(hostile)).resolve()
+    path = put(tmp_path, hostile.to_json(), path_of_record(hostile)).resolve()
     assert path.is_relative_to(tmp_path.resolve())
     assert read_leaderboard(tmp_path).records == (hostile,)
 

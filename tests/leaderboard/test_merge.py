@@ -25,8 +25,8 @@ from typer.testing import CliRunner, Result
 
 from kdzoo.cli import app
 from kdzoo.errors import UsageError
-from kdzoo.leaderboard.check.folder import check_leaderboard
-from kdzoo.leaderboard.layout import read_leaderboard, record_path
+from kdzoo.leaderboard.check.published import check_leaderboard
+from kdzoo.leaderboard.layout import path_of_record, read_leaderboard
 from kdzoo.record import Record
 
 
@@ -188,11 +188,11 @@ def test_a_folder_without_a_finished_student_is_wrong_usage(here: Path) -> None:
 
 
 def test_what_cannot_be_read_stops_it(here: Path) -> None:
-    path = here / "ben" / record_path(ben()[2])
+    path = here / "ben" / path_of_record(ben()[2])
     path.write_text("{")
     result = merge("ada", "ben", "--to", "both")
     assert result.exit_code == 1
-    assert f"  ben/{record_path(ben()[2])}: not valid JSON" in result.stderr
+    assert f"  ben/{path_of_record(ben()[2])}: not valid JSON" in result.stderr
     assert not (here / "both").exists()
 
 
@@ -260,7 +260,7 @@ def test_the_folders_of_a_store_are_no_links(name: str, here: Path) -> None:
 
 def test_all_records_together_have_a_bound(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdzoo.leaderboard.untrusted.MOST_IN_ALL", 5000)
-    monkeypatch.setattr("kdzoo.leaderboard.sources.MOST_FILES", 4)
+    monkeypatch.setattr("kdzoo.leaderboard.union.MOST_FILES", 4)
     make_store(here / "runs", ben())
     result = merge("ada", "runs", "--to", "both")
     assert result.exit_code == 1

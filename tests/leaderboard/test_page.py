@@ -12,7 +12,7 @@ import pytest
 from folders import make_tuned
 
 from kdzoo.board.table import make_board
-from kdzoo.drawing import digest
+from kdzoo.drawing import chart_digest
 from kdzoo.leaderboard.page.html import dataset_page, index_page, library_of, own_library, without_library
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import Record
@@ -282,7 +282,9 @@ def test_the_page_draws_the_charts_that_the_files_hold(sweep, page):
     (found,) = [one["spec"] for one in section["charts"] if one["name"] == "accuracy"]
     whole = accuracy_chart(tables(board, "rank")[0].rows)
     values = [dict(zip(section["fields"], one, strict=True)) for one in section["points"]]
-    assert digest(found | {"title": whole["title"], "data": {"name": "rows", "values": values}}) == digest(whole)
+    assert chart_digest(found | {"title": whole["title"], "data": {"name": "rows", "values": values}}) == chart_digest(
+        whole
+    )
 
 
 def test_the_index_leads_to_the_pages(rows, digits):

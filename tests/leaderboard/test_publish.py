@@ -26,9 +26,9 @@ from typer.testing import CliRunner, Result
 
 from kdzoo.cli import app
 from kdzoo.drawing import origin_of
-from kdzoo.leaderboard.check.folder import check_leaderboard
+from kdzoo.leaderboard.check.published import check_leaderboard
 from kdzoo.leaderboard.command import reproduce
-from kdzoo.leaderboard.layout import read_leaderboard, record_path, study_path
+from kdzoo.leaderboard.layout import path_of_record, path_of_study, read_leaderboard
 from kdzoo.leaderboard.private import hide_in_command, hide_paths, publishable
 from kdzoo.record import SCHEMA, Record, parse_record
 from kdzoo.study import Study
@@ -181,7 +181,7 @@ def test_records_and_studies_are_copied_and_no_weights(
 ) -> None:
     records, studies = tuned
     files = {path for path in content(published) if path.startswith("records/")}
-    assert files == {str(record_path(one)) for one in records} | {str(study_path(one)) for one in studies}
+    assert files == {str(path_of_record(one)) for one in records} | {str(path_of_study(one)) for one in studies}
     assert read_leaderboard(published).records == tuple(sorted(records, key=lambda one: one.id))
 
 
@@ -269,7 +269,7 @@ def test_a_contradiction_is_named_and_writes_nothing(published: Path, tmp_path: 
     )
     assert content(published) == before
     assert kdzoo("publish", store, "--to", published, "--replace").exit_code == 0
-    assert b'"correct1":999' in content(published)[str(record_path(record))]
+    assert b'"correct1":999' in content(published)[str(path_of_record(record))]
     assert check_leaderboard(published).faults == ()
 
 

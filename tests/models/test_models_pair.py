@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 
 from kdzoo import Signature, StageShape, UsageError
 from kdzoo.cell import DataRef, ModelRef
-from kdzoo.cli.pair import pair, pair_text, size_rows, stage_rows
-from kdzoo.models.align import pair_stages
-from kdzoo.models.profile import Profile, profile_model
-from kdzoo.models.taps import TappedModel
+from kdzoo.cli.pair import pair, size_rows, stage_rows, stages_text
+from kdzoo.models.taps import TappedModel, pair_stages
+from kdzoo.models.zoo import Profile, profile_model
 
 Make = Callable[..., TappedModel]
 MakeRef = Callable[..., DataRef]
@@ -117,7 +116,7 @@ def test_text_of_a_planned_pair(data_ref: MakeRef) -> None:
         stage_pairs=((0, 0), (1, 1)),
         **sides,
     )
-    lines = pair_text(plan).splitlines()  # type: ignore[arg-type]
+    lines = stages_text(plan).splitlines()  # type: ignore[arg-type]
     assert lines[0] == "resnet101 -> resnet18 on some (1 x 32 x 32)"
     assert any(line.split() == ["parameters", "20", "10", "2.00x"] for line in lines)
 

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Setup, Strategy, UsageError
-from kdzoo.models.align import pair_stages
-from kdzoo.models.taps import TappedModel
+from kdzoo.models.taps import TappedModel, pair_stages
 from kdzoo.strategy import SIGNALS
 
 Make = Callable[..., TappedModel]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo.naming import RESERVED
+from kdzoo.api import RESERVED
 
 PLAIN = '''\
 from kdzoo import Strategy, hookimpl, param

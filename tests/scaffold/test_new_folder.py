@@ -12,8 +12,7 @@ from click.testing import Result
 from waiting import output_of
 
 from kdzoo.errors import UsageError
-from kdzoo.scaffold.render import FAMILIES
-from kdzoo.scaffold.write import write_folder
+from kdzoo.scaffold.project import FAMILIES, write_project
 
 STRATEGY = {
     "kdzoo_mine/strategy.py",
@@ -124,7 +123,7 @@ def test_dots_in_the_folder_are_taken_out_first(
 
 
 def test_a_folder_above_what_it_names_is_written_whole(tmp_path: Path) -> None:
-    write_folder(tmp_path / "sub" / "..", {"a/b": "1", "c": "2"})
+    write_project(tmp_path / "sub" / "..", {"a/b": "1", "c": "2"})
     assert files(tmp_path) == {"a/b": b"1", "c": b"2"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
 
@@ -173,7 +172,7 @@ def test_nothing_is_left_where_writing_fails(there: bool, tmp_path: Path, monkey
 
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(UsageError, match="new cannot be written: no space left on device"):
-        write_folder(folder, {"a/b": "1", "c": "2", "z": "3"})
+        write_project(folder, {"a/b": "1", "c": "2", "z": "3"})
     assert [path.name for path in tmp_path.rglob("*")] == (["new"] if there else [])
 
 

@@ -16,7 +16,7 @@ import pytest
 from kdzoo.errors import UsageError
 from kdzoo.registry import Registry
 from kdzoo.scaffold.names import LONGEST, Names, read_name
-from kdzoo.scaffold.render import FAMILIES, dataset_files, strategy_files
+from kdzoo.scaffold.project import FAMILIES, dataset_files, strategy_files
 from kdzoo.scaffold.taken import check_free, declared_names
 
 

@@ -17,7 +17,7 @@ from waiting import output_of
 
 from kdzoo.cli import app
 from kdzoo.scaffold.names import LONGEST
-from kdzoo.scaffold.render import FAMILIES
+from kdzoo.scaffold.project import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
 KDZOO = [sys.executable, "-c", "from kdzoo.cli import main; main()"]

@@ -11,7 +11,7 @@ from kdzoo.board.identity import data_key, model_key, recipe_changes, recipe_key
 from kdzoo.board.labels import params_text
 from kdzoo.cell import Cell
 from kdzoo.leaderboard.check.agreement import differences, told
-from kdzoo.leaderboard.layout import record_path
+from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
 from kdzoo.record import Record, Size, TeacherMeasures
@@ -28,7 +28,7 @@ def group_faults(records: Sequence[Record]) -> list[Fault]:
     students = [record for record in records if record.cell.kind == "student"]
     faults = []
     for group in by_table(students):
-        place = record_path(next(iter(group.values()))[0]).parent
+        place = path_of_record(next(iter(group.values()))[0]).parent
         faults += [fault(place, reason) for reason in _rows(group)]
     trainings = {
         (record.id, record.evaluation): record
@@ -103,13 +103,13 @@ def _teachers(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fau
         for record, measured in members:
             if found := differences(expected, _measured(measured)):
                 yield fault(
-                    record_path(record),
+                    path_of_record(record),
                     f"had another teacher than {example.id}, which names the same one: {told(found)}",
                 )
         training = _training(example, trainings)
         if training and (found := differences(expected, _made(training))):
             yield fault(
-                record_path(training), f"is not the teacher that {example.id} and others measured: {told(found)}"
+                path_of_record(training), f"is not the teacher that {example.id} and others measured: {told(found)}"
             )
 
 
@@ -146,7 +146,7 @@ def _trainings(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fa
         if record.status != "done" or record.cell.teacher is None:
             continue
         training = teacher_cell(record.cell.teacher, record.cell.data, record.cell.protocol)
-        place = record_path(record).parent
+        place = path_of_record(record).parent
         if training and training.id not in done and (place, training.id) not in told:
             told.add((place, training.id))
             yield fault(

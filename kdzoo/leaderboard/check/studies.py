@@ -10,9 +10,9 @@ from kdzoo.board.identity import Context, place_key, recipe_changes, setting_key
 from kdzoo.board.labels import counted, differing, facts
 from kdzoo.board.tuning import pruner_text, search_text
 from kdzoo.cell import Cell, canonical_json
+from kdzoo.leaderboard.check.records import plan_reasons, trial_reasons
 from kdzoo.leaderboard.check.rows import row_text
-from kdzoo.leaderboard.check.trials import plan_reasons, trial_reasons
-from kdzoo.leaderboard.layout import record_path, study_path
+from kdzoo.leaderboard.layout import path_of_record, path_of_study
 from kdzoo.leaderboard.private import place_named_in, publishable_study
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE
@@ -30,14 +30,14 @@ def study_faults(records: Sequence[Record], studies: Sequence[Study]) -> list[Fa
     tried = {place: _tried(inner) for place, inner in at.items()}
     students = [record for record in records if record.cell.kind == "student"]
     rows = {_row(record.cell) for record in students}
-    faults = [fault(study_path(study), reason) for study in studies for reason in _alone(study, rows)]
+    faults = [fault(path_of_study(study), reason) for study in studies for reason in _alone(study, rows)]
     for inner in at.values():
-        faults += [fault(study_path(inner[0]).parent, reason) for reason in _budgets(inner)]
+        faults += [fault(path_of_study(inner[0]).parent, reason) for reason in _budgets(inner)]
     for record in students:
         place = _place(record.cell)
         reason = _tuned(record.cell, at.get(place, []), tried.get(place, {}))
         if reason:
-            faults.append(fault(record_path(record), reason))
+            faults.append(fault(path_of_record(record), reason))
     return faults
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kdzoo.board.escape import visible
+from kdzoo.board.escape import safe_url, visible
 from kdzoo.board.labels import params_text
 from kdzoo.cell import canonical_json
 from kdzoo.leaderboard.charts.points import Row
 from kdzoo.leaderboard.command import reproduce
-from kdzoo.leaderboard.page.links import safe_url
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import Record
 from kdzoo.study import Study

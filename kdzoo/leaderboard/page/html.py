@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kdzoo.board.display import notes, tables
-from kdzoo.board.escape import visible
+from kdzoo.board.escape import is_address, safe_url, visible
 from kdzoo.board.more import NOTES
 from kdzoo.board.overall import overall
 from kdzoo.board.overall_text import overall_notes
@@ -27,7 +27,6 @@ from kdzoo.leaderboard.page.chartcode import (
     without_library,
 )
 from kdzoo.leaderboard.page.details import Details
-from kdzoo.leaderboard.page.links import is_address, safe_url
 from kdzoo.leaderboard.page.sections import Ranking, Section, bare, caption, choices, ranking, section
 from kdzoo.record import Record
 from kdzoo.study import Study

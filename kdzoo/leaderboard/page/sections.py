@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdzoo.board.display import Table, Values, heading, millions, number, problem_text, title
-from kdzoo.board.escape import visible
+from kdzoo.board.escape import safe_url, visible
 from kdzoo.board.overall import Overall
 from kdzoo.board.overall_text import section as overall_words
 from kdzoo.leaderboard.charts.all import Chart, accuracy_chart, forest_chart, rank_chart
 from kdzoo.leaderboard.charts.points import Point, pair_text, points
 from kdzoo.leaderboard.page.columns import Cell, TableColumn, columns_of
 from kdzoo.leaderboard.page.details import Detail, Details
-from kdzoo.leaderboard.page.links import safe_url
 
 _NEEDS = {"accuracy": ("top1", "parameters"), "forest": ("diff",)}
 """The values without which a chart does not show a row."""

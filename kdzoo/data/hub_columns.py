@@ -75,7 +75,7 @@ class Columns:
         Raises:
             UsageError: naming those that there are.
         """
-        there = columns_of(reader)
+        there = reader_columns(reader)
         for option, column in (self.defaults | self.chosen).items():
             if there and column and column not in there and column.partition("/")[0] not in there:
                 raise UsageError(
@@ -84,7 +84,7 @@ class Columns:
                 )
 
 
-def columns_of(reader: Any) -> list[str]:
+def reader_columns(reader: Any) -> list[str]:
     """The columns that one of timm's readers can read; none where it does not say."""
     if (data := getattr(reader, "dataset", None)) is not None:
         # A cast to images, as timm's reader makes it, adds a column that is not there, without any image in it.

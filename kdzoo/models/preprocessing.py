@@ -54,7 +54,7 @@ class Images:
     seen: float
 
 
-def told_of(file: WeightFile, model: ModelRef) -> Told | None:
+def input_told(file: WeightFile, model: ModelRef) -> Told | None:
     """What a file tells, or else what stands beside it: kdzoo's header, the arguments of timm's training, or timm's
     ``config.json``; None where nothing does.
 

@@ -14,13 +14,13 @@ from kdzoo.leaderboard.check.rows import group_faults
 from kdzoo.leaderboard.check.studies import study_faults
 from kdzoo.leaderboard.layout import RECORDS, Leaderboard, read_leaderboard
 from kdzoo.leaderboard.untrusted import Fault
-from kdzoo.marker import is_store
 from kdzoo.record import Record
+from kdzoo.storefiles import is_store
 from kdzoo.study import Study
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What a check found.
 
     Attributes:
@@ -43,7 +43,7 @@ class Report:
         return f"{found}: {f'{faults:,}' if faults else 'no'} fault{'' if faults == 1 else 's'}"
 
 
-def check_leaderboard(folder: Path) -> Report:
+def check_leaderboard(folder: Path) -> CheckReport:
     """Check a published folder, which may be hostile.
 
     Args:
@@ -67,7 +67,7 @@ def check_leaderboard(folder: Path) -> Report:
         made = generated_faults(folder, leaderboard, notes)
     else:
         notes.append("the made files were not compared, because not all records could be read")
-    return Report(leaderboard, tuple(sorted(faults + made)), tuple(notes), advice(folder, len(made)))
+    return CheckReport(leaderboard, tuple(sorted(faults + made)), tuple(notes), advice(folder, len(made)))
 
 
 def content_faults(records: Sequence[Record], studies: Sequence[Study]) -> list[Fault]:
