@@ -1,23 +1,22 @@
-"""The files of a new distribution, from the templates in this folder."""
+"""What ``kdzoo new`` writes: the names of a new distribution, and its files from the templates in this folder."""
 
 from __future__ import annotations
 
 import ast
-import os
-import shutil
-import tempfile
+import builtins
+import keyword
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kdzoo.api import API_VERSION
+import kdzoo
+from kdzoo.api import API_VERSION, RESERVED
 from kdzoo.errors import UsageError, unknown
-from kdzoo.scaffold.names import Names
 
 Kind = Literal["strategy", "dataset"]
 
@@ -30,55 +29,26 @@ MODULES: Mapping[Kind, tuple[str, ...]] = {
 
 _CLASS = "ClassOfThePlugin"
 
+LONGEST = 40
+_FORM = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_MEANT = frozenset({*dir(builtins), *keyword.kwlist, *kdzoo.__all__})
 
-def render_template(template: str, values: Mapping[str, str]) -> str:
-    """The text of a template.
+
+@dataclass(frozen=True)
+class Names:
+    """The names of a new plugin.
 
     Args:
-        template: its path in the folder of templates.
-        values: those of a plugin: name, distribution, package, class_name, kind and family.
+        name: what the command line calls the strategy or dataset.
+        distribution: what pip calls the package.
+        package: what Python imports.
+        class_name: the class.
     """
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            **values,
-            api_version=API_VERSION,
-            # Without what a local build adds to a version, which may not stand behind >=.
-            kdzoo_version=version("kdzoo").partition("+")[0],
-        )
-    )
 
-
-@cache
-def names_in_modules(kind: Kind) -> frozenset[str]:
-    """What the modules of a new plugin define, import or use, of any family: its class may have none of these names.
-
-    They are read from the modules themselves, so that a template that changes takes its names along.
-    """
-    values = {"name": "x", "distribution": "x", "package": "x", "class_name": _CLASS, "kind": kind, "family": ""}
-    trees = [ast.parse(render_template(template, values)) for template in MODULES[kind]]
-    return frozenset(name for tree in trees for node in ast.walk(tree) for name in _names(node)) - {_CLASS}
-
-
-def _names(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.ClassDef | ast.FunctionDef):
-        yield node.name
-    elif isinstance(node, ast.alias):
-        yield (node.asname or node.name).partition(".")[0]
-    elif isinstance(node, ast.Name):
-        yield node.id
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("kdzoo.scaffold"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    name: str
+    distribution: str
+    package: str
+    class_name: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +64,38 @@ class File:
     path: str
     text: str
     what: str
+
+
+def read_name(text: str, kind: Kind = "strategy") -> Names:
+    """All names that follow from one, for example ``my-strategy``: kdzoo-my-strategy, kdzoo_my_strategy, MyStrategy.
+
+    Args:
+        text: the name as the person gave it.
+        kind: what it shall name; the class takes it as a suffix where its own name means something already.
+
+    Raises:
+        UsageError: it cannot be a name; whether it is taken is :func:`kdzoo.cli.new.check_free`'s question.
+    """
+    if not _FORM.fullmatch(text):
+        close = "_".join(re.findall(r"[a-z0-9]+", text.lower()))
+        example = close if _FORM.fullmatch(close) else "my-strategy"
+        raise UsageError(
+            f"{text!r} cannot be a name: it starts with one of a-z and goes on with a-z, 0-9 and single - or _, "
+            f"for example {example}"
+        )
+    if len(text) > LONGEST:
+        raise UsageError(f"{text!r} is too long, {len(text)} characters: choose a name of at most {LONGEST}")
+    if re.match(r"kdzoo(?![a-z0-9])", text):
+        raise UsageError(f"leave the kdzoo out of {text!r}: it is put in front of the distribution's name anyway")
+    if keyword.iskeyword(text):
+        raise UsageError(f"{text!r} is a word of the Python language: choose another name")
+    if text in RESERVED:
+        raise UsageError(f"{text!r} has a meaning of its own on the command line: choose another name")
+    parts = re.split("[-_]", text)
+    class_name = "".join(part.capitalize() for part in parts)
+    if class_name in _MEANT | names_in_modules(kind):
+        class_name += kind.capitalize()
+    return Names(text, "-".join(["kdzoo", *parts]), "_".join(["kdzoo", *parts]), class_name)
 
 
 def strategy_files(names: Names, family: str) -> list[File]:
@@ -155,62 +157,51 @@ def _render(names: Names, kind: Kind, family: str, own: list[tuple[str, str, str
     ]
 
 
-def write_project(folder: Path, files: Mapping[str, str]) -> None:
-    """Write files into a new folder, or into one that is there and empty.
-
-    All is first written beside its place and then moved into it. Where anything fails, nothing is left.
+def render_template(template: str, values: Mapping[str, str]) -> str:
+    """The text of a template.
 
     Args:
-        folder: the folder; those above it are made too.
-        files: text by path, relative to the folder, with / between the parts.
-
-    Raises:
-        UsageError: the folder holds something, is a file, or cannot be written.
+        template: its path in the folder of templates.
+        values: those of a plugin: name, distribution, package, class_name, kind and family.
     """
-    # Not resolved, since a link that leads nowhere is refused below; but without .., which would name a folder that is
-    # made on the way there.
-    folder = Path(os.path.abspath(folder))  # noqa: PTH100
-    _check_empty(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-            whole = Path(scratch) / folder.name
-            for path, text in files.items():
-                target = whole / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(text, encoding="utf-8", newline="\n")
-            if folder.exists():
-                _move_into(whole, folder)
-            else:
-                whole.rename(folder)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {(error.strerror or str(error)).lower()}") from None
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            **values,
+            api_version=API_VERSION,
+            # Without what a local build adds to a version, which may not stand behind >=.
+            kdzoo_version=version("kdzoo").partition("+")[0],
+        )
+    )
 
 
-def _check_empty(folder: Path) -> None:
-    if folder.is_symlink() or folder.exists():
-        if not folder.is_dir():
-            raise UsageError(f"{folder} is a file: name another folder with --dir")
-        there = sorted(path.name for path in folder.iterdir())
-        if there:
-            more = f" and {len(there) - 3:,} more" if len(there) > 3 else ""
-            raise UsageError(
-                f"{folder} holds {', '.join(there[:3])}{more}, and nothing is written over: name a new or empty folder "
-                "with --dir"
-            )
+@cache
+def names_in_modules(kind: Kind) -> frozenset[str]:
+    """What the modules of a new plugin define, import or use, of any family: its class may have none of these names.
+
+    They are read from the modules themselves, so that a template that changes takes its names along.
+    """
+    values = {"name": "x", "distribution": "x", "package": "x", "class_name": _CLASS, "kind": kind, "family": ""}
+    trees = [ast.parse(render_template(template, values)) for template in MODULES[kind]]
+    return frozenset(name for tree in trees for node in ast.walk(tree) for name in _names(node)) - {_CLASS}
 
 
-def _move_into(whole: Path, folder: Path) -> None:
-    """Move a folder's content into an empty one, which may be somebody's current folder and so cannot be replaced."""
-    moved: list[Path] = []
-    try:
-        for part in sorted(whole.iterdir()):
-            part.rename(folder / part.name)
-            moved.append(folder / part.name)
-    except OSError:
-        for path in moved:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        raise
+def _names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        yield node.name
+    elif isinstance(node, ast.alias):
+        yield (node.asname or node.name).partition(".")[0]
+    elif isinstance(node, ast.Name):
+        yield node.id
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("kdzoo.scaffold"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

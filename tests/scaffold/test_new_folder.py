@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import Result
-from waiting import output_of
 
+from kdzoo.cli.new import write_project
 from kdzoo.errors import UsageError
-from kdzoo.scaffold.project import FAMILIES, write_project
+from kdzoo.scaffold.project import FAMILIES
 
 STRATEGY = {
     "kdzoo_mine/strategy.py",
@@ -174,12 +173,3 @@ def test_nothing_is_left_where_writing_fails(there: bool, tmp_path: Path, monkey
     with pytest.raises(UsageError, match="new cannot be written: no space left on device"):
         write_project(folder, {"a/b": "1", "c": "2", "z": "3"})
     assert [path.name for path in tmp_path.rglob("*")] == (["new"] if there else [])
-
-
-def test_it_starts_without_torch(tmp_path: Path) -> None:
-    code = (
-        "import sys\nfrom kdzoo.cli import app\napp(['new', 'mine'], standalone_mode=False)\n"
-        "print(*{'torch', 'timm', 'numpy', 'pandas'} & set(sys.modules))"
-    )
-    assert output_of(sys.executable, "-c", code, cwd=tmp_path).splitlines()[-1] == ""
-    assert (tmp_path / "kdzoo-mine" / "pyproject.toml").exists()
