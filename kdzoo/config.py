@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapt
 from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
 from kdzoo.files import from_home
-from kdzoo.inputs import AskedInput, read_input
+from kdzoo.inputs import AskedInput, parse_size, read_input
 from kdzoo.recipe import LONGEST, Augment, Recipe
 from kdzoo.space import RecipeKey, parse_range
 from kdzoo.study import Pruner
@@ -238,19 +238,6 @@ def parse_bytes(text: Any) -> int:
     if count <= 0:
         raise ValueError(f"must be a size such as 4GiB or 500MB, not {text!r}")
     return count
-
-
-def parse_size(text: Any) -> tuple[int, int]:
-    """Read ``32`` or ``32x48`` (height x width).
-
-    Raises:
-        ValueError: it is something else, or not positive.
-    """
-    pieces = str(text).lower().split("x")
-    sides = [int(piece) if re.fullmatch(r"[0-9]{1,5}", piece) else 0 for piece in pieces]
-    if len(sides) > 2 or not all(sides):
-        raise ValueError(f"img_size must be a size in pixels such as 32 or 32x48, not {reprlib.repr(text)}")
-    return sides[0], sides[-1]
 
 
 def split_list(text: str) -> tuple[str, ...]:

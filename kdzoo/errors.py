@@ -1,8 +1,9 @@
-"""The errors that kdzoo tells a person in one sentence, and the names that are close to a wrong one."""
+"""The errors that kdzoo tells a person in one sentence, and words that such sentences share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -52,3 +53,19 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     if len(names) <= 20:
         return f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}"
     return f"unknown {kind} {name!r}; none of the {len(names):,} known ones is close to it"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 trial``, ``15 trials``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(repr(name) for name in names[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
+
+
+def os_reason(error: OSError) -> str:
+    """What the operating system says is wrong, as the end of a sentence."""
+    return "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error)).lower()

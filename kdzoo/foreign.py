@@ -46,6 +46,12 @@ def visible(text: str, keep: str = "") -> str:
     )
 
 
+def printable(text: str, most: int = 500) -> str:
+    """A text that is visible and of at most so many characters, with an ellipsis for what is left out."""
+    text = visible(text)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def bounded(text: str, most: int = MOST) -> str:
     """At most so many characters, and a note of how many were left out."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} characters more)"

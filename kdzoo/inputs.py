@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -45,7 +46,11 @@ def read_input(given: Any) -> AskedInput:
         if key in values and values[key] is not None:
             values[key] = _numbers(values[key])
     if values.get("size") is not None:
-        values["size"] = _size(values["size"])
+        size = values["size"]
+        try:
+            values["size"] = parse_size("x".join(map(str, size)) if isinstance(size, (list, tuple)) else size)
+        except ValueError as error:
+            raise ValueError(f"size {error}") from None
     return validate(AskedInput, values, "teacher_input")
 
 
@@ -62,12 +67,17 @@ def _numbers(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _size(value: Any) -> list[int]:
-    pieces = list(value) if isinstance(value, (list, tuple)) else str(value).lower().split("x")
-    sides = [int(piece) if re.fullmatch(r"[0-9]{1,5}", piece := str(each).strip()) else 0 for each in pieces]
+def parse_size(text: Any) -> tuple[int, int]:
+    """Read ``32`` or ``32x48`` (height x width).
+
+    Raises:
+        ValueError: it is something else, or not positive.
+    """
+    pieces = str(text).lower().split("x")
+    sides = [int(piece) if re.fullmatch(r"[0-9]{1,5}", piece) else 0 for piece in pieces]
     if len(sides) > 2 or not all(sides):
-        raise ValueError(f"must have a size in pixels such as size=32 or size=32x48, not {value!r}")
-    return [sides[0], sides[-1]]
+        raise ValueError(f"must be a size in pixels such as 32 or 32x48, not {reprlib.repr(text)}")
+    return sides[0], sides[-1]
 
 
 def input_text(shown: Input) -> str:

@@ -10,8 +10,7 @@ from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, Scalar, StrategyRef, T
 from kdzoo.config import BenchConfig, load_recipe
 from kdzoo.errors import UsageError, unknown
 from kdzoo.recipe import Recipe
-from kdzoo.space import paper_values, recipe_space, strategy_space
-from kdzoo.study import Range
+from kdzoo.space import Range, paper_values, recipe_space, strategy_space
 
 if TYPE_CHECKING:
     from kdzoo.registry import Entry, Registry

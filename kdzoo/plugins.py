@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from kdzoo import api, foreign, offers, timmnames
-from kdzoo.errors import OddFileError, UsageError
+from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import MOST_TEXT, read_plain
 from kdzoo.interruption import heed
 from kdzoo.process_state import ProcessState
@@ -131,7 +131,7 @@ def _load_file(path: Path) -> Plugin:
     except OddFileError as error:
         raise UsageError(f"--plugin {path} {error}; give a Python file") from None
     except OSError as error:
-        raise UsageError(f"--plugin {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(f"--plugin {path} cannot be read: {os_reason(error)}") from None
     digest = hashlib.sha256(source).hexdigest()[:12]
     place = path.absolute()
     plugin = Plugin(path.stem, FILE, digest, homes=(place,))

@@ -5,16 +5,59 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Literal, get_args
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
+from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
 from kdzoo.parameters import MOST_SEARCHED, Param, Value
 from kdzoo.recipe import Recipe
-from kdzoo.study import Range
 
 RecipeKey = Literal["lr", "weight_decay", "momentum", "label_smoothing"]
 RECIPE_KEYS: tuple[RecipeKey, ...] = get_args(RecipeKey)
 """The keys of a recipe that may be searched: those that change neither the length nor what the student sees."""
+
+
+_NARROWEST = 1e-9
+"""Share of a range's larger end that it must span: below, it holds no thousand different values."""
+
+
+class Range(Frozen):
+    """What tuning tries for one parameter.
+
+    Args:
+        low: lowest value, included.
+        high: highest value, included.
+        log: whether values are drawn on a log scale.
+        whole: whether only whole numbers are tried.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError(f"the range {self} must rise")
+        if self.log and self.low <= 0:
+            raise ValueError(f"the log range {self} must lie above 0")
+        if self.high - self.low < _NARROWEST * max(abs(self.low), abs(self.high)):
+            raise ValueError(f"the range {self.low!r}:{self.high!r} is too narrow to search")
+        if self.whole and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"the range {self} must have whole ends")
+        return self
+
+    def __contains__(self, value: Scalar) -> bool:
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
+
+    @property
+    def count(self) -> int | None:
+        """How many values there are to try; None for a range of more than whole numbers."""
+        return int(self.high) - int(self.low) + 1 if self.whole else None
+
+    def __str__(self) -> str:
+        return f"{self.low:g}:{self.high:g}" + (":log" if self.log else "")
 
 
 def parse_range(text: str) -> Range:

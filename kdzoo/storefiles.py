@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import json
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kdzoo.cell import Cell, canonical_json
-from kdzoo.errors import DamagedError, KdzooError, OddFileError, UsageError
+from kdzoo.errors import DamagedError, KdzooError, OddFileError, UsageError, os_reason
 from kdzoo.files import MOST_KEPT, atomic_write, read_plain, set_aside
 from kdzoo.jsontext import MEND, damaged
 from kdzoo.record import Record, parse_record
@@ -90,7 +89,7 @@ def _content(path: Path) -> bytes | None:
     except OddFileError as error:
         raise damaged(str(path), str(error)) from None
     except OSError as error:
-        raise KdzooError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise KdzooError(f"{path}: cannot be read: {os_reason(error)}") from None
 
 
 def _damaged_plan(path: Path, reason: str) -> UsageError:
@@ -186,7 +185,7 @@ def check_out(path: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> UsageError:
     """What to say where a store cannot be written."""
-    reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error)).lower()
+    reason = os_reason(error)
     return UsageError(f"--out {path} cannot be written: {reason}")
 
 

@@ -22,6 +22,7 @@ from kdzoo.cell import (
 )
 from kdzoo.jsontext import parse_sealed, sealed
 from kdzoo.recipe import Recipe
+from kdzoo.space import Range
 
 STUDY_SCHEMA = 4
 """Version of the study's form: 2 brought the plan's protocol; 3 epochs that were not measured; 4 what students start
@@ -43,50 +44,8 @@ _DISTINCT, _OWN_TRIALS = 2, 2
 TRIAL_SEED = 1_000_000
 """Seed index of every trial. Final runs count theirs from 0, so none repeats a trial's draws."""
 
-_NARROWEST = 1e-9
-"""Share of a range's larger end that it must span: below, it holds no thousand different values."""
-
 Pruner = Literal["none", "median", "hyperband"]
 Percent = Annotated[float, Field(ge=0, le=100)]
-
-
-class Range(Frozen):
-    """What tuning tries for one parameter.
-
-    Args:
-        low: lowest value, included.
-        high: highest value, included.
-        log: whether values are drawn on a log scale.
-        whole: whether only whole numbers are tried.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    whole: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Range:
-        if not self.low < self.high:
-            raise ValueError(f"the range {self} must rise")
-        if self.log and self.low <= 0:
-            raise ValueError(f"the log range {self} must lie above 0")
-        if self.high - self.low < _NARROWEST * max(abs(self.low), abs(self.high)):
-            raise ValueError(f"the range {self.low!r}:{self.high!r} is too narrow to search")
-        if self.whole and not (self.low.is_integer() and self.high.is_integer()):
-            raise ValueError(f"the range {self} must have whole ends")
-        return self
-
-    def __contains__(self, value: Scalar) -> bool:
-        return isinstance(value, (int, float)) and self.low <= value <= self.high
-
-    @property
-    def count(self) -> int | None:
-        """How many values there are to try; None for a range of more than whole numbers."""
-        return int(self.high) - int(self.low) + 1 if self.whole else None
-
-    def __str__(self) -> str:
-        return f"{self.low:g}:{self.high:g}" + (":log" if self.log else "")
 
 
 class Trial(Frozen):

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import yaml
 
-from kdzoo.errors import OddFileError, UsageError, unknown
+from kdzoo.errors import OddFileError, UsageError, os_reason, unknown
 from kdzoo.files import MOST_TEXT, from_home, read_plain
+from kdzoo.foreign import printable
 
 _YAML = "tag:yaml.org,2002:"
 _MOST = 10**18
 _LONGEST_NUMBER = 1000
-_SHOWN = 40
+_SHOWN = 43
 _PLAIN: dict[str, re.Pattern[str]] = {}
 """How each kind of plain value is written."""
 
@@ -47,7 +48,7 @@ class _Loader(yaml.SafeLoader):
         text = self._written(node, "int", "a whole number")
         number = int(text) if len(text) < _LONGEST_NUMBER else _MOST  # int() itself refuses a few thousand digits
         if abs(number) >= _MOST:
-            raise _wrong(node, f"{_short(text)} is too large: whole numbers have at most 18 digits")
+            raise _wrong(node, f"{printable(text, _SHOWN)!r} is too large: whole numbers have at most 18 digits")
         return number
 
     def construct_number(self, node: yaml.ScalarNode) -> float:
@@ -57,23 +58,19 @@ class _Loader(yaml.SafeLoader):
 
     def refuse_tag(self, node: yaml.Node) -> None:
         """Dates, sets, binary data and other languages' objects: no key has such a value."""
-        tag = _short(node.tag.replace(_YAML, "!!"))
-        raise _wrong(node, f"the tag {tag} is not read: values are texts, numbers, true, false and null")
+        tag = printable(node.tag.replace(_YAML, "!!"), _SHOWN)
+        raise _wrong(node, f"the tag {tag!r} is not read: values are texts, numbers, true, false and null")
 
     def _written(self, node: yaml.ScalarNode, kind: str, what: str) -> str:
         """The text of a scalar, whose tag may have been written over it by hand."""
         text = str(self.construct_scalar(node))
         if not _PLAIN[kind].fullmatch(text):
-            raise _wrong(node, f"{_short(text)} is not {what}")
+            raise _wrong(node, f"{printable(text, _SHOWN)!r} is not {what}")
         return text
 
 
 def _wrong(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 # PyYAML speaks YAML 1.1, to which 5e-4 is a text, 010 is eight, 1:30 is ninety, no is false, 2026-01-31 is a date.
@@ -152,7 +149,7 @@ def read_yaml(kind: Literal["bench", "recipes"], source: str) -> dict[str, Any]:
         except OddFileError as error:
             raise UsageError(f"{source} {error}; give a YAML file") from None
         except OSError as error:
-            raise UsageError(f"{source} cannot be read: {(error.strerror or str(error)).lower()}") from None
+            raise UsageError(f"{source} cannot be read: {os_reason(error)}") from None
         except UnicodeDecodeError:
             raise UsageError(f"{source} cannot be read: it is not UTF-8 text") from None
     else:

@@ -11,12 +11,11 @@ from pydantic import ValidationError
 from kdzoo.bench.classorder import Reordering, find_reordering
 from kdzoo.bench.knowledge import Classes
 from kdzoo.bench.normalisation import find_normalisation
-from kdzoo.board.escape import shorten
 from kdzoo.cell import Frozen, TeacherRef
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import OddFileError
 from kdzoo.files import MOST_KEPT, atomic_write, make_folder, read_plain
-from kdzoo.foreign import visible
+from kdzoo.foreign import printable
 from kdzoo.jsontext import sealed, unsealed
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weightfile import open_weights
@@ -119,7 +118,7 @@ def _order_text(order: Reordering, data: LoadedData, recorded: tuple[str, ...]) 
 
 
 def _name(text: str) -> str:
-    return repr(shorten(visible(text), _LONGEST))
+    return repr(printable(text, _LONGEST))
 
 
 def _recorded(weights: Path | None) -> tuple[str, ...]:

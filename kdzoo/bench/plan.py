@@ -34,8 +34,9 @@ from kdzoo.models.zoo import Profile, check_model, create_model, profile_model
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registry
 from kdzoo.signals import student_signals, teacher_signals
+from kdzoo.space import Range
 from kdzoo.strategy import Classifier, Setup, Signature, Strategy
-from kdzoo.study import TUNER, Range, StudyPlan
+from kdzoo.study import TUNER, StudyPlan
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from kdzoo.cell import StrategyRef
 from kdzoo.errors import PairError, UsageError
+from kdzoo.space import Range
 from kdzoo.strategy import Setup, Strategy
-from kdzoo.study import Range
 
 
 def check_ranges(

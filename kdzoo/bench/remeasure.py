@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from kdzoo import foreign
 from kdzoo.bench.setup import make_setup
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_fault
-from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
 from kdzoo.data.dataset import unescape
 from kdzoo.data.load import LoadedData, open_data
@@ -24,10 +22,11 @@ from kdzoo.engine.devices import pick_device
 from kdzoo.engine.distiller import Deployment
 from kdzoo.engine.train import measure
 from kdzoo.errors import KdzooError, UsageError
+from kdzoo.foreign import printable
 from kdzoo.interruption import heed
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.taps import TappedModel
-from kdzoo.models.weightfile import METADATA_KEY
+from kdzoo.models.weightfile import read_header
 from kdzoo.models.weights import load_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
@@ -39,8 +38,6 @@ from kdzoo.strategy import Classifier, Strategy
 
 TOLERANCE = 0.05
 """Points of top-1 by which a record and the new measurement may differ."""
-
-_LONGEST = 500
 
 
 def remeasure(
@@ -82,7 +79,7 @@ def remeasure(
         for record in group:
             reason = data if isinstance(data, str) else _fault(record, store, registry, data, where, measured)
             if reason:
-                faults.append(f"{record.id}: {shorten(visible(reason), _LONGEST)}")
+                faults.append(f"{record.id}: {printable(reason)}")
     return faults
 
 
@@ -224,14 +221,9 @@ def _cell_of(path: Path) -> str:
     if not path.is_file():
         raise UsageError(f"the weights {path} are not there")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+        cell = read_header(path).get("cell")
     except (SafetensorError, OSError) as error:
         raise UsageError(f"the weights {path} are damaged, or not a file of weights") from error
-    try:
-        told = json.loads(header.get(METADATA_KEY, ""))
-    except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict) or not isinstance(told.get("cell"), str):
+    if not isinstance(cell, str):
         raise UsageError(f"the weights {path} do not say which cell they were written for, so kdzoo did not write them")
-    return str(told["cell"])
+    return cell

@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 
 from kdzoo.cell import Scalar, canonical_json, content_hash
 from kdzoo.record import Epoch
-from kdzoo.study import Pruner, Range, Study, StudyPlan
+from kdzoo.space import Range
+from kdzoo.study import Pruner, Study, StudyPlan
 from kdzoo.tuning.optuna_study import NUMBER, distribution, frozen_trials, optuna_study, quiet_study
 
 ETA = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from kdzoo.cell import Cell
-from kdzoo.errors import OddFileError, UsageError
+from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import check_plain, set_aside
 from kdzoo.matrix import teacher_cell
 from kdzoo.models.weights import file_digest
@@ -44,7 +44,7 @@ def weights_fault(path: Path, record: Record) -> str:
     except SafetensorError:
         return "is damaged"
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(f"{path} cannot be read: {os_reason(error)}") from None
 
 
 def teachers_again(cells: Iterable[Cell], store: Store, must_run: Callable[[Cell], bool]) -> list[Cell]:

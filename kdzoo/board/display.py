@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kdzoo.board.columns import plain_rows, sort_column
-from kdzoo.board.labels import VOUCHED, counted, params_text
+from kdzoo.board.labels import VOUCHED, params_text
 from kdzoo.board.stats import FEWEST_RESAMPLED
 from kdzoo.board.table import Board, Group, Problem
 from kdzoo.board.times import COMPILED, STEADY, UNSTEADY
 from kdzoo.board.tuned_rows import to_tuned, tuning_notes
+from kdzoo.errors import counted
 
 Values = dict[str, Any]
 

@@ -7,8 +7,6 @@ from functools import lru_cache
 
 from kdzoo.foreign import visible
 
-__all__ = ["csv_cell", "latex", "markdown", "shorten", "visible"]
-
 # Only what would act: an underscore inside a word, a lone bracket or a "less than" before a number stay readable.
 _MARKDOWN = re.compile(r"[\\|*`~$]|](?=[(\[])|(?<![^\W_])_|_(?![^\W_])")
 _HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
@@ -29,6 +27,9 @@ _LATEX = {
 }
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
+_ADDRESS = re.compile(r"(https?://\S+|(\.{0,2}/)?[\w./-]+\.(md|html)(#[\w.-]*)?|#[\w.-]+)")
+
 
 def markdown(text: str) -> str:
     """Text for a cell of a GitHub table: no markup, no HTML, no cell of its own."""
@@ -48,21 +49,12 @@ def csv_cell(text: str) -> str:
     return f"'{plain}" if plain.lstrip().startswith(_FORMULA) else plain
 
 
-def shorten(text: str, most: int) -> str:
-    """At most so many characters, with an ellipsis for what is left out."""
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
-_ADDRESS = re.compile(r"(https?://\S+|(\.{0,2}/)?[\w./-]+\.(md|html)(#[\w.-]*)?|#[\w.-]+)")
-
-
 def safe_url(url: str) -> str:
     """The address, if it is a relative one or one of the web; else nothing, so that no address runs a script."""
     # A browser cuts spaces off before it looks for a scheme.
-    printable = url.isprintable() and url == url.strip() and not url.startswith(("//", "/\\", "\\"))
+    plain = url.isprintable() and url == url.strip() and not url.startswith(("//", "/\\", "\\"))
     scheme = _SCHEME.match(url)
-    return url if printable and (scheme is None or scheme.group().lower() in ("http:", "https:")) else ""
+    return url if plain and (scheme is None or scheme.group().lower() in ("http:", "https:")) else ""
 
 
 def is_address(text: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from kdzoo.cell import DataRef, StrategyRef, TeacherRef
+from kdzoo.errors import counted
 from kdzoo.inputs import input_text
 from kdzoo.recipe import Recipe
 
@@ -75,11 +76,6 @@ def short_words(one: Facts, names: Iterable[str]) -> str:
         for name in names
         if name in one
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 trial``, ``15 trials``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def params_text(params: Mapping[str, Any]) -> str:

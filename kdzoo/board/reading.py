@@ -14,7 +14,7 @@ from multiprocessing import connection
 from pathlib import Path
 
 from kdzoo.board.kept import Keeper
-from kdzoo.errors import KdzooError, OddFileError
+from kdzoo.errors import KdzooError, OddFileError, os_reason
 from kdzoo.files import MOST_KEPT, read_with_status
 from kdzoo.jsontext import damaged
 
@@ -89,7 +89,7 @@ class Reader:
             except OddFileError as error:
                 found.problems[cell_id] = str(damaged(path, str(error)))
             except OSError as error:
-                found.problems[cell_id] = f"{path}: cannot be read: {(error.strerror or str(error)).lower()}"
+                found.problems[cell_id] = f"{path}: cannot be read: {os_reason(error)}"
             except KdzooError as error:
                 found.problems[cell_id] = str(error)
             else:

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from kdzoo.board.display import INTERVAL, Shown, Table, Values, heading, notes, problem_text, shown, title
-from kdzoo.board.escape import shorten, visible
 from kdzoo.board.more import WHERE
 from kdzoo.board.overall import overall
 from kdzoo.board.overall_text import Section, overall_notes, section
 from kdzoo.board.table import Board
+from kdzoo.foreign import printable
 
 _GAP = "  "
-_LONGEST = 500
-"""Characters of a name or a reason that a terminal shows; the other formats show all."""
 
 _LONGEST_LIST = 5_000
 """The same for a list of names."""
@@ -88,7 +86,7 @@ def _line(columns: Sequence[Shown], widths: Sequence[int], texts: Sequence[str])
 
 def _cell(column: Shown, row: Values) -> str:
     star = " *" if column.header == INTERVAL.header and row["bold"] else ""
-    return _plain(column.text(row)) + star
+    return printable(column.text(row)) + star
 
 
 def _fit(columns: Sequence[Shown], widths: list[int], width: int) -> None:
@@ -105,13 +103,9 @@ def _fit(columns: Sequence[Shown], widths: list[int], width: int) -> None:
             excess -= 1
 
 
-def _plain(text: str, most: int = _LONGEST) -> str:
-    return shorten(visible(text), most)
-
-
-def folded(line: str, width: int, indent: int, *, most: int = _LONGEST) -> str:
+def folded(line: str, width: int, indent: int, *, most: int = 500) -> str:
     """The line, safe to print and folded between words; what follows its first line is set in by ``indent``."""
-    text = _plain(line, most)
+    text = printable(line, most)
     if len(text) <= width:
         return text.rstrip()
     lead = len(text) - len(text.lstrip())

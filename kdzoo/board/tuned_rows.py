@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kdzoo.board.labels import counted
 from kdzoo.board.tuning import pruner_text
+from kdzoo.errors import counted
 
 
 def to_tuned(row: dict[str, Any]) -> bool:

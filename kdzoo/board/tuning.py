@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kdzoo.board.labels import Facts, counted, params_text, telling
+from kdzoo.board.labels import Facts, params_text, telling
 from kdzoo.cell import canonical_json
+from kdzoo.errors import counted
 from kdzoo.study import Study
 
 _OWNER = "recipe."

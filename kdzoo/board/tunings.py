@@ -6,10 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 
 from kdzoo.board.identity import Context, place_key, recipe_changes, strategy_key
-from kdzoo.board.labels import counted, params_text
+from kdzoo.board.labels import params_text
 from kdzoo.board.rows import Identity, Place, RowKey, Rows
 from kdzoo.board.tuning import UNTUNED, Tuning, budget, study_labels
 from kdzoo.cell import Cell
+from kdzoo.errors import counted
 from kdzoo.foreign import MOST_OF_A_REASON, bounded
 from kdzoo.study import Study
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
 import typer
-from PIL import Image, ImageDraw
-from torch import Tensor
 
-from kdzoo.recipe import Augment
+from kdzoo.errors import counted
+from kdzoo.foreign import visible
 
 if TYPE_CHECKING:
-    from kdzoo.data.load import LoadedData
+    from PIL import Image
+
+    from kdzoo.data.duplicates import Duplicates
+    from kdzoo.data.load import LoadedData, Split
+    from kdzoo.data.survey import Progress, Survey
+    from kdzoo.recipe import Augment
+
+_QUIET_SECONDS = 5.0
+"""A survey that takes longer says how far it is, and does so again after four times as long."""
+_GAP, _LABEL, _CELL = 4, 110, 64
 
 
 def data(
@@ -34,13 +42,12 @@ def data(
     All images are decoded once. The exit code is 1 where some cannot be read.
     """
     from kdzoo.cli.data import image_grid
-    from kdzoo.cli.images import class_text, progress, survey_facts
-    from kdzoo.config import load_recipe, parse_size
-    from kdzoo.data.load import Split, open_data
+    from kdzoo.config import load_recipe
+    from kdzoo.data.load import open_data
     from kdzoo.data.rgb import damage_text
     from kdzoo.data.survey import survey
-    from kdzoo.errors import UsageError
-    from kdzoo.foreign import visible
+    from kdzoo.errors import UsageError, os_reason
+    from kdzoo.inputs import parse_size
     from kdzoo.registry import Registry
 
     path = out or Path(re.sub(r"\W+", "_", name).strip("_") + ".png")
@@ -49,7 +56,7 @@ def data(
     try:
         size = None if img_size is None else parse_size(img_size)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"--img-size {error}") from error
     registry = Registry.load(plugin or ())
     loaded = open_data(name, registry.find_dataset, data_dir=data_dir, download=download, img_size=size)
     ref = loaded.ref
@@ -72,7 +79,7 @@ def data(
         try:
             image_grid(loaded, load_recipe(recipe, {}).augment).save(path, format="PNG")
         except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+            raise UsageError(f"cannot write {path}: {os_reason(error)}") from error
         facts.append(("image grid", f"{path} (left: as they are; right: augmented as by the recipe {recipe})"))
     typer.echo(ref.name)
     last = ""
@@ -88,9 +95,6 @@ def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-_GAP, _LABEL, _CELL = 4, 110, 64
-
-
 def image_grid(data: LoadedData, spec: Augment, *, columns: int = 5, most_classes: int = 20) -> Image.Image:
     """One row per class: ``columns`` samples of fit, and the same samples augmented.
 
@@ -100,6 +104,10 @@ def image_grid(data: LoadedData, spec: Augment, *, columns: int = 5, most_classe
         columns: samples per class.
         most_classes: the first so many classes are drawn.
     """
+    import torch
+    from PIL import Image, ImageDraw
+    from torchvision.transforms.functional import to_pil_image
+
     labels = data.labels("fit")
     scale = max(1, _CELL // max(data.ref.img_size))
     height, width = (size * scale for size in data.ref.img_size)
@@ -113,11 +121,109 @@ def image_grid(data: LoadedData, spec: Augment, *, columns: int = 5, most_classe
         draw.text((_GAP, top + height // 2 - 5), name[:17], fill="black")
         for left, images in ((_LABEL, data.images("fit", ids)), (right, data.images("fit", ids, spec))):
             for column, image in enumerate(images):
-                tile = _tile(image).resize((width, height), Image.Resampling.NEAREST)
+                pixels = (image * 255).round().to(torch.uint8).expand(3, -1, -1)
+                tile = to_pil_image(pixels).resize((width, height), Image.Resampling.NEAREST)
                 picture.paste(tile, (left + column * (width + _GAP), top))
     return picture
 
 
-def _tile(image: Tensor) -> Image.Image:
-    pixels = (image * 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0)
-    return Image.fromarray(np.ascontiguousarray(pixels.numpy()))
+def check_images(datasets: Iterable[LoadedData], say: Callable[[str], None]) -> None:
+    """Decode the images of datasets once, before anything trains; what is remembered takes no time.
+
+    Args:
+        datasets: the datasets; those in memory are whole.
+        say: told how far it is, and what spoils a measure.
+
+    Raises:
+        UsageError: images cannot be read; it lists them.
+    """
+    from kdzoo.data.survey import has_files, refuse_damage
+
+    for data in datasets:
+        if has_files(data):
+            found = refuse_damage(data, progress(data.ref.name, say))
+            for line in leaks(found.duplicates):
+                say(f"warning: {data.ref.name}: {line}")
+
+
+def progress(name: str, say: Callable[[str], None]) -> Progress:
+    """What says now and then how many images of a dataset are looked at."""
+    due = time.monotonic() + _QUIET_SECONDS
+
+    def tell(done: int, total: int) -> None:
+        nonlocal due
+        if time.monotonic() > due:
+            due = time.monotonic() + 4 * _QUIET_SECONDS
+            say(f"looking at the images of {name}: {done:,} of {total:,}")
+
+    return tell
+
+
+def checked_text(data: LoadedData) -> str:
+    """Whether the images of a dataset were looked at, for a dry run."""
+    from kdzoo.data.survey import kept_survey
+
+    found = kept_survey(data)
+    if found is None:
+        return f"{data.ref.name}: its images were not looked at yet; a bench decodes them all once before it trains"
+    if found.damaged:
+        what = counted(found.damaged, "image")
+        return f"{data.ref.name}: {what} of {found.images:,} could not be read; kdzoo data lists them"
+    return f"{data.ref.name}: all {found.images:,} images can be read"
+
+
+def survey_facts(found: Survey) -> list[tuple[str, str]]:
+    """What a survey found, line by line: what a line is about, and what it says."""
+    from kdzoo.data.rgb import MEANINGS
+
+    facts = []
+    if found.smallest and found.largest:
+        (low, narrow), (high, wide) = found.smallest, found.largest
+        same = found.smallest == found.largest
+        facts.append(("sizes", f"all {low} x {narrow}" if same else f"{low} x {narrow} to {high:,} x {wide:,}"))
+    if found.kinds:
+        kinds = sorted(found.kinds, key=lambda kind: (-found.kinds[kind], kind))
+        facts.append(("kinds", ", ".join(f"{found.kinds[kind]:,} {kind}" for kind in kinds)))
+    for kind in sorted(found.kinds):
+        if kind in MEANINGS:
+            facts.append(("read as", f"{kind}: {MEANINGS[kind]}{_dark(kind, found)}"))
+    if found.turned:
+        facts.append(("read as", f"{counted(found.turned, 'image')} with an EXIF orientation: it is not applied"))
+    again = [*leaks(found.duplicates), *_others(found.duplicates)] or ["none"]
+    return facts + [("duplicates", line) for line in again]
+
+
+def leaks(found: Duplicates) -> list[str]:
+    """A clause for each pair of splits that share images."""
+    lines = []
+    for each in found.shared:
+        other = f" ({each.other_class:,} with another class)" if each.other_class else ""
+        lines.append(f"{counted(each.images, 'image')} of {each.split} also in {each.other}{other}")
+    return lines
+
+
+def class_text(data: LoadedData, split: Split) -> str:
+    """How many images a split has, and how many its smallest and its largest class."""
+    import numpy as np
+
+    sizes = np.bincount(data.labels(split).numpy(), minlength=data.ref.num_classes)
+    small, large = int(sizes.argmin()), int(sizes.argmax())
+    text = f"{sizes.sum():,} images, "
+    if sizes[small] == sizes[large]:
+        return f"{text}{sizes[small]:,} of each class"
+    lowest, highest = (visible(data.classes[label]) for label in (small, large))
+    return f"{text}{sizes[small]:,} (class {lowest}) to {sizes[large]:,} (class {highest})"
+
+
+def _dark(kind: str, found: Survey) -> str:
+    if kind != "16-bit grey" or found.brightest is None:
+        return ""
+    dark = "; dark: stretch them to all 16 bits" if found.brightest < 2**14 else ""
+    return f" (the brightest value is {found.brightest:,} of 65,535{dark})"
+
+
+def _others(found: Duplicates) -> list[str]:
+    lines = [f"{counted(count, 'image')} repeated within {split}" for split, count in found.again.items()]
+    if found.conflicting:
+        lines.append(f"{counted(found.conflicting, 'image')} with equal pixels and more than one class")
+    return lines

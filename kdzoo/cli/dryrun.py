@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from tabulate import tabulate
 
-from kdzoo.board.labels import counted
+from kdzoo.errors import counted
 
 if TYPE_CHECKING:
     from kdzoo.bench.plan import BenchPlan, PairPlan, Refusal
@@ -43,7 +43,7 @@ def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None
         store: where its cells live.
         only_tune: whether only teachers and trials will be trained.
     """
-    from kdzoo.cli.images import checked_text
+    from kdzoo.cli.data import checked_text
     from kdzoo.data.survey import has_files
     from kdzoo.matrix import cell_title
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdzoo.errors import UsageError
+from kdzoo.errors import UsageError, os_reason
 
 if TYPE_CHECKING:
     from kdzoo.scaffold.project import Names
@@ -124,7 +124,7 @@ def write_project(folder: Path, files: Mapping[str, str]) -> None:
             else:
                 whole.rename(folder)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(f"{folder} cannot be written: {os_reason(error)}") from None
 
 
 def _check_empty(folder: Path) -> None:

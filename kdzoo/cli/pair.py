@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kdzoo.bench.plan import PairPlan
+    from kdzoo.cell import DataRef, ModelRef
     from kdzoo.models.zoo import Profile
     from kdzoo.strategy import Signature
 
@@ -39,11 +39,10 @@ def pair(
     """Show how the stages of two networks are paired, and how much smaller the student is. Nothing is trained."""
     from kdzoo.bench.teachers import Resolved, choose_weights, resolve_file, teacher_network
     from kdzoo.cell import ModelRef, TeacherRef
-    from kdzoo.config import parse_size
     from kdzoo.data.load import open_data
     from kdzoo.errors import UsageError, unknown
     from kdzoo.files import from_home
-    from kdzoo.inputs import read_input
+    from kdzoo.inputs import parse_size, read_input
     from kdzoo.models.folders import name_by_content
     from kdzoo.models.taps import pair_stages
     from kdzoo.models.zoo import check_model, create_model, profile_model
@@ -58,7 +57,7 @@ def pair(
     try:
         size = None if img_size is None else parse_size(img_size)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"--img-size {error}") from error
     data = open_data(dataset, lookup, data_dir=data_dir, download=download, img_size=size)
     # As in a bench: a teacher with timm's weights sees the images as those weights expect them.
     weights = choose_weights(refs[0], teacher_weights, data.ref.num_classes)
@@ -80,21 +79,21 @@ def pair(
     profiles = [profile_model(model, data.ref) for model in models]
     stages = stage_rows(signatures[1], signatures[0], pair_stages(signatures[1], signatures[0]))
     sizes = size_rows(profiles[1], profiles[0])
-    height, width = data.ref.img_size
-    title = f"{refs[0]} -> {refs[1]} on {data.ref.name} ({data.ref.channels} x {height} x {width})"
-    if sys.stdout.isatty():
-        _print_rich(title, stages, sizes)
-    else:
-        typer.echo(f"{title}\n\n{_plain(stages)}\n\n{_plain(sizes)}")
+    typer.echo(_text(refs, data.ref, stages, sizes))
 
 
 def stages_text(plan: PairPlan) -> str:
     """A planned pair in plain text: stages, pairing, sizes."""
     student, teacher = plan.student_plan, plan.teacher_plan
-    height, width = plan.data.img_size
-    title = f"{plan.teacher.model} -> {plan.student} on {plan.data.name} ({plan.data.channels} x {height} x {width})"
     stages = stage_rows(student.signature, teacher.signature, plan.stage_pairs)
-    return f"{title}\n\n{_plain(stages)}\n\n{_plain(size_rows(student.profile, teacher.profile))}\n"
+    sizes = size_rows(student.profile, teacher.profile)
+    return _text((plan.teacher.model, plan.student), plan.data, stages, sizes) + "\n"
+
+
+def _text(refs: tuple[ModelRef, ModelRef], data: DataRef, *tables: Rows) -> str:
+    height, width = data.img_size
+    title = f"{refs[0]} -> {refs[1]} on {data.name} ({data.channels} x {height} x {width})"
+    return "\n\n".join([title, *map(_plain, tables)])
 
 
 def stage_rows(student: Signature, teacher: Signature, pairs: Sequence[tuple[int, int]]) -> Rows:
@@ -135,16 +134,3 @@ def _stage(signature: Signature, index: int) -> str:
 def _plain(rows: Rows) -> str:
     right = ["left"] + ["right"] * (len(rows[0]) - 1) if not rows[0][0] else None
     return tabulate(rows[1:], headers=rows[0], disable_numparse=True, colalign=right)
-
-
-def _print_rich(title: str, *tables: Rows) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console.print(title, style="bold", markup=False, highlight=False)
-    for header, *rows in tables:
-        table = Table(*header)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)

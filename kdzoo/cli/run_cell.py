@@ -141,7 +141,7 @@ def _lead(task: Task, lab: Lab, *, quiet: bool) -> bool:
 
     from kdzoo.bench.single import perform
     from kdzoo.bench.trackers import check_trackers
-    from kdzoo.cli.images import check_images
+    from kdzoo.cli.data import check_images
     from kdzoo.cli.plugins import warn_of_broken
     from kdzoo.cli.progress import PlainReport, make_report
     from kdzoo.cli.running import show_failures

@@ -21,8 +21,8 @@ from kdzoo.bench.provenance import changes
 from kdzoo.bench.session import BenchResult, pending, run_bench, winners_pending
 from kdzoo.bench.trackers import check_trackers
 from kdzoo.board.cache import refresh
+from kdzoo.cli.data import check_images
 from kdzoo.cli.dryrun import show_notes, show_plan, show_refusal, show_refused
-from kdzoo.cli.images import check_images
 from kdzoo.cli.options import Options, read_config
 from kdzoo.cli.plugins import warn_of_broken
 from kdzoo.cli.progress import make_report

@@ -15,7 +15,7 @@ from kdzoo.data.dataset import ArrayData, Dataset, Splits
 from kdzoo.data.factory import DEFAULT_DIR, from_torchvision, load_torchvision
 from kdzoo.data.folder import FolderDataset
 from kdzoo.data.splits import rest, stratified
-from kdzoo.errors import OddFileError, UsageError
+from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import read_plain
 from kdzoo.plugins import hookimpl
 
@@ -225,4 +225,4 @@ def _bytes(path: Path) -> bytes:
     except OddFileError as error:
         raise UsageError(f"{path} {error}") from error
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {os_reason(error)}") from error

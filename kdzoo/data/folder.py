@@ -12,9 +12,9 @@ import numpy as np
 from kdzoo.data.contents import TRUSTED, file_digests
 from kdzoo.data.dataset import Dataset, FileData, Splits, escape
 from kdzoo.data.hashing import digest
-from kdzoo.data.listing import Listing, some
+from kdzoo.data.listing import Listing
 from kdzoo.data.rgb import RULES, read_rgb
-from kdzoo.errors import UsageError
+from kdzoo.errors import UsageError, some
 from kdzoo.files import from_home
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdzoo.data.listing import some
-from kdzoo.errors import UsageError, unknown
+from kdzoo.errors import UsageError, some, unknown
 
 _OPTIONS = {"image": "input_key", "label": "target_key"}
 """What kdzoo calls a column, and what timm's readers call it."""

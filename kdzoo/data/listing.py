@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 ENDINGS = frozenset(
@@ -103,12 +103,6 @@ class Listing:
 def is_shown(name: str) -> bool:
     """Whether a file or folder is a person's own: not hidden, and not left behind by an operating system."""
     return not name.startswith(".") and name.lower() not in _JUNK
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(repr(name) for name in names[:most])
-    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 def _ending(file: str) -> str:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from kdzoo.board.escape import shorten, visible
+from kdzoo.foreign import printable
 from kdzoo.record import SCHEMA, Record
 from kdzoo.study import STUDY_SCHEMA, Study
 
@@ -89,7 +89,7 @@ def place_named_in(value: Record | Study) -> str:
     if not found:
         return ""
     return (
-        f"names a local path, {shorten(visible(found), _LONGEST)!r}; kdzoo bench names models and data of a folder by "
+        f"names a local path, {printable(found, _LONGEST)!r}; kdzoo bench names models and data of a folder by "
         "their content, so train it again"
     )
 

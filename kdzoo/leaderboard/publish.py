@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from kdzoo.errors import KdzooError, UsageError
+from kdzoo.errors import KdzooError, UsageError, os_reason
 from kdzoo.files import atomic_write
 from kdzoo.leaderboard.charts.all import Chart
 from kdzoo.leaderboard.check.made_files import MOST_BYTES, drawing_fault
@@ -184,7 +183,7 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise UsageError(f"{folder} cannot be written: {reason}") from None
 
 

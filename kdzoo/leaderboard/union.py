@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from kdzoo.board.escape import visible
 from kdzoo.errors import UsageError
+from kdzoo.foreign import visible
 from kdzoo.leaderboard.check.agreement import differences, told
 from kdzoo.leaderboard.layout import RECORDS, read_leaderboard
 from kdzoo.leaderboard.private import publishable, publishable_study

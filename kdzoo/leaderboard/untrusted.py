@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
-from kdzoo.board.escape import shorten, visible
 from kdzoo.cell import canonical_json
-from kdzoo.errors import KdzooError, OddFileError
+from kdzoo.errors import KdzooError, OddFileError, os_reason
 from kdzoo.files import read_plain
+from kdzoo.foreign import printable
 from kdzoo.record import Record, parse_record
 from kdzoo.study import Study, parse_study
 
@@ -55,7 +55,7 @@ class UnreadableError(Exception):
 
 def fault(file: PurePosixPath | str, reason: str) -> Fault:
     """A fault whose texts, which may be hostile, are one line without control characters."""
-    return Fault(shorten(visible(str(file)), _LONGEST), shorten(visible(reason), _LONGEST))
+    return Fault(printable(str(file), _LONGEST), printable(reason, _LONGEST))
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
@@ -69,7 +69,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     except OddFileError as error:
         raise UnreadableError(str(error)) from None
     except OSError as error:
-        raise UnreadableError(f"cannot be read ({(error.strerror or str(error)).lower()})") from None
+        raise UnreadableError(f"cannot be read ({os_reason(error)})") from None
 
 
 class Allowance:
@@ -171,7 +171,7 @@ def _entries(folder: Path, inner: PurePosixPath, faults: list[Fault]) -> Iterato
         with os.scandir(folder) as entries:
             yield from entries
     except OSError as error:
-        faults.append(fault(inner, f"cannot be read ({(error.strerror or str(error)).lower()})"))
+        faults.append(fault(inner, f"cannot be read ({os_reason(error)})"))
 
 
 def bounded_record(content: bytes, where: str) -> Record:

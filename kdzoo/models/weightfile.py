@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from timm.models import clean_state_dict
 from torch import Tensor
 
-from kdzoo.errors import OddFileError, UsageError
+from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import check_plain
 from kdzoo.yamltext import read_mapping
 
@@ -133,14 +133,14 @@ def open_weights(path: Path) -> WeightFile:
         with path.open("rb"):
             pass
         if path.suffix == ".safetensors":
-            return WeightFile(path, load_file(path), _header(path))
+            return WeightFile(path, load_file(path), read_header(path))
         # timm's own checkpoints hold the arguments of their training, as plain values in a Namespace.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return WeightFile(path, torch.load(path, map_location="cpu", weights_only=True), {})
     except OddFileError as error:
         raise UsageError(f"the weights {path} cannot be read: the path {error}") from error
     except OSError as error:
-        raise UsageError(f"the weights {path} cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"the weights {path} cannot be read: {os_reason(error)}") from error
     except UnpicklingError as error:
         raise UsageError(
             f"the weights {path} are damaged, or hold more than tensors, which is not safe to load: "
@@ -150,14 +150,20 @@ def open_weights(path: Path) -> WeightFile:
         raise UsageError(f"the weights {path} are damaged, or not a file of weights") from error
 
 
-def _header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
+    """What kdzoo wrote into the header of a safetensors file; empty where it wrote none.
+
+    Raises:
+        SafetensorError: it is damaged, or another kind of file.
+        OSError: it cannot be read.
+    """
     with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get(METADATA_KEY, "")
     try:
-        told = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _are_tensors(content: dict[Any, Any]) -> bool:

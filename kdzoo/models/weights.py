@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdzoo.errors import OddFileError, UsageError
+from kdzoo.errors import OddFileError, UsageError, counted, os_reason, some
 from kdzoo.files import check_plain
 from kdzoo.models.taps import last_layers
 from kdzoo.models.weightfile import METADATA_KEY, Average, WeightFile, open_weights
@@ -141,7 +141,7 @@ def file_digest(path: Path) -> str:
     except OddFileError as error:
         raise UsageError(f"the file {path} {error}") from error
     except OSError as error:
-        raise UsageError(f"the file {path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"the file {path} cannot be read: {os_reason(error)}") from error
 
 
 def body_digest(model: nn.Module) -> str:
@@ -236,7 +236,7 @@ def _of_shapes(model: nn.Module, unfit: list[str], found: Shapes, expected: Shap
         if name in _first_convolutions(model) and len(theirs) == len(ours) == 4:
             if theirs[1] != ours[1] and (theirs[0], *theirs[2:]) == (ours[0], *ours[2:]):
                 return (
-                    f"take images of {_counted(theirs[1], 'channel')}, and these have {ours[1]} ({name}): take weights "
+                    f"take images of {counted(theirs[1], 'channel')}, and these have {ours[1]} ({name}): take weights "
                     "for such images"
                 )
             if theirs[2:] != ours[2:] and theirs[0] == ours[0] and "patch_embed" in name:
@@ -265,15 +265,5 @@ def _first_convolutions(model: Any) -> Collection[str]:
     return [f"{name}.weight" for name in ((names,) if isinstance(names, str) else names)]
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _are(names: list[str]) -> str:
     return "is" if len(names) == 1 else "are"
-
-
-def some(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

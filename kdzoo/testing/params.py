@@ -11,9 +11,8 @@ import numpy as np
 
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.parameters import Param, Value
-from kdzoo.space import strategy_space
+from kdzoo.space import Range, strategy_space
 from kdzoo.strategy import Strategy
-from kdzoo.study import Range
 from kdzoo.testing.check import Check, Verdict, failed, passed, skipped, warned
 from kdzoo.testing.idle import changes_nothing
 from kdzoo.testing.plans import MOST_EPOCHS, TooLongError

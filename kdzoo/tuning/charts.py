@@ -10,11 +10,13 @@ from typing import Any, Literal
 from kdzoo.board.labels import value_text
 from kdzoo.cell import Scalar
 from kdzoo.drawing import NEUTRAL, PALETTE, png, svg
-from kdzoo.errors import UsageError
+from kdzoo.errors import UsageError, os_reason
 from kdzoo.files import atomic_write
-from kdzoo.study import Range, Study
+from kdzoo.foreign import printable
+from kdzoo.space import Range
+from kdzoo.study import Study
 from kdzoo.tuning.optuna_study import Importance, importance
-from kdzoo.tuning.report import printable, progress_text, space_text, titled
+from kdzoo.tuning.report import progress_text, space_text, titled
 
 Kind = Literal["svg", "png"]
 Spec = dict[str, Any]
@@ -89,9 +91,7 @@ def write_plots(studies: Iterable[Study], folder: Path, kinds: Sequence[Kind] = 
                     atomic_write(path, draw[kind](spec))
                     written.append(path)
     except OSError as error:
-        raise UsageError(
-            f"plots cannot be written to {folder}: {error.strerror or error}; give another folder"
-        ) from None
+        raise UsageError(f"plots cannot be written to {folder}: {os_reason(error)}; give another folder") from None
     return written
 
 

@@ -13,7 +13,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdzoo.cell import Scalar
-from kdzoo.study import Range, Study, Trial
+from kdzoo.space import Range
+from kdzoo.study import Study, Trial
 
 NUMBER = "number"
 """User attribute of an Optuna trial: its place in the study. Optuna's own number differs where trial 0 is left out."""

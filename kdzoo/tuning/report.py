@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from kdzoo.board.display import NONE, number
-from kdzoo.board.escape import shorten, visible
-from kdzoo.board.labels import counted, params_text, recipe_text, strategy_labels, teacher_labels, value_text
+from kdzoo.board.labels import params_text, recipe_text, strategy_labels, teacher_labels, value_text
 from kdzoo.board.titles import size_text
 from kdzoo.board.tuning import pruner_text, settings_text
+from kdzoo.errors import counted
+from kdzoo.foreign import printable
 from kdzoo.study import Study, Trial
 from kdzoo.tuning.optuna_study import TRIALS_PER_PARAMETER, importance
 
-_LONGEST = 500
 _LABEL = 12
 _NARROWEST = 40
 _LEAST = 24
@@ -61,11 +61,6 @@ def titled(studies: Iterable[Study]) -> list[tuple[str, Study]]:
     return sorted(
         ((printable(title), study) for title, study in zip(titles, listed, strict=True)), key=lambda pair: pair[0]
     )
-
-
-def printable(text: str) -> str:
-    """A name from somebody's study, as it may be printed."""
-    return shorten(visible(text), _LONGEST)
 
 
 def progress_text(study: Study) -> str:

@@ -14,8 +14,9 @@ from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.engine.train import Stop
 from kdzoo.recipe import Recipe
 from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.space import Range
 from kdzoo.store import Store
-from kdzoo.study import TRIAL_SEED, TUNER, Range, Study, StudyPlan, Trial
+from kdzoo.study import TRIAL_SEED, TUNER, Study, StudyPlan, Trial
 
 RECIPE = Recipe(name="quick", epochs=6, batch_size=16)
 N = 12

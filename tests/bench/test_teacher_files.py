@@ -148,7 +148,7 @@ def test_an_input_needs_a_file(weights: str) -> None:
         ("mean=x", "mean.0 must be a number, not 'x'"),
         ("std=0", "std.0 must be above 0, not 0"),
         ("crop=2", "crop must be at most 1, not 2"),
-        ("size=0", "--teacher-input must have a size in pixels such as size=32"),
+        ("size=0", "--teacher-input: size must be a size in pixels such as 32 or 32x48, not 0"),
         ("meen=1", "unknown key of the input 'meen'; did you mean mean?"),
         ("mean", "--teacher-input must be as in mean=0.5,std=0.5,size=32"),
         ("interpolation=cubic", "interpolation must be 'nearest', 'bilinear' or 'bicubic', not 'cubic'"),

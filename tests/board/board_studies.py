@@ -6,7 +6,8 @@ from typing import Any
 
 from kdzoo.cell import DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.recipe import Recipe
-from kdzoo.study import Range, Study, StudyPlan, Trial
+from kdzoo.space import Range
+from kdzoo.study import Study, StudyPlan, Trial
 
 RECIPE = Recipe(name="quick", epochs=8, batch_size=64)
 SPACE = {

@@ -10,7 +10,8 @@ import pytest
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.recipe import Recipe
 from kdzoo.record import Cost, Environment, Measures, Record, Size, TeacherMeasures
-from kdzoo.study import Range, Study, StudyPlan, Trial
+from kdzoo.space import Range
+from kdzoo.study import Study, StudyPlan, Trial
 
 RECIPE = Recipe(name="quick", epochs=8, batch_size=64)
 DATA = DataRef(

@@ -12,7 +12,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from waiting import output_of
 
-from kdzoo.study import Range
+from kdzoo.space import Range
 from kdzoo.tuning.optuna_study import NUMBER, distribution, frozen_trials, optuna_study
 
 

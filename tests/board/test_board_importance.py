@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from board_studies import SPACE, done, make_study
 
-from kdzoo.study import Range, Study
+from kdzoo.space import Range
+from kdzoo.study import Study
 from kdzoo.tuning.optuna_study import importance
 
 T, A = "soft.temperature", "soft.alpha"

@@ -17,7 +17,8 @@ from kdzoo.board.standings import Standing
 from kdzoo.board.table import make_board
 from kdzoo.cell import Cell, Scalar
 from kdzoo.record import Record
-from kdzoo.study import Range, Study, StudyPlan, Trial
+from kdzoo.space import Range
+from kdzoo.study import Study, StudyPlan, Trial
 
 Factory = Callable[..., Any]
 

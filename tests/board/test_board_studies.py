@@ -15,7 +15,8 @@ from waiting import output_of
 from kdzoo.cell import DataRef, ModelRef, StrategyRef
 from kdzoo.drawing import chart_digest, drawer, origin_of
 from kdzoo.errors import UsageError
-from kdzoo.study import Range, Study
+from kdzoo.space import Range
+from kdzoo.study import Study
 from kdzoo.tuning.charts import study_charts, write_plots
 from kdzoo.tuning.report import studies_text
 

@@ -11,7 +11,7 @@ from board_rows import by_variant
 from kdzoo.board.render import board_text
 from kdzoo.board.table import make_board
 from kdzoo.cell import Cell, ModelRef
-from kdzoo.study import Range
+from kdzoo.space import Range
 
 Factory = Callable[..., Any]
 

@@ -10,7 +10,8 @@ from board_rows import by_variant
 from kdzoo.board.render import board_text
 from kdzoo.board.table import make_board
 from kdzoo.record import Record
-from kdzoo.study import Range, Study
+from kdzoo.space import Range
+from kdzoo.study import Study
 
 Factory = Callable[..., Any]
 

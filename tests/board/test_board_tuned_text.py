@@ -14,7 +14,8 @@ from board_rows import by_variant
 from kdzoo.board.display import SHOWN, heading, shown, tables
 from kdzoo.board.render import FORMATS, board_text
 from kdzoo.board.table import make_board
-from kdzoo.study import Range, Study, Trial
+from kdzoo.space import Range
+from kdzoo.study import Study, Trial
 from kdzoo.tuning.report import studies_text
 
 Factory = Callable[..., Any]

@@ -14,9 +14,9 @@ from kdzoo.config import (
     load_recipe,
     parse_ranges,
     parse_settings,
-    parse_size,
     split_list,
 )
+from kdzoo.inputs import parse_size
 from kdzoo.yamltext import shipped
 
 BENCH = "strategies: soft\ndataset: digits\nteacher: resnet18\nstudent: resnet10t\n"

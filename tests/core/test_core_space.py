@@ -9,8 +9,7 @@ from kdzoo.config import BenchConfig, load_bench, parse_ranges
 from kdzoo.matrix import resolve_spaces, resolve_strategies, tried_first
 from kdzoo.recipe import Recipe
 from kdzoo.registry import Registry
-from kdzoo.space import paper_values, parse_range, recipe_space, strategy_space
-from kdzoo.study import Range
+from kdzoo.space import Range, paper_values, parse_range, recipe_space, strategy_space
 
 DECLARED = {
     "temperature": Param(4.0, gt=0, search=(1.0, 20.0), log=True),

@@ -10,7 +10,8 @@ import pytest
 from kdzoo import KdzooError
 from kdzoo.cell import PROTOCOL, Cell, StrategyRef
 from kdzoo.recipe import Recipe
-from kdzoo.study import STUDY_SCHEMA, TRIAL_SEED, TUNER, Range, Study, StudyPlan, Trial, parse_study
+from kdzoo.space import Range
+from kdzoo.study import STUDY_SCHEMA, TRIAL_SEED, TUNER, Study, StudyPlan, Trial, parse_study
 
 SPACE = {"soft.temperature": Range(low=1.0, high=16.0, log=True), "recipe.lr": Range(low=0.001, high=1.0, log=True)}
 WINNER = {"soft.temperature": 8.0, "recipe.lr": 0.2}

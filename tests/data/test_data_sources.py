@@ -92,7 +92,7 @@ def test_damaged_idx_files_are_named(write_idx: Callable[..., None], tmp_path: P
     images.write_bytes(b"")
     with pytest.raises(UsageError, match="is not an IDX file of images"):
         read_pair(images, labels)
-    with pytest.raises(UsageError, match=r"cannot read .*absent: No such file"):
+    with pytest.raises(UsageError, match=r"cannot read .*absent: no such file"):
         read_pair(tmp_path / "absent", labels)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import time
 import numpy as np
 import pytest
 from PIL import Image
 
 from kdzoo import ArrayData, Dataset, FileData, Splits, UsageError
+from kdzoo.cli.data import check_images, checked_text, class_text, progress
 from kdzoo.cli.data import data as command
-from kdzoo.cli.images import check_images, checked_text, class_text, progress
 from kdzoo.data import survey as module
 from kdzoo.data.duplicates import Duplicates, Shared, find_duplicates, key_of
 from kdzoo.data.load import LoadedData, open_data
@@ -252,7 +253,7 @@ def test_libraries_say_nothing_past_python(pets: Path, capfd: pytest.CaptureFixt
 
 def test_a_long_look_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, said = [0.0], []
-    monkeypatch.setattr("kdzoo.cli.images.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     tell = progress("pets", said.append)
     for done in range(0, 3_000, 100):
         clock[0] = done / 100

@@ -19,8 +19,9 @@ from kdzoo.leaderboard.publish import write_published
 from kdzoo.matrix import teacher_cell
 from kdzoo.recipe import Recipe
 from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.space import Range
 from kdzoo.store import Store
-from kdzoo.study import Range, Study, StudyPlan, Trial
+from kdzoo.study import Study, StudyPlan, Trial
 
 RECIPE = Recipe(name="quick", epochs=2, batch_size=32)
 DATA = DataRef(

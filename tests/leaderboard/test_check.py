@@ -41,7 +41,8 @@ from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.page.chartcode import END, START
 from kdzoo.recipe import Augment
 from kdzoo.record import EVALUATION, Epoch, Record, Size, parse_record
-from kdzoo.study import TRIAL_SEED, TUNER, Range, Study, StudyPlan, Trial, parse_study
+from kdzoo.space import Range
+from kdzoo.study import TRIAL_SEED, TUNER, Study, StudyPlan, Trial, parse_study
 
 PAIR = "records/digits/resnet10t--test_resnet"
 

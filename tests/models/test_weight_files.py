@@ -167,15 +167,15 @@ def of_twins(state: State) -> State:
 
 
 MISFITS: list[tuple[Callable[[State], State], str]] = [
-    (with_nan, "hold NaN or infinity at fc.weight: their training broke off so; take an earlier checkpoint"),
-    (with_infinity, "hold NaN or infinity at bn1.running_var"),
-    (lambda s: without(s, "fc."), "have no classifier: fc.weight, fc.bias are missing"),
+    (with_nan, "hold NaN or infinity at 'fc.weight': their training broke off so; take an earlier checkpoint"),
+    (with_infinity, "hold NaN or infinity at 'bn1.running_var'"),
+    (lambda s: without(s, "fc."), "have no classifier: 'fc.weight', 'fc.bias' are missing"),
     (
         lambda s: without(s, "fc.") | {"last.weight": s["fc.weight"], "last.bias": s["fc.bias"]},
-        "have their classifier under another name, last.weight, and fc.weight, fc.bias is expected",
+        "have their classifier under another name, 'last.weight', and 'fc.weight', 'fc.bias' is expected",
     ),
-    (of_twins, r"hold several networks of this kind \(under student., teacher.\)"),
-    (lambda s: {f"model.{n}": t for n, t in s.items()} | {"loss.weight": torch.ones(4)}, "also hold loss.weight"),
+    (of_twins, r"hold several networks of this kind \(under 'student.', 'teacher.'\)"),
+    (lambda s: {f"model.{n}": t for n, t in s.items()} | {"loss.weight": torch.ones(4)}, "also hold 'loss.weight'"),
     (lambda s: s | {"fc.bias": s["fc.bias"].to(torch.int8)}, r"are not plain numbers at fc.bias \(int8\)"),
     (lambda s: s | {"fc.weight": s["fc.weight"].to_sparse()}, r"are not plain numbers at fc.weight \(sparse_coo\)"),
 ]
@@ -201,7 +201,7 @@ def test_what_is_wrong_with_the_values_or_names_is_told(
         ({"channels": 3}, {}, r"take images of 3 channels, and these have 1 \(conv1.0.weight\)"),
         ({"text": "test_vit", "channels": 3}, {"text": "test_vit"}, "take images of 3 channels, and these have 1"),
         ({"text": "test_vit:depth=3"}, {"text": "test_vit"}, "are of another depth: 3 blocks in blocks, and 6 are"),
-        ({"text": "resnet10t"}, {"text": "resnet14t"}, "lack layer1.0.conv3.weight"),
+        ({"text": "resnet10t"}, {"text": "resnet14t"}, "lack 'layer1.0.conv3.weight'"),
         ({"text": "resnet18"}, {"text": "resnet34"}, "are of another depth: 2 blocks in layer1, and 3 are needed"),
         ({"text": "test_vit"}, {"text": "test_vit:embed_dim=32:num_heads=1"}, "are of another width"),
         ({"text": "test_vit", "size": 64}, {"text": "test_vit"}, r"are for images of another size.*\(\[1, 17, 64\]"),

@@ -18,7 +18,7 @@ from kdzoo.bench.lab import Lab
 from kdzoo.cell import Cell, DataRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
-from kdzoo.errors import KdzooError, UsageError
+from kdzoo.errors import KdzooError, UsageError, os_reason
 from kdzoo.models.folders import known_folders, remember_folders
 from kdzoo.registry import Registry
 from kdzoo.store import Store
@@ -43,7 +43,7 @@ class PluginFile:
         try:
             return cls(path.absolute(), path.read_bytes())
         except OSError as error:
-            raise UsageError(f"--plugin {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+            raise UsageError(f"--plugin {path} cannot be read: {os_reason(error)}") from None
 
     def here(self) -> Path:
         """A path on this machine with this content."""

@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from kdzoo.board.display import millions, number
-from kdzoo.board.escape import shorten, visible
 from kdzoo.board.labels import params_text
 from kdzoo.drawing import NEUTRAL, PALETTE, SHAPES
+from kdzoo.foreign import printable
 
 Row = Mapping[str, Any]
 """One row of a board's frame as plain values, with ``params`` as a mapping; see :mod:`kdzoo.board.columns`."""
@@ -25,7 +25,7 @@ _WIDEST = 0.05
 
 def text(name: str) -> str:
     """A name from a record as a chart or a heading may show it: visible, and not too long."""
-    return shorten(visible(name), _LONGEST)
+    return printable(name, _LONGEST)
 
 
 def points(rows: Sequence[Row]) -> list[Point]:

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from xml.parsers import expat
 
-from kdzoo.board.escape import visible
-from kdzoo.board.labels import counted
 from kdzoo.drawing import chart_digest, drawer, origin_of, png, svg
+from kdzoo.errors import counted
+from kdzoo.foreign import visible
 from kdzoo.leaderboard.charts.all import Chart
 from kdzoo.leaderboard.generate import Generated, generate
 from kdzoo.leaderboard.layout import RECORDS, Leaderboard

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdzoo.board.labels import counted
-from kdzoo.errors import UsageError
+from kdzoo.errors import UsageError, counted
 from kdzoo.leaderboard.check.made_files import advice, generated_faults
 from kdzoo.leaderboard.check.records import record_faults, remarks
 from kdzoo.leaderboard.check.rows import group_faults

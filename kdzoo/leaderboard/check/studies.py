@@ -7,9 +7,10 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from kdzoo.board.identity import Context, place_key, recipe_changes, setting_key, strategy_key
-from kdzoo.board.labels import counted, differing, facts
+from kdzoo.board.labels import differing, facts
 from kdzoo.board.tuning import pruner_text, search_text
 from kdzoo.cell import Cell, canonical_json
+from kdzoo.errors import counted
 from kdzoo.leaderboard.check.records import plan_reasons, trial_reasons
 from kdzoo.leaderboard.check.rows import row_text
 from kdzoo.leaderboard.layout import path_of_record, path_of_study

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from kdzoo.board.columns import BY_NAME
 from kdzoo.board.display import NONE, interval_text, number, percent, seeds_text
-from kdzoo.board.escape import visible
 from kdzoo.board.more import gap_text, p_text, range_text, soft_text, times_text
+from kdzoo.foreign import visible
 from kdzoo.leaderboard.charts.points import Row
 
 

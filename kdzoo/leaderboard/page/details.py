@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kdzoo.board.escape import safe_url, visible
+from kdzoo.board.escape import safe_url
 from kdzoo.board.labels import params_text
 from kdzoo.cell import canonical_json
+from kdzoo.foreign import visible
 from kdzoo.leaderboard.charts.points import Row
 from kdzoo.leaderboard.command import reproduce
 from kdzoo.matrix import teacher_cell

@@ -10,12 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kdzoo.board.display import notes, tables
-from kdzoo.board.escape import is_address, safe_url, visible
+from kdzoo.board.escape import is_address, safe_url
 from kdzoo.board.more import NOTES
 from kdzoo.board.overall import overall
 from kdzoo.board.overall_text import overall_notes
 from kdzoo.board.table import Board
 from kdzoo.drawing import THEME
+from kdzoo.foreign import visible
 from kdzoo.leaderboard.charts.accuracy import headline
 from kdzoo.leaderboard.charts.curves import Curve, curves_chart
 from kdzoo.leaderboard.page.chartcode import (

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdzoo.board.display import Table, Values, heading, millions, number, problem_text, title
-from kdzoo.board.escape import safe_url, visible
+from kdzoo.board.escape import safe_url
 from kdzoo.board.overall import Overall
 from kdzoo.board.overall_text import section as overall_words
+from kdzoo.foreign import visible
 from kdzoo.leaderboard.charts.all import Chart, accuracy_chart, forest_chart, rank_chart
 from kdzoo.leaderboard.charts.points import Point, pair_text, points
 from kdzoo.leaderboard.page.columns import Cell, TableColumn, columns_of

@@ -15,8 +15,9 @@ from kdzoo.cell import Cell, DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.cli.board import board
 from kdzoo.recipe import Recipe
 from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.space import Range
 from kdzoo.store import Store
-from kdzoo.study import Range, Study, StudyPlan, Trial
+from kdzoo.study import Study, StudyPlan, Trial
 
 FOLDER = Path(__file__).parent
 STORE = FOLDER / "store"
