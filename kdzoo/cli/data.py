@@ -122,7 +122,7 @@ def image_grid(data: LoadedData, spec: Augment, *, columns: int = 5, most_classe
         for left, images in ((_LABEL, data.images("fit", ids)), (right, data.images("fit", ids, spec))):
             for column, image in enumerate(images):
                 pixels = (image * 255).round().to(torch.uint8).expand(3, -1, -1)
-                tile = to_pil_image(pixels).resize((width, height), Image.Resampling.NEAREST)
+                tile = to_pil_image(pixels).resize((width, height), Image.Resampling.NEAREST)  # type: ignore[no-untyped-call]
                 picture.paste(tile, (left + column * (width + _GAP), top))
     return picture
 
