@@ -18,6 +18,15 @@ DECLARATION = "kdzoo_api"
 _VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
 
 
+RESERVED = frozenset({"all", "recipe"})
+"""No strategy has one of these names, because of `--strategies all` and `--set recipe.key=value`."""
+
+LONGEST_NAME = 100
+"""Characters of a name."""
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
 def read_version(declared: Any) -> tuple[int, int]:
     """Major and minor number.
 
@@ -64,15 +73,6 @@ def declared_in(source: str) -> str | None:
         if named and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return node.value.value
     return None
-
-
-RESERVED = frozenset({"all", "recipe"})
-"""No strategy has one of these names, because of `--strategies all` and `--set recipe.key=value`."""
-
-LONGEST_NAME = 100
-"""Characters of a name."""
-
-_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
 def name_fault(name: Any) -> str:

@@ -18,8 +18,7 @@ from kdzoo.inputs import AskedInput, parse_size, read_input
 from kdzoo.recipe import LONGEST, Augment, Recipe
 from kdzoo.space import RecipeKey, parse_range
 from kdzoo.study import Pruner
-from kdzoo.validation import validate
-from kdzoo.yamltext import read_scalar, read_yaml, shipped
+from kdzoo.yamltext import read_scalar, read_yaml, shipped, validate
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -29,6 +29,9 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _BREAK = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
+_FRAME = re.compile(r'  File "(?P<file>[^"]+)", line \d+, in ')
+
+
 def visible(text: str, keep: str = "") -> str:
     r"""Control, formatting and line-breaking characters written out (``\n``, ``\x1b``), so that none acts.
 
@@ -131,9 +134,6 @@ def story(told: str) -> str:
     if left_out > 0:
         told = f"{told[:half]}\n... ({left_out:,} characters more) ...\n{told[-half:]}"
     return visible(told, keep="\n\t")
-
-
-_FRAME = re.compile(r'  File "(?P<file>[^"]+)", line \d+, in ')
 
 
 def module_homes(module: str) -> tuple[Path, ...]:

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from kdzoo.cell import Input
 from kdzoo.errors import unknown
-from kdzoo.validation import validate
-from kdzoo.yamltext import read_scalar
+from kdzoo.yamltext import read_scalar, validate
 
 
 class AskedInput(Input):

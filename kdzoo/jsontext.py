@@ -17,6 +17,10 @@ MEND = "run the same bench again, which sets it aside and makes it anew"
 """What helps in a folder of runs."""
 
 
+_MARK = b',"sha256":"'
+_DIGITS = 64
+
+
 def damaged(where: str, told: str) -> DamagedError:
     """The error of a file that is not what kdzoo wrote.
 
@@ -78,10 +82,6 @@ def _newer(model: type[BaseModel], where: str, found: int, newest: int) -> Newer
         f"{where}: written by a newer kdzoo, with {kind} schema {found}; "
         f"this one reads up to {newest}, so upgrade kdzoo"
     )
-
-
-_MARK = b',"sha256":"'
-_DIGITS = 64
 
 
 def sealed(value: dict[str, Any]) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from kdzoo import hookspecs, timmnames
+from kdzoo import hookspecs
 from kdzoo.api import LONGEST_NAME, RESERVED, name_fault
 from kdzoo.errors import unknown
 
@@ -17,12 +20,20 @@ if TYPE_CHECKING:
     from kdzoo.data.dataset import Dataset
     from kdzoo.strategy import Strategy
 
+
 GROUP = "kdzoo"
 EVENTS = ("kdzoo_cell_started", "kdzoo_epoch_ended", "kdzoo_record_written")
 """The hooks that tell of a run, in the order in which a cell calls them."""
 
 _trackers: dict[str, tuple[str, str]] = {}
 """What this process registered with accelerate: name -> the plugin (distribution, name) that brought it."""
+
+
+Origin = tuple[str, str]
+"""A plugin: its distribution and name."""
+
+_brought: dict[str, Origin] = {}
+"""Names that were registered while a plugin was loaded, and the plugin."""
 
 
 def manager_of(implementation: Any) -> pluggy.PluginManager:
@@ -92,8 +103,7 @@ def datasets(manager: pluggy.PluginManager) -> list[Dataset]:
 
 
 def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
-    """The timm models of a plugin, which are registered by asking for them, within
-    :func:`kdzoo.timmnames.keeping_names`.
+    """The timm models of a plugin, which are registered by asking for them, within :func:`keeping_names`.
 
     Args:
         manager: the plugin's.
@@ -109,8 +119,8 @@ def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
             raise TypeError(f"kdzoo_models must give names of models, not {name!r}")
         if not timm.is_model(name):
             raise ValueError(f"kdzoo_models names {name!r}, which is not registered with timm.models.register_model")
-        if timmnames.owner(name) not in (None, origin):
-            raise ValueError(f"kdzoo_models registers {timmnames.taken(name)}")
+        if owner(name) not in (None, origin):
+            raise ValueError(f"kdzoo_models registers {taken(name)}")
     return found
 
 
@@ -174,3 +184,63 @@ def _check_name(owner: str, name: Any) -> None:
 
 def _flatten(answers: Iterable[Iterable[Any]]) -> list[Any]:
     return [item for answer in answers for item in answer]
+
+
+@contextmanager
+def keeping_names(origin: Origin) -> Iterator[None]:
+    """Load a plugin inside; afterwards all names mean what they meant before, whether or not it could be loaded.
+
+    A plugin may add names, and register again what it has brought itself.
+
+    Raises:
+        ValueError: it gave a name that means something to another network.
+    """
+    before = _registered() if "timm" in sys.modules else None
+    replaced: list[str] = []
+    try:
+        yield
+    finally:
+        if "timm" in sys.modules:
+            replaced = _put_back(_timms_own() if before is None else before, origin)
+    if replaced:
+        raise ValueError(f"it registers {taken(replaced[0])}")
+
+
+def owner(name: str) -> Origin | None:
+    """Whose a name is: a plugin's, timm's (``("timm", "")``), or nobody's as far as is known."""
+    import timm
+
+    return _brought.get(name) or (("timm", "") if callable(getattr(timm.models, name, None)) else None)
+
+
+def taken(name: str) -> str:
+    """The words about a name that is somebody's."""
+    whose = (owner(name) or ("another plugin", ""))[0]
+    return f"{name!r}, which is a model of {whose} already: give it another name"
+
+
+def _put_back(before: dict[str, Callable[..., Any]], origin: Origin) -> list[str]:
+    now = _registered()
+    _brought.update(dict.fromkeys(now.keys() - before.keys(), origin))
+    replaced = [name for name in before if now.get(name) is not before[name] and _brought.get(name) != origin]
+    from timm.models import register_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # timm warns of every second registration
+        for name in replaced:
+            register_model(before[name])
+    return replaced
+
+
+def _registered() -> dict[str, Callable[..., Any]]:
+    import timm
+
+    return {name: timm.models.model_entrypoint(name) for name in timm.list_models()}
+
+
+def _timms_own() -> dict[str, Callable[..., Any]]:
+    """What timm's names meant before anybody could register them again: its modules hold the functions still."""
+    import timm
+
+    found = {name: getattr(timm.models, name, None) for name in timm.list_models()}
+    return {name: make for name, make in found.items() if callable(make)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from kdzoo import api, foreign, offers, timmnames
+from kdzoo import api, foreign, offers
 from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import MOST_TEXT, read_plain
 from kdzoo.interruption import heed
@@ -116,7 +116,7 @@ def _load_entry_point(entry: EntryPoint) -> Plugin:
     plugin = Plugin(entry.name, *_distribution(entry))
     try:
         plugin.homes = foreign.module_homes(entry.module)
-        with timmnames.keeping_names(plugin.origin):
+        with offers.keeping_names(plugin.origin):
             _collect(plugin, entry.load())
     except BaseException as error:
         heed(error)
@@ -144,7 +144,7 @@ def _load_file(path: Path) -> Plugin:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with timmnames.keeping_names(plugin.origin):
+        with offers.keeping_names(plugin.origin):
             loader.exec_module(module)
             _collect(plugin, module)
         # A single file needs no hook: its own named strategies are what it brings.

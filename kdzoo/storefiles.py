@@ -20,6 +20,14 @@ from kdzoo.jsontext import MEND, damaged
 from kdzoo.record import Record, parse_record
 from kdzoo.study import Study, parse_study
 
+STORE_SCHEMA = 1
+MARKER = "store.json"
+_OWN = frozenset({"cells", "teachers", "studies", "locks", "bank", "events.jsonl", "board.jsonl"})
+_LONGEST_MARKER = 4096
+_ID = re.compile("[0-9a-f]{16}")
+_TRIED = 100
+"""Cells that are looked at before a folder is not taken for a store."""
+
 
 def read_record(folder: Path) -> Record | None:
     """The record in the folder of a cell; None where there is none.
@@ -94,16 +102,6 @@ def _content(path: Path) -> bytes | None:
 
 def _damaged_plan(path: Path, reason: str) -> UsageError:
     return UsageError(f"{path} is damaged: {reason}; the bench that planned it writes it again")
-
-
-STORE_SCHEMA = 1
-MARKER = "store.json"
-
-_OWN = frozenset({"cells", "teachers", "studies", "locks", "bank", "events.jsonl", "board.jsonl"})
-_LONGEST_MARKER = 4096
-_ID = re.compile("[0-9a-f]{16}")
-_TRIED = 100
-"""Cells that are looked at before a folder is not taken for a store."""
 
 
 def is_id(name: str) -> bool:

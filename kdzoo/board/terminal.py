@@ -25,6 +25,10 @@ _LEAST = ({"strategy": 18, "teacher": 11, "student": 11}, {"seeds": 15, "tuning"
 """The columns that are folded to fit the terminal, first to last, and the width that is left to it."""
 
 
+_WIDTH = 120
+"""Columns where no terminal says another number: in a file, a pipe, a page of documentation."""
+
+
 def to_terminal(board: Board, printed: Sequence[Table], width: int) -> str:
     """One table for each group. What all its rows share stands in the heading; a row whose interval excludes 0 has a
     star."""
@@ -112,10 +116,6 @@ def folded(line: str, width: int, indent: int, *, most: int = 500) -> str:
     return textwrap.fill(
         text.lstrip(), width, initial_indent=" " * lead, subsequent_indent=" " * indent, break_on_hyphens=False
     )
-
-
-_WIDTH = 120
-"""Columns where no terminal says another number: in a file, a pipe, a page of documentation."""
 
 
 def output_width() -> int:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from kdzoo.registry import Registry
 
 
+_LINE = re.compile(r"\([^()\s]+\.py:\d+\)\Z")
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A bench that can run: everything that can be wrong before has been told."""
@@ -151,9 +154,6 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
 
 def _say(line: str) -> None:
     typer.echo(line, err=True)
-
-
-_LINE = re.compile(r"\([^()\s]+\.py:\d+\)\Z")
 
 
 def show_failures(records: Iterable[Record], registry: Registry) -> None:

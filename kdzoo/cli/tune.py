@@ -18,6 +18,10 @@ _SHOW = "Showing studies"
 _TRIALS = 20
 
 
+_CHOOSING = ("strategies", "dataset", "teacher", "student")
+_FLAGS = {"tune": "--trials", "set_": "--set"}
+
+
 @bench_options
 def tune(
     options: Options,
@@ -83,10 +87,6 @@ def _show(studies: list[Study], plot: Path | None) -> None:
 
         for path in write_plots(studies, plot):
             typer.echo(f"wrote {path}", err=True)
-
-
-_CHOOSING = ("strategies", "dataset", "teacher", "student")
-_FLAGS = {"tune": "--trials", "set_": "--set"}
 
 
 def chosen_studies(options: Options, asked_by: str, *, dry_run: bool) -> tuple[list[Study], bool]:

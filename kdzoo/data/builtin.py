@@ -29,6 +29,11 @@ _CLOTHES = (
 _HIRAGANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 
+_IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_IMAGES, _LABELS = 0x00000803, 0x00000801  # unsigned bytes with 3 and 1 dimensions
+_MOST = 2**36
+
+
 class Digits(Dataset):
     """Scikit-learn's 1,797 digits of 8 x 8 pixels; a stratified fifth of them is the test split."""
 
@@ -174,9 +179,6 @@ def kdzoo_datasets() -> list[Dataset]:
     ]
 
 
-_IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
 def _either(place: Path, name: str) -> Path | None:
     candidates = (place / name, place / f"{name}.gz")
     return next((path for path in candidates if path.is_file()), None)
@@ -184,10 +186,6 @@ def _either(place: Path, name: str) -> Path | None:
 
 def _list(places: list[Path]) -> str:
     return ", ".join(str(place) for place in places)
-
-
-_IMAGES, _LABELS = 0x00000803, 0x00000801  # unsigned bytes with 3 and 1 dimensions
-_MOST = 2**36
 
 
 def read_pair(images: Path, labels: Path) -> ArrayData:

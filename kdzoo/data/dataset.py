@@ -24,6 +24,10 @@ Images: TypeAlias = NDArray[np.uint8]
 Labels: TypeAlias = NDArray[np.int64]
 
 
+_PLAIN = r"(?:[^\[\]\\]|\\[\[\],]|\\(?![\[\],]))+"
+_SUBSET = re.compile(rf"(?P<name>{_PLAIN})(?:\[:(?P<count>[0-9]{{1,12}})\])?")
+
+
 class Samples(Protocol):
     """Images that are decoded one at a time. It is pickled to the loader's workers."""
 
@@ -202,10 +206,6 @@ def _check_labels(labels: NDArray[Any], count: int) -> None:
         raise UsageError(
             f"labels of {count} images must be int64 of shape {count}, not {labels.dtype} of shape {_by(labels.shape)}"
         )
-
-
-_PLAIN = r"(?:[^\[\]\\]|\\[\[\],]|\\(?![\[\],]))+"
-_SUBSET = re.compile(rf"(?P<name>{_PLAIN})(?:\[:(?P<count>[0-9]{{1,12}})\])?")
 
 
 def parse_subset(name: str) -> tuple[str, int | None]:

@@ -41,6 +41,10 @@ _TORCH = (
 )
 
 
+DEFAULT_DIR = Path("data")
+"""Where datasets are looked for when no folder is given."""
+
+
 class TimmDataset(Dataset):
     """Any dataset of timm's factory.
 
@@ -234,10 +238,6 @@ def _classes(dataset: Any) -> tuple[str, ...] | None:
     if numbers:
         return tuple(str(name) for name in sorted(numbers, key=lambda name: numbers[name]))
     return None
-
-
-DEFAULT_DIR = Path("data")
-"""Where datasets are looked for when no folder is given."""
 
 
 def from_torchvision(dataset: Any) -> ArrayData:

@@ -51,6 +51,12 @@ MEANINGS = {
 """Kinds of images whose pixels are not simply copied, and what is done with them."""
 
 
+SHOWN = 20
+"""Images that a message names; of more it tells the number."""
+
+_LONGEST = 200
+
+
 class ImageOrigin(NamedTuple):
     """What an image was before it became RGB.
 
@@ -186,11 +192,6 @@ def _from_grey(values: NDArray[np.uint8]) -> Image:
     from PIL import Image
 
     return Image.fromarray(values).convert("RGB")
-
-
-SHOWN = 20
-"""Images that a message names; of more it tells the number."""
-_LONGEST = 200
 
 
 class DamagedImageError(UsageError):

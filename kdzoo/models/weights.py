@@ -21,6 +21,11 @@ from kdzoo.models.weightfile import METADATA_KEY, Average, WeightFile, open_weig
 _COUNTER = "num_batches_tracked"
 
 
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+_OF_SIZE = re.compile(r"pos_embed|position|rel_pos|relative_|attention_bias|attn_mask|pos_emb")
+_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
+
+
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write a network's ``state_dict`` as safetensors, the same bytes for the same tensors and metadata.
 
@@ -158,11 +163,6 @@ def body_digest(model: nn.Module) -> str:
 def _own(tensor: Tensor) -> Tensor:
     """A contiguous copy on the CPU that shares no memory, as safetensors wants it."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
-_OF_SIZE = re.compile(r"pos_embed|position|rel_pos|relative_|attention_bias|attn_mask|pos_emb")
-_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 
 
 def misfit(model: nn.Module, found: Shapes, expected: Shapes) -> str | None:

@@ -27,6 +27,14 @@ _STATES = {
 }
 
 
+TRIALS_PER_PARAMETER = 10
+"""Done trials for each parameter below which an importance is called rough: a rule of thumb."""
+
+_SEED = 0
+_LEAST_STEP = 1e-6
+"""Share of a range, and points of top-1, below which the forest cannot tell two values apart."""
+
+
 def distribution(tried: Range) -> BaseDistribution:
     """What Optuna draws one parameter from."""
     if tried.whole:
@@ -92,14 +100,6 @@ def _frozen(number: int, trial: Trial, distributions: dict[str, BaseDistribution
         intermediate_values={epoch: top1 for epoch, top1 in enumerate(trial.curve) if top1 is not None},
         user_attrs={NUMBER: number},
     )
-
-
-TRIALS_PER_PARAMETER = 10
-"""Done trials for each parameter below which an importance is called rough: a rule of thumb."""
-
-_SEED = 0
-_LEAST_STEP = 1e-6
-"""Share of a range, and points of top-1, below which the forest cannot tell two values apart."""
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def blank_drawings() -> Iterator[None]:
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("generate", "check.made_files"):
+        for module in ("generate", "check.published"):
             patch.setattr(f"kdzoo.leaderboard.{module}.png", png)
             patch.setattr(f"kdzoo.leaderboard.{module}.svg", svg)
         yield

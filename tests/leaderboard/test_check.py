@@ -34,8 +34,7 @@ from kdzoo.cli import app
 from kdzoo.drawing import drawer
 from kdzoo.errors import UsageError
 from kdzoo.jsontext import sealed, unsealed
-from kdzoo.leaderboard.check.made_files import drawing_fault
-from kdzoo.leaderboard.check.published import check_leaderboard, content_faults
+from kdzoo.leaderboard.check.published import check_leaderboard, content_faults, drawing_fault
 from kdzoo.leaderboard.check.records import better_than_chance, plan_reasons, remarks, trial_reasons
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.page.chartcode import END, START

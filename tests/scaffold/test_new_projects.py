@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 from waiting import output_of
 
 from kdzoo.cli import app
-from kdzoo.scaffold.names import LONGEST
-from kdzoo.scaffold.project import FAMILIES
+from kdzoo.scaffold.project import FAMILIES, LONGEST
 
 ROOT = Path(__file__).resolve().parents[2]
 KDZOO = [sys.executable, "-c", "from kdzoo.cli import main; main()"]

@@ -21,6 +21,14 @@ CHANCE = 0.01
 """How often a guess may score as a teacher does. The bench, which has the teacher's guesses, asks for more."""
 
 
+_RECIPE = "recipe."
+_NOT_FINITE = re.compile(
+    r"the term .+ was NaN or infinite from step \d+ of \d+ on in epoch (?P<epoch>\d+) \(phase .+\); .+"
+    r"|the network's logits are not finite, so it cannot be measured"
+)
+"""All reasons of :class:`kdzoo.errors.NonFiniteLossError` that a training ever gave; epochs count from 0."""
+
+
 def record_faults(records: Iterable[Record]) -> list[Fault]:
     """The faults of each record by itself."""
     return [fault(path_of_record(record), reason) for record in records for reason in _reasons(record)]
@@ -95,14 +103,6 @@ def _measured(record: Record) -> Iterator[str]:
         )
     if record.teacher and not better_than_chance(record.teacher.test, data.num_classes):
         yield f"has a teacher no better than chance: top-1 {record.teacher.test.top1:.2f}% on test"
-
-
-_RECIPE = "recipe."
-_NOT_FINITE = re.compile(
-    r"the term .+ was NaN or infinite from step \d+ of \d+ on in epoch (?P<epoch>\d+) \(phase .+\); .+"
-    r"|the network's logits are not finite, so it cannot be measured"
-)
-"""All reasons of :class:`kdzoo.errors.NonFiniteLossError` that a training ever gave; epochs count from 0."""
 
 
 def plan_reasons(plan: StudyPlan) -> Iterator[str]:
