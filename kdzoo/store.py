@@ -12,22 +12,12 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from kdzoo import storefiles
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.errors import DamagedError, KdzooError, UsageError
 from kdzoo.files import atomic_write, discard, make_folder, set_aside
 from kdzoo.jsontext import MEND
 from kdzoo.record import Record
-from kdzoo.storefiles import (
-    check_out,
-    check_readable,
-    check_writable,
-    is_id,
-    read_cell,
-    read_record,
-    read_study,
-    unwritable,
-    write_marker,
-)
 from kdzoo.study import Study
 
 State = Literal["done", "pruned", "failed", "damaged", "started", "new"]
@@ -60,7 +50,7 @@ class Store:
         Raises:
             UsageError: there is no store, or it was written by a newer kdzoo.
         """
-        check_readable(path)
+        storefiles.check_readable(path)
         return cls(path)
 
     @classmethod
@@ -70,7 +60,7 @@ class Store:
         Raises:
             UsageError: the path is a file, is read-only, or holds a newer store or other files.
         """
-        check_out(path)
+        storefiles.check_out(path)
         return cls(path)
 
     @classmethod
@@ -91,7 +81,7 @@ class Store:
             with tempfile.TemporaryFile(dir=path) as probe:
                 probe.write(b"\0" * 65536)
                 probe.flush()
-            write_marker(path, store.say)
+            storefiles.write_marker(path, store.say)
             for folder in (store.cells, store.teachers, store.studies):
                 make_folder(folder)
         return store
@@ -106,7 +96,7 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise unwritable(self.path, error) from None
+            raise storefiles.unwritable(self.path, error) from None
 
     def folder(self, cell_id: str) -> Path:
         """The folder of a cell, whether or not it is there."""
@@ -118,7 +108,7 @@ class Store:
         with self.writing():
             make_folder(path.parent)
             with contextlib.suppress(UsageError):
-                if read_cell(path.parent):
+                if storefiles.read_cell(path.parent):
                     return
             if os.path.lexists(path):
                 self.say(f"{path} is damaged; it is now {set_aside(path).name}, and is written again")
@@ -127,7 +117,7 @@ class Store:
     def state(self, cell_id: str) -> State:
         """How far a cell is."""
         try:
-            if record := read_record(self.folder(cell_id)):
+            if record := storefiles.read_record(self.folder(cell_id)):
                 return record.status
         except DamagedError:
             return "damaged"
@@ -140,7 +130,7 @@ class Store:
             KdzooError: the file is damaged, newer or may not be read.
             FileNotFoundError: there is none.
         """
-        record = read_record(self.folder(cell_id))
+        record = storefiles.read_record(self.folder(cell_id))
         if record is None:
             raise FileNotFoundError(self.folder(cell_id) / "record.json")
         return record
@@ -152,14 +142,14 @@ class Store:
             KdzooError: the file is newer or may not be read.
         """
         with contextlib.suppress(DamagedError):
-            return read_record(self.folder(cell_id))
+            return storefiles.read_record(self.folder(cell_id))
         return None
 
     def claimed_record(self, cell_id: str) -> Record | None:
         """As :meth:`find_record`, for who holds the cell: a damaged record is set aside now, and said."""
         folder = self.folder(cell_id)
         try:
-            return read_record(folder)
+            return storefiles.read_record(folder)
         except DamagedError as error:
             self._set_aside(folder / "record.json", error, "the cell is trained again")
             return None
@@ -187,10 +177,10 @@ class Store:
             UsageError: a ``cell.json`` is damaged, and no list of problems is given, which gets a sentence for each.
         """
         for cell_id in sorted(self.cell_ids()):
-            if cell_id in known or not is_id(cell_id):
+            if cell_id in known or not storefiles.is_id(cell_id):
                 continue
             try:
-                if cell := read_cell(self.folder(cell_id)):
+                if cell := storefiles.read_cell(self.folder(cell_id)):
                     yield cell
             except KdzooError as error:
                 if problems is None:
@@ -203,7 +193,7 @@ class Store:
         Raises:
             UsageError: it was not planned, or its ``cell.json`` is damaged.
         """
-        if cell := read_cell(self.folder(cell_id)):
+        if cell := storefiles.read_cell(self.folder(cell_id)):
             return cell
         raise UsageError(f"{self.folder(cell_id)} has no cell.json; the bench that planned it writes it again")
 
@@ -222,14 +212,14 @@ class Store:
             KdzooError: the file is newer or may not be read.
         """
         with contextlib.suppress(DamagedError):
-            return read_study(self.studies / f"{study_id}.json")
+            return storefiles.read_study(self.studies / f"{study_id}.json")
         return None
 
     def claimed_study(self, study_id: str) -> Study | None:
         """As :meth:`find_study`, for who holds the study: a damaged one is set aside now, and said."""
         path = self.studies / f"{study_id}.json"
         try:
-            return read_study(path)
+            return storefiles.read_study(path)
         except DamagedError as error:
             self._set_aside(path, error, "the study is made again from the records of its trials")
             return None
@@ -245,7 +235,7 @@ class Store:
         studies, problems = [], []
         for path in sorted(self.studies.glob("*.json")):
             try:
-                if study := read_study(path):
+                if study := storefiles.read_study(path):
                     studies.append(study)
             except KdzooError as error:
                 problems.append(str(error))
@@ -262,13 +252,13 @@ class Store:
         lock = FileLock(path)
         try:
             path.parent.mkdir(exist_ok=True)
-            check_writable(path)
+            storefiles.check_writable(path)
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             yield False
             return
         except OSError as error:
-            raise unwritable(self.path, error) from None
+            raise storefiles.unwritable(self.path, error) from None
         try:
             yield True
         finally:
@@ -279,7 +269,7 @@ class Store:
         line = canonical_json({"time": round(time.time(), 3), "pid": os.getpid(), "event": event, **details}) + "\n"
         path = self.path / "events.jsonl"
         with self.writing():
-            check_writable(path)
+            storefiles.check_writable(path)
             with path.open("ab", buffering=0) as file:
                 file.write(line.encode())
 
