@@ -1,4 +1,4 @@
-"""The version of what plugins can see, and whether a plugin was written for this one. No torch here."""
+"""What plugins keep to: the version of what they can see, and the names that they may give. No torch here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""From the JSON of a file to the typed, versioned value it holds, with one clear sentence where that fails."""
+"""From the JSON of a file to the typed, versioned value it holds, with one clear sentence where that fails.
+
+A seal is the SHA-256 of a text of JSON inside the text, so that what was changed after it was written is found: damage
+and careless edits. It is no signature: who edits a file on purpose can make a new seal.
+"""
 
 from __future__ import annotations
 

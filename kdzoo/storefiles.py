@@ -1,4 +1,7 @@
-"""The files of a store, read: the value that one holds, or one sentence on what is wrong with it. No torch here."""
+"""The files of a store: whether a folder is one, the values that its files hold, and what is wrong with them.
+
+No torch here. A folder is a store by its marker, ``store.json``, else by the cells that it holds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kdzoo data NAME``: what is in a dataset, and what it looks like."""
+"""``kdzoo data NAME``: what is in a dataset, and what it looks like; and what benches say of its images."""
 
 from __future__ import annotations
 

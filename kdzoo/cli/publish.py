@@ -1,4 +1,4 @@
-"""``kdzoo publish``: from runs to a folder that others can read and check."""
+"""``kdzoo publish``, ``merge`` and ``check``: from runs to a folder that others can read, add to and check."""
 
 from __future__ import annotations
 

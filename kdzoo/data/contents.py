@@ -1,4 +1,4 @@
-"""Files known by what is in them, each read once: the hash is kept in the user's cache folder."""
+"""Files and rows known by what is in them, each read once: the hash is kept in the user's cache folder."""
 
 from __future__ import annotations
 

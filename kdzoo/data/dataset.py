@@ -1,4 +1,4 @@
-"""The contract between kdzoo and a dataset: what a dataset returns, and the class that a plugin subclasses."""
+"""The contract between kdzoo and a dataset: its name, what it returns, and the class that a plugin subclasses."""
 
 from __future__ import annotations
 

@@ -9,15 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from kdzoo.cell import DataRef, ModelRef, TeacherRef
-from kdzoo.jsontext import MEND
 from kdzoo.leaderboard.untrusted import (
-    Allowance,
     Fault,
-    UnreadableError,
+    Reading,
     bounded_record,
     bounded_study,
     fault,
-    read_value,
     walk,
 )
 from kdzoo.record import Record
@@ -144,54 +141,45 @@ def read_leaderboard(folder: Path) -> Leaderboard:
     """
     if not folder.exists():
         return Leaderboard()
-    faults: list[Fault] = []
+    reading = Reading(folder, _RESTORE)
     records: list[Record] = []
     studies: list[Study] = []
     others: list[PurePosixPath] = []
     strays: list[Fault] = []
-    allowance = Allowance()
-    for path in walk(folder, may_be_folder, faults):
+    for path in walk(folder, may_be_folder, reading.faults):
         if may_be_generated(path):
             others.append(path)
         elif may_be_record(path):
-            records += _read(folder, path, bounded_record, path_of_record, allowance, faults)
+            records += _read(reading, path, bounded_record, path_of_record)
         elif may_be_study(path):
-            studies += _read(folder, path, bounded_study, path_of_study, allowance, faults)
+            studies += _read(reading, path, bounded_study, path_of_study)
         else:
             strays.append(fault(path, "is neither a record nor made from records; move it away"))
-    faults += allowance.faults(RECORDS)
+    reading.finish(RECORDS)
     return Leaderboard(
         records=tuple(sorted(records, key=lambda record: record.id)),
         studies=tuple(sorted(studies, key=lambda study: study.id)),
-        faults=tuple(sorted([*faults, *strays])),
-        complete=not any(PurePosixPath(one.file).parts[:1] in ((), (RECORDS,)) for one in faults),
+        faults=tuple(sorted([*reading.faults, *strays])),
+        complete=not any(PurePosixPath(one.file).parts[:1] in ((), (RECORDS,)) for one in reading.faults),
         others=tuple(others),
     )
 
 
 def _read(
-    folder: Path,
-    path: PurePosixPath,
-    parse: Callable[[bytes, str], T],
-    place: Callable[[T], PurePosixPath],
-    allowance: Allowance,
-    faults: list[Fault],
+    reading: Reading, path: PurePosixPath, parse: Callable[[bytes, str], T], place: Callable[[T], PurePosixPath]
 ) -> list[T]:
     """The record or study of a file; none, and a fault, where it is not what belongs there."""
-    if allowance.spent:
+    read = reading.value(path, parse)
+    if read is None:
         return []
-    try:
-        found, canonical = read_value(folder / path, parse, allowance)
-    except UnreadableError as error:
-        if not allowance.spent:
-            faults.append(fault(path, str(error).replace(MEND, _RESTORE)))
-        return []
+    found, canonical = read
     belongs = place(found)
     if not canonical:
-        faults.append(fault(path, "is not as kdzoo writes it (sorted, without spaces, every key once)"))
+        reason = "is not as kdzoo writes it (sorted, without spaces, every key once)"
     elif belongs != path:
-        twin = ", and is there too" if (folder / belongs).exists() else ""
-        faults.append(fault(path, f"is misplaced: it belongs at {belongs}{twin}"))
+        twin = ", and is there too" if (reading.folder / belongs).exists() else ""
+        reason = f"is misplaced: it belongs at {belongs}{twin}"
     else:
         return [found]
+    reading.faults.append(fault(path, reason))
     return []

@@ -1,4 +1,4 @@
-"""From stores of runs to a published folder: records without weights, and everything that is made from them."""
+"""From stores of runs and published folders to one: records without weights, and everything that is made from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The union of two collections of records and studies, and where they contradict each other."""
+"""What folders offer to be published, and the union of several: where they contradict each other."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from kdzoo.leaderboard.layout import RECORDS, read_leaderboard
 from kdzoo.leaderboard.private import publishable, publishable_study
 from kdzoo.leaderboard.untrusted import (
     MOST_FILES,
-    Allowance,
     Fault,
-    UnreadableError,
+    Reading,
     bounded_record,
     bounded_study,
     fault,
-    read_value,
 )
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import Record
@@ -177,19 +175,18 @@ def read_store(folder: Path) -> Contents:
         UsageError: it is no store, or a newer one.
     """
     store = Store.open(folder)
-    faults: list[Fault] = []
-    allowance = Allowance()
+    reading = Reading(folder)
     records: dict[str, Record] = {}
-    for path in _files(store.cells, "*/record.json", faults):
-        record = _read(folder, path, path.parent.name, bounded_record, allowance, faults)
+    for path in _files(reading, store.cells, "*/record.json"):
+        record = _read(reading, path, path.parent.name, bounded_record)
         if record is not None:
             records[record.id] = record
     studies = []
-    for path in _files(store.studies, "*.json", faults):
-        study = _read(folder, path, path.stem, bounded_study, allowance, faults)
+    for path in _files(reading, store.studies, "*.json"):
+        study = _read(reading, path, path.stem, bounded_study)
         if study is not None and study.finished:
             studies.append(study)
-    faults += allowance.faults(store.cells.name)
+    reading.finish(store.cells.name)
     students = [record for record in records.values() if record.cell.kind == "student"]
     trainings = {
         training.id
@@ -200,37 +197,29 @@ def read_store(folder: Path) -> Contents:
     return Contents(
         records=tuple(map(publishable, [*students, *(records[each] for each in sorted(trainings & records.keys()))])),
         studies=tuple(map(publishable_study, studies)),
-        faults=tuple(faults),
+        faults=tuple(reading.faults),
     )
 
 
-def _files(place: Path, pattern: str, faults: list[Fault]) -> list[Path]:
+def _files(reading: Reading, place: Path, pattern: str) -> list[Path]:
     """The files of a folder of the store, which is no link, sorted."""
     if place.is_symlink():
-        faults.append(fault(place.name, "is a symbolic link, which is not followed"))
+        reading.faults.append(fault(place.name, "is a symbolic link, which is not followed"))
         return []
     found = list(itertools.islice(place.glob(pattern), MOST_FILES + 1))
     if len(found) > MOST_FILES:
-        faults.append(fault(place.name, f"the folder holds more than {MOST_FILES:,} files, and the rest is not read"))
+        reason = f"the folder holds more than {MOST_FILES:,} files, and the rest is not read"
+        reading.faults.append(fault(place.name, reason))
     return sorted(found[:MOST_FILES])
 
 
-def _read(
-    folder: Path, path: Path, name: str, parse: Callable[[bytes, str], T], allowance: Allowance, faults: list[Fault]
-) -> T | None:
-    inner = PurePosixPath(path.relative_to(folder))
-    if allowance.spent:
-        return None
+def _read(reading: Reading, path: Path, name: str, parse: Callable[[bytes, str], T]) -> T | None:
+    inner = PurePosixPath(path.relative_to(reading.folder))
     if path.parent.is_symlink():
-        faults.append(fault(inner.parent, "is a symbolic link, which is not followed"))
+        reading.faults.append(fault(inner.parent, "is a symbolic link, which is not followed"))
         return None
-    try:
-        found, _ = read_value(path, parse, allowance)
-    except UnreadableError as error:
-        if not allowance.spent:
-            faults.append(fault(inner, str(error)))
+    read = reading.value(inner, parse)
+    if read is not None and read[0].id != name:
+        reading.faults.append(fault(inner, f"is misplaced: it holds {read[0].id}"))
         return None
-    if found.id != name:
-        faults.append(fault(inner, f"is misplaced: it holds {found.id}"))
-        return None
-    return found
+    return read and read[0]

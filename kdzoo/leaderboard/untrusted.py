@@ -12,6 +12,7 @@ from kdzoo.cell import canonical_json
 from kdzoo.errors import KdzooError, OddFileError, os_reason
 from kdzoo.files import read_plain
 from kdzoo.foreign import printable
+from kdzoo.jsontext import MEND
 from kdzoo.record import Record, parse_record
 from kdzoo.study import Study, parse_study
 
@@ -49,7 +50,7 @@ class Fault(NamedTuple):
         return f"{self.file}: {self.reason}"
 
 
-class UnreadableError(Exception):
+class UnreadableError(KdzooError):
     """A file was not read, and why; made a :class:`Fault` by who knows its name."""
 
 
@@ -72,50 +73,51 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         raise UnreadableError(f"cannot be read ({os_reason(error)})") from None
 
 
-class Allowance:
-    """How many bytes may still be read; once they are not enough for a file, nothing more is read."""
-
-    def __init__(self, most: int | None = None) -> None:
-        self._left = MOST_IN_ALL if most is None else most
-        self.spent = False
-
-    def take(self, content: bytes) -> None:
-        """Count what was read.
-
-        Raises:
-            UnreadableError: it is more than was left.
-        """
-        self._left -= len(content)
-        if self._left < 0:
-            self.spent = True
-            raise UnreadableError("would be more than may be read")
-
-    def faults(self, place: str) -> list[Fault]:
-        """One line, if not all was read."""
-        told = f"holds more than {MOST_IN_ALL:,} bytes of records and studies, and the rest is not read"
-        return [fault(place, told)] if self.spent else []
-
-
-def read_value(path: Path, parse: Callable[[bytes, str], T], allowance: Allowance) -> tuple[T, bool]:
-    """What a file holds, and whether it is written as kdzoo writes it: canonical JSON, so every key once.
+class Reading:
+    """Records and studies of a folder that may be hostile.
 
     Args:
-        path: the file.
-        parse: makes a value of its content and its name, which may raise a :class:`KdzooError`.
-        allowance: what may still be read of the folder.
+        folder: where.
+        mend: what to advise for damage, in the place of :data:`kdzoo.jsontext.MEND`.
 
-    Raises:
-        UnreadableError: it cannot be read, is no such value, or holds a number that no board could compute with; or the
-            allowance is spent.
+    Attributes:
+        faults: what is wrong with files.
     """
-    content = read_bytes(path)
-    allowance.take(content)
-    try:
-        found = parse(content, "")
-    except KdzooError as error:
-        raise UnreadableError(str(error).removeprefix(": ")) from None
-    plain = json.loads(content, parse_int=_whole, parse_float=_number)
-    return found, content == f"{canonical_json(plain)}\n".encode()
+
+    def __init__(self, folder: Path, mend: str = MEND) -> None:
+        self.folder, self._mend = folder, mend
+        self.faults: list[Fault] = []
+        self._left = MOST_IN_ALL
+
+    def value(self, path: PurePosixPath, parse: Callable[[bytes, str], T]) -> tuple[T, bool] | None:
+        """What a file holds, and whether it is written as kdzoo writes it: canonical JSON, so every key once.
+
+        None, and a fault, where it cannot be read, is no such value, or holds a number that no board could compute
+        with. Once too many bytes were read, nothing more is.
+
+        Args:
+            path: the file, in the folder.
+            parse: makes a value of its content and its name, which may raise a :class:`KdzooError`.
+        """
+        if self._left < 0:
+            return None
+        try:
+            content = read_bytes(self.folder / path)
+            self._left -= len(content)
+            if self._left < 0:
+                return None
+            found = parse(content, "")
+            plain = json.loads(content, parse_int=_whole, parse_float=_number)
+        except KdzooError as error:
+            self.faults.append(fault(path, str(error).removeprefix(": ").replace(MEND, self._mend)))
+            return None
+        return found, content == f"{canonical_json(plain)}\n".encode()
+
+    def finish(self, place: str) -> None:
+        """Note, of a place in the folder, if not all was read."""
+        if self._left < 0:
+            told = f"holds more than {MOST_IN_ALL:,} bytes of records and studies, and the rest is not read"
+            self.faults.append(fault(place, told))
 
 
 def _whole(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Weights on disk: written so that plain timm loads them, read so that nothing wrong gets in."""
+"""Weights on disk: written so that plain timm loads them, read so that nothing wrong gets in, or it is said what is."""
 
 from __future__ import annotations
 

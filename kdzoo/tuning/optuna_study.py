@@ -1,4 +1,7 @@
-"""How much each searched parameter mattered in a study: Optuna's importance, or why there is none."""
+"""A study as Optuna's own value, rebuilt from its trials, and how much each of its parameters mattered.
+
+The one place, beside the search, that knows Optuna.
+"""
 
 from __future__ import annotations
 

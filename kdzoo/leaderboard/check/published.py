@@ -86,17 +86,20 @@ def _tests(made: Generated, drawers: Counter[str]) -> dict[PurePosixPath, Callab
         tests[path] = partial(_page_fault, page=page)
     for path, chart in made.charts.items():
         for suffix in (".svg", ".png"):
-            tests[path.with_name(path.name + suffix)] = partial(
-                _drawing_fault, chart=chart, suffix=suffix, drawers=drawers
-            )
+            test = partial(_redrawn_fault, chart=chart, suffix=suffix, drawers=drawers)
+            tests[path.with_name(path.name + suffix)] = test
     return tests
 
 
-def _drawing_fault(content: bytes, chart: Chart, suffix: str, drawers: Counter[str]) -> str:
-    reason = drawing_fault(content, chart, suffix)
-    if not reason and (who := foreign_drawer(content)):
-        drawers[who] += 1
-    return reason or redrawn_fault(content, chart, suffix)
+def _redrawn_fault(content: bytes, chart: Chart, suffix: str, drawers: Counter[str]) -> str:
+    """As :func:`drawing_fault`; a drawing that says that it was drawn as they are drawn here must be so to the byte."""
+    if reason := drawing_fault(content, chart, suffix):
+        return reason
+    found = origin_of(content)
+    if found and found.drawer != drawer():
+        drawers[found.drawer] += 1
+        return ""
+    return "" if content == (svg if suffix == ".svg" else png)(chart) else "shows something else than these records"
 
 
 def _text_fault(content: bytes, text: str) -> str:
@@ -126,7 +129,7 @@ class _ActiveError(Exception):
 def drawing_fault(content: bytes, chart: Chart, suffix: str) -> str:
     """Why a file is not the drawing of a chart; empty where it is.
 
-    It is compared by the digest that it says it was drawn from; whether it shows that, :func:`redrawn_fault` tells.
+    It is compared by the digest that it says it was drawn from, and not drawn again.
 
     Args:
         content: the file.
@@ -141,19 +144,6 @@ def drawing_fault(content: bytes, chart: Chart, suffix: str) -> str:
     if found.digest != chart_digest(chart):
         return "was drawn from other records"
     return _active(content) if suffix == ".svg" else ""
-
-
-def redrawn_fault(content: bytes, chart: Chart, suffix: str) -> str:
-    """Why a file is not the drawing of a chart, to the byte, if it says that it was drawn as they are drawn here."""
-    if foreign_drawer(content):
-        return ""
-    return "" if content == (svg if suffix == ".svg" else png)(chart) else "shows something else than these records"
-
-
-def foreign_drawer(content: bytes) -> str:
-    """Who drew it, if drawings are drawn otherwise here; else nothing."""
-    found = origin_of(content)
-    return "" if found is None or found.drawer == drawer() else found.drawer
 
 
 def _active(content: bytes) -> str:

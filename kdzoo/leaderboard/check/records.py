@@ -1,4 +1,4 @@
-"""What must be true of one record, whatever else is there."""
+"""What must be true of one record or one study, whatever else is there."""
 
 from __future__ import annotations
 
