@@ -94,13 +94,13 @@ def _require_plain(status: os.stat_result) -> None:
 
 def _odd_or(error: OSError) -> Exception:
     """What to raise: a loop of links, a socket and a bad sector are odd files too."""
-    told = {
+    reasons = {
         errno.ELOOP: "is a symbolic link, which is not followed",
         errno.ENXIO: "is no plain file but a socket",
         errno.EISDIR: "is no plain file but a folder",
         errno.EIO: "cannot be read: input/output error",
     }
-    return OddFileError(told[error.errno]) if error.errno in told else error
+    return OddFileError(reasons[error.errno]) if error.errno in reasons else error
 
 
 def set_aside(path: Path) -> Path:

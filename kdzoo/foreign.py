@@ -90,9 +90,9 @@ def sentence(error: BaseException, homes: Iterable[Path] = ()) -> str:
         error: as it was caught.
         homes: folders and files of the code that is asked about; see :func:`line_of`.
     """
-    told = f"{name_of(error)}: {line(text_of(error))}".rstrip(": ")
+    text = f"{name_of(error)}: {line(text_of(error))}".rstrip(": ")
     place = place_of(error, homes)
-    return f"{told} ({place})" if place else told
+    return f"{text} ({place})" if place else text
 
 
 def homes_of(thing: object) -> tuple[Path, ...]:
@@ -118,22 +118,22 @@ def place_of(error: BaseException, homes: Iterable[Path]) -> str:
 def story_of(error: BaseException) -> str:
     """The whole traceback of an error, bounded."""
     try:
-        told = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(error))
     except BaseException as fault:
         heed(fault)
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
-        told = f"Traceback (most recent call last):\n{''.join(frames)}{sentence(error)}\n"
-    return story(told)
+        text = f"Traceback (most recent call last):\n{''.join(frames)}{sentence(error)}\n"
+    return story(text)
 
 
-def story(told: str) -> str:
+def story(text: str) -> str:
     """A text of many lines, each of them bounded, and the whole, of which the beginning and the end stay; visible."""
-    told = "\n".join(bounded(each) for each in told.split("\n"))
+    text = "\n".join(bounded(each) for each in text.split("\n"))
     half = MOST_OF_A_STORY // 2
-    left_out = len(told) - 2 * half
+    left_out = len(text) - 2 * half
     if left_out > 0:
-        told = f"{told[:half]}\n... ({left_out:,} characters more) ...\n{told[-half:]}"
-    return visible(told, keep="\n\t")
+        text = f"{text[:half]}\n... ({left_out:,} characters more) ...\n{text[-half:]}"
+    return visible(text, keep="\n\t")
 
 
 def module_homes(module: str) -> tuple[Path, ...]:

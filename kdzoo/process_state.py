@@ -36,7 +36,7 @@ class ProcessSetting:
         name: in a sentence: ``the default dtype``.
         read: gives its value, which can be compared.
         write: sets it to a value that was read.
-        told: whether the value says anything to a person.
+        shown: whether its value says anything to a person.
         slow: whether reading it takes tens of microseconds.
         fresh: its value in a process that has just imported torch, for one of torch's that a number depends on.
     """
@@ -44,7 +44,7 @@ class ProcessSetting:
     name: str
     read: Callable[[], Value]
     write: Callable[[Value], object]
-    told: bool = True
+    shown: bool = True
     fresh: Value = None
     slow: bool = False
 
@@ -133,11 +133,11 @@ def _write_stream(name: str, number: int) -> Callable[[Value], object]:
 
 _PLAIN: Sequence[ProcessSetting] = (
     ProcessSetting("the current folder", _read_folder, _write_folder),
-    ProcessSetting("environment variables", _read_variables, _write_variables, told=False, slow=True),
-    ProcessSetting("standard output", _read_stream("stdout", 1), _write_stream("stdout", 1), told=False, slow=True),
-    ProcessSetting("standard error", _read_stream("stderr", 2), _write_stream("stderr", 2), told=False, slow=True),
+    ProcessSetting("environment variables", _read_variables, _write_variables, shown=False, slow=True),
+    ProcessSetting("standard output", _read_stream("stdout", 1), _write_stream("stdout", 1), shown=False, slow=True),
+    ProcessSetting("standard error", _read_stream("stderr", 2), _write_stream("stderr", 2), shown=False, slow=True),
     *(
-        ProcessSetting(f"the handler of {number.name}", _read_handler(number), _write_handler(number), told=False)
+        ProcessSetting(f"the handler of {number.name}", _read_handler(number), _write_handler(number), shown=False)
         for number in (signal.SIGINT, signal.SIGTERM)
     ),
     ProcessSetting("the mask of new files", _read_umask, os.umask),
@@ -156,7 +156,7 @@ def _torch_settings(torch: Any) -> list[ProcessSetting]:
             "the precision of float32",
             lambda: place.fp32_precision,
             lambda value: setattr(place, "fp32_precision", value),
-            told=False,
+            shown=False,
         )
 
     def flag(name: str, place: Any, field: str) -> ProcessSetting:
@@ -208,7 +208,7 @@ def _torch_settings(torch: Any) -> list[ProcessSetting]:
             )
         ),
         # The older form first: setting it sets some of the newer ones.
-        ProcessSetting("the precision of float32", read_precision, write_precision, told=False, fresh="highest"),
+        ProcessSetting("the precision of float32", read_precision, write_precision, shown=False, fresh="highest"),
         precision_of(backends.cuda.matmul),
         precision_of(backends.cudnn.conv),
         precision_of(backends.mkldnn.matmul),
@@ -262,7 +262,7 @@ class ProcessState:
             if now != before:
                 with contextlib.suppress(OSError, ValueError, RuntimeError):
                     setting.write(before)
-                self.changed[f"{setting.name} to {_told(now)}" if setting.told else setting.name] = None
+                self.changed[f"{setting.name} to {_value_text(now)}" if setting.shown else setting.name] = None
 
     def told(self) -> str:
         """What was put back, as the end of a sentence; empty where nothing was."""
@@ -276,7 +276,7 @@ def _read(setting: ProcessSetting) -> Value:
         return type(error)
 
 
-def _told(value: Value) -> str:
+def _value_text(value: Value) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return Path(value).name or "/" if isinstance(value, str) and os.sep in value else str(value).removeprefix("torch.")

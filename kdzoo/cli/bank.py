@@ -58,8 +58,8 @@ def verify_bank(out: Runs = Path("runs")) -> None:
     for fault in faults:
         typer.echo(fault)
     whole = "all whole" if count else "nothing to read"
-    told = f"{len(faults)} {'file is' if len(faults) == 1 else 'files are'} not whole" if faults else whole
-    typer.echo(f"{count} {'view' if count == 1 else 'views'}: {told}")
+    outcome = f"{len(faults)} {'file is' if len(faults) == 1 else 'files are'} not whole" if faults else whole
+    typer.echo(f"{count} {'view' if count == 1 else 'views'}: {outcome}")
     if faults:
         raise typer.Exit(1)
 

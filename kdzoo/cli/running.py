@@ -170,10 +170,10 @@ def show_failures(records: Iterable[Record], registry: Registry) -> None:
     shown: set[tuple[str, str]] = set()
     for record in records:
         strategy = record.cell.strategy
-        told = (strategy.name, record.reason)
-        if record.status != "failed" or told in shown or not _LINE.search(record.reason):
+        failure = (strategy.name, record.reason)
+        if record.status != "failed" or failure in shown or not _LINE.search(record.reason):
             continue
-        shown.add(told)
+        shown.add(failure)
         homes = registry.strategy(f"{strategy.distribution}:{strategy.name}").homes
         typer.echo(
             f"\n{strategy.name} failed: {record.reason}\n{from_plugin(record.traceback, homes)}", err=True, nl=False

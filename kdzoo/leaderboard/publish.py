@@ -148,7 +148,7 @@ def write_published(folder: Path, old: Leaderboard, new: Leaderboard, *, redraw:
     files = generated_files(new, drawn)
     made = {path: content for path, content in files.items() if path not in there or _content(folder / path) != content}
     removed = sorted(there - files.keys())
-    with _told(folder):
+    with _writing(folder):
         (folder / RECORDS).mkdir(parents=True, exist_ok=True)
         for path, content in {**records, **made}.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def _remove_empty(folder: Path, place: PurePosixPath) -> None:
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

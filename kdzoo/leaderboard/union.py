@@ -116,13 +116,13 @@ def _explain_record(old: Record, new: Record) -> str:
     cell = old.cell
     pair = f"{cell.teacher.model} -> {cell.student}" if cell.teacher else str(cell.student)
     what = f"{cell.strategy.name} {pair} on {cell.data.name}, seed {cell.seed}"
-    first, second = _told(old), _told(new)
+    first, second = _result_text(old), _result_text(new)
     if first != second:
         return f"record {old.id} ({what}): {first} and {second}"
     return f"record {old.id} ({what}): {first} in both, and {told(_differences(old, new))}"
 
 
-def _told(record: Record) -> str:
+def _result_text(record: Record) -> str:
     top1 = f"{record.test.top1:.2f}%" if record.test else "no measure"
     return f"{top1}, evaluation {record.evaluation}"
 

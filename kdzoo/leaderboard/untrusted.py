@@ -116,8 +116,8 @@ class Reading:
     def finish(self, place: str) -> None:
         """Note, of a place in the folder, if not all was read."""
         if self._left < 0:
-            told = f"holds more than {MOST_IN_ALL:,} bytes of records and studies, and the rest is not read"
-            self.faults.append(fault(place, told))
+            reason = f"holds more than {MOST_IN_ALL:,} bytes of records and studies, and the rest is not read"
+            self.faults.append(fault(place, reason))
 
 
 def _whole(text: str) -> int:

@@ -1,4 +1,4 @@
-"""How the network of a file of weights is shown images: what is told of it, and what of that can be done here."""
+"""How the network of a file of weights is shown images: what is stated of it, and what of that can be done here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NEAREST_KIND: dict[str, Literal["nearest", "bilinear", "bicubic"]] = {
 
 
 @dataclass(frozen=True)
-class Told:
+class StatedInput:
     """What is known of a network's input.
 
     Args:
@@ -54,7 +54,7 @@ class Images:
     seen: float
 
 
-def input_told(file: WeightFile, model: ModelRef) -> Told | None:
+def stated_input(file: WeightFile, model: ModelRef) -> StatedInput | None:
     """What a file tells, or else what stands beside it: kdzoo's header, the arguments of timm's training, or timm's
     ``config.json``; None where nothing does.
 
@@ -63,18 +63,18 @@ def input_told(file: WeightFile, model: ModelRef) -> Told | None:
         model: the network, for timm's defaults of the model where its training was given no other values.
 
     Raises:
-        UsageError: timm itself would refuse what is told.
+        UsageError: timm itself would refuse what is stated.
     """
     if {"mean", "std", "input_size"} <= file.header.keys():
         names = {"size": "input_size", "crop": "crop_pct"}
         found = {key: file.header.get(names.get(key, key)) for key in _KEYS}
-        return Told(found, f"the header of {file.path.name}")
+        return StatedInput(found, f"the header of {file.path.name}")
     if file.timm_args:
         source, args = file.timm_args
-        return Told(_as_timm(args, _defaults(args["model"], model), source), source)
+        return StatedInput(_as_timm(args, _defaults(args["model"], model), source), source)
     if file.timm_config:
         source = f"config.json beside {file.path.name}"
-        return Told(_as_timm({}, file.timm_config, source), source)
+        return StatedInput(_as_timm({}, file.timm_config, source), source)
     return None
 
 
@@ -96,7 +96,7 @@ def _as_timm(args: Mapping[str, Any], config: Mapping[str, Any], source: str) ->
     try:
         found = resolve_data_config(given or None, pretrained_cfg=dict(config) or {"input_size": None})  # type: ignore[no-untyped-call]
         size = found["input_size"][-2:]
-    except Exception as error:  # what is told may be of any kind, and timm asserts
+    except Exception as error:  # what is stated may be of any kind, and timm asserts
         raise UsageError(
             f"{source} cannot be understood ({type(error).__name__}); give --teacher-input rest=data"
         ) from error
@@ -104,13 +104,13 @@ def _as_timm(args: Mapping[str, Any], config: Mapping[str, Any], source: str) ->
 
 
 def choose_input(
-    asked: AskedInput | None, told: Told | None, model: ModelRef, images: Images, name: str
+    asked: AskedInput | None, stated: StatedInput | None, model: ModelRef, images: Images, name: str
 ) -> tuple[Input | None, str]:
     """How a network is shown a dataset's images, and what a person should read of it.
 
     Args:
         asked: what the person asked for, which wins.
-        told: what is known of the file.
+        stated: what is known of the file.
         model: the network; its own ``img_size`` stands.
         images: the dataset.
         name: what the file is called.
@@ -122,13 +122,13 @@ def choose_input(
         UsageError: a value is impossible, or contradicts the model's arguments.
     """
     asked = asked or AskedInput()
-    if told and asked.rest == "data":
-        told = None
+    if stated and asked.rest == "data":
+        stated = None
     sources = {key: "--teacher-input" for key in _KEYS if getattr(asked, key) is not None}
     values: dict[str, Any] = {key: getattr(asked, key) for key in sources}
-    for key in _KEYS if told else ():
-        if key not in values and told and told.values.get(key) is not None:
-            values[key], sources[key] = told.values[key], told.source
+    for key in _KEYS if stated else ():
+        if key not in values and stated and stated.values.get(key) is not None:
+            values[key], sources[key] = stated.values[key], stated.source
     remarks: list[str] = []
     own_size = model.args.get("img_size")
     if own_size is not None and "size" in values:
@@ -221,8 +221,8 @@ def _sources(sources: Mapping[str, str], asked: AskedInput, name: str) -> str:
         if key in sources:
             groups.setdefault(sources[key], []).append(key)
     if not groups:
-        told = "as asked" if asked.rest == "data" else f"as neither {name} nor a file beside it tells another"
-        return f"the dataset's own, {told}"
+        why = "as asked" if asked.rest == "data" else f"as neither {name} nor a file beside it tells another"
+        return f"the dataset's own, {why}"
     if len(groups) == 1 and {"mean", "std", "size"} <= sources.keys():
         return f"from {next(iter(groups))}"
     parts = [f"{', '.join(keys)} from {source}" for source, keys in groups.items()]

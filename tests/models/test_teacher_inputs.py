@@ -20,7 +20,7 @@ from torchvision.transforms.functional import to_pil_image
 from kdzoo import UsageError
 from kdzoo.cell import DataRef, Input, ModelRef
 from kdzoo.inputs import input_flag, read_input
-from kdzoo.models.preprocessing import Images, Told, check_classes, choose_input, input_told
+from kdzoo.models.preprocessing import Images, StatedInput, check_classes, choose_input, stated_input
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weightfile import open_weights
 from kdzoo.models.weights import save_weights
@@ -44,7 +44,7 @@ def images(data_ref: Callable[..., DataRef]) -> Callable[..., Images]:
 
 
 def choose(images: Images, asked: str = "", told: dict[str, Any] | None = None, model: ModelRef = MODEL) -> Any:
-    given = Told(told, "the header of w") if told else None
+    given = StatedInput(told, "the header of w") if told else None
     return choose_input(read_input(asked) if asked else None, given, model, images, "w.pt")
 
 
@@ -129,7 +129,7 @@ def test_our_own_header_tells_all(make_model: Make, tmp_path: Path) -> None:
     header = {"mean": [0.5], "std": [0.25], "input_size": [24, 24], "crop_pct": 0.9, "interpolation": "bilinear"}
     save_weights(make_model("test_resnet").model, tmp_path / "w.safetensors", header | {"classes": ["a", "b"]})
     file = open_weights(tmp_path / "w.safetensors")
-    told = input_told(file, MODEL)
+    told = stated_input(file, MODEL)
     assert told is not None
     assert told.source == "the header of w.safetensors"
     assert told.values == {"mean": [0.5], "std": [0.25], "size": [24, 24], "crop": 0.9, "interpolation": "bilinear"}
@@ -151,7 +151,7 @@ def test_timms_arguments_mean_what_they_mean_to_timm(
     else:
         content["args"] = argparse.Namespace(**given)
     torch.save(content, tmp_path / "w.pth.tar")
-    told = input_told(open_weights(tmp_path / "w.pth.tar"), ModelRef(name="resnet18"))
+    told = stated_input(open_weights(tmp_path / "w.pth.tar"), ModelRef(name="resnet18"))
     assert told is not None
     assert told.source == ("args.yaml beside w.pth.tar" if beside else "args in w.pth.tar")
     meant = resolve_data_config(given, model=model)
@@ -169,7 +169,7 @@ def test_timms_config_beside_the_file(make_model: Make, tmp_path: Path) -> None:
     config["pretrained_cfg"] |= {"mean": [0.1, 0.2, 0.3], "crop_pct": 0.7}
     (tmp_path / "config.json").write_text(json.dumps(config))
     file = open_weights(tmp_path / "model.safetensors")
-    told = input_told(file, MODEL)
+    told = stated_input(file, MODEL)
     assert told is not None
     assert told.source == "config.json beside model.safetensors"
     assert told.values["mean"] == [0.1, 0.2, 0.3]
@@ -185,7 +185,7 @@ def test_another_programs_config_tells_nothing(text: str, make_model: Make, tmp_
     (tmp_path / "args.yaml").write_text("model: test_resnet\n")
     torch.save(make_model("test_resnet").model.state_dict(), tmp_path / "w.pt")
     file = open_weights(tmp_path / "w.pt")
-    assert input_told(file, MODEL) is None
+    assert stated_input(file, MODEL) is None
     assert file.classes is None
 
 
@@ -193,7 +193,7 @@ def test_arguments_that_timm_refuses_are_one_sentence(make_model: Make, tmp_path
     args = argparse.Namespace(**TIMM_ARGS | {"img_size": "large"})
     torch.save({"model": make_model("test_resnet").model.state_dict(), "args": args}, tmp_path / "w.pt")
     with pytest.raises(UsageError, match=r"args in w.pt cannot be understood.*give --teacher-input rest=data"):
-        input_told(open_weights(tmp_path / "w.pt"), MODEL)
+        stated_input(open_weights(tmp_path / "w.pt"), MODEL)
 
 
 @pytest.mark.parametrize(
