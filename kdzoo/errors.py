@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -58,12 +58,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 trial``, ``15 trials``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(repr(name) for name in names[:most])
-    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 def os_reason(error: OSError) -> str:

@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,6 +58,12 @@ def printable(text: str, most: int = 500) -> str:
 def bounded(text: str, most: int = MOST) -> str:
     """At most so many characters, and a note of how many were left out."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} characters more)"
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, quoted, and how many more there are. They may come from a file, so nothing in them acts."""
+    shown = ", ".join(repr(bounded(name)) for name in names[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 def line(text: str, most: int = MOST) -> str:

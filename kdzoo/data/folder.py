@@ -14,8 +14,9 @@ from kdzoo.data.dataset import Dataset, FileData, Splits, escape
 from kdzoo.data.hashing import digest
 from kdzoo.data.listing import Listing
 from kdzoo.data.rgb import RULES, read_rgb
-from kdzoo.errors import UsageError, some
+from kdzoo.errors import UsageError
 from kdzoo.files import from_home
+from kdzoo.foreign import some
 
 if TYPE_CHECKING:
     from PIL.Image import Image

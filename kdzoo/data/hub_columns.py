@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdzoo.errors import UsageError, some, unknown
+from kdzoo.errors import UsageError, unknown
+from kdzoo.foreign import some
 
 _OPTIONS = {"image": "input_key", "label": "target_key"}
 """What kdzoo calls a column, and what timm's readers call it."""
@@ -108,7 +109,7 @@ def class_numbers(labels: Iterable[Any], name: str) -> NDArray[np.int64]:
                 yield int(label)
             else:
                 raise UsageError(
-                    f"{name}: the label of sample {place} is {some([label])[:60]}, which is no class number; choose "
+                    f"{name}: the label of sample {place} is {label!r:.60}, which is no class number; choose "
                     "another column with :label=COLUMN behind the dataset's name"
                 )
 

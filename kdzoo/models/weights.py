@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdzoo.errors import OddFileError, UsageError, counted, os_reason, some
+from kdzoo.errors import OddFileError, UsageError, counted, os_reason
 from kdzoo.files import check_plain
+from kdzoo.foreign import some
 from kdzoo.models.taps import last_layers
 from kdzoo.models.weightfile import METADATA_KEY, Average, WeightFile, open_weights
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from kdzoo.api import LONGEST_NAME, name_fault
-from kdzoo.foreign import MOST, MOST_OF_A_STORY, bounded, line, sentence, story_of, text_of, visible
+from kdzoo.foreign import MOST, MOST_OF_A_STORY, bounded, line, printable, sentence, some, story_of, text_of, visible
 
 
 def test_a_text_that_is_too_long_says_how_much_is_left_out() -> None:
@@ -92,3 +92,13 @@ def test_a_long_traceback_keeps_both_ends() -> None:
 def test_a_name_is_bounded() -> None:
     assert not name_fault("a" * LONGEST_NAME)
     assert name_fault("a" * 5000) == "has 5,000 characters, and may have 100"
+
+
+def test_names_from_a_file_are_quoted_and_none_acts() -> None:
+    assert some(["a", "b\x1b[2J", "c"], 2) == "'a', 'b\\x1b[2J' and 1 more"
+    assert len(some(["a" * 10_000])) < 1_100
+
+
+def test_a_printed_text_is_visible_and_cut_with_an_ellipsis() -> None:
+    assert printable("a\nb", 4) == "a\\nb"
+    assert printable("a\n" + "b" * 10, 6) == "a\\n..."
