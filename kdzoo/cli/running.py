@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -30,13 +30,10 @@ from kdzoo.config import BenchConfig, parse_bytes
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.compiled import check_compiler
 from kdzoo.errors import UsageError
+from kdzoo.foreign import from_plugin
+from kdzoo.record import Record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
-
-if TYPE_CHECKING:
-    from kdzoo.record import Record
-    from kdzoo.registry import Registry
-
 
 _LINE = re.compile(r"\([^()\s]+\.py:\d+\)\Z")
 
@@ -165,8 +162,6 @@ def show_failures(records: Iterable[Record], registry: Registry) -> None:
         records: of a bench.
         registry: the loaded plugins.
     """
-    from kdzoo.foreign import from_plugin
-
     shown: set[tuple[str, str]] = set()
     for record in records:
         strategy = record.cell.strategy

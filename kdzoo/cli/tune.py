@@ -13,11 +13,8 @@ from kdzoo.errors import UsageError, unknown
 if TYPE_CHECKING:
     from kdzoo.study import Study
 
-
 _SHOW = "Showing studies"
 _TRIALS = 20
-
-
 _CHOOSING = ("strategies", "dataset", "teacher", "student")
 _FLAGS = {"tune": "--trials", "set_": "--set"}
 

@@ -150,15 +150,15 @@ def choose_input(
             f"interpolation {found.interpolation} is not used, as the dataset's images have that size already"
         )
     shown = Input(
-        mean=None if found.mean is None or found.mean == _short(images.mean) else found.mean,
-        std=None if found.std is None or found.std == _short(images.std) else found.std,
+        mean=None if found.mean is None or found.mean == short_numbers(images.mean) else found.mean,
+        std=None if found.std is None or found.std == short_numbers(images.std) else found.std,
         size=None if found.size == images.ref.img_size else found.size,
         crop=crop,
         interpolation=found.interpolation if resized and found.interpolation != "bilinear" else None,
     )
     whole = Input(
-        mean=found.mean or _short(images.mean),
-        std=found.std or _short(images.std),
+        mean=found.mean or short_numbers(images.mean),
+        std=found.std or short_numbers(images.std),
         size=size,
         crop=shown.crop,
         interpolation=shown.interpolation,
@@ -193,7 +193,7 @@ def _one(key: str, value: Any, channels: int, remarks: list[str], *, strict: boo
             raise UsageError(
                 f"--teacher-input {key} has {len(numbers)} numbers: give one, or one for each channel ({channels})"
             )
-        return _short(of_channels(numbers, channels))
+        return short_numbers(of_channels(numbers, channels))
     if key == "size":
         height, width = (int(side) for side in value)
         if min(height, width) < 1:
@@ -210,7 +210,7 @@ def _one(key: str, value: Any, channels: int, remarks: list[str], *, strict: boo
     return _NEAREST_KIND[value]
 
 
-def _short(values: Sequence[float]) -> tuple[float, ...]:
+def short_numbers(values: Sequence[float]) -> tuple[float, ...]:
     """Each number in the fewest digits that give the same float32, which is what a network computes with."""
     return tuple(float(str(np.float32(value))) for value in values)
 
@@ -227,11 +227,6 @@ def _sources(sources: Mapping[str, str], asked: AskedInput, name: str) -> str:
         return f"from {next(iter(groups))}"
     parts = [f"{', '.join(keys)} from {source}" for source, keys in groups.items()]
     return "; ".join([*parts, *([] if {"mean", "std", "size"} <= sources.keys() else ["the rest is the dataset's"])])
-
-
-def short_numbers(values: Sequence[float]) -> list[float]:
-    """Numbers of float32 as a person would write them: 0.485 and not 0.48500001430511475."""
-    return list(_short(values))
 
 
 def check_classes(names: Sequence[str] | None, classes: Sequence[str], path: object) -> str:
