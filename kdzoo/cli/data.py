@@ -41,7 +41,6 @@ def data(
 
     All images are decoded once. The exit code is 1 where some cannot be read.
     """
-    from kdzoo.cli.data import image_grid
     from kdzoo.config import load_recipe
     from kdzoo.data.load import open_data
     from kdzoo.data.rgb import damage_text

@@ -48,8 +48,6 @@ def tune(
     [dim]kdzoo tune --strategies soft,at --trials 15[/dim]
     """
     if show or plot is not None:
-        from kdzoo.cli.tune import chosen_studies
-
         studies, whole = chosen_studies(options, "--show" if show else "--plot", dry_run=dry_run)
         _show(studies, plot)
         if not whole:
