@@ -33,7 +33,7 @@ from kdzoo.cell import DataRef
 from kdzoo.engine.evaluate import batch_for
 from kdzoo.engine.forms import form_of
 from kdzoo.models.memory_format import keep_format, lay_out, memory_format
-from kdzoo.testing.memory import peak_bytes
+from kdzoo.testing.checks.cost import peak_bytes
 from kdzoo_zoo.functional import relational_angle_loss
 from kdzoo_zoo.tensors import in_memory_order
 
