@@ -22,9 +22,9 @@ from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.engine.bank.bank import Bank
 from kdzoo.engine.bank.spec import BankSettings
-from kdzoo.engine.compiled import compile_network
+from kdzoo.engine.devices import compile_network
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
-from kdzoo.engine.ranks import ALONE, World
+from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.matrix import teacher_cell
 from kdzoo.models.profile import profile_model

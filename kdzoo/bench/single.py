@@ -22,7 +22,7 @@ from kdzoo.cell import PROTOCOL, Cell, ModelRef
 from kdzoo.config import Rerun
 from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch
-from kdzoo.engine.ranks import LostRankError, World
+from kdzoo.engine.world import LostRankError, World
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.matrix import teacher_cell, title
 from kdzoo.models.folders import name_by_content, timm_name

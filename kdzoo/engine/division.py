@@ -17,8 +17,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from kdzoo.engine.devices import Backward
-from kdzoo.engine.ranks import World
+from kdzoo.engine.devices import AcceleratorBackward
+from kdzoo.engine.world import World
 from kdzoo.errors import UsageError
 from kdzoo.models.memory_format import keep_format
 from kdzoo.strategy import Batch, Classifier, Outputs
@@ -120,15 +120,15 @@ def once(value: Tensor, world: World) -> Tensor:
     return _Once.apply(value, world.leads) if world.size > 1 else value
 
 
-class DividedBackward(Backward):
+class DividedBackward(AcceleratorBackward):
     """A backward pass whose gradients are those of the whole batch, and the same bits on every rank.
 
     They are summed after each pass and not once a step: a strategy may combine the gradients of several passes, or
     keep them, and must see on every rank what it would see in one process.
 
     Args:
-        accelerator: as for :class:`Backward`.
-        parameters: as for :class:`Backward`.
+        accelerator: as for :class:`AcceleratorBackward`.
+        parameters: as for :class:`AcceleratorBackward`.
         world: the ranks.
         own: the strategy. Its parameters get the same gradient on every rank, of which rank 0's is taken.
     """
@@ -141,7 +141,7 @@ class DividedBackward(Backward):
         self._alike = {id(parameter) for parameter in own.parameters()}
 
     def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
-        """See :class:`Backward`."""
+        """See :class:`AcceleratorBackward`."""
         before = [parameter.grad for parameter in self.parameters]
         for parameter in self.parameters:
             parameter.grad = None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kdzoo.cell import DataRef
-from kdzoo.engine.ranks import ALONE, World
+from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import NonFiniteLossError
 from kdzoo.record import Measures
 from kdzoo.strategy import Batch

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,66 +15,22 @@ from torch.nn.utils import clip_grad_norm_
 
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData, Split
-from kdzoo.engine.bank.sources import Lesson, Loop, Source
+from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, SignalSource
 from kdzoo.engine.checkpoint import Checkpoints
-from kdzoo.engine.devices import Backward, Clock, seed_everything
+from kdzoo.engine.course import Course, PrunedError, Stop, Tally, Watch, finish
+from kdzoo.engine.devices import AcceleratorBackward, Clock, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, predict
 from kdzoo.engine.division import DividedBackward
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.feed import Feed, own_feed
-from kdzoo.engine.forms import has_plain_gradients, load_optimizer
-from kdzoo.engine.optim import make_average, make_optimizer, make_schedule
-from kdzoo.engine.ranks import ALONE, World
-from kdzoo.engine.tally import Tally
+from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average, make_optimizer, make_schedule
+from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.interruption import LeftError
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.teacher import Teacher
 from kdzoo.record import Epoch
 from kdzoo.strategy import Phase, Strategy
-
-
-class Watch(Protocol):
-    """Who wants to see a training go on."""
-
-    def step(self, epoch: int, done: int, steps: int) -> None:
-        """A step of an epoch is done."""
-
-    def epoch(self, line: Epoch, epochs: int) -> None:
-        """An epoch is done, and measured on tune where that was asked after it."""
-
-
-class Unwatched:
-    """A :class:`Watch` that nobody reads."""
-
-    def step(self, epoch: int, done: int, steps: int) -> None:
-        """Nothing is told."""
-
-    def epoch(self, line: Epoch, epochs: int) -> None:
-        """Nothing is told."""
-
-
-class PrunedError(KdzooError):
-    """A trial was ended early, because its curve promised too little."""
-
-
-Stop = Callable[[Sequence[Epoch]], str]
-"""Asked after each epoch but the last, with the curve so far: why the training ends here, or an empty text."""
-
-
-T = TypeVar("T")
-Course: TypeAlias = Generator[int, None, T]
-"""Work that rests before each step, which it names, and gives a result at its end."""
-
-
-def finish(course: Course[T]) -> T:
-    """Go through a course without a rest; gives its result."""
-    while True:
-        try:
-            next(course)
-        except StopIteration as end:
-            result: T = end.value
-            return result
 
 
 class Training:
@@ -108,7 +64,7 @@ class Training:
         checkpoints: Checkpoints,
         watch: Watch,
         stop: Stop | None = None,
-        source: Source | None = None,
+        source: SignalSource | None = None,
         feed: Feed | None = None,
         world: World = ALONE,
         eval_every: int = 1,
@@ -120,7 +76,7 @@ class Training:
         self.distiller, self.strategy, self.teacher = distiller, distiller.strategy, teacher
         self.world, self.eval_every = world, eval_every
         self.last: Evaluation | None = None
-        self.source = source or Loop(teacher, self.strategy)
+        self.source = source or OnTheFly(teacher, self.strategy)
         lay_out(distiller.student.model, self.device, beside=self.strategy)
         # Accelerate would wrap it for gradients that are summed once a step: see DividedBackward.
         self.model = accelerator.prepare_model(distiller, evaluation_mode=world.size > 1)
@@ -162,9 +118,9 @@ class Training:
             if local == 0:
                 self.start_phase(phase)
             with self.timed("bank"):
-                lesson = self.source.open(phase, self.recipe.view(number))
+                signals_of = self.source.open(phase, self.recipe.view(number))
             with self.timed("train"):
-                terms, rate = yield from self.train_epoch(number, lesson)
+                terms, rate = yield from self.train_epoch(number, signals_of)
             self.distiller.refuse_late()
             self.last = self._measured_after(number)
             top1 = None if self.last is None else self.last.measures.top1
@@ -185,7 +141,7 @@ class Training:
         with self.timed("evaluate"):
             return measure(self.measured, self.strategy, self.data, "tune", self.device, self.world)
 
-    def train_epoch(self, number: int, lesson: Lesson) -> Course[tuple[dict[str, float], float]]:
+    def train_epoch(self, number: int, signals_of: GiveSignals) -> Course[tuple[dict[str, float], float]]:
         """One epoch; returns the mean of each term and the learning rate of the last step."""
         phase, local = self.plan[number]
         teacher_clock, tally = Clock(self.device), Tally()
@@ -199,7 +155,7 @@ class Training:
             progress = (number + step / self.steps) / len(self.plan)
             batch = dataclasses.replace(next(batches), phase=phase.name, progress=progress)
             with teacher_clock.section(), self.accelerator.autocast():
-                taught = lesson(batch)
+                taught = signals_of(batch)
             terms = self.model(batch, taught, phase.hard_labels)
             self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:
@@ -230,7 +186,7 @@ class Training:
         if not parameters:
             raise KdzooError(f"the phase {phase.name!r} of {self.strategy.name} trains no parameter")
         self.backward = (
-            Backward(self.accelerator, parameters)
+            AcceleratorBackward(self.accelerator, parameters)
             if self.world.size == 1
             else DividedBackward(self.accelerator, parameters, self.world, self.strategy)
         )

@@ -14,8 +14,7 @@ from timm.optim import list_optimizers
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, Strategy, Terms
-from kdzoo.engine.forms import form_of, has_plain_gradients, load_optimizer
-from kdzoo.engine.optim import make_optimizer
+from kdzoo.engine.optim import form_of, has_plain_gradients, load_optimizer, make_optimizer
 from kdzoo.engine.train import Training
 from kdzoo.models.memory_format import keep_format, lay_out, memory_format
 from kdzoo.models.taps import TappedModel

@@ -19,8 +19,9 @@ from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import follow_cell, run_cell
 from kdzoo.cell import Cell
 from kdzoo.data.load import open_data
-from kdzoo.engine.ranks import World
-from kdzoo.engine.train import Training, Unwatched
+from kdzoo.engine.course import Unwatched
+from kdzoo.engine.train import Training
+from kdzoo.engine.world import World
 from kdzoo.models.weights import file_digest
 from kdzoo.record import Record
 from kdzoo.store import Store

@@ -12,7 +12,7 @@ from rank_jobs import train
 from rank_pair import Pair
 from small_lab import prepare
 
-from kdzoo.engine.ranks import ALONE
+from kdzoo.engine.world import ALONE
 
 MODERN = {
     "optimizer": "adamw",

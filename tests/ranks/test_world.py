@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdzoo import Batch, Outputs, UsageError
 from kdzoo.engine.division import Division, check_batch
 from kdzoo.engine.norms import share_norms
-from kdzoo.engine.ranks import ALONE, World, check_launcher
+from kdzoo.engine.world import ALONE, World, check_launcher
 from kdzoo.strategy import Classifier
 
 CPU = torch.device("cpu")

@@ -17,9 +17,10 @@ from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell, ModelRef, StrategyRef
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
+from kdzoo.engine.course import Unwatched
 from kdzoo.engine.devices import make_accelerator, seed_everything
 from kdzoo.engine.distiller import Distiller
-from kdzoo.engine.train import Training, Unwatched
+from kdzoo.engine.train import Training
 from kdzoo.errors import NonFiniteLossError, PairError
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
-ROOT = Path("/sys/fs/cgroup")
-OWN = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
@@ -62,14 +62,14 @@ def _groups(kind: str) -> Iterator[tuple[int, Path]]:
     """The folders of the control groups around this process that may limit one kind of thing, with the version of the
     groups; of Linux alone."""
     try:
-        lines = OWN.read_text().splitlines()
+        lines = OWN_CGROUP.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, kinds, name = line.split(":", 2)
         if kinds and kind not in kinds.split(","):
             continue
-        version, root = (1, ROOT / kind) if kinds else (2, ROOT)
+        version, root = (1, CGROUPS / kind) if kinds else (2, CGROUPS)
         # In a container the name may be the machine's, and only the root is found.
         inside = PurePosixPath(name.lstrip("/"))
         for folder in dict.fromkeys(root / each for each in (inside, *inside.parents)):

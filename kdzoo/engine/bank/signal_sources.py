@@ -1,4 +1,4 @@
-"""Where a training gets the teacher's signals from: the teacher itself, in the loop, or the bank."""
+"""Where a training gets the teacher's signals from: the teacher itself, on the fly, or the bank."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from kdzoo.engine.bank.group import Group
 from kdzoo.engine.bank.needs import view_numbers
-from kdzoo.engine.bank.probe import Reader
+from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.distiller import NOTHING, teach
+from kdzoo.engine.division import Division
 from kdzoo.models.teacher import Teacher
 from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Batch, Outputs, Phase, Strategy
 
-Lesson = Callable[[Batch], Outputs]
+GiveSignals = Callable[[Batch], Outputs]
 """Gives the signals of a batch, reduced as the strategy asks."""
 
 DEVICE_BYTES = 2**30
 """Views that are smaller stand on the accelerator while an epoch reads them, so that reading does not make it wait."""
 
 
-class Source(Protocol):
+class SignalSource(Protocol):
     """Who teaches one training."""
 
-    def open(self, phase: Phase, view: int) -> Lesson:
+    def open(self, phase: Phase, view: int) -> GiveSignals:
         """Get ready for an epoch.
 
         Args:
@@ -34,11 +34,11 @@ class Source(Protocol):
             view: the number of the view that all of its batches show.
         """
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """What the record shall say of it; empty where the teacher ran in the loop."""
 
 
-class Loop:
+class OnTheFly:
     """The teacher runs on each batch.
 
     Args:
@@ -50,21 +50,21 @@ class Loop:
         self.teacher, self.strategy = teacher, strategy
         self.signals = teacher_signals(strategy) if teacher is not None else frozenset()
 
-    def open(self, phase: Phase, view: int) -> Lesson:
-        """See :class:`Source`."""
-        return self._teach if phase.teacher and self.signals else no_lesson
+    def open(self, phase: Phase, view: int) -> GiveSignals:
+        """See :class:`SignalSource`."""
+        return self._teach if phase.teacher and self.signals else give_nothing
 
     def _teach(self, batch: Batch) -> Outputs:
         with torch.no_grad():
             return self.strategy.reduce(teach(self.teacher, self.signals, batch))
 
-    def told(self) -> str:
-        """See :class:`Source`."""
+    def summary(self) -> str:
+        """See :class:`SignalSource`."""
         return ""
 
 
-def no_lesson(batch: Batch) -> Outputs:
-    """The :data:`Lesson` where the teacher is silent."""
+def give_nothing(batch: Batch) -> Outputs:
+    """The :data:`GiveSignals` where the teacher is silent."""
     return NOTHING
 
 
@@ -78,16 +78,18 @@ class Banked:
         trouble: is told what the system said when a view could not be written.
     """
 
-    def __init__(self, group: Group, reader: Reader, loop: Loop, trouble: Callable[[OSError], None]) -> None:
+    def __init__(
+        self, group: CachedPass, reader: SignalReader, loop: OnTheFly, trouble: Callable[[OSError], None]
+    ) -> None:
         self.group, self.reader, self.loop, self.trouble = group, reader, loop, trouble
         self.versions = loop.strategy.views
         self._read: set[str] = set()
         self._epochs = self._in_loop = 0
 
-    def open(self, phase: Phase, view: int) -> Lesson:
-        """See :class:`Source`."""
+    def open(self, phase: Phase, view: int) -> GiveSignals:
+        """See :class:`SignalSource`."""
         if not phase.teacher:
-            return no_lesson
+            return give_nothing
         self._epochs += 1
         numbers = [self.group.owner.number(each) for each in view_numbers(self.versions, view)]
         arrays = self._arrays(numbers)
@@ -123,8 +125,8 @@ class Banked:
             return arrays
         return [[each.to(device) for each in views] for views in arrays]
 
-    def told(self) -> str:
-        """See :class:`Source`."""
+    def summary(self) -> str:
+        """See :class:`SignalSource`."""
         if not self._read:
             return ""
         form = self.group.shelf.form if self.group.shelf else "off"
@@ -133,9 +135,9 @@ class Banked:
 
 
 class _Reading:
-    """The lessons of one epoch."""
+    """Gives the signals of one epoch."""
 
-    def __init__(self, arrays: list[list[Tensor]], reader: Reader) -> None:
+    def __init__(self, arrays: list[list[Tensor]], reader: SignalReader) -> None:
         self._parts = [
             (place, views, getattr(torch, entry.given))
             for views, (place, entry) in zip(arrays, reader.places, strict=True)
@@ -160,3 +162,49 @@ def _gather(views: list[Tensor], index: Tensor, dtype: torch.dtype) -> Tensor:
     rows = [view.index_select(0, part) for view, part in zip(views, here.chunk(len(views)), strict=True)]
     joined = rows[0] if len(rows) == 1 else torch.cat(rows)
     return joined.to(device=index.device, dtype=dtype, non_blocking=True)
+
+
+class DividedOnTheFly:
+    """The :class:`~kdzoo.engine.bank.signal_sources.SignalSource` whose teacher runs on each rank's rows.
+
+    The signals are reduced there, each sample by itself, and only what is left of them is sent around.
+
+    Args:
+        loop: the teacher, for whatever rows it is given.
+        division: how batches are divided.
+    """
+
+    def __init__(self, loop: OnTheFly, division: Division) -> None:
+        self.loop, self.division = loop, division
+
+    def open(self, phase: Phase, view: int) -> GiveSignals:
+        """See :class:`~kdzoo.engine.bank.signal_sources.SignalSource`."""
+        signals_of = self.loop.open(phase, view)
+
+        def divided(batch: Batch) -> Outputs:
+            return self.division.whole(signals_of(self.division.rows(batch)))
+
+        return divided
+
+    def summary(self) -> str:
+        """See :class:`~kdzoo.engine.bank.signal_sources.SignalSource`."""
+        return self.loop.summary()
+
+
+def divided(source: SignalSource, division: Division) -> SignalSource:
+    """The source for ranks that train together: the bank, of which each reads the whole batch, or the divided loop.
+
+    The bank is read where every rank decided so. A view that one of them cannot have there is made for it by its own
+    teacher, for the whole batch, so that nobody waits for anybody.
+
+    Args:
+        source: what this rank alone would use.
+        division: how batches are divided.
+    """
+    banked = isinstance(source, Banked)
+    if all(division.world.collect(banked)):
+        return source
+    loop = source.loop if isinstance(source, Banked) else source
+    if not isinstance(loop, OnTheFly):
+        raise TypeError(f"{type(loop).__name__} cannot be divided among processes")
+    return DividedOnTheFly(loop, division)

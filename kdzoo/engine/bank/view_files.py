@@ -25,10 +25,10 @@ from kdzoo.files import MOST_KEPT, check_plain, make_folder, read_plain, replace
 FACTS = "entry.json"
 """The file that says what an entry is. Nothing is read by it, as its folder's name says it too."""
 
-Size = Annotated[int, Field(ge=1)]
+_Positive = Annotated[int, Field(ge=1)]
 
 
-class Layout(Frozen):
+class ViewLayout(Frozen):
     """How the array of a view lies in its file.
 
     Args:
@@ -38,13 +38,13 @@ class Layout(Frozen):
         block: samples that share a checksum.
     """
 
-    samples: Size
-    shape: tuple[Size, ...]
+    samples: _Positive
+    shape: tuple[_Positive, ...]
     dtype: str
-    block: Size
+    block: _Positive
 
     @model_validator(mode="after")
-    def _known(self) -> Layout:
+    def _known(self) -> ViewLayout:
         if self.dtype not in BYTES:
             raise ValueError(f"unknown dtype {self.dtype}")
         return self
@@ -73,7 +73,7 @@ class _Index(Frozen):
         name: of its entry and itself, as another view's file would fit too; older indexes lack it.
     """
 
-    layout: Layout
+    layout: ViewLayout
     sums: tuple[int, ...]
     name: str = ""
 
@@ -97,7 +97,7 @@ class ViewFile:
         self.name = f"{folder.name}/{stem.name}"
         self.data, self.index, self.journal = (stem.with_suffix(end) for end in (".bin", ".json", ".sums"))
 
-    def layout(self) -> Layout | None:
+    def layout(self) -> ViewLayout | None:
         """How a finished view lies; None if it is not finished."""
         index = self._read_index()
         return index.layout if index else None
@@ -139,7 +139,7 @@ class ViewFile:
             path.unlink(missing_ok=True)
 
 
-class Writer:
+class BlockWriter:
     """Writes the blocks of a view that are not there yet. Only who holds the view's lock may.
 
     Args:
@@ -147,7 +147,7 @@ class Writer:
         layout: how it will lie; what was begun with another one is begun again.
     """
 
-    def __init__(self, file: ViewFile, layout: Layout) -> None:
+    def __init__(self, file: ViewFile, layout: ViewLayout) -> None:
         self.file, self.layout = file, layout
         self._sums = self._taken_up()
         if not self._sums:
@@ -164,7 +164,7 @@ class Writer:
         try:
             content = read_plain(self.file.journal, MOST_KEPT)
             head, *lines = content.decode("ascii", errors="replace").split("\n")
-            if Layout.model_validate_json(head) != self.layout:
+            if ViewLayout.model_validate_json(head) != self.layout:
                 return {}
         except (OSError, OddFileError, ValidationError):
             return {}
@@ -223,7 +223,7 @@ class Writer:
         self._journal.close()
 
 
-def _write_journal(path: Path, layout: Layout, sums: Mapping[int, int]) -> None:
+def _write_journal(path: Path, layout: ViewLayout, sums: Mapping[int, int]) -> None:
     lines = [canonical_json(layout.model_dump(mode="json")), *(f"{block} {total}" for block, total in sums.items())]
     _replace(path, "\n".join(lines) + "\n")
 

@@ -1,13 +1,59 @@
-"""The loss terms of an epoch, summed on the device: reading a value at every step would make the device wait."""
+"""What runs a training step by step and watches it: pauses, observers, early stops, and the means of its terms."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Generator, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from kdzoo.errors import NonFiniteLossError
+from kdzoo.errors import KdzooError, NonFiniteLossError
+from kdzoo.record import Epoch
 from kdzoo.strategy import Terms
+
+
+class Watch(Protocol):
+    """Who wants to see a training go on."""
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """A step of an epoch is done."""
+
+    def epoch(self, line: Epoch, epochs: int) -> None:
+        """An epoch is done, and measured on tune where that was asked after it."""
+
+
+class Unwatched:
+    """A :class:`Watch` that nobody reads."""
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """Nothing is told."""
+
+    def epoch(self, line: Epoch, epochs: int) -> None:
+        """Nothing is told."""
+
+
+class PrunedError(KdzooError):
+    """A trial was ended early, because its curve promised too little."""
+
+
+Stop = Callable[[Sequence[Epoch]], str]
+"""Asked after each epoch but the last, with the curve so far: why the training ends here, or an empty text."""
+
+
+_T = TypeVar("_T")
+Course: TypeAlias = Generator[int, None, _T]
+"""Work that rests before each step, which it names, and gives a result at its end."""
+
+
+def finish(course: Course[_T]) -> _T:
+    """Go through a course without a rest; gives its result."""
+    while True:
+        try:
+            next(course)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
 
 
 class Tally:

@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from kdzoo.engine.bank.disk import Layout, ViewFile, Writer, describe
-from kdzoo.engine.bank.spec import Entry, Pass
+from kdzoo.engine.bank.spec import CacheEntry, Pass
+from kdzoo.engine.bank.view_files import BlockWriter, ViewFile, ViewLayout, describe
 from kdzoo.files import size_of
 from kdzoo.store import Store
 
@@ -23,7 +23,7 @@ RESERVED_BYTES = 64 * 2**20
 """Of the disk, what is left to checkpoints and records."""
 
 
-class Sink(Protocol):
+class ViewWriter(Protocol):
     """Takes one view of one entry while it is made."""
 
     dtype: str
@@ -41,32 +41,32 @@ class Sink(Protocol):
         """Let go of what is half made."""
 
 
-class Shelf(Protocol):
+class Storage(Protocol):
     """Holds the views of one pass."""
 
     form: Literal["ram", "disk"]
 
-    def get(self, entry: Entry, number: int) -> Tensor | None:
+    def get(self, entry: CacheEntry, number: int) -> Tensor | None:
         """A finished view, samples x shape, in the type in which it is kept; None if there is none."""
 
-    def sink(self, entry: Entry, number: int, dtype: str, batch: int) -> Sink:
+    def sink(self, entry: CacheEntry, number: int, dtype: str, batch: int) -> ViewWriter:
         """Begin or go on with a view, in batches of so many samples; only who has claimed the view may."""
 
-    def reserve(self, wanted: Mapping[Entry, int], number: int) -> None:
+    def reserve(self, wanted: Mapping[CacheEntry, int], number: int) -> None:
         """See that there is room for views of some entries, of so many bytes each.
 
         Raises:
             OSError: there is not.
         """
 
-    def drop(self, entry: Entry, number: int) -> None:
+    def drop(self, entry: CacheEntry, number: int) -> None:
         """Forget a view that is half made."""
 
     def claim(self, number: int, *, wait: bool) -> contextlib.AbstractContextManager[bool]:
         """Hold a view, so that no other process makes it; False where one does, unless ``wait``."""
 
 
-class RamShelf:
+class RamStorage:
     """In the memory of this process."""
 
     form: Literal["ram", "disk"] = "ram"
@@ -74,28 +74,28 @@ class RamShelf:
     def __init__(self) -> None:
         self.views: dict[tuple[str, int], Tensor] = {}
 
-    def get(self, entry: Entry, number: int) -> Tensor | None:
-        """See :class:`Shelf`."""
+    def get(self, entry: CacheEntry, number: int) -> Tensor | None:
+        """See :class:`Storage`."""
         return self.views.get((entry.key, number))
 
-    def sink(self, entry: Entry, number: int, dtype: str, batch: int) -> Sink:
-        """See :class:`Shelf`."""
-        return _RamSink(self.views, entry, number, dtype)
+    def sink(self, entry: CacheEntry, number: int, dtype: str, batch: int) -> ViewWriter:
+        """See :class:`Storage`."""
+        return _RamWriter(self.views, entry, number, dtype)
 
-    def reserve(self, wanted: Mapping[Entry, int], number: int) -> None:
-        """See :class:`Shelf`."""
+    def reserve(self, wanted: Mapping[CacheEntry, int], number: int) -> None:
+        """See :class:`Storage`."""
 
-    def drop(self, entry: Entry, number: int) -> None:
-        """See :class:`Shelf`."""
+    def drop(self, entry: CacheEntry, number: int) -> None:
+        """See :class:`Storage`."""
 
     @contextlib.contextmanager
     def claim(self, number: int, *, wait: bool) -> Iterator[bool]:
-        """See :class:`Shelf`."""
+        """See :class:`Storage`."""
         yield True
 
 
-class _RamSink:
-    def __init__(self, views: dict[tuple[str, int], Tensor], entry: Entry, number: int, dtype: str) -> None:
+class _RamWriter:
+    def __init__(self, views: dict[tuple[str, int], Tensor], entry: CacheEntry, number: int, dtype: str) -> None:
         self.dtype = dtype
         self._views, self._place = views, (entry.key, number)
         self._rows = torch.empty((entry.owner.data.fit, *entry.shape), dtype=getattr(torch, dtype))
@@ -113,7 +113,7 @@ class _RamSink:
         pass
 
 
-class DiskShelf:
+class DiskStorage:
     """In a store, mapped into memory where it is read.
 
     Args:
@@ -127,8 +127,8 @@ class DiskShelf:
         self.store, self.owner = store, owner
         self._checked: dict[Path, tuple[int, int]] = {}
 
-    def get(self, entry: Entry, number: int) -> Tensor | None:
-        """See :class:`Shelf`. A view is read once as a whole, to see whether it is still what was written."""
+    def get(self, entry: CacheEntry, number: int) -> Tensor | None:
+        """See :class:`Storage`. A view is read once as a whole, to see whether it is still what was written."""
         file = ViewFile(self.store.bank / entry.key, number)
         layout = file.layout()
         try:
@@ -148,39 +148,39 @@ class DiskShelf:
             self._checked[file.index] = mark
         return True
 
-    def sink(self, entry: Entry, number: int, dtype: str, batch: int) -> Sink:
-        """See :class:`Shelf`."""
+    def sink(self, entry: CacheEntry, number: int, dtype: str, batch: int) -> ViewWriter:
+        """See :class:`Storage`."""
         folder = self.store.bank / entry.key
         describe(folder, _facts(entry))
         block = batch
         while block < BLOCK_SAMPLES and 2 * block * entry.sample_bytes <= BLOCK_BYTES:
             block *= 2
-        layout = Layout(samples=self.owner.data.fit, shape=entry.shape, dtype=dtype, block=block)
+        layout = ViewLayout(samples=self.owner.data.fit, shape=entry.shape, dtype=dtype, block=block)
         file = ViewFile(folder, number)
         file.reopen(file.faults())
-        return _DiskSink(Writer(file, layout))
+        return _DiskWriter(BlockWriter(file, layout))
 
-    def reserve(self, wanted: Mapping[Entry, int], number: int) -> None:
-        """See :class:`Shelf`."""
+    def reserve(self, wanted: Mapping[CacheEntry, int], number: int) -> None:
+        """See :class:`Storage`."""
         there = sum(size_of(ViewFile(self.store.bank / entry.key, number).data) for entry in wanted)
         if shutil.disk_usage(self.store.path).free + there < sum(wanted.values()) + RESERVED_BYTES:
             raise OSError(errno.ENOSPC, "too little of the disk would be left")
 
-    def drop(self, entry: Entry, number: int) -> None:
-        """See :class:`Shelf`."""
+    def drop(self, entry: CacheEntry, number: int) -> None:
+        """See :class:`Storage`."""
         file = ViewFile(self.store.bank / entry.key, number)
         if file.layout() is None:
             file.remove()
 
     @contextlib.contextmanager
     def claim(self, number: int, *, wait: bool) -> Iterator[bool]:
-        """See :class:`Shelf`."""
+        """See :class:`Storage`."""
         with self.store.claim(f"bank-{self.owner.key}-{number:05d}", wait=wait) as mine:
             yield mine
 
 
-class _DiskSink:
-    def __init__(self, writer: Writer) -> None:
+class _DiskWriter:
+    def __init__(self, writer: BlockWriter) -> None:
         self.dtype = writer.layout.dtype
         self.lacks, self.finish, self.close = writer.lacks, writer.finish, writer.close
         self._writer = writer
@@ -190,7 +190,7 @@ class _DiskSink:
         self._writer.put(sample, flat.numpy().reshape(-1).data)
 
 
-def _facts(entry: Entry) -> dict[str, object]:
+def _facts(entry: CacheEntry) -> dict[str, object]:
     owner = entry.owner
     return {
         "signal": entry.text,

@@ -23,6 +23,7 @@ from kdzoo.errors import KdzooError, UsageError
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
+
 _PATIENCE = timedelta(minutes=30)
 """How long a rank waits for another one: rank 0 may measure a teacher alone, or write to a slow disk."""
 _LAST_WORDS = timedelta(seconds=20)
@@ -30,7 +31,7 @@ _LAST_WORDS = timedelta(seconds=20)
 others to hear of the end."""
 _FAILED, _OVER, _HEARD = "kdzoo/failed", "kdzoo/over", "kdzoo/heard"
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class LostRankError(KdzooError):
@@ -131,30 +132,30 @@ class World:
                 dist.all_reduce(tensor)
         return tensor
 
-    def share(self, value: T) -> T:
+    def share(self, value: _T) -> _T:
         """Rank 0's value, which must pickle; what the others give is not looked at."""
         if self.size == 1:
             return value
         values = [value if self.leads else None]
         with _talking():
             dist.broadcast_object_list(values, src=0)
-        shared: T = values[0]  # type: ignore[assignment]
+        shared: _T = values[0]  # type: ignore[assignment]
         return shared
 
-    def lead(self, work: Callable[[], T]) -> T:
+    def lead(self, work: Callable[[], _T]) -> _T:
         """The result of work that rank 0 does for all; it must pickle."""
         return self.share(work() if self.leads else None)  # type: ignore[return-value]
 
-    def collect(self, value: T) -> list[T]:
+    def collect(self, value: _T) -> list[_T]:
         """The values of all ranks in their order; they must pickle."""
         if self.size == 1:
             return [value]
-        values: list[T | None] = [None] * self.size
+        values: list[_T | None] = [None] * self.size
         with _talking():
             dist.all_gather_object(values, value)
         return values  # type: ignore[return-value]
 
-    def after_leader(self, work: Callable[[], T]) -> T:
+    def after_leader(self, work: Callable[[], _T]) -> _T:
         """The result of work that each rank does for itself, after rank 0: it finds what that left in the store."""
         if self.leads:
             done = work()

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kdzoo.engine import free
+from kdzoo.engine import resources
 
 GIB = 2**30
 
@@ -25,8 +25,8 @@ def group(folder: Path, limit: str, taken: int, stale: int = 0, version: int = 2
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the groups of this process stand; its machine has 100 GiB free."""
-    monkeypatch.setattr(free, "OWN", tmp_path / "cgroup")
-    monkeypatch.setattr(free, "ROOT", tmp_path / "root")
+    monkeypatch.setattr(resources, "OWN_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(resources, "CGROUPS", tmp_path / "root")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 100 * GIB}))
     return tmp_path / "cgroup"
 
@@ -34,7 +34,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_limit_counts_without_files_that_make_room(own: Path, tmp_path: Path) -> None:
     own.write_text("0::/slurm/job_7\n")
     group(tmp_path / "root/slurm/job_7", str(8 * GIB), 3 * GIB, stale=GIB)
-    assert free.free_memory() == 6 * GIB
+    assert resources.free_memory() == 6 * GIB
 
 
 def test_the_tightest_of_nested_groups_counts(own: Path, tmp_path: Path) -> None:
@@ -42,26 +42,26 @@ def test_the_tightest_of_nested_groups_counts(own: Path, tmp_path: Path) -> None
     group(tmp_path / "root/slurm/job_7/step_0", "max", GIB)
     group(tmp_path / "root/slurm/job_7", str(4 * GIB), GIB)
     group(tmp_path / "root/slurm", str(50 * GIB), GIB)
-    assert free.free_memory() == 3 * GIB
+    assert resources.free_memory() == 3 * GIB
 
 
 def test_the_first_version_of_groups(own: Path, tmp_path: Path) -> None:
     own.write_text("12:cpu,cpuacct:/a\n5:memory:/a\n")
     group(tmp_path / "root/memory/a", str(2 * GIB), GIB // 2, version=1)
-    assert free.free_memory() == 3 * GIB // 2
+    assert resources.free_memory() == 3 * GIB // 2
 
 
 def test_a_group_that_took_more_than_its_limit_has_nothing(own: Path, tmp_path: Path) -> None:
     own.write_text("0::/\n")
     group(tmp_path / "root", str(GIB), 2 * GIB)
-    assert free.free_memory() == 0
+    assert resources.free_memory() == 0
 
 
 @pytest.mark.parametrize("lines", [None, "0::/elsewhere\n", "4:cpu:/a\n"])
 def test_without_a_limit_the_machine_counts(lines: str | None, own: Path) -> None:
     if lines:
         own.write_text(lines)
-    assert free.free_memory() == 100 * GIB
+    assert resources.free_memory() == 100 * GIB
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_the_tightest_share_of_the_processors_counts(
         folder = tmp_path / "root" / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cpu.max").write_text(quota + "\n")
-    assert free.usable_cores() == cores
+    assert resources.usable_cores() == cores
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("150000", 2), ("-1", 8)])
@@ -102,4 +102,4 @@ def test_a_share_by_the_first_version_of_groups(quota: str, cores: int, eight: P
     folder.mkdir(parents=True)
     (folder / "cpu.cfs_quota_us").write_text(quota + "\n")
     (folder / "cpu.cfs_period_us").write_text("100000\n")
-    assert free.usable_cores() == cores
+    assert resources.usable_cores() == cores
