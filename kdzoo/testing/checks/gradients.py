@@ -214,9 +214,9 @@ def _backward(whole: Tensor, own: list[nn.Parameter]) -> None:
         parameter.grad = gradient
 
 
-def _of_the_student(call: Call) -> set[str]:
-    """The terms that teach the student."""
-    return {
+def _of_the_student(call: Call) -> list[str]:
+    """The terms that teach the student, in their order."""
+    return [
         name
         for name, term in call.terms.items()
         if term.requires_grad
@@ -224,7 +224,7 @@ def _of_the_student(call: Call) -> set[str]:
             gradient is not None and bool(gradient.any())
             for gradient in torch.autograd.grad(term, call.student.sources, retain_graph=True, allow_unused=True)
         )
-    }
+    ]
 
 
 GRADIENT_STUDENT = Check(
