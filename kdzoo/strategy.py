@@ -224,6 +224,10 @@ class Strategy(nn.Module):
         deployed: names of own submodules that the trained student needs in order to predict (see :meth:`predict`).
         ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
 
+        per_sample: every term is the mean over a batch of values that each depend on one sample alone, but for batch
+            normalisation modules. Where several processes train one cell, each then computes the loss of its own rows
+            and sends gradients during the backward pass; by default each computes the loss of the whole batch.
+
     Claims, which ``kdzoo check-strategy`` reads; none of them changes a training. It holds the strategy to the first
     three, and the last three release it from a check:
         zero_when_equal: every term is 0 where student and teacher give the same signals.
@@ -245,6 +249,7 @@ class Strategy(nn.Module):
     revision: ClassVar[str] = "1"
     deployed: ClassVar[tuple[str, ...]] = ()
     ce_weight: float = 1.0
+    per_sample: ClassVar[bool] = False
 
     zero_when_equal: ClassVar[bool] = False
     non_negative: ClassVar[bool] = False

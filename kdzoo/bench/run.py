@@ -27,7 +27,7 @@ from kdzoo.engine.checkpoint import SharedCheckpoints
 from kdzoo.engine.course import Course, PrunedError, Stop, Unwatched, Watch, finish
 from kdzoo.engine.devices import compile_network, make_accelerator, peak_memory, reset_peak_memory, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, with_modules
-from kdzoo.engine.division import Division
+from kdzoo.engine.division import Division, overlaps
 from kdzoo.engine.evaluate import agreement
 from kdzoo.engine.feed import own_feed
 from kdzoo.engine.lockstep_group import LockstepGroup
@@ -157,7 +157,8 @@ def _train_and_measure(
     if lab.compile:
         compile_network(student)
     division = _divide(student, strategy, lab)
-    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, division)
+    whole = None if overlaps(type(strategy)) else division
+    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
     source, feed = source_for(cell, lab, strategy, taught, accelerator.autocast), None
     if lockstep is not None and isinstance(source, OnTheFly) and source.signals:
@@ -175,7 +176,7 @@ def _train_and_measure(
         stop,
         source,
         feed,
-        lab.world,
+        division,
         lab.eval_every,
     )
     outcome = yield from _finish(training, cell, lab, taught, own, state)
@@ -237,6 +238,8 @@ def _divide(student: TappedModel, strategy: Strategy, lab: Lab) -> Division | No
     if lab.world.size == 1:
         return None
     student.model = share_norms(student.model, lab.world, lab.device)
+    if overlaps(type(strategy)):
+        share_norms(strategy, lab.world, lab.device)
     return Division(lab.world, strategy.views, device=lab.device)
 
 

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from torch import Tensor
 
+from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError, NonFiniteLossError
 from kdzoo.record import Epoch
 from kdzoo.strategy import Terms
@@ -70,23 +71,27 @@ class Tally:
             self._sums[name] = self._sums.get(name, 0) + value
             self._finite[name] = self._finite.get(name, 0) + value.isfinite()
 
-    def means(self, steps: int, where: str) -> dict[str, float]:
+    def means(self, steps: int, where: str, world: World = ALONE) -> dict[str, float]:
         """The mean of each term.
 
         Args:
             steps: how many were added.
             where: what to call them in a message.
+            world: the ranks that each added terms of their own.
 
         Raises:
             NonFiniteLossError: a term was NaN or infinite. The one that was so first is named: after it, the weights
                 and with them all the other terms are not finite either.
         """
-        totals = {name: float(total) for name, total in self._sums.items()}
+        own = {name: (float(total), int(self._finite[name])) for name, total in self._sums.items()}
+        ranks = world.collect(own)
+        totals = {name: math.fsum(rank[name][0] for rank in ranks) / len(ranks) for name in own}
         broken = [name for name, total in totals.items() if not math.isfinite(total)]
         if broken:
-            first = min(broken, key=lambda name: int(self._finite[name]))
+            finite = {name: min(rank[name][1] for rank in ranks) for name in broken}
+            first = min(broken, key=finite.__getitem__)
             raise NonFiniteLossError(
-                f"the term {first!r} was NaN or infinite from step {int(self._finite[first]) + 1} of {steps} on in "
+                f"the term {first!r} was NaN or infinite from step {finite[first] + 1} of {steps} on in "
                 f"{where}; lower the learning rate (recipe.lr) or the weight of the term, or set recipe.clip_grad"
             )
         return {name: total / steps for name, total in totals.items()}

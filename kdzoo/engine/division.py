@@ -1,9 +1,12 @@
-"""One batch divided among ranks: each runs the student on its rows, and all compute the loss on the whole batch.
+"""One batch divided among ranks: each runs the student on its rows.
 
-So every strategy sees what it sees in one process: relations between all samples, whole queues and memories, rows in
-their order. Only the own rows carry gradients, and the gradients of the student are summed over the ranks. What is not
-divided (the strategy's own modules, the student's classifier where a strategy uses it directly) gets on every rank the
-gradient that one process would give it, and is counted once.
+A per-sample strategy computes its loss on those rows too, and gradients are averaged while the backward pass goes on.
+
+For any other strategy, all ranks compute the loss on the whole batch. So it sees what it sees in one process:
+relations between all samples, whole queues and memories, rows in their order. Only the own rows carry gradients, and
+the gradients of the student are summed over the ranks. What is not divided (the strategy's own modules, the student's
+classifier where a strategy uses it directly) gets on every rank the gradient that one process would give it, and is
+counted once.
 """
 
 from __future__ import annotations
@@ -16,25 +19,36 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from kdzoo.engine.devices import AcceleratorBackward
-from kdzoo.engine.world import World
+from kdzoo.engine.optim import has_plain_gradients
+from kdzoo.engine.world import World, lost_ranks
 from kdzoo.errors import UsageError
 from kdzoo.models.memory_format import keep_format
-from kdzoo.strategy import Batch, Classifier, Outputs
+from kdzoo.strategy import Batch, Classifier, Outputs, Strategy
 
 
-def check_batch(size: int, world: World) -> None:
+def overlaps(strategy: type[Strategy]) -> bool:
+    """Whether each rank computes the loss of a strategy on its own rows, and gradients are averaged meanwhile.
+
+    A strategy that combines gradients in its own way sees those of the whole batch after each of its passes.
+    """
+    return strategy.per_sample and has_plain_gradients(strategy)
+
+
+def check_batch(size: int, world: World, *, uneven: bool = False) -> None:
     """Refuse a batch that cannot be divided.
 
     Args:
         size: samples of a batch.
         world: the ranks.
+        uneven: whether the ranks may have different numbers of rows.
 
     Raises:
-        UsageError: the rows of the ranks would differ in number.
+        UsageError: the rows of the ranks would differ in number, or a rank would have none.
     """
-    if size % world.size:
+    if size < world.size if uneven else size % world.size:
         raise UsageError(
             f"a batch of {size} samples cannot be divided among {world.size} processes; "
             "start a number of processes that divides it"
@@ -62,6 +76,11 @@ class Division:
             torch.manual_seed((seed + self.world.rank * 0x9E3779B97F4A7C15) % 2**63)
             self._state = self._generators()
 
+    def own(self, batch: Batch) -> tuple[Batch, float]:
+        """The batch of this rank's rows alone, and how much their mean counts in the mean over all ranks."""
+        rows = {name: self._rows(getattr(batch, name)) for name in ("inputs", "labels", "targets", "index")}
+        return replace(batch, **rows), len(rows["labels"]) * self.world.size / len(batch.labels)
+
     def rows(self, batch: Batch) -> Batch:
         """The batch with the inputs of this rank's rows; the rest of it stays whole."""
         return replace(batch, inputs=self._rows(batch.inputs))
@@ -81,7 +100,7 @@ class Division:
     def _rows(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             views = value.chunk(self.views)
-            return torch.cat([view.chunk(self.world.size)[self.world.rank] for view in views])
+            return torch.cat([view.tensor_split(self.world.size)[self.world.rank] for view in views])
         if isinstance(value, dict):
             return {name: self._rows(each) for name, each in value.items()}
         return type(value)(map(self._rows, value)) if isinstance(value, (tuple, list)) else value
@@ -118,6 +137,50 @@ class _Once(torch.autograd.Function):
 def once(value: Tensor, world: World) -> Tensor:
     """The tensor, whose gradient by this way is counted on rank 0 alone: all ranks have the same."""
     return _Once.apply(value, world.leads) if world.size > 1 else value
+
+
+def overlapped(model: nn.Module, world: World) -> DistributedDataParallel:
+    """The model, whose gradients are averaged over the ranks while the backward pass goes on.
+
+    Its parameters and buffers are equal already, and its batch normalisation sees the rows of all ranks.
+
+    Args:
+        model: gives terms; the parameters that ask for gradients now are those that are trained.
+        world: the ranks.
+    """
+    # A hint on an early stage, or a phase, may leave parameters without a gradient.
+    return DistributedDataParallel(
+        _WithSpare(model),
+        forward_sync_buffers=False,
+        init_sync=False,
+        find_unused_parameters=True,
+        process_group=world.own_group(),
+    )
+
+
+class _WithSpare(nn.Module):
+    """A model with a parameter that it never uses: where all are used, torch warns of ``find_unused_parameters``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.spare = nn.Parameter(next(parameter for parameter in model.parameters()).new_zeros(1))
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.model(*arguments)
+
+
+class OverlappedBackward(AcceleratorBackward):
+    """A backward pass of a model that is :func:`overlapped`."""
+
+    def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """See :class:`AcceleratorBackward`.
+
+        Raises:
+            LostRankError: another rank is gone.
+        """
+        with lost_ranks():
+            super().__call__(loss, retain_graph=retain_graph)
 
 
 class DividedBackward(AcceleratorBackward):

@@ -149,9 +149,9 @@ def form_of(name: str, device: torch.device, *, plain_gradients: bool) -> dict[s
     return {"foreach": True} if "foreach" in known else {}
 
 
-def has_plain_gradients(strategy: Strategy) -> bool:
+def has_plain_gradients(strategy: type[Strategy]) -> bool:
     """Whether a strategy leaves the gradients to one backward pass, and sets none of its own."""
-    return type(strategy).gradients is Strategy.gradients
+    return strategy.gradients is Strategy.gradients
 
 
 def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -78,6 +78,7 @@ class World:
 
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
         self.rank, self.size, self._store = rank, size, store
+        self._group: dist.ProcessGroup | None = None
         self.failed_here = False
 
     @classmethod
@@ -178,6 +179,12 @@ class World:
         """The numbers below ``count`` that are this rank's, when they are dealt out in turn."""
         return range(self.rank, count, self.size)
 
+    def own_group(self) -> dist.ProcessGroup:
+        """A group for the gradients alone, made once: what else the ranks say meanwhile does not get between them."""
+        if self._group is None:
+            self._group = cast(dist.ProcessGroup, dist.new_group())
+        return self._group
+
     def __deepcopy__(self, memo: dict[int, object]) -> World:
         return self  # a copied network is in the same world
 
@@ -240,10 +247,29 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise LostRankError(
-            "another process of this cell is gone or does not answer; finished epochs are kept: "
-            f"start them again to go on ({str(error).splitlines()[0]})"
-        ) from error
+        raise _lost(error) from error
+
+
+@contextmanager
+def lost_ranks() -> Iterator[None]:
+    """In the ``with`` block the ranks talk beside other work: only what torch says of their talk means a lost rank.
+
+    Raises:
+        LostRankError: another rank is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "ProcessGroup")):
+            raise _lost(error) from error
+        raise
+
+
+def _lost(error: RuntimeError) -> LostRankError:
+    return LostRankError(
+        "another process of this cell is gone or does not answer; finished epochs are kept: "
+        f"start them again to go on ({str(error).splitlines()[0]})"
+    )
 
 
 ALONE = World()

@@ -115,7 +115,7 @@ def test_the_table_of_plugins_says_it(kdzoo: Callable[..., Any], install: Callab
     install("newpack", STRATEGY.format(declaration='kdzoo_api = "1.99"'))
     result = kdzoo("plugins")
     rows = {line.split()[0]: line.split()[-2:] for line in result.out.partition("\n\n")[0].splitlines()}
-    assert rows["zoo"] == ["1.0", "ok"]
+    assert rows["zoo"] == ["1.1", "ok"]
     assert rows["oldpack"] == ["undeclared", "ok"]
     assert rows["newpack"] == ["1.99", "failed"]
     assert (

@@ -11,7 +11,7 @@ from torch import Tensor
 from kdzoo.engine.bank.needs import view_numbers
 from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.distiller import NOTHING, teach
-from kdzoo.engine.division import Division
+from kdzoo.engine.division import Division, overlaps
 from kdzoo.models.teacher import Teacher
 from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Batch, Outputs, Phase, Strategy
@@ -207,4 +207,4 @@ def divided(source: SignalSource, division: Division) -> SignalSource:
     loop = source.loop if isinstance(source, Banked) else source
     if not isinstance(loop, OnTheFly):
         raise TypeError(f"{type(loop).__name__} cannot be divided among processes")
-    return DividedOnTheFly(loop, division)
+    return loop if overlaps(type(loop.strategy)) else DividedOnTheFly(loop, division)

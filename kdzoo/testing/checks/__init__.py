@@ -9,7 +9,7 @@ from kdzoo.errors import UsageError, unknown
 from kdzoo.registry import Entry
 from kdzoo.strategy import Strategy
 from kdzoo.testing.checks.arguments import ARGUMENT_ORDER
-from kdzoo.testing.checks.card import CARD, EXAMPLES, PREDICT, SIGNALS
+from kdzoo.testing.checks.card import CARD, EXAMPLES, PREDICT, SIGNALS_READ
 from kdzoo.testing.checks.cost import MEMORY_GROWTH, STEP_COST, THOUSAND_CLASSES
 from kdzoo.testing.checks.equation import EQUATION
 from kdzoo.testing.checks.gradients import GOAL, GRADIENT_STUDENT, GRADIENT_TEACHER
@@ -83,7 +83,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
         STEP_COST,
     ),
     "Parameters": (PARAMETERS, SEARCH_SPACE),
-    "Card": (SIGNALS, PREDICT, CARD, EXAMPLES, EQUATION),
+    "Card": (SIGNALS_READ, PREDICT, CARD, EXAMPLES, EQUATION),
 }
 """Heading -> its checks, in the order in which they run."""
 

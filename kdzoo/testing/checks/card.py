@@ -230,7 +230,7 @@ def _brief(report: str) -> str:
     return " ".join(lines[1:])[:300]
 
 
-SIGNALS = Check(
+SIGNALS_READ = Check(
     name="signals",
     verifies="`forward` and `predict` read every signal that is asked for; a warning where they do not",
     matters="a signal that nobody reads costs time at every step, and the teacher's cost room in a bank",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdzoo.testing.checks.card import card_text
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
-from kdzoo.testing.kit.instruments import both_give_logits, difference, on_logits, sizes_of
+from kdzoo.testing.kit.instruments import both_give_logits, difference, on_logits, same, sizes_of
 from kdzoo.testing.kit.subject import Subject
 from kdzoo.testing.kit.synthetic import NO_TERMS, Call, Drawn, Features
 
@@ -96,6 +96,8 @@ def _mean_terms(subject: Subject, places: torch.Tensor) -> Mapping[str, float]:
 
 
 _SAMPLES, _KEPT = 8, 4
+_LARGER = 5
+"""Samples of the larger of two parts."""
 
 _PARALLEL = 0.999
 """Cosine from which on two gradients have one direction; the length may depend on how many samples are counted."""
@@ -109,6 +111,12 @@ _MEANT = re.compile(r"softmax\w*[^.;]{0,60}\bover (?:the |all )?(?:batch|samples
 def _across(subject: Subject) -> CheckResult:
     if not subject.gives_terms:
         return skipped(NO_TERMS)
+    if subject.kind.per_sample and (fault := _coupled(subject)):
+        return failed(f"per_sample is claimed, and {fault}")
+    return _compares(subject)
+
+
+def _compares(subject: Subject) -> CheckResult:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in subject.usual.strategy.modules()):
         return passed("its batch normalisation compares the samples")
     mixing = sorted(_mixing(subject))
@@ -125,6 +133,39 @@ def _across(subject: Subject) -> CheckResult:
             "compared with each other, the family is 'relation' or a word of your own"
         )
     return passed(f"{names}: samples are compared with each other")
+
+
+def _coupled(subject: Subject) -> str:
+    """Why several processes cannot compute the terms each on its own rows, in words; empty where they can."""
+    pair = subject.pair()
+    drawn = subject.draw(pair, _SAMPLES)
+    strategy = subject.build(pair.setup(subject.kind))
+    before = {name: value.clone() for name, value in strategy.named_buffers()}
+    _freeze_norms(strategy)
+    subject.call(pair, drawn, strategy=strategy)
+    if written := [name for name, value in strategy.named_buffers() if not same(value, before[name])]:
+        return f"forward writes to self.{written[0]}, which each of several processes would write for its own samples"
+
+    def terms(seed: int, places: Tensor) -> Mapping[str, float]:
+        fresh = subject.build(pair.setup(subject.kind))
+        _freeze_norms(fresh)
+        return subject.call(pair, drawn.rows(places), seed=seed, strategy=fresh).values
+
+    def in_parts(seed: int) -> Mapping[str, float]:
+        # Unequal parts, so that a mean of their means is not the mean of all.
+        first, second = (terms(seed, places) for places in (torch.arange(_LARGER), torch.arange(_LARGER, _SAMPLES)))
+        share = _LARGER / _SAMPLES
+        return {name: share * first[name] + (1 - share) * second[name] for name in first.keys() & second.keys()}
+
+    message = difference(partial(terms, places=torch.arange(_SAMPLES)), in_parts, relative=1e-4, draws=subject.draws)
+    return message and f"on a whole batch, and as the mean over its parts, {message}"
+
+
+def _freeze_norms(strategy: nn.Module) -> None:
+    """Batch normalisation sees the rows of all processes, so it does not count here."""
+    for module in strategy.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 def _mixing(subject: Subject) -> Iterator[str]:
@@ -241,11 +282,13 @@ ACROSS = Check(
     name="across-samples",
     verifies="where a strategy is of the family response, feature or attention, the direction of the gradient in a "
     "sample does not depend on the other samples of the batch, or a warning says so; no softmax of the logits runs "
-    "over the samples, unless the docstring says `softmax over the samples`",
+    "over the samples, unless the docstring says `softmax over the samples`; where `per_sample` is claimed, "
+    "every term is the mean over the samples, be they together or in parts, and `forward` writes to no buffer",
     matters="a softmax or a norm over the batch instead of the classes still trains, to a student that was asked for "
-    "something else",
+    "something else; several processes that train one cell compute a `per_sample` loss each on its own rows",
     mend="write `dim=1` (or `dim=-1`) for the classes, channels or positions of a sample; where samples shall be "
-    "compared with each other, set the family to `relation`, `contrastive` or a word of your own",
+    "compared with each other, set the family to `relation`, `contrastive` or a word of your own, and drop "
+    "`per_sample`",
     run=_across,
     needs=("terms", "repeatable"),
 )

@@ -129,6 +129,7 @@ class AttentionTransfer(Strategy):
         code="https://github.com/szagoruyko/attention-transfer",
     )
     signals = ("stages",)
+    per_sample = True
     zero_when_equal = True
     non_negative = True
     symmetric = True

@@ -96,6 +96,7 @@ class FitNets(Strategy):
         code="https://github.com/adri-romsor/FitNets",
     )
     signals = ("stages",)
+    per_sample = True
     non_negative = True
 
     beta: float = param(100.0, "weight of the hint", ge=0.0, search=(1.0, 1000.0), log=True)

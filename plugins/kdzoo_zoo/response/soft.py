@@ -159,6 +159,7 @@ class SoftTargets(Strategy):
         id="1503.02531",
     )
     signals = ("logits",)
+    per_sample = True
     zero_when_equal = True
     non_negative = True
 
