@@ -11,6 +11,7 @@ counted once.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -179,7 +180,9 @@ class OverlappedBackward(AcceleratorBackward):
         Raises:
             LostRankError: another rank is gone.
         """
-        with lost_ranks():
+        with lost_ranks(), warnings.catch_warnings():
+            # Of 1x1 kernels in channels_last: the strides differ, and the order in memory does not.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             super().__call__(loss, retain_graph=retain_graph)
 
 
