@@ -10,7 +10,7 @@ from kdzoo.cell import DataRef, ModelRef
 from kdzoo.models.align import pair_stages
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import create_model
-from kdzoo.strategy import SIGNALS, Classifier
+from kdzoo.outputs import SIGNALS, Classifier
 
 NETWORKS = ("resnet10t", "test_resnet", "test_vit:patch_size=4")
 IMAGES = DataRef(

@@ -19,10 +19,11 @@ from kdzoo.engine.bank.spec import Pass
 from kdzoo.engine.devices import make_accelerator
 from kdzoo.interruption import heed
 from kdzoo.models.zoo import create_model
+from kdzoo.outputs import Signature
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Signature, Strategy
+from kdzoo.strategy import Strategy
 
 Autocast = Callable[[], AbstractContextManager[object]]
 

@@ -31,10 +31,10 @@ from kdzoo.models.profile import profile_model
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weights import file_digest, load_weights
+from kdzoo.outputs import Signature
 from kdzoo.record import EVALUATION, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store
-from kdzoo.strategy import Signature
 
 _AGAIN = "run the command again, which trains the teacher again"
 

@@ -33,10 +33,11 @@ from kdzoo.models.folders import name_by_content
 from kdzoo.models.profile import Profile, profile_model
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import check_model, create_model
+from kdzoo.outputs import Classifier, Signature
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registry
 from kdzoo.signals import student_signals, teacher_signals
-from kdzoo.strategy import Classifier, Setup, Signature, Strategy
+from kdzoo.strategy import Setup, Strategy
 from kdzoo.study import TUNER, Range, StudyPlan
 
 

@@ -32,11 +32,12 @@ from kdzoo.interruption import heed
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
+from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registry
 from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
-from kdzoo.strategy import Batch, Strategy
+from kdzoo.strategy import Strategy
 
 STEPS = 2
 _BASELINE = "ce"

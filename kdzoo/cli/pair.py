@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from kdzoo.bench.plan import PairPlan
     from kdzoo.models.profile import Profile
-    from kdzoo.strategy import Signature
+    from kdzoo.outputs import Signature
 
 Rows = list[list[str]]
 

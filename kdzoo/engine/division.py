@@ -27,7 +27,8 @@ from kdzoo.engine.optim import has_plain_gradients
 from kdzoo.engine.world import World, lost_ranks
 from kdzoo.errors import UsageError
 from kdzoo.models.memory_format import keep_format
-from kdzoo.strategy import Batch, Classifier, Outputs, Strategy
+from kdzoo.outputs import Batch, Classifier, Outputs
+from kdzoo.strategy import Strategy
 
 
 def overlaps(strategy: type[Strategy]) -> bool:

@@ -9,7 +9,7 @@ import torch
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.optim import Mixer
-from kdzoo.strategy import Batch
+from kdzoo.outputs import Batch
 
 Feed = Callable[[int], Iterator[Batch]]
 """Number of an epoch -> its batches: augmented, in their order, mixed where the recipe mixes."""

@@ -16,7 +16,8 @@ from kdzoo.combination import only
 from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, give_nothing
 from kdzoo.engine.distiller import teach
 from kdzoo.engine.feed import Feed
-from kdzoo.strategy import Batch, Outputs, Phase, Signal
+from kdzoo.outputs import Batch, Outputs, Signal
+from kdzoo.strategy import Phase
 
 
 class SharedFeed:

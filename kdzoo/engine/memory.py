@@ -11,9 +11,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from kdzoo.cell import DataRef
 from kdzoo.engine.distiller import Distiller
+from kdzoo.outputs import Signature
 from kdzoo.recipe import Recipe
 from kdzoo.signals import student_signals
-from kdzoo.strategy import Signature
 
 _MOMENTS = 2
 """Values that an optimizer keeps of a parameter: SGD keeps one, Adam two."""

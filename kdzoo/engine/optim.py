@@ -16,8 +16,9 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from kdzoo.errors import UsageError, unknown
+from kdzoo.outputs import Batch
 from kdzoo.recipe import Recipe
-from kdzoo.strategy import Batch, Strategy
+from kdzoo.strategy import Strategy
 
 _TIMM_SCHEDULES = {"cosine": "cosine", "step": "multistep", "linear": "poly", "constant": "constant"}
 

@@ -29,8 +29,9 @@ from kdzoo.errors import KdzooError
 from kdzoo.interruption import LeftError
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.teacher import Teacher
+from kdzoo.outputs import Batch
 from kdzoo.record import Epoch
-from kdzoo.strategy import Batch, Phase, Strategy, Terms
+from kdzoo.strategy import Phase, Strategy, Terms
 
 
 class Training:

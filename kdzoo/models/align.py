@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdzoo.strategy import Signature
+from kdzoo.outputs import Signature
 
 
 def pair_stages(student: Signature, teacher: Signature) -> tuple[tuple[int, int], ...]:

@@ -21,7 +21,7 @@ from kdzoo.bench.lab import Lab
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.lockstep_group import GeneratorState, SharedFeed
 from kdzoo.models.teacher import Teacher
-from kdzoo.strategy import Batch
+from kdzoo.outputs import Batch
 
 BUILT_IN = ["soft", "fitnets", "at", "rkd"]
 

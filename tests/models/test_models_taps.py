@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kdzoo import Batch, Outputs, PairError, Setup, Strategy, UsageError
 from kdzoo.models.align import pair_stages
 from kdzoo.models.taps import TappedModel
-from kdzoo.strategy import SIGNALS
+from kdzoo.outputs import SIGNALS
 
 Make = Callable[..., TappedModel]
 

@@ -14,7 +14,7 @@ from kdzoo import Batch, Outputs, UsageError
 from kdzoo.engine.division import Division, check_batch
 from kdzoo.engine.norms import share_norms
 from kdzoo.engine.world import ALONE, World, check_launcher
-from kdzoo.strategy import Classifier
+from kdzoo.outputs import Classifier
 
 CPU = torch.device("cpu")
 

@@ -16,9 +16,10 @@ from kdzoo.data.load import LoadedData
 from kdzoo.engine.evaluate import batch_for
 from kdzoo.errors import KdzooError
 from kdzoo.models.teacher import Teacher
+from kdzoo.outputs import Classifier, Outputs, Signal
 from kdzoo.recipe import Recipe
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Classifier, Outputs, Signal, Strategy
+from kdzoo.strategy import Strategy
 
 Reduce = Callable[[Outputs], Outputs]
 _BATCH_PIXELS = 2**17

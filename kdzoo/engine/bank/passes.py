@@ -19,7 +19,7 @@ from kdzoo.engine.bank.spec import BYTES, BankSettings, CacheEntry, Pass, kept_d
 from kdzoo.engine.bank.storage import RamStorage, Storage, ViewWriter
 from kdzoo.errors import KdzooError
 from kdzoo.models.teacher import Teacher
-from kdzoo.strategy import Classifier, Outputs
+from kdzoo.outputs import Classifier, Outputs
 
 _PIXELS = 2**19
 _SAMPLES = 32

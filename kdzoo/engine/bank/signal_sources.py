@@ -13,8 +13,9 @@ from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.distiller import NOTHING, teach
 from kdzoo.engine.division import Division, overlaps
 from kdzoo.models.teacher import Teacher
+from kdzoo.outputs import Batch, Outputs
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Batch, Outputs, Phase, Strategy
+from kdzoo.strategy import Phase, Strategy
 
 GiveSignals = Callable[[Batch], Outputs]
 """Gives the signals of a batch, reduced as the strategy asks."""

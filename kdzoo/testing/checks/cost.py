@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kdzoo.strategy import Batch, Outputs, Strategy, Terms
+from kdzoo.outputs import Batch, Outputs
+from kdzoo.strategy import Strategy, Terms
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.subject import Subject
 from kdzoo.testing.kit.synthetic import NO_TERMS, NetworkPair

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdzoo.outputs import Classifier, Outputs
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Classifier, Outputs, Setup, Strategy
+from kdzoo.strategy import Setup, Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import plain_state, same
 from kdzoo.testing.kit.subject import Subject

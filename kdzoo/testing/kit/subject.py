@@ -14,8 +14,9 @@ from kdzoo.combination import Combination
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import NOTHING
 from kdzoo.errors import KdzooError, PairError, UsageError
+from kdzoo.outputs import Batch, Classifier, Outputs
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Batch, Classifier, Outputs, Phase, Setup, Strategy, Terms
+from kdzoo.strategy import Phase, Setup, Strategy, Terms
 from kdzoo.testing.kit.synthetic import (
     DEEP_STAGES,
     EVEN_STAGES,

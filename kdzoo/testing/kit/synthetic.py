@@ -16,8 +16,9 @@ from torch import Tensor
 from kdzoo.data.dataset import ArrayData, Dataset, Splits
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.models.align import pair_stages
+from kdzoo.outputs import Batch, Classifier, Outputs, Signal, Signature, StageShape
 from kdzoo.signals import student_signals, teacher_signals
-from kdzoo.strategy import Batch, Classifier, Outputs, Phase, Setup, Signal, Signature, StageShape, Strategy, Terms
+from kdzoo.strategy import Phase, Setup, Strategy, Terms
 
 Shape = tuple[int, int, int]
 

@@ -24,9 +24,10 @@ from kdzoo.engine.train import Training
 from kdzoo.errors import NonFiniteLossError, PairError
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
+from kdzoo.outputs import Outputs, Signature
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Outputs, Phase, Signature, Strategy, Terms
+from kdzoo.strategy import Phase, Strategy, Terms
 from kdzoo.testing.kit.synthetic import open_quadrants
 
 CNN, OTHER_CNN, VIT = "test_resnet", "test_efficientnet", "test_vit:depth=4:patch_size=4"
