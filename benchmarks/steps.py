@@ -5,7 +5,7 @@ gradients, batches, compile; and rkd's angles against every vector and cosine.
     OMP_NUM_THREADS=1 python benchmarks/steps.py --parts compile --models test_resnet
 
 Each part compares variants of the same work in alternating runs of one process and takes medians. The rules are
-fixed (:mod:`kdzoo.engine.forms`, :mod:`kdzoo.models.memory_format`, :func:`kdzoo.engine.evaluate.batch_for`), because
+fixed (:mod:`kdzoo.engine.optim`, :mod:`kdzoo.models.memory_format`, :func:`kdzoo.engine.evaluate.batch_for`), because
 runs must repeat bit for bit; this script tells whether they hold on another machine. ``--parts compile`` is not run
 unless it is asked for: it compiles for minutes.
 """
@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from kdzoo.cell import DataRef
 from kdzoo.engine.evaluate import batch_for
-from kdzoo.engine.forms import form_of
+from kdzoo.engine.optim import form_of
 from kdzoo.models.memory_format import keep_format, lay_out, memory_format
-from kdzoo.testing.memory import peak_bytes
+from kdzoo.testing.checks.cost import peak_bytes
 from kdzoo_zoo.functional import relational_angle_loss
 from kdzoo_zoo.tensors import in_memory_order
 

@@ -37,7 +37,7 @@ from kdzoo.record import Record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
-from kdzoo.testing.page import checks_page
+from kdzoo.testing.checks import checks_page
 
 BOARDS = {
     "quick": "kdzoo bench",

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from kdzoo.errors import KdzooError, UsageError
+from kdzoo.outputs import Batch, Outputs
 from kdzoo.parameters import MOST_SEARCHED, Param, Value, param
 from kdzoo.signals import student_signals, teacher_signals
-from kdzoo.strategy import Batch, Outputs, Phase, Setup, Strategy, Terms
+from kdzoo.strategy import Phase, Setup, Strategy, Terms
 
 
 class Combination(Strategy):

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from kdzoo.combination import Combination, deployed, in_turn, only
 from kdzoo.errors import UsageError
+from kdzoo.outputs import SIGNALS, Outputs, Signal
 from kdzoo.parameters import MOST_SEARCHED
 from kdzoo.signals import student_signals, teacher_signals
-from kdzoo.strategy import SIGNALS, Backward, Outputs, Signal, Strategy, Terms
+from kdzoo.strategy import Backward, Strategy, Terms
 
-_ALL_CLAIM = ("zero_when_equal", "non_negative", "symmetric")
+_ALL_CLAIM = ("zero_when_equal", "non_negative", "symmetric", "per_sample")
 _ONE_CLAIMS = ("mode_seeking", "order_dependent", "stochastic")
 """What is true of a sum if it is of all its terms, and what if it is of one."""
 

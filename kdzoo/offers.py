@@ -161,7 +161,8 @@ def check_strategy(strategy: Any) -> None:
         TypeError: it is no strategy.
         ValueError: its name or signals are wrong.
     """
-    from kdzoo.strategy import SIGNALS, Strategy
+    from kdzoo.outputs import SIGNALS
+    from kdzoo.strategy import Strategy
 
     if not (inspect.isclass(strategy) and issubclass(strategy, Strategy)):
         raise TypeError(f"kdzoo_strategies must give subclasses of kdzoo.Strategy, not {strategy!r}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kdzoo.strategy import Signal, Strategy
+from kdzoo.outputs import Signal
+from kdzoo.strategy import Strategy
 
 
 def student_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:

@@ -11,16 +11,15 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from kdzoo.errors import UsageError, unknown
+from kdzoo.outputs import Batch, Classifier, Outputs, Signal, Signature, StageShape
 from kdzoo.parameters import Param, Value
 
-Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier"]
-SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier")
 Terms: TypeAlias = dict[str, Tensor]
 
 
@@ -34,36 +33,6 @@ class Paper:
     venue: str
     id: str
     code: str | None = None
-
-
-class StageShape(NamedTuple):
-    """The shape of one stage's map, without the batch: C x H x W."""
-
-    channels: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a strategy may know of a network: shapes only.
-
-    Args:
-        stages: one shape per stage, from the input to the deepest.
-        embedding: width of the pooled features that enter the classifier.
-        num_classes: width of the logits.
-    """
-
-    stages: tuple[StageShape, ...]
-    embedding: int
-    num_classes: int
-
-
-class Classifier(NamedTuple):
-    """A last linear layer: ``weight`` is classes x embedding, ``bias`` has one value per class or is None."""
-
-    weight: Tensor
-    bias: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -89,74 +58,6 @@ class Setup:
     def paired_shapes(self) -> list[tuple[StageShape, StageShape]]:
         """The shapes of the paired stages: [(student's, teacher's), ...], from the input to the deepest."""
         return [(self.student.stages[s], self.teacher.stages[t]) for s, t in self.stage_pairs]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The signals of one network on one batch. Reading one that the strategy did not ask for is an error.
-
-    Attributes:
-        logits: B x classes.
-        stages: one map per stage, B x C x H x W, from the input to the deepest.
-        embedding: B x D, pooled features that enter the classifier.
-        classifier: the last linear layer.
-        reduced: whether :meth:`Strategy.reduce` gave these.
-    """
-
-    values: Mapping[str, Any]
-    reduced: bool = False
-
-    def _get(self, signal: str) -> Any:
-        if signal not in self.values:
-            raise UsageError(f"the signal {signal!r} was not asked for: add it to the strategy's signals")
-        return self.values[signal]
-
-    @property
-    def logits(self) -> Tensor:
-        """B x classes."""
-        logits: Tensor = self._get("logits")
-        return logits
-
-    @property
-    def stages(self) -> tuple[Tensor, ...]:
-        """One B x C x H x W map per stage, from the input to the deepest."""
-        stages: tuple[Tensor, ...] = self._get("stages")
-        return stages
-
-    @property
-    def embedding(self) -> Tensor:
-        """B x D."""
-        embedding: Tensor = self._get("embedding")
-        return embedding
-
-    @property
-    def classifier(self) -> Classifier:
-        """The last linear layer (for the student: the live, trained one)."""
-        classifier: Classifier = self._get("classifier")
-        return classifier
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a strategy may know of a batch beside the signals.
-
-    Attributes:
-        inputs: what the networks were given; a tensor, or a dict of tensors for data that are not images.
-        labels: B, int64, the samples' own labels.
-        targets: what the hard-label loss uses: the labels, or B x classes probabilities under mixup.
-        index: B, int64, each sample's place among the training samples.
-        view: the number of the augmented version that this epoch shows.
-        phase: name of the running phase.
-        progress: share of the whole training that is done, from 0 to 1.
-    """
-
-    inputs: Any
-    labels: Tensor
-    targets: Tensor
-    index: Tensor
-    view: int = 0
-    phase: str = "main"
-    progress: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -224,6 +125,10 @@ class Strategy(nn.Module):
         deployed: names of own submodules that the trained student needs in order to predict (see :meth:`predict`).
         ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
 
+        per_sample: every term is the mean over a batch of values that each depend on one sample alone, but for batch
+            normalisation modules. Where several processes train one cell, each then computes the loss of its own rows
+            and sends gradients during the backward pass; by default each computes the loss of the whole batch.
+
     Claims, which ``kdzoo check-strategy`` reads; none of them changes a training. It holds the strategy to the first
     three, and the last three release it from a check:
         zero_when_equal: every term is 0 where student and teacher give the same signals.
@@ -245,6 +150,7 @@ class Strategy(nn.Module):
     revision: ClassVar[str] = "1"
     deployed: ClassVar[tuple[str, ...]] = ()
     ce_weight: float = 1.0
+    per_sample: ClassVar[bool] = False
 
     zero_when_equal: ClassVar[bool] = False
     non_negative: ClassVar[bool] = False

@@ -12,18 +12,18 @@ from kdzoo.bench.lab import Expected, Lab, MeasuredTeacher
 from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
-from kdzoo.engine.bank.group import Group
 from kdzoo.engine.bank.needs import need_of
-from kdzoo.engine.bank.probe import Reader
-from kdzoo.engine.bank.sources import Loop, Source
+from kdzoo.engine.bank.passes import CachedPass, SignalReader
+from kdzoo.engine.bank.signal_sources import OnTheFly, SignalSource
 from kdzoo.engine.bank.spec import Pass
 from kdzoo.engine.devices import make_accelerator
 from kdzoo.interruption import heed
 from kdzoo.models.zoo import create_model
+from kdzoo.outputs import Signature
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Signature, Strategy
+from kdzoo.strategy import Strategy
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -45,7 +45,7 @@ def expect(lab: Lab, cells: Iterable[Cell], *, planned: bool = True) -> None:
 
 def source_for(
     cell: Cell, lab: Lab, strategy: Strategy, taught: MeasuredTeacher | None, autocast: Autocast = nullcontext
-) -> Source:
+) -> SignalSource:
     """Where the training of a cell gets the teacher's signals.
 
     Args:
@@ -55,7 +55,7 @@ def source_for(
         taught: the cell's teacher.
         autocast: the context in which the teacher runs.
     """
-    loop = Loop(taught.teacher if taught else None, strategy)
+    loop = OnTheFly(taught.teacher if taught else None, strategy)
     bank = lab.open_bank()
     if bank is None or taught is None:
         return loop
@@ -69,7 +69,7 @@ def source_for(
     reader = group.read(need)
     lab.signatures.setdefault((cell.student, cell.data, cell.init), strategy.setup.student)
 
-    def readers(planned: bool) -> list[Reader]:
+    def readers(planned: bool) -> list[SignalReader]:
         return _readers(_sharing(cell, lab, planned=planned), lab, taught, group)
 
     return bank.source(group, reader, readers, loop)
@@ -119,8 +119,8 @@ def _readers(
     sharing: Sequence[Expected],
     lab: Lab,
     taught: MeasuredTeacher,
-    group: Group,
-) -> list[Reader]:
+    group: CachedPass,
+) -> list[SignalReader]:
     """What cells read; those that differ in nothing that matters here count together."""
     alike: dict[object, tuple[Cell, int]] = {}
     for cell, count in ((one.cell, one.count) for one in sharing):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from kdzoo import foreign
 from kdzoo.cell import Cell
-from kdzoo.engine.train import Watch
+from kdzoo.engine.course import Watch
 from kdzoo.interruption import heed
 from kdzoo.plugins import Plugin
 from kdzoo.process_state import ProcessState

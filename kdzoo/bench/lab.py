@@ -22,19 +22,19 @@ from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.engine.bank.bank import Bank
 from kdzoo.engine.bank.spec import BankSettings
-from kdzoo.engine.compiled import compile_network
+from kdzoo.engine.devices import compile_network
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
-from kdzoo.engine.ranks import ALONE, World
+from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.matrix import teacher_cell
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weights import file_digest, load_weights
 from kdzoo.models.zoo import profile_model
+from kdzoo.outputs import Signature
 from kdzoo.record import EVALUATION, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store
-from kdzoo.strategy import Signature
 
 _AGAIN = "run the command again, which trains the teacher again"
 

@@ -13,12 +13,12 @@ from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import build, course_of
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.bank.policy import size_text
+from kdzoo.engine.bank.policy import bytes_text
+from kdzoo.engine.course import Course, Stop
 from kdzoo.engine.distiller import Distiller
-from kdzoo.engine.free import free_memory
-from kdzoo.engine.lockstep import Company, Draws
-from kdzoo.engine.memory import Appetite, appetite
-from kdzoo.engine.train import Course, Stop
+from kdzoo.engine.lockstep_group import GeneratorState, LockstepGroup
+from kdzoo.engine.memory import MemoryEstimate, estimate_memory
+from kdzoo.engine.resources import free_memory
 from kdzoo.interruption import heed
 from kdzoo.process_state import ProcessState
 from kdzoo.record import Record
@@ -57,7 +57,7 @@ def alike(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
 class _Member:
     cell: Cell
     course: Course[Record | None]
-    draws: Draws = field(default_factory=Draws)
+    draws: GeneratorState = field(default_factory=GeneratorState)
     settings: ProcessState | None = None
     step: int = 0
     record: Record | None = None
@@ -105,14 +105,14 @@ def run_alike(
     """
     left, room = list(cells), 0
     while left:
-        company, members = Company(), list[_Member]()
+        group, members = LockstepGroup(), list[_Member]()
         try:
             while left and (not members or len(members) < room):
                 cell = left.pop(0)
                 watch, stop = report.cell(cell), stops.get(cell.id)
-                member = _Member(cell, course_of(cell, lab, watch, rerun, stop=stop, company=company))
+                member = _Member(cell, course_of(cell, lab, watch, rerun, stop=stop, lockstep=group))
                 goes_on = member.go_on()
-                if goes_on and cell.id in company.members:
+                if goes_on and cell.id in group.members:
                     members.append(member)
                     room = room or _fitting([cell, *left], lab, most)
                     continue
@@ -124,7 +124,7 @@ def run_alike(
                 member = min(members, key=lambda each: _turn(each, members))
                 if not member.go_on():
                     members.remove(member)
-                    company.leave(member.cell)
+                    group.leave(member.cell)
                     yield member.cell, member.record
         finally:
             for member in members:
@@ -155,13 +155,13 @@ def _fitting(cells: Sequence[Cell], lab: Lab, most: int) -> int:
         need = sum(wish.kept for wish in wishes[:2]) + max(wish.passing for wish in wishes[:2])
         student, name = cells[0].student, cells[0].data.name
         lab.say_once(
-            f"lockstep: off for {student} on {name}, as two cells need about {size_text(need)} of the "
-            f"{size_text(int(free))} of memory that are free"
+            f"lockstep: off for {student} on {name}, as two cells need about {bytes_text(need)} of the "
+            f"{bytes_text(int(free))} of memory that are free"
         )
     return 1
 
 
-def _appetite(cell: Cell, lab: Lab) -> Appetite | None:
+def _appetite(cell: Cell, lab: Lab) -> MemoryEstimate | None:
     """What the training of a cell needs; None where it cannot be built, which it will tell itself."""
     data = lab.data[cell.data]
     state = ProcessState.now(quick=True)
@@ -175,7 +175,7 @@ def _appetite(cell: Cell, lab: Lab) -> Appetite | None:
     finally:
         state.put_back()
     signature = taught.teacher.signature() if taught else None
-    return appetite(Distiller(student, strategy), signature, cell.recipe, data.ref)
+    return estimate_memory(Distiller(student, strategy), signature, cell.recipe, data.ref)
 
 
 def _free(device: torch.device) -> int:

@@ -31,11 +31,12 @@ from kdzoo.matrix import (
 from kdzoo.models.folders import name_by_content
 from kdzoo.models.taps import TappedModel, pair_stages
 from kdzoo.models.zoo import Profile, check_model, create_model, profile_model
+from kdzoo.outputs import Classifier, Signature
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registry
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.space import Range
-from kdzoo.strategy import Classifier, Setup, Signature, Strategy
+from kdzoo.strategy import Setup, Strategy
 from kdzoo.study import TUNER, StudyPlan
 
 

@@ -20,22 +20,24 @@ from kdzoo.bench.teachers import teacher_network
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, canonical_json
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
+from kdzoo.engine.course import Unwatched, finish
 from kdzoo.engine.devices import make_accelerator
 from kdzoo.engine.distiller import Distiller, predict
 from kdzoo.engine.evaluate import batch_for
-from kdzoo.engine.lockstep import Draws
+from kdzoo.engine.lockstep_group import GeneratorState
 from kdzoo.engine.optim import Mixer
-from kdzoo.engine.train import Training, Unwatched, finish
+from kdzoo.engine.train import Training
 from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
 from kdzoo.interruption import heed
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
+from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registry
 from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
-from kdzoo.strategy import Batch, Strategy
+from kdzoo.strategy import Strategy
 
 STEPS = 2
 _BASELINE = "ce"
@@ -225,7 +227,7 @@ def _apart() -> Iterator[None]:
     """Generators and settings are behind the block as they were before it."""
     state = ProcessState.now()
     try:
-        with Draws().here():
+        with GeneratorState().here():
             yield
     finally:
         state.put_back()

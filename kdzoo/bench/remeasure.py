@@ -29,12 +29,13 @@ from kdzoo.models.taps import TappedModel
 from kdzoo.models.weightfile import read_header
 from kdzoo.models.weights import load_weights
 from kdzoo.models.zoo import create_model
+from kdzoo.outputs import Classifier
 from kdzoo.process_state import ProcessState
 from kdzoo.record import EVALUATION, Measures, Record
 from kdzoo.registry import Registry
 from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
-from kdzoo.strategy import Classifier, Strategy
+from kdzoo.strategy import Strategy
 
 TOLERANCE = 0.05
 """Points of top-1 by which a record and the new measurement may differ."""

@@ -22,19 +22,18 @@ from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
-from kdzoo.engine.bank.divided import divided
-from kdzoo.engine.bank.sources import Loop
+from kdzoo.engine.bank.signal_sources import OnTheFly, divided
 from kdzoo.engine.checkpoint import SharedCheckpoints
-from kdzoo.engine.compiled import compile_network
-from kdzoo.engine.devices import make_accelerator, peak_memory, reset_peak_memory, seed_everything
+from kdzoo.engine.course import Course, PrunedError, Stop, Unwatched, Watch, finish
+from kdzoo.engine.devices import compile_network, make_accelerator, peak_memory, reset_peak_memory, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, with_modules
-from kdzoo.engine.division import Division
+from kdzoo.engine.division import Division, overlaps
 from kdzoo.engine.evaluate import agreement
 from kdzoo.engine.feed import own_feed
-from kdzoo.engine.lockstep import Company
+from kdzoo.engine.lockstep_group import LockstepGroup
 from kdzoo.engine.norms import share_norms
-from kdzoo.engine.ranks import LostRankError
-from kdzoo.engine.train import Course, PrunedError, Stop, Training, Unwatched, Watch, finish, measure
+from kdzoo.engine.train import Training, measure
+from kdzoo.engine.world import LostRankError
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.interruption import LeftError, heed
@@ -75,7 +74,7 @@ def course_of(
     *,
     wait: bool = False,
     stop: Stop | None = None,
-    company: Company | None = None,
+    lockstep: LockstepGroup | None = None,
 ) -> Course[Record | None]:
     """What :func:`run_cell` does, with a rest before each step of the training; the cell is held meanwhile.
 
@@ -86,7 +85,7 @@ def course_of(
         rerun: see there.
         wait: see there.
         stop: see there.
-        company: the trainings that go along, if any: the cell joins them if its teacher runs in the loop.
+        lockstep: the trainings that go along, if any: the cell joins them if its teacher runs in the loop.
 
     Raises:
         UsageError: the store's disk is full.
@@ -105,7 +104,7 @@ def course_of(
         lab.store.log("start", cell=cell.id)
         with marked(folder, deaths) if lab.counts_deaths else nullcontext():
             lab.events.cell_started(cell)
-            record = yield from _attempt(cell, lab, lab.events.watching(cell, watch), stop, company)
+            record = yield from _attempt(cell, lab, lab.events.watching(cell, watch), stop, lockstep)
         return keep_record(record, lab)
 
 
@@ -117,11 +116,11 @@ def follow_cell(cell: Cell, lab: Lab) -> Record | None:
     return finish(_attempt(cell, lab, Unwatched(), None, None)) if lab.world.share(False) else None
 
 
-def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Company | None) -> Course[Record]:
+def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, lockstep: LockstepGroup | None) -> Course[Record]:
     frame, state = frame_of(cell, lab), ProcessState.now()
     outcome: dict[str, Any]
     try:
-        outcome = yield from _train_and_measure(cell, lab, watch, stop, company, state)
+        outcome = yield from _train_and_measure(cell, lab, watch, stop, lockstep, state)
     except LeftError:
         raise GeneratorExit from None  # which whoever closed this course expects
     except BaseException as error:
@@ -148,7 +147,7 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Com
 
 
 def _train_and_measure(
-    cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Company | None, state: ProcessState
+    cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, lockstep: LockstepGroup | None, state: ProcessState
 ) -> Course[dict[str, Any]]:
     data = lab.data[cell.data]
     reset_peak_memory(lab.device)
@@ -158,11 +157,12 @@ def _train_and_measure(
     if lab.compile:
         compile_network(student)
     division = _divide(student, strategy, lab)
-    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, division)
+    whole = None if overlaps(type(strategy)) else division
+    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
     source, feed = source_for(cell, lab, strategy, taught, accelerator.autocast), None
-    if company is not None and isinstance(source, Loop) and source.signals:
-        source, feed = company.join(cell, source, own_feed(cell, data, strategy.views, lab.device))
+    if lockstep is not None and isinstance(source, OnTheFly) and source.signals:
+        source, feed = lockstep.join(cell, source, own_feed(cell, data, strategy.views, lab.device))
     if division:
         source = divided(source, division)
     training = Training(
@@ -176,7 +176,7 @@ def _train_and_measure(
         stop,
         source,
         feed,
-        lab.world,
+        division,
         lab.eval_every,
     )
     outcome = yield from _finish(training, cell, lab, taught, own, state)
@@ -184,7 +184,7 @@ def _train_and_measure(
         "curve": tuple(training.curve),
         "teacher": taught.measures if taught else None,
         "cost": Cost(**training.seconds, peak_memory=peak_memory(lab.device)),
-        "environment": environment_of(cell, lab, source.told()),
+        "environment": environment_of(cell, lab, source.summary()),
     }
 
 
@@ -238,6 +238,8 @@ def _divide(student: TappedModel, strategy: Strategy, lab: Lab) -> Division | No
     if lab.world.size == 1:
         return None
     student.model = share_norms(student.model, lab.world, lab.device)
+    if overlaps(type(strategy)):
+        share_norms(strategy, lab.world, lab.device)
     return Division(lab.world, strategy.views, device=lab.device)
 
 

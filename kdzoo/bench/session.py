@@ -15,7 +15,7 @@ from kdzoo.bench.tune import is_tuned, tune
 from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.train import Stop
+from kdzoo.engine.course import Stop
 from kdzoo.record import Record
 from kdzoo.store import Store
 from kdzoo.study import Study, StudyPlan

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kdzoo.cell import DataRef
 from kdzoo.models.taps import pair_stages
-from kdzoo.strategy import Classifier, Setup, Signature
+from kdzoo.outputs import Classifier, Signature
+from kdzoo.strategy import Setup
 
 
 def make_setup(student: Signature, teacher: Signature, data: DataRef, classifier: Classifier | None) -> Setup:

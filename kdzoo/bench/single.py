@@ -21,14 +21,16 @@ from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import PROTOCOL, Cell, ModelRef
 from kdzoo.config import Rerun
 from kdzoo.engine.devices import check_precision
-from kdzoo.engine.division import check_batch
-from kdzoo.engine.ranks import LostRankError, World
+from kdzoo.engine.division import check_batch, overlaps
+from kdzoo.engine.world import LostRankError, World
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.matrix import cell_title, teacher_cell
 from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
 from kdzoo.record import Record
+from kdzoo.registry import Registry
 from kdzoo.store import Store
+from kdzoo.strategy import Strategy
 
 _SHOWN = 8
 """Cells that a message names."""
@@ -121,8 +123,10 @@ def plan_task(
     for model in (cell.student, *([cell.teacher.model] if cell.teacher else [])):
         _require_folder(model)
     cells = (*_teacher_to_train(cell, store, rerun), cell)
+    registry = Registry.load(plugins) if world.size > 1 else None
     for each in cells:
-        check_batch(min(each.recipe.batch_size, each.data.fit), world)
+        kind = registry.strategy(f"{each.strategy.distribution}:{each.strategy.name}").value if registry else Strategy
+        check_batch(min(each.recipe.batch_size, each.data.fit), world, uneven=overlaps(kind))
         check_precision(device, each.recipe.precision)
     settings = LabSettings(
         store=store.path.absolute(),

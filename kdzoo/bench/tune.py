@@ -9,7 +9,7 @@ from kdzoo.bench.executors.executor import must_run
 from kdzoo.bench.search import Pruning, ask
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.train import Stop
+from kdzoo.engine.course import Stop
 from kdzoo.store import Store
 from kdzoo.study import Study, StudyPlan, Trial
 

@@ -19,11 +19,11 @@ def ls(out: Runs = Path("runs")) -> None:
     """List what is kept: one line for each signal of each teacher."""
     from tabulate import tabulate
 
-    from kdzoo.engine.bank.catalog import listing
-    from kdzoo.engine.bank.policy import size_text
+    from kdzoo.engine.bank.inventory import list_entries
+    from kdzoo.engine.bank.policy import bytes_text
     from kdzoo.store import Store
 
-    entries = listing(Store.open(out))
+    entries = list_entries(Store.open(out))
     if not entries:
         typer.echo("the bank is empty")
         return
@@ -36,13 +36,13 @@ def ls(out: Runs = Path("runs")) -> None:
             entry.shape,
             entry.dtype,
             f"{entry.views}{f' (+{entry.begun} begun)' if entry.begun else ''}",
-            size_text(entry.bytes),
+            bytes_text(entry.bytes),
         )
         for entry in entries
     ]
     headers = ["key", "teacher", "dataset", "signal", "shape", "type", "views", "size"]
     typer.echo(tabulate(rows, headers=headers, disable_numparse=True))
-    typer.echo(f"\n{size_text(sum(entry.bytes for entry in entries))} in {out / 'bank'}")
+    typer.echo(f"\n{bytes_text(sum(entry.bytes for entry in entries))} in {out / 'bank'}")
 
 
 @app.command("verify")
@@ -51,10 +51,10 @@ def verify_bank(out: Runs = Path("runs")) -> None:
 
     A bench that meets such a block computes it again by itself.
     """
-    from kdzoo.engine.bank import catalog
+    from kdzoo.engine.bank.inventory import verify_views
     from kdzoo.store import Store
 
-    count, faults = catalog.verify(Store.open(out))
+    count, faults = verify_views(Store.open(out))
     for fault in faults:
         typer.echo(fault)
     whole = "all whole" if count else "nothing to read"
@@ -72,12 +72,12 @@ def rm(
     out: Runs = Path("runs"),
 ) -> None:
     """Remove what is kept; it is computed again where it is needed again."""
-    from kdzoo.engine.bank.catalog import remove
-    from kdzoo.engine.bank.policy import size_text
+    from kdzoo.engine.bank.inventory import remove_entries
+    from kdzoo.engine.bank.policy import bytes_text
     from kdzoo.store import Store
 
     if bool(keys) == all_:
         raise UsageError("name the keys to remove, as `kdzoo bank ls` has them, or give --all")
     if any(not key for key in keys or []):
         raise UsageError("an empty key would name everything; give --all for that")
-    typer.echo(f"removed {size_text(remove(Store.open(out), keys or ['']))}")
+    typer.echo(f"removed {bytes_text(remove_entries(Store.open(out), keys or ['']))}")

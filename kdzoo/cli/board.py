@@ -25,7 +25,7 @@ def board(
     from kdzoo.board.cache import read_entries
     from kdzoo.board.render import board_text, check_request, power_text
     from kdzoo.board.terminal import output_width
-    from kdzoo.engine.free import usable_cores
+    from kdzoo.engine.resources import usable_cores
     from kdzoo.errors import UsageError
     from kdzoo.store import Store
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from kdzoo.testing.check import Finding
+    from kdzoo.testing.kit import Finding
 
 _WORDS = {"ok": "passed", "warn": "with a warning", "fail": "failed", "skip": "skipped"}
 
@@ -44,9 +44,10 @@ def check_strategy(
     entry = registry.strategy(name)
     params = _params(entry.name, parse_settings(set_ or ()))
 
-    from kdzoo.testing.run import findings, make_subject, select
+    from kdzoo.testing.checks import findings, select_checks
+    from kdzoo.testing.kit import make_subject
 
-    checks = select(split_list(only) if only else ())
+    checks = select_checks(split_list(only) if only else ())
     width = max(len(check.name) for check in checks)
     began, found = time.perf_counter(), Counter[str]()
     for finding in findings(make_subject(entry, params), checks):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kdzoo.bench.plan import PairPlan
     from kdzoo.cell import DataRef, ModelRef
     from kdzoo.models.zoo import Profile
-    from kdzoo.strategy import Signature
+    from kdzoo.outputs import Signature
 
 Rows = list[list[str]]
 

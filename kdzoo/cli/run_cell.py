@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kdzoo.bench.lab import Lab
     from kdzoo.bench.single import Task
     from kdzoo.config import BenchConfig
-    from kdzoo.engine.ranks import World
+    from kdzoo.engine.world import World
     from kdzoo.record import Record
 
 
@@ -66,7 +66,7 @@ def run_cell(
     from kdzoo.bench.single import follow, together
     from kdzoo.config import load_bench
     from kdzoo.engine.devices import pick_device
-    from kdzoo.engine.ranks import World, check_launcher
+    from kdzoo.engine.world import World, check_launcher
 
     check_launcher()
     settings = load_bench("quick", {name: value for name, value in options.items() if name != "plugin"})
@@ -101,7 +101,7 @@ def _plan(
     from kdzoo.bench.single import plan_task
     from kdzoo.config import parse_bytes
     from kdzoo.engine.bank.spec import BankSettings
-    from kdzoo.engine.compiled import check_compiler
+    from kdzoo.engine.devices import check_compiler
     from kdzoo.store import Store
 
     Store.open(Path(settings.out))

@@ -28,7 +28,7 @@ from kdzoo.cli.plugins import warn_of_broken
 from kdzoo.cli.progress import make_report
 from kdzoo.config import BenchConfig, parse_bytes
 from kdzoo.engine.bank.spec import BankSettings
-from kdzoo.engine.compiled import check_compiler
+from kdzoo.engine.devices import check_compiler
 from kdzoo.errors import UsageError
 from kdzoo.foreign import from_plugin
 from kdzoo.record import Record

@@ -22,9 +22,9 @@ from kdzoo.data.loaders import ArraySource, ImageSource, Request, Resizing
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
 from kdzoo.errors import UsageError
 from kdzoo.interruption import heed
+from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Augment, Recipe
-from kdzoo.strategy import Batch
 
 Split = Literal["fit", "tune", "test"]
 

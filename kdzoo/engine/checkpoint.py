@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kdzoo.engine.ranks import World
+from kdzoo.engine.world import World
 from kdzoo.errors import KdzooError, OddFileError
 from kdzoo.files import discard, read_plain, replacing, set_aside
 

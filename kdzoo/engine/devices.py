@@ -1,4 +1,4 @@
-"""Device, precision and clocks, by accelerate."""
+"""Devices, precision, compilation and clocks, by accelerate and torch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, distributed, nn
 
-from kdzoo.engine.ranks import launched
+from kdzoo.engine.world import launched
 from kdzoo.errors import UsageError
+from kdzoo.models.taps import TappedModel
 
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -59,7 +60,7 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     """An accelerator for one cell. Accelerate keeps one state per process, which the next cell's may replace.
 
     Raises:
-        UsageError: a launcher started several processes, and they have not met (see :class:`kdzoo.engine.ranks.World`).
+        UsageError: a launcher started several processes, and they have not met (see :class:`kdzoo.engine.world.World`).
     """
     if launched() > 1 and not distributed.is_initialized():
         raise UsageError(
@@ -70,7 +71,7 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     return Accelerator(cpu=device.type == "cpu", mixed_precision=_MIXED[precision])
 
 
-class Backward:
+class AcceleratorBackward:
     """What :meth:`kdzoo.Strategy.gradients` calls to add the gradients of a loss to those of the parameters.
 
     Attributes:
@@ -146,3 +147,45 @@ def peak_memory(device: torch.device) -> int:
                 return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+_FORMS = 256
+"""Torch gives up in silence after eight forms of a function; each network, mode and choice of signals has its own."""
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse ``--compile`` where it cannot work, before anything trains.
+
+    Args:
+        device: where networks are trained.
+
+    Raises:
+        UsageError: torch.compile fails on the smallest function, as it does without a C++ compiler.
+    """
+    import torch._inductor.config as inductor
+
+    try:
+        with inductor.patch(force_disable_caches=True):  # what was compiled before says nothing of a compiler now
+            torch.compile(_double)(torch.ones(2, device=device))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"--compile: torch.compile does not work here ({reason}); install what it needs (on a CPU a C++ compiler), "
+            "or leave out --compile"
+        ) from None
+
+
+def _double(values: Tensor) -> Tensor:
+    return values + values
+
+
+def compile_network(network: TappedModel) -> None:
+    """Run a network through torch.compile from its next call on; its state dict stays as it is.
+
+    A copy of it, such as a moving average, runs without.
+    """
+    import torch._dynamo.config as dynamo
+
+    dynamo.recompile_limit = max(dynamo.recompile_limit, _FORMS)
+    dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, _FORMS)
+    network.compile()

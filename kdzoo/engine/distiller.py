@@ -13,8 +13,9 @@ from kdzoo.engine.division import Division, run_divided
 from kdzoo.errors import KdzooError
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
+from kdzoo.outputs import Batch, Outputs, Signal
 from kdzoo.signals import student_signals
-from kdzoo.strategy import Batch, Outputs, Phase, Signal, Strategy, Terms
+from kdzoo.strategy import Phase, Strategy, Terms
 
 NOTHING = Outputs({})
 _MOST_OF_A_NAME = 100

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from kdzoo.cell import DataRef
-from kdzoo.engine.ranks import ALONE, World
+from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import NonFiniteLossError
+from kdzoo.outputs import Batch
 from kdzoo.record import Measures
-from kdzoo.strategy import Batch
 
 ECE_BINS = 15
 

@@ -11,9 +11,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from kdzoo.cell import DataRef
 from kdzoo.engine.distiller import Distiller
+from kdzoo.outputs import Signature
 from kdzoo.recipe import Recipe
 from kdzoo.signals import student_signals
-from kdzoo.strategy import Signature
 
 _MOMENTS = 2
 """Values that an optimizer keeps of a parameter: SGD keeps one, Adam two."""
@@ -22,7 +22,7 @@ _FLOAT = 4
 
 
 @dataclass(frozen=True)
-class Appetite:
+class MemoryEstimate:
     """Bytes that a training needs.
 
     Args:
@@ -34,7 +34,7 @@ class Appetite:
     passing: int
 
 
-def appetite(distiller: Distiller, teacher: Signature | None, recipe: Recipe, data: DataRef) -> Appetite:
+def estimate_memory(distiller: Distiller, teacher: Signature | None, recipe: Recipe, data: DataRef) -> MemoryEstimate:
     """Estimate what a training needs, by a forward pass over two images.
 
     Args:
@@ -50,7 +50,7 @@ def appetite(distiller: Distiller, teacher: Signature | None, recipe: Recipe, da
     batch = recipe.batch_size * distiller.strategy.views
     signals = _FLOAT * batch * _values(teacher) if teacher else 0
     step = trained + batch * _saved_bytes(distiller, data) // _SAMPLES + signals
-    return Appetite(kept, max(step, kept))
+    return MemoryEstimate(kept, max(step, kept))
 
 
 def _values(signature: Signature) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,66 +15,23 @@ from torch.nn.utils import clip_grad_norm_
 
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData, Split
-from kdzoo.engine.bank.sources import Lesson, Loop, Source
+from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, SignalSource
 from kdzoo.engine.checkpoint import Checkpoints
-from kdzoo.engine.devices import Backward, Clock, seed_everything
+from kdzoo.engine.course import Course, PrunedError, Stop, Tally, Watch, finish
+from kdzoo.engine.devices import AcceleratorBackward, Clock, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, predict
-from kdzoo.engine.division import DividedBackward
+from kdzoo.engine.division import DividedBackward, Division, OverlappedBackward, overlapped, overlaps
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.feed import Feed, own_feed
-from kdzoo.engine.forms import has_plain_gradients, load_optimizer
-from kdzoo.engine.optim import make_average, make_optimizer, make_schedule
-from kdzoo.engine.ranks import ALONE, World
-from kdzoo.engine.tally import Tally
+from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average, make_optimizer, make_schedule
+from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.interruption import LeftError
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.teacher import Teacher
+from kdzoo.outputs import Batch
 from kdzoo.record import Epoch
-from kdzoo.strategy import Phase, Strategy
-
-
-class Watch(Protocol):
-    """Who wants to see a training go on."""
-
-    def step(self, epoch: int, done: int, steps: int) -> None:
-        """A step of an epoch is done."""
-
-    def epoch(self, line: Epoch, epochs: int) -> None:
-        """An epoch is done, and measured on tune where that was asked after it."""
-
-
-class Unwatched:
-    """A :class:`Watch` that nobody reads."""
-
-    def step(self, epoch: int, done: int, steps: int) -> None:
-        """Nothing is told."""
-
-    def epoch(self, line: Epoch, epochs: int) -> None:
-        """Nothing is told."""
-
-
-class PrunedError(KdzooError):
-    """A trial was ended early, because its curve promised too little."""
-
-
-Stop = Callable[[Sequence[Epoch]], str]
-"""Asked after each epoch but the last, with the curve so far: why the training ends here, or an empty text."""
-
-
-T = TypeVar("T")
-Course: TypeAlias = Generator[int, None, T]
-"""Work that rests before each step, which it names, and gives a result at its end."""
-
-
-def finish(course: Course[T]) -> T:
-    """Go through a course without a rest; gives its result."""
-    while True:
-        try:
-            next(course)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+from kdzoo.strategy import Phase, Strategy, Terms
 
 
 class Training:
@@ -94,7 +51,7 @@ class Training:
         stop: who may end the training early; nobody by default.
         source: gives the teacher's signals; by default the teacher runs on each batch.
         feed: gives the batches; by default they are made for this training alone.
-        world: the processes that train together; ``distiller`` and ``source`` divide each batch among them.
+        division: how each batch is divided among the processes that train together; None where there is one alone.
         eval_every: after how many epochs tune is measured; after the last one it always is.
     """
 
@@ -108,9 +65,9 @@ class Training:
         checkpoints: Checkpoints,
         watch: Watch,
         stop: Stop | None = None,
-        source: Source | None = None,
+        source: SignalSource | None = None,
         feed: Feed | None = None,
-        world: World = ALONE,
+        division: Division | None = None,
         eval_every: int = 1,
     ) -> None:
         self.cell, self.recipe, self.data, self.watch, self.stop = cell, cell.recipe, data, watch, stop
@@ -118,13 +75,16 @@ class Training:
         # Of several processes on a CPU, accelerate numbers theirs, and torch.load knows no such device.
         self.device = torch.device("cpu") if accelerator.device.type == "cpu" else accelerator.device
         self.distiller, self.strategy, self.teacher = distiller, distiller.strategy, teacher
-        self.world, self.eval_every = world, eval_every
+        self.division, self.eval_every = division, eval_every
+        self.world = division.world if division else ALONE
+        self.overlaps = division is not None and overlaps(type(distiller.strategy))
         self.last: Evaluation | None = None
-        self.source = source or Loop(teacher, self.strategy)
+        self.source = source or OnTheFly(teacher, self.strategy)
         lay_out(distiller.student.model, self.device, beside=self.strategy)
-        # Accelerate would wrap it for gradients that are summed once a step: see DividedBackward.
-        self.model = accelerator.prepare_model(distiller, evaluation_mode=world.size > 1)
-        world.level(distiller)
+        # Accelerate would wrap it for gradients that are averaged once a step, whatever the strategy needs.
+        self._prepared = accelerator.prepare_model(distiller, evaluation_mode=self.world.size > 1)
+        self.model: Callable[..., Terms] = self._prepared
+        self.world.level(distiller)
         self.live = Deployment(distiller.student, self.strategy)
         self.average = make_average(self.live, self.recipe)
         self.measured: Deployment = self.average.module if self.average else self.live
@@ -162,9 +122,9 @@ class Training:
             if local == 0:
                 self.start_phase(phase)
             with self.timed("bank"):
-                lesson = self.source.open(phase, self.recipe.view(number))
+                signals_of = self.source.open(phase, self.recipe.view(number))
             with self.timed("train"):
-                terms, rate = yield from self.train_epoch(number, lesson)
+                terms, rate = yield from self.train_epoch(number, signals_of)
             self.distiller.refuse_late()
             self.last = self._measured_after(number)
             top1 = None if self.last is None else self.last.measures.top1
@@ -185,22 +145,20 @@ class Training:
         with self.timed("evaluate"):
             return measure(self.measured, self.strategy, self.data, "tune", self.device, self.world)
 
-    def train_epoch(self, number: int, lesson: Lesson) -> Course[tuple[dict[str, float], float]]:
+    def train_epoch(self, number: int, signals_of: GiveSignals) -> Course[tuple[dict[str, float], float]]:
         """One epoch; returns the mean of each term and the learning rate of the last step."""
         phase, local = self.plan[number]
         teacher_clock, tally = Clock(self.device), Tally()
         seed_everything(self.cell.seed_for(f"epoch {number}"))
-        if self.distiller.division:
-            self.distiller.division.seed(self.cell.seed_for(f"student in epoch {number}"))
+        if self.division:
+            self.division.seed(self.cell.seed_for(f"student in epoch {number}"))
         self.set_modes(phase)
         batches = self.feed(number)
         for step in range(self.steps):
             yield from self._rest(number * self.steps + step)
             progress = (number + step / self.steps) / len(self.plan)
             batch = dataclasses.replace(next(batches), phase=phase.name, progress=progress)
-            with teacher_clock.section(), self.accelerator.autocast():
-                taught = lesson(batch)
-            terms = self.model(batch, taught, phase.hard_labels)
+            terms = self._terms(batch, signals_of, phase, teacher_clock)
             self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:
                 self.accelerator.unscale_gradients(self.optimizer)
@@ -213,8 +171,19 @@ class Training:
             tally.add(terms)
             self.watch.step(number, step + 1, self.steps)
         self.seconds["teacher"] += teacher_clock.seconds()
-        means = tally.means(self.steps, f"epoch {number} (phase {phase.name})")
+        means = tally.means(self.steps, f"epoch {number} (phase {phase.name})", self.world if self.overlaps else ALONE)
         return means, max(group["lr"] for group in self.optimizer.param_groups)
+
+    def _terms(self, batch: Batch, signals_of: GiveSignals, phase: Phase, teacher_clock: Clock) -> Terms:
+        """The terms of a batch; where gradients are overlapped, this rank's part of them."""
+        share = 1.0
+        if self.overlaps and self.division:
+            batch, share = self.division.own(batch)
+        with teacher_clock.section(), self.accelerator.autocast():
+            taught = signals_of(batch)
+        with self.division.own_draws() if self.overlaps and self.division else nullcontext():
+            terms = self.model(batch, taught, phase.hard_labels)
+        return terms if share == 1.0 else {name: term * share for name, term in terms.items()}
 
     def set_modes(self, phase: Phase) -> None:
         """What a phase does not train stands still: its parameters, and its normalisation statistics too."""
@@ -229,12 +198,15 @@ class Training:
         parameters = tuple(parameter for parameter in self.trainable if parameter.requires_grad)
         if not parameters:
             raise KdzooError(f"the phase {phase.name!r} of {self.strategy.name} trains no parameter")
-        self.backward = (
-            Backward(self.accelerator, parameters)
-            if self.world.size == 1
-            else DividedBackward(self.accelerator, parameters, self.world, self.strategy)
-        )
-        plain = has_plain_gradients(self.strategy)
+        if self.overlaps:
+            self.model = self._prepared  # what was wrapped for the phase before lets go of the parameters first
+            self.model = overlapped(self._prepared, self.world)
+            self.backward: AcceleratorBackward = OverlappedBackward(self.accelerator, parameters)
+        elif self.division:
+            self.backward = DividedBackward(self.accelerator, parameters, self.world, self.strategy)
+        else:
+            self.backward = AcceleratorBackward(self.accelerator, parameters)
+        plain = has_plain_gradients(type(self.strategy))
         optimizer = make_optimizer(self.distiller, self.recipe, plain_gradients=plain)
         self.schedule = make_schedule(optimizer, self.recipe, phase.epochs, self.steps)
         # The wrapper serves the scaler; beside it, each of its steps looks for a package on the disk (0.4 ms).

@@ -14,8 +14,10 @@ from kdzoo.board.markup import to_latex, to_markdown
 from kdzoo.board.overall import overall
 from kdzoo.board.table import Board, make_board
 from kdzoo.drawing import png, svg
-from kdzoo.leaderboard.charts.accuracy import headline
-from kdzoo.leaderboard.charts.all import Chart, accuracy_chart, forest_chart, rank_chart
+from kdzoo.leaderboard.charts.accuracy import accuracy_chart, headline
+from kdzoo.leaderboard.charts.forest import forest_chart
+from kdzoo.leaderboard.charts.parts import Chart
+from kdzoo.leaderboard.charts.ranking import rank_chart
 from kdzoo.leaderboard.layout import PLOTS, Leaderboard, dataset_slug, path_of_record, path_of_study
 from kdzoo.leaderboard.page.html import dataset_page, index_page
 from kdzoo.leaderboard.summary import board_markdown, cards, index_markdown

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from kdzoo.errors import KdzooError, UsageError, os_reason
 from kdzoo.files import atomic_write
-from kdzoo.leaderboard.charts.all import Chart
+from kdzoo.leaderboard.charts.parts import Chart
 from kdzoo.leaderboard.check.published import MOST_BYTES, content_faults, drawing_fault
 from kdzoo.leaderboard.generate import generated_files
 from kdzoo.leaderboard.layout import RECORDS, Leaderboard, path_of_record, path_of_study, read_leaderboard

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kdzoo.errors import PairError, UsageError
-from kdzoo.strategy import SIGNALS, Classifier, Outputs, Signal, Signature, StageShape
+from kdzoo.outputs import SIGNALS, Classifier, Outputs, Signal, Signature, StageShape
 
 ISOTROPIC_STAGES = 4
 """Blocks that stand for the stages of a network whose maps all have one resolution."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdzoo.models.memory_format import by_channels
 from kdzoo.models.taps import TappedModel
-from kdzoo.strategy import Classifier, Outputs, Signal, Signature
+from kdzoo.outputs import Classifier, Outputs, Signal, Signature
 
 
 class Teacher(nn.Module):

@@ -10,15 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdzoo.testing.catalogue import CHECKS
-    from kdzoo.testing.check import Check, Finding
-    from kdzoo.testing.run import run_checks
+    from kdzoo.testing.checks import CHECKS, run_checks
+    from kdzoo.testing.kit import Check, Finding
 
 _HOME_OF = {
-    "CHECKS": "kdzoo.testing.catalogue",
-    "Check": "kdzoo.testing.check",
-    "Finding": "kdzoo.testing.check",
-    "run_checks": "kdzoo.testing.run",
+    "CHECKS": "kdzoo.testing.checks",
+    "Check": "kdzoo.testing.kit",
+    "Finding": "kdzoo.testing.kit",
+    "run_checks": "kdzoo.testing.checks",
 }
 
 __all__ = ["CHECKS", "Check", "Finding", "run_checks"]

@@ -9,18 +9,17 @@ import pytest
 
 from kdzoo.errors import KdzooError
 from kdzoo.registry import Registry
-from kdzoo.testing.catalogue import CHECKS
-from kdzoo.testing.check import Check, Finding
+from kdzoo.testing.checks import CHECKS
+from kdzoo.testing.kit import Check, Finding, make_subject, run_check
+from kdzoo.testing.kit.subject import Subject
 from kdzoo.testing.plugin import MISSING
-from kdzoo.testing.run import make_subject, run_check
-from kdzoo.testing.subject import Subject
 
 
 class ConformanceWarning(UserWarning):
     """A check of the strategy ended in a warning."""
 
 
-class Bench:
+class CheckedStrategy:
     """A strategy and what was found of it so far."""
 
     def __init__(self, subject: Subject) -> None:
@@ -33,23 +32,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = metafunc.config.getoption("--strategy", default=None)
     if not names:
         raise pytest.UsageError(MISSING)
-    metafunc.parametrize("bench", names, indirect=True, scope="module")
+    metafunc.parametrize("checked", names, indirect=True, scope="module")
     metafunc.parametrize("check", CHECKS, ids=lambda check: check.name)
 
 
 @pytest.fixture(scope="module")
-def bench(request: pytest.FixtureRequest) -> Bench:
+def checked(request: pytest.FixtureRequest) -> CheckedStrategy:
     """The strategy of that name, among the installed ones and those of ``--plugin`` files."""
     files = [Path(file) for file in request.config.getoption("--plugin", default=None) or ()]
     try:
-        return Bench(make_subject(Registry.load(files).strategy(request.param)))
+        return CheckedStrategy(make_subject(Registry.load(files).strategy(request.param)))
     except KdzooError as error:
         pytest.exit(f"error: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
 
 
-def test_conforms(bench: Bench, check: Check) -> None:
+def test_conforms(checked: CheckedStrategy, check: Check) -> None:
     """The check finds no fault."""
-    finding = bench.found[check.name] = run_check(check, bench.subject, bench.found)
+    finding = checked.found[check.name] = run_check(check, checked.subject, checked.found)
     if finding.status == "fail":
         pytest.fail(f"{check.name}: {finding.explain()}", pytrace=False)
     if finding.status == "skip":

@@ -20,12 +20,17 @@ def to_common_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     A larger map is average-pooled, adaptively where the sizes do not divide. Where one map is the higher and the other
     the wider, both are pooled.
     """
-    size = (min(first.shape[-2], second.shape[-2]), min(first.shape[-1], second.shape[-1]))
+    size = smaller_size(first, second)
     return pool_to(first, size), pool_to(second, size)
 
 
+def smaller_size(first: Tensor, second: Tensor) -> tuple[int, int]:
+    """The smaller height and the smaller width of two maps."""
+    return min(first.shape[-2], second.shape[-2]), min(first.shape[-1], second.shape[-1])
+
+
 def common_size(first: StageShape, second: StageShape) -> tuple[int, int]:
-    """The height and width to which :func:`to_common_size` brings maps of these shapes."""
+    """:func:`smaller_size` of maps of these shapes."""
     return min(first.height, second.height), min(first.width, second.width)
 
 

@@ -11,7 +11,7 @@ from hard_strategies import Everything, TwoViews
 from small_lab import FIT, prepare
 
 from kdzoo.bench.banking import choose, expect
-from kdzoo.engine.bank.policy import Demand, Selection, select, sentence, size_text
+from kdzoo.engine.bank.policy import Demand, Selection, bytes_text, choose_kept, explain_selection
 from kdzoo.engine.bank.spec import BankSettings
 
 MIB = 2**20
@@ -29,53 +29,62 @@ def kept(selection: Selection) -> list[str]:
 
 
 def test_what_several_trainings_read_is_kept() -> None:
-    selection = select([demand("soft", count=3, logits=1)], 100 * MIB, frugal=True)
+    selection = choose_kept([demand("soft", count=3, logits=1)], 100 * MIB, frugal=True)
     assert (kept(selection), selection.bytes, len(selection.numbers)) == (["soft"], 4 * MIB, 4)
 
 
 def test_what_one_training_reads_once_does_not_pay() -> None:
     one = demand("soft", logits=1)
-    assert kept(select([one], 100 * MIB, frugal=True)) == []
-    assert select([one], 100 * MIB, frugal=True).single == [one]
-    assert kept(select([one], 100 * MIB, frugal=False)) == ["soft"]
+    assert kept(choose_kept([one], 100 * MIB, frugal=True)) == []
+    assert choose_kept([one], 100 * MIB, frugal=True).single == [one]
+    assert kept(choose_kept([one], 100 * MIB, frugal=False)) == ["soft"]
 
 
 def test_views_that_come_again_pay_for_one_training() -> None:
-    assert kept(select([demand("soft", cycle=3, logits=1)], 100 * MIB, frugal=True)) == ["soft"]
+    assert kept(choose_kept([demand("soft", cycle=3, logits=1)], 100 * MIB, frugal=True)) == ["soft"]
 
 
 def test_different_signals_pay_together_because_one_pass_gives_both() -> None:
-    selection = select([demand("soft", logits=1), demand("rkd", embedding=2)], 100 * MIB, frugal=True)
+    selection = choose_kept([demand("soft", logits=1), demand("rkd", embedding=2)], 100 * MIB, frugal=True)
     assert (kept(selection), selection.bytes) == (["rkd", "soft"], 12 * MIB)
 
 
 def test_the_budget_goes_to_what_spares_most_passes_for_its_bytes() -> None:
     demands = [demand("big", count=3, stages_0=20), demand("small", count=2, embedding=1), demand("soft", logits=1)]
-    selection = select(demands, 20 * MIB, frugal=True)
+    selection = choose_kept(demands, 20 * MIB, frugal=True)
     assert kept(selection) == ["small", "soft"]
     assert [(one.strategy, cost) for one, cost in selection.over] == [("big", 80 * MIB)]
 
 
 def test_entries_that_are_kept_for_another_are_free() -> None:
     demands = [demand("all", stages_0=5, stages_1=5), demand("one", count=9, stages_1=5)]
-    selection = select(demands, 40 * MIB, frugal=True)
+    selection = choose_kept(demands, 40 * MIB, frugal=True)
     assert (kept(selection), selection.bytes) == (["all", "one"], 40 * MIB)
 
 
 def test_more_views_of_a_kept_entry_cost_only_themselves() -> None:
     demands = [demand("short", views=2, count=2, logits=3), demand("long", views=5, count=2, logits=3)]
-    assert select(demands, 100 * MIB, frugal=True).bytes == 15 * MIB
+    assert choose_kept(demands, 100 * MIB, frugal=True).bytes == 15 * MIB
 
 
 def test_the_order_of_the_demands_does_not_matter() -> None:
     demands = [demand(name, count=2, **{f"stages_{i}": 3}) for i, name in enumerate("abcde")]
     budget = 30 * MIB
-    assert select(demands, budget, frugal=True).bytes == select(demands[::-1], budget, frugal=True).bytes == 24 * MIB
+    assert (
+        choose_kept(demands, budget, frugal=True).bytes
+        == choose_kept(demands[::-1], budget, frugal=True).bytes
+        == 24 * MIB
+    )
 
 
 def _line(demands: list[Demand], budget: int, form: str = "ram") -> str:
-    return sentence(
-        select(demands, budget, frugal=True), form, of="resnet50 on digits", samples=1000, seconds=0.01, budget=budget
+    return explain_selection(
+        choose_kept(demands, budget, frugal=True),
+        form,
+        of="resnet50 on digits",
+        samples=1000,
+        seconds=0.01,
+        budget=budget,
     )
 
 
@@ -108,7 +117,7 @@ def test_the_line_tells_a_budget_that_is_used_up_from_one_that_is_too_small() ->
     [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (48 * MIB, "48 MiB"), (2**32, "4 GiB")],
 )
 def test_sizes_in_words(count: int, text: str) -> None:
-    assert size_text(count) == text
+    assert bytes_text(count) == text
 
 
 def bench(out: Path, teacher_file: str, strategies: list[Any], settings: BankSettings, **config: Any) -> Any:

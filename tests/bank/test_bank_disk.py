@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdzoo.engine.bank.disk import Layout, ViewFile, Writer
+from kdzoo.engine.bank.view_files import BlockWriter, ViewFile, ViewLayout
 
-LAYOUT = Layout(samples=10, shape=(3,), dtype="float32", block=4)
+LAYOUT = ViewLayout(samples=10, shape=(3,), dtype="float32", block=4)
 ROWS = np.arange(30, dtype=np.float32).reshape(10, 3)
 
 
-def write(file: ViewFile, starts: range, size: int = 2) -> Writer:
-    writer = Writer(file, LAYOUT)
+def write(file: ViewFile, starts: range, size: int = 2) -> BlockWriter:
+    writer = BlockWriter(file, LAYOUT)
     for start in starts:
         if writer.lacks(start):
             writer.put(start, memoryview(ROWS[start : start + size].tobytes()))
@@ -46,7 +46,7 @@ def test_an_unfinished_view_is_none_and_its_whole_blocks_are_taken_up(tmp_path: 
     file = ViewFile(tmp_path, 3)
     write(file, range(0, 6, 2)).close()  # one whole block of four, and half of the next
     assert file.layout() is None
-    writer = Writer(file, LAYOUT)
+    writer = BlockWriter(file, LAYOUT)
     assert [writer.lacks(sample) for sample in range(10)] == [False] * 4 + [True] * 6
     writer.close()
     write(file, range(0, 10, 2)).finish()
@@ -61,7 +61,7 @@ def test_a_view_cannot_be_finished_before_all_blocks_are_there(tmp_path: Path) -
 
 
 def test_samples_out_of_order_are_refused(tmp_path: Path) -> None:
-    writer = Writer(ViewFile(tmp_path, 3), LAYOUT)
+    writer = BlockWriter(ViewFile(tmp_path, 3), LAYOUT)
     with pytest.raises(ValueError, match="sample 2 does not follow"):
         writer.put(2, memoryview(ROWS[2:4].tobytes()))
 
@@ -83,7 +83,7 @@ def test_a_journal_that_lies_is_not_believed(tmp_path: Path) -> None:
     with file.data.open("r+b") as data:
         data.seek(5)
         data.write(b"\xff")
-    writer = Writer(file, LAYOUT)
+    writer = BlockWriter(file, LAYOUT)
     assert [writer.lacks(sample) for sample in (0, 4, 8)] == [True, False, True]
     writer.close()
 
@@ -103,7 +103,7 @@ def test_a_cut_or_damaged_block_is_found_and_written_again(harm: object, blocks:
     assert file.faults() == blocks
     file.reopen(blocks)
     assert file.layout() is None
-    writer = Writer(file, LAYOUT)
+    writer = BlockWriter(file, LAYOUT)
     assert [block for block in range(3) if writer.lacks(4 * block)] == blocks
     writer.close()
     write(file, range(0, 10, 2)).finish()
@@ -180,7 +180,7 @@ def test_an_index_with_too_few_checksums_is_none(tmp_path: Path) -> None:
 def test_another_layout_begins_again(tmp_path: Path) -> None:
     file = ViewFile(tmp_path, 3)
     write(file, range(0, 8, 2)).close()
-    writer = Writer(file, LAYOUT.model_copy(update={"dtype": "float16"}))
+    writer = BlockWriter(file, LAYOUT.model_copy(update={"dtype": "float16"}))
     assert all(writer.lacks(sample) for sample in range(10))
     writer.close()
 

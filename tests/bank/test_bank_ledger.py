@@ -14,11 +14,11 @@ from kdzoo.bench.run import run_cell
 from kdzoo.bench.session import run_bench
 from kdzoo.bench.single import plan_task
 from kdzoo.engine.bank import bank
-from kdzoo.engine.bank.ledger import Ledger, Page
-from kdzoo.engine.bank.policy import READING, Demand, remembered, select
+from kdzoo.engine.bank.inventory import DecisionLog, PassDecisions
+from kdzoo.engine.bank.policy import READING, Demand, choose_kept, recall_selection
 from kdzoo.engine.bank.spec import BankSettings
-from kdzoo.engine.ranks import ALONE
-from kdzoo.engine.train import Unwatched
+from kdzoo.engine.course import Unwatched
+from kdzoo.engine.world import ALONE
 from kdzoo.store import Store
 
 AUTO = BankSettings("auto")
@@ -37,27 +37,27 @@ def test_verdicts_are_found_again(tmp_path: Path) -> None:
         demand("at", (0, 1), 2, stages=90),
         demand("rkd", (5,), embedding=1),
     ]
-    selection = select(demands, 30, frugal=False)
-    ledger = Ledger(store, AUTO)
+    selection = choose_kept(demands, 30, frugal=False)
+    ledger = DecisionLog(store, AUTO)
     assert ledger.read("a") is None
-    page = Page().judged(selection, "disk")
+    page = PassDecisions().judged(selection, "disk")
     store.bank.mkdir()
     ledger.write("a", page)
-    again = Ledger(store, BankSettings("auto", shared=True)).read("a")
+    again = DecisionLog(store, BankSettings("auto", shared=True)).read("a")
     assert again is not None
     assert [again.outcome(one) for one in demands] == ["kept", "over", "kept"]
     assert again.outcome(demand("soft", (0, 1, 2), 2, logits=10)) is None
     assert again.outcome(demand("soft", (1,), 7, logits=10)) == "kept"
     assert (again.bytes, again.kept) == (21, {("logits", 0), ("logits", 1), ("embedding", 5)})
     assert (ledger.on_disk("a"), ledger.on_disk("b")) == (0, 21)
-    assert Ledger(store, BankSettings("auto", dtype="float32")).read("a") is None
+    assert DecisionLog(store, BankSettings("auto", dtype="float32")).read("a") is None
 
 
 def test_a_damaged_page_is_none(tmp_path: Path) -> None:
     store = Store.create(tmp_path)
     store.bank.mkdir()
-    ledger = Ledger(store, AUTO)
-    ledger.write("a", Page().judged(select([demand("soft", (0,), logits=1)], 9, frugal=False), "ram"))
+    ledger = DecisionLog(store, AUTO)
+    ledger.write("a", PassDecisions().judged(choose_kept([demand("soft", (0,), logits=1)], 9, frugal=False), "ram"))
     (path,) = store.bank.iterdir()
     path.write_text(path.read_text()[:20])
     assert ledger.read("a") is None
@@ -65,17 +65,17 @@ def test_a_damaged_page_is_none(tmp_path: Path) -> None:
 
 def test_what_was_chosen_before_is_free() -> None:
     old, more = demand("soft", (0, 1), 2, logits=10), demand("long", (0, 1, 2), 2, logits=10)
-    selection = select([more], 10, frugal=True, have=old.places)
+    selection = choose_kept([more], 10, frugal=True, have=old.places)
     assert (selection.kept, selection.over) == ([more], [])
-    assert select([more], 9, frugal=True, have=old.places).over == [(more, 10)]
-    assert remembered([(more, "over")], old.places).over == [(more, 10)]
+    assert choose_kept([more], 9, frugal=True, have=old.places).over == [(more, 10)]
+    assert recall_selection([(more, "over")], old.places).over == [(more, 10)]
 
 
 def test_what_takes_longer_to_read_than_to_make_stays_in_the_loop() -> None:
     large, small = demand("at", (0,), 5, stages=READING + 1), demand("soft", (0,), 5, logits=8)
-    selection = select([large, small], 2**40, frugal=True, pass_seconds=1.0)
+    selection = choose_kept([large, small], 2**40, frugal=True, pass_seconds=1.0)
     assert (selection.slow, selection.kept) == ([large], [small])
-    assert select([large, small], 2**40, frugal=False, pass_seconds=1.0).slow == []
+    assert choose_kept([large, small], 2**40, frugal=False, pass_seconds=1.0).slow == []
 
 
 def test_a_demand_over_the_budget_reads_no_more_than_was_chosen(tmp_path: Path, teacher_file: str) -> None:

@@ -15,9 +15,9 @@ from small_lab import FIT, Quiet, prepare
 from waiting import finish, start
 
 from kdzoo.bench.session import run_bench
-from kdzoo.engine.bank import disk, group
-from kdzoo.engine.bank.catalog import remove
-from kdzoo.engine.bank.runner import Runner
+from kdzoo.engine.bank import passes, view_files
+from kdzoo.engine.bank.inventory import remove_entries
+from kdzoo.engine.bank.needs import TeacherRunner
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.models.teacher import Teacher
 from kdzoo.store import Store
@@ -30,8 +30,8 @@ SMALL = 16
 
 @pytest.fixture(autouse=True)
 def small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group, "pass_batch", lambda data, device: SMALL)
-    monkeypatch.setattr("kdzoo.engine.bank.shelves.BLOCK_SAMPLES", SMALL)
+    monkeypatch.setattr(passes, "pass_batch", lambda data, device: SMALL)
+    monkeypatch.setattr("kdzoo.engine.bank.storage.BLOCK_SAMPLES", SMALL)
 
 
 class Killed(KeyboardInterrupt):
@@ -40,7 +40,7 @@ class Killed(KeyboardInterrupt):
 
 def _stop_after(passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the bank's own passes end as a kill would, after so many of them."""
-    original, left = Runner.make, passes
+    original, left = TeacherRunner.make, passes
 
     def dying(self: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal left
@@ -49,7 +49,7 @@ def _stop_after(passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
         left -= 1
         return original(self, *arguments, **options)
 
-    monkeypatch.setattr(Runner, "make", dying)
+    monkeypatch.setattr(TeacherRunner, "make", dying)
 
 
 @pytest.mark.parametrize("passes", [0, 1, 3, 4, 6])
@@ -101,16 +101,16 @@ def test_a_full_disk_leaves_the_teacher_in_the_loop(
     """The disk fills up in the second view; what is there already is read."""
     settings = {"teacher_weights": teacher_file, "epochs": 3, "without_baseline": True}
     expected = banked(tmp_path / "loop", ["soft", "rkd"], None, **settings)
-    original, left = disk.Writer.put, 3 * FIT // SMALL
+    original, left = view_files.BlockWriter.put, 3 * FIT // SMALL
 
-    def full(self: disk.Writer, sample: int, rows: memoryview) -> None:
+    def full(self: view_files.BlockWriter, sample: int, rows: memoryview) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(self, sample, rows)
 
-    monkeypatch.setattr(disk.Writer, "put", full)
+    monkeypatch.setattr(view_files.BlockWriter, "put", full)
     found = banked(tmp_path / "bank", ["soft", "rkd"], EXACT["disk"], **settings)
     _, told = found.said
     assert told == (
@@ -128,7 +128,7 @@ def test_no_view_is_begun_that_the_disk_has_no_room_for(
     tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"teacher_weights": teacher_file, "epochs": 1, "seeds": 2}
-    monkeypatch.setattr("kdzoo.engine.bank.shelves.RESERVED_BYTES", 2**60)
+    monkeypatch.setattr("kdzoo.engine.bank.storage.RESERVED_BYTES", 2**60)
     found = banked(tmp_path, ["soft"], EXACT["disk"], **settings)
     assert "cannot be written (too little of the disk would be left)" in found.said[-1]
     assert {record.environment.bank for record in found.bench.students("soft")} == {""}
@@ -137,12 +137,12 @@ def test_no_view_is_begun_that_the_disk_has_no_room_for(
 def test_entries_removed_under_a_running_bench_only_cost_passes(tmp_path: Path, teacher_file: str) -> None:
     import shutil
 
-    def remove(cell: Any, line: Any) -> None:
+    def remove_entries(cell: Any, line: Any) -> None:
         if line.epoch == 1:
             shutil.rmtree(tmp_path / "bank")
 
     settings = {"teacher_weights": teacher_file, "epochs": 3, "seeds": 2}
-    found = banked(tmp_path, ["soft"], EXACT["disk"], report=Quiet(on_epoch=remove), **settings)
+    found = banked(tmp_path, ["soft"], EXACT["disk"], report=Quiet(on_epoch=remove_entries), **settings)
     assert [record.status for record in found.bench.students("soft")] == ["done", "done"]
 
 
@@ -150,16 +150,16 @@ def test_entries_removed_while_a_view_is_made_are_made_anew(
     tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `kdzoo bank rm --all` does in the middle of a pass."""
-    original, calls = Runner.make, 0
+    original, calls = TeacherRunner.make, 0
 
     def interrupted(self: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == FIT // SMALL:
-            remove(Store(tmp_path), [""])
+            remove_entries(Store(tmp_path), [""])
         return original(self, *arguments, **options)
 
-    monkeypatch.setattr(Runner, "make", interrupted)
+    monkeypatch.setattr(TeacherRunner, "make", interrupted)
     settings = {"teacher_weights": teacher_file, "epochs": 1, "seeds": 2}
     found = banked(tmp_path, ["soft"], EXACT["disk"], **settings)
     assert {record.environment.bank for record in found.bench.students("soft")} == {"disk: logits float32"}
@@ -170,7 +170,7 @@ def test_entries_removed_while_a_view_is_made_are_made_anew(
 def test_a_view_that_vanishes_while_it_is_opened_is_made_again(
     tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = disk.ViewFile.map, 0
+    original, calls = view_files.ViewFile.map, 0
 
     def vanishing(self: Any) -> Any:
         nonlocal calls
@@ -179,7 +179,7 @@ def test_a_view_that_vanishes_while_it_is_opened_is_made_again(
             self.remove()
         return original(self)
 
-    monkeypatch.setattr(disk.ViewFile, "map", vanishing)
+    monkeypatch.setattr(view_files.ViewFile, "map", vanishing)
     settings = {"teacher_weights": teacher_file, "epochs": 1, "seeds": 2}
     found = banked(tmp_path, ["soft"], EXACT["disk"], **settings)
     assert {record.environment.bank for record in found.bench.students("soft")} == {"disk: logits float32"}
@@ -189,21 +189,21 @@ def test_room_is_counted_for_all_entries_of_a_pass(
     tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is room for each of the two, and not for both."""
-    from kdzoo.engine.bank.shelves import DiskShelf, shutil
+    from kdzoo.engine.bank.storage import DiskStorage, shutil
 
     needs: list[int] = []
-    reserve = DiskShelf.reserve
+    reserve = DiskStorage.reserve
 
     def noted(self: Any, wanted: Any, number: int) -> None:
         needs.append(sum(wanted.values()))
         assert len(wanted) == 2
         usage = type("Usage", (), {"free": max(wanted.values())})
         with monkeypatch.context() as patch:
-            patch.setattr("kdzoo.engine.bank.shelves.RESERVED_BYTES", 0)
+            patch.setattr("kdzoo.engine.bank.storage.RESERVED_BYTES", 0)
             patch.setattr(shutil, "disk_usage", lambda _: usage)
             reserve(self, wanted, number)
 
-    monkeypatch.setattr(DiskShelf, "reserve", noted)
+    monkeypatch.setattr(DiskStorage, "reserve", noted)
     settings = {"teacher_weights": teacher_file, "epochs": 1, "seeds": 2}
     found = banked(tmp_path, ["soft", "rkd"], EXACT["disk"], **settings)
     assert len(needs) == 1
@@ -216,9 +216,9 @@ sys.path.insert(0, {folder!r})
 import torch
 torch.set_num_threads(1)
 from bank_lab import banked, counted
-from kdzoo.engine.bank import group
+from kdzoo.engine.bank import passes
 from kdzoo.engine.bank.spec import BankSettings
-group.pass_batch = lambda data, device: {small}
+passes.pass_batch = lambda data, device: {small}
 with counted() as seen:
     settings = BankSettings("disk", dtype="float32")
     bench = banked({out!r}, {strategies!r}, settings, teacher_weights={teacher!r}, epochs=4)
@@ -246,7 +246,7 @@ def test_a_waiting_process_makes_another_view_meanwhile(
     bench = prepare(tmp_path, ["soft"], **settings)
     bench.lab.bank = EXACT["disk"]
     made: list[int] = []
-    fill = group.Group._fill
+    fill = passes.CachedPass._fill
 
     def noted(self: Any, number: int, shelf: Any) -> None:
         made.append(number)
@@ -254,7 +254,7 @@ def test_a_waiting_process_makes_another_view_meanwhile(
             held.__exit__(None, None, None)  # the other process ends
         fill(self, number, shelf)
 
-    monkeypatch.setattr(group.Group, "_fill", noted)
+    monkeypatch.setattr(passes.CachedPass, "_fill", noted)
     held: Any = None
 
     def claim(self: Any, number: int, *, wait: bool) -> Any:
@@ -264,10 +264,10 @@ def test_a_waiting_process_makes_another_view_meanwhile(
             held.__enter__()
         return original(self, number, wait=wait)
 
-    from kdzoo.engine.bank.shelves import DiskShelf
+    from kdzoo.engine.bank.storage import DiskStorage
 
-    original = DiskShelf.claim
-    monkeypatch.setattr(DiskShelf, "claim", claim)
+    original = DiskStorage.claim
+    monkeypatch.setattr(DiskStorage, "claim", claim)
     records = run_bench(bench.plan, bench.lab, Quiet(), "failed").records
     assert [record.status for record in records] == ["done"]
     assert made == [1, 0, 2]
@@ -297,7 +297,7 @@ def test_values_that_overflow_float16_are_kept_as_they_are(
 
 
 def test_a_small_last_batch_is_filled_up(tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group, "pass_batch", lambda data, device: 48)
+    monkeypatch.setattr(passes, "pass_batch", lambda data, device: 48)
     settings = {"teacher_weights": teacher_file, "epochs": 2, "without_baseline": True}
     expected = banked(tmp_path / "loop", ["soft"], None, **settings)
     with counted() as seen:
@@ -310,7 +310,7 @@ def test_a_small_last_batch_is_filled_up(tmp_path: Path, teacher_file: str, monk
 def test_a_value_that_overflows_late_starts_the_view_again(
     tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Runner.make
+    original = TeacherRunner.make
     calls = 0
 
     def late(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -319,7 +319,7 @@ def test_a_value_that_overflows_late_starts_the_view_again(
         found = original(self, *arguments, **options)
         return {key: rows * 1e9 if calls == 3 else rows for key, rows in found.items()}
 
-    monkeypatch.setattr(Runner, "make", late)
+    monkeypatch.setattr(TeacherRunner, "make", late)
     found = banked(tmp_path, ["rkd"], BankSettings("disk"), teacher_weights=teacher_file, epochs=1, seeds=2)
     assert {record.environment.bank for record in found.bench.students("rkd")} == {"disk: embedding float32"}
     assert calls == 3 + FIT // SMALL

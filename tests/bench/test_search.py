@@ -11,7 +11,7 @@ import pytest
 from kdzoo.bench.search import Pruning, ask, make_pruner
 from kdzoo.bench.tune import tune
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
-from kdzoo.engine.train import Stop
+from kdzoo.engine.course import Stop
 from kdzoo.recipe import Recipe
 from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
 from kdzoo.space import Range

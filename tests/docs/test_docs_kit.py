@@ -15,7 +15,7 @@ from kdzoo.cli import app
 from kdzoo.registry import Entry, Registry
 from kdzoo.strategy import Strategy
 from kdzoo.testing import CHECKS, run_checks
-from kdzoo.testing.catalogue import GROUPS
+from kdzoo.testing.checks import GROUPS
 
 ELSEWHERE = {
     "docs/tutorial.md": "its strategy is checked in the package of which it is a part",

@@ -10,7 +10,7 @@ import torch
 from small_lab import Quiet, Run, make_lab, prepare, run, stop_at
 
 from kdzoo.bench.executors.local import run_cells
-from kdzoo.engine.compiled import check_compiler, compile_network
+from kdzoo.engine.devices import check_compiler, compile_network
 from kdzoo.errors import UsageError
 from kdzoo.models.zoo import create_model
 

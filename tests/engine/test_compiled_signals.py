@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from kdzoo.engine.compiled import compile_network
+from kdzoo.engine.devices import compile_network
 from kdzoo.models.taps import TappedModel
 
 CHOICES = [{"logits"}, {"embedding"}, {"logits", "embedding"}, {"stages"}, {"logits", "stages", "embedding"}]

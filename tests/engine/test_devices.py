@@ -13,8 +13,9 @@ from torch import nn
 
 from kdzoo import UsageError
 from kdzoo.engine import devices
+from kdzoo.engine.course import Tally
 from kdzoo.engine.devices import (
-    Backward,
+    AcceleratorBackward,
     Clock,
     check_precision,
     make_accelerator,
@@ -23,7 +24,6 @@ from kdzoo.engine.devices import (
     reset_peak_memory,
     seed_everything,
 )
-from kdzoo.engine.tally import Tally
 from kdzoo.errors import NonFiniteLossError
 
 CPU = torch.device("cpu")
@@ -94,7 +94,7 @@ def test_peak_memory_sees_what_was_held_since_the_reset() -> None:
 
 def test_backward_adds_and_can_keep_the_graph() -> None:
     weight = nn.Parameter(torch.tensor(3.0))
-    backward = Backward(make_accelerator(CPU, "fp32"), (weight,))
+    backward = AcceleratorBackward(make_accelerator(CPU, "fp32"), (weight,))
     square = weight**2
     backward(square, retain_graph=True)
     assert float(weight.grad) == 6

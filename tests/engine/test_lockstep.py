@@ -19,10 +19,9 @@ from kdzoo.bench import lockstep
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.lab import Lab
 from kdzoo.engine.bank.spec import BankSettings
-from kdzoo.engine.feed import SharedFeed
-from kdzoo.engine.lockstep import Draws
+from kdzoo.engine.lockstep_group import GeneratorState, SharedFeed
 from kdzoo.models.teacher import Teacher
-from kdzoo.strategy import Batch
+from kdzoo.outputs import Batch
 
 BUILT_IN = ["soft", "fitnets", "at", "rkd"]
 
@@ -175,7 +174,7 @@ def test_without_it_nothing_of_it_is_done(tmp_path: Path, teacher_file: str, mon
     def refuse(*_: Any) -> None:
         raise AssertionError("no cell goes along")
 
-    for name in ("_fitting", "Company", "Draws"):
+    for name in ("_fitting", "LockstepGroup", "GeneratorState"):
         monkeypatch.setattr(lockstep, name, refuse)
     assert run(tmp_path, ["soft"], teacher_weights=teacher_file).only("soft").status == "done"
 
@@ -249,7 +248,7 @@ def test_draws_of_one_training_are_none_of_another() -> None:
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
     plain = [draw() for _ in range(4)]
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
-    one, other = Draws(), Draws()
+    one, other = GeneratorState(), GeneratorState()
     before = torch.get_rng_state()
     found: dict[str, list[Any]] = {"one": [], "other": []}
     for _ in range(4):

@@ -6,10 +6,11 @@ from torch import nn
 
 from kdzoo.cell import DataRef
 from kdzoo.engine.distiller import Distiller
-from kdzoo.engine.memory import appetite
+from kdzoo.engine.memory import estimate_memory
 from kdzoo.models.taps import TappedModel
+from kdzoo.outputs import Outputs, Signature, StageShape
 from kdzoo.recipe import Recipe
-from kdzoo.strategy import Outputs, Setup, Signature, StageShape, Strategy
+from kdzoo.strategy import Setup, Strategy
 
 DATA = DataRef(name="dots", fingerprint="0" * 16, num_classes=3, channels=1, img_size=(4, 4), fit=8, tune=4, test=4)
 RECIPE = Recipe(name="plain", epochs=1, batch_size=8)
@@ -38,23 +39,23 @@ def distiller(views: int = 1) -> Distiller:
 
 
 def test_a_linear_student_is_counted_by_hand() -> None:
-    found = appetite(distiller(), SIGNATURE, RECIPE, DATA)
+    found = estimate_memory(distiller(), SIGNATURE, RECIPE, DATA)
     weights = 4 * 51
     assert found.kept == 3 * weights  # the optimizer keeps two more values of each
     assert found.passing == weights + 8 * 4 * 16 + 8 * 4 * (8 + 5 + 3)
 
 
 def test_without_a_teacher_there_are_no_signals_of_it() -> None:
-    assert appetite(distiller(), None, RECIPE, DATA).passing == max(4 * 51 + 8 * 4 * 16, 3 * 4 * 51)
+    assert estimate_memory(distiller(), None, RECIPE, DATA).passing == max(4 * 51 + 8 * 4 * 16, 3 * 4 * 51)
 
 
 def test_a_second_view_is_a_second_batch() -> None:
-    assert appetite(distiller(2), SIGNATURE, RECIPE, DATA).passing == 4 * 51 + 2 * (8 * 4 * 16 + 8 * 4 * 16)
+    assert estimate_memory(distiller(2), SIGNATURE, RECIPE, DATA).passing == 4 * 51 + 2 * (8 * 4 * 16 + 8 * 4 * 16)
 
 
 def test_an_average_is_another_copy_of_the_student() -> None:
     averaged = replace_recipe(ema=0.9)
-    assert appetite(distiller(), None, averaged, DATA).kept == 4 * 4 * 51
+    assert estimate_memory(distiller(), None, averaged, DATA).kept == 4 * 4 * 51
 
 
 def replace_recipe(**changes: float) -> Recipe:
@@ -64,4 +65,4 @@ def replace_recipe(**changes: float) -> Recipe:
 def test_a_frozen_part_has_no_gradient() -> None:
     whole = distiller()
     whole.student.layer.bias.requires_grad_(False)
-    assert appetite(whole, None, RECIPE, DATA).kept == 4 * 51 + 2 * 4 * 48
+    assert estimate_memory(whole, None, RECIPE, DATA).kept == 4 * 51 + 2 * 4 * 48

@@ -17,7 +17,7 @@ from kdzoo import Batch, Outputs, Strategy, Terms
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.data import loaders
 from kdzoo.engine.bank.spec import BankSettings
-from kdzoo.engine.tally import Tally
+from kdzoo.engine.course import Tally
 from kdzoo.engine.train import Training
 
 READS = {

@@ -10,9 +10,10 @@ import timm
 import torch
 
 from kdzoo import Batch, UsageError
-from kdzoo.config import load_recipe, shipped
+from kdzoo.config import load_recipe
 from kdzoo.engine.optim import Mixer, check_recipe, make_average, make_optimizer, make_schedule
 from kdzoo.recipe import Recipe
+from kdzoo.yamltext import shipped
 
 
 def _recipe(**values: object) -> Recipe:

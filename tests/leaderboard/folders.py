@@ -13,7 +13,7 @@ import pytest
 
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.drawing import chart_digest, drawer
-from kdzoo.leaderboard.charts.all import Chart
+from kdzoo.leaderboard.charts.parts import Chart
 from kdzoo.leaderboard.layout import Leaderboard, read_leaderboard
 from kdzoo.leaderboard.publish import write_published
 from kdzoo.matrix import teacher_cell

@@ -16,8 +16,10 @@ from kdzoo.board.display import tables
 from kdzoo.board.overall import overall
 from kdzoo.board.table import make_board
 from kdzoo.drawing import chart_digest, drawer, origin_of, png, svg
-from kdzoo.leaderboard.charts.accuracy import headline
-from kdzoo.leaderboard.charts.all import Curve, accuracy_chart, curves_chart, forest_chart, rank_chart
+from kdzoo.leaderboard.charts.accuracy import accuracy_chart, headline
+from kdzoo.leaderboard.charts.curves import Curve, curves_chart
+from kdzoo.leaderboard.charts.forest import forest_chart
+from kdzoo.leaderboard.charts.ranking import rank_chart
 from kdzoo.record import Record
 
 Rows = list[dict[str, Any]]

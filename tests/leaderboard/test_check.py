@@ -535,8 +535,8 @@ def test_a_trial_is_one_that_a_search_gives(pruner: str, change: dict[str, Any],
 def test_what_the_engine_says_of_a_loss_that_is_not_finite_is_known() -> None:
     import torch
 
+    from kdzoo.engine.course import Tally
     from kdzoo.engine.evaluate import evaluate
-    from kdzoo.engine.tally import Tally
     from kdzoo.errors import NonFiniteLossError
 
     tally = Tally()

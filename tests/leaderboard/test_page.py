@@ -13,7 +13,8 @@ from folders import make_tuned
 
 from kdzoo.board.table import make_board
 from kdzoo.drawing import chart_digest
-from kdzoo.leaderboard.page.html import dataset_page, index_page, library_of, own_library, without_library
+from kdzoo.leaderboard.page.chartcode import library_of, own_library, without_library
+from kdzoo.leaderboard.page.html import dataset_page, index_page
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import Record
 
@@ -275,7 +276,7 @@ def test_a_page_without_records_says_so(page):
 
 def test_the_page_draws_the_charts_that_the_files_hold(sweep, page):
     from kdzoo.board.display import tables
-    from kdzoo.leaderboard.charts.all import accuracy_chart
+    from kdzoo.leaderboard.charts.accuracy import accuracy_chart
 
     board = make_board(sweep, by="dataset")
     section = data_of(page(sweep))["sections"][0]

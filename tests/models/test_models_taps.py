@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Setup, Strategy, UsageError
 from kdzoo.models.taps import TappedModel, pair_stages
-from kdzoo.strategy import SIGNALS
+from kdzoo.outputs import SIGNALS
 
 Make = Callable[..., TappedModel]
 

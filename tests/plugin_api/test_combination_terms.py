@@ -429,3 +429,8 @@ def test_at_most_five_parameters_are_searched_taken_in_turn(registry: Registry) 
     assert searched == ["searched.a", "searched.b", "soft.temperature", "soft.alpha", "at.beta"]
     assert "and so not: at.power, searched.c." in (kind.__doc__ or "")
     assert len([spec for spec in registry.strategy("soft+at").value.hyperparameters().values() if spec.search]) == 4
+
+
+def test_a_combination_is_per_sample_if_all_its_parts_are(registry: Registry) -> None:
+    found = {name: registry.strategy(name).value.per_sample for name in ("soft+at", "fitnets+soft", "soft+rkd")}
+    assert found == {"soft+at": True, "fitnets+soft": True, "soft+rkd": False}

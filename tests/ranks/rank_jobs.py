@@ -13,14 +13,16 @@ import torch
 from hard_strategies import HARD
 from small_lab import make_registry
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from kdzoo.bench import run as bench_run
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import follow_cell, run_cell
 from kdzoo.cell import Cell
 from kdzoo.data.load import open_data
-from kdzoo.engine.ranks import World
-from kdzoo.engine.train import Training, Unwatched
+from kdzoo.engine.course import Unwatched
+from kdzoo.engine.train import Training
+from kdzoo.engine.world import World
 from kdzoo.models.weights import file_digest
 from kdzoo.record import Record
 from kdzoo.store import Store
@@ -33,6 +35,7 @@ class Trained:
     record: Record | None
     state: dict[str, Tensor]
     average: dict[str, Tensor]
+    overlapped: bool
 
 
 @contextmanager
@@ -73,7 +76,8 @@ def train(world: World, out: Path, teacher: str, cell: Cell) -> Trained:
         lab.train_in(world)
         record = run_cell(cell, lab, Unwatched(), "failed") if world.leads else follow_cell(cell, lab)
     average = kept[-1].average.state_dict() if kept and kept[-1].average else {}
-    return Trained(record, _tensors(kept[-1].distiller.state_dict()), _tensors(average))
+    overlapped = bool(kept) and isinstance(kept[-1].model, DistributedDataParallel)
+    return Trained(record, _tensors(kept[-1].distiller.state_dict()), _tensors(average), overlapped)
 
 
 def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from waiting import PATIENCE
 
-from kdzoo.engine.ranks import World
+from kdzoo.engine.world import World
 
 SIZE = 2
 _LAST_WORDS = 20.0

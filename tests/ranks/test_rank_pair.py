@@ -10,7 +10,7 @@ import pytest
 from rank_pair import Pair
 from waiting import PATIENCE
 
-from kdzoo.engine.ranks import World
+from kdzoo.engine.world import World
 
 
 def _meet(world: World) -> list[int]:

@@ -12,7 +12,7 @@ from rank_jobs import train
 from rank_pair import Pair
 from small_lab import prepare
 
-from kdzoo.engine.ranks import ALONE
+from kdzoo.engine.world import ALONE
 
 MODERN = {
     "optimizer": "adamw",
@@ -31,7 +31,16 @@ CASES = {
     "labels, LayerNorm": ("ce", {"student": "test_vit:img_size=16:patch_size=8"}),
     "soft targets, modern recipe": ("soft", {"recipe": MODERN}),
     "adapters": ("fitnets", {}),
+    "adapters, a phase of hints": ("fitnets", {"epochs": 3, "set": {"fitnets.hint_epochs": 1}}),
+    "attention": ("at", {}),
+    "per-sample parts": ("soft+at", {}),
+    "rows that cannot be divided evenly": ("soft", {"recipe": {"batch_size": 15}}),
+    "uneven rows through an adapter with BatchNorm": (
+        "fitnets",
+        {"recipe": {"batch_size": 15, "ema": 0.9, "clip_grad": 1.0}},
+    ),
     "relations of a batch": ("rkd", {}),
+    "relations beside a per-sample part": ("soft+rkd", {}),
     "memory and draws": (Contrast, {"recipe": MODERN}),
     "adapters with BatchNorm": (Review, {}),
     "live classifier": (Everything, {}),
@@ -40,6 +49,9 @@ CASES = {
     "two backward passes": (TwoMomenta, {}),
     "two views": (TwoViews, {}),
 }
+
+
+OVERLAPPED = {"ce", "soft", "at", "fitnets", "soft+at"}
 
 
 @pytest.fixture(scope="module")
@@ -75,4 +87,5 @@ def test_two_ranks_give_what_one_gives(
         assert torch.equal(first.state[name], second.state[name]), name
     for name in whole.average:
         assert torch.equal(first.average[name], second.average[name]), name
+    assert (first.overlapped, second.overlapped) == (cell.strategy.name in OVERLAPPED,) * 2
     assert two.environment.device == f"2 x {one.environment.device}"

@@ -88,11 +88,22 @@ class Mortal(Strategy):
             signal.signal(signal.SIGINT, signal.default_int_handler)  # as if somebody had typed it
             raise KeyboardInterrupt
         return {"mse": 0.01 * (student.logits - teacher.logits).square().mean()}
+
+
+class UnevenEach(Uneven):
+    name = "uneven-each"
+    per_sample = True
+
+
+class MortalEach(Mortal):
+    name = "mortal-each"
+    per_sample = True
 '''
 ARGUMENTS = (
     *("--teacher", "test_vit:patch_size=4:depth=1:embed_dim=16:num_heads=1", "--student", "test_resnet"),
     *("--dataset", "shades", "--epochs", 3, "--teacher-epochs", 4, "--seeds", 1, "--device", "cpu"),
-    *("--set", "recipe.batch_size=8", "--set", "recipe.lr=0.005", "--strategies", "slow,uneven,mortal"),
+    *("--set", "recipe.batch_size=8", "--set", "recipe.lr=0.005"),
+    *("--strategies", "slow,uneven,mortal,uneven-each,mortal-each"),
 )
 
 
@@ -108,7 +119,7 @@ def one(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tup
     """A store whose cells were planned, after one of them was run in one process; and what that printed."""
     out = tmp_path_factory.mktemp("one") / "runs"
     code, text, errors = kdzoo("bench", "--plan", *ARGUMENTS, "--plugin", toys, "--out", out)
-    assert (code, "5 cells: 5 new" in text) == (0, True), errors
+    assert (code, "7 cells: 7 new" in text) == (0, True), errors
     shutil.copytree(out, out.with_name("planned"))
     return out, kdzoo("run-cell", cell_of(out, "slow").id, "--plugin", toys, "--out", out)
 
@@ -198,8 +209,9 @@ def test_compiling_is_refused_where_it_cannot_work(planned: Path, monkeypatch: p
     assert not (planned / "cells" / cell.id / "record.json").exists()
 
 
-def test_a_failure_of_the_other_process_is_recorded(planned: Path, toys: Path, pair: Pair) -> None:
-    cell = cell_of(planned, "uneven")
+@pytest.mark.parametrize("name", ["uneven", "uneven-each"])
+def test_a_failure_of_the_other_process_is_recorded(name: str, planned: Path, toys: Path, pair: Pair) -> None:
+    cell = cell_of(planned, name)
     (code, text, errors), (other, *silence) = pair.call(kdzoo, "run-cell", cell.id, "--plugin", toys, "--out", planned)
     assert (code, other, silence) == (1, 1, ["", ""])
     record = record_of(planned, cell)
@@ -211,8 +223,9 @@ def test_a_failure_of_the_other_process_is_recorded(planned: Path, toys: Path, p
     assert "toys.py" in errors
 
 
-def test_a_process_that_is_gone_leaves_the_cell_as_it_was(planned: Path, toys: Path, pair: Pair) -> None:
-    cell = cell_of(planned, "mortal")
+@pytest.mark.parametrize("name", ["mortal", "mortal-each"])
+def test_a_process_that_is_gone_leaves_the_cell_as_it_was(name: str, planned: Path, toys: Path, pair: Pair) -> None:
+    cell = cell_of(planned, name)
     (code, _, errors), (other, *_) = pair.call(kdzoo, "run-cell", cell.id, "--plugin", toys, "--out", planned)
     assert (code, other) == (2, 1)
     assert "error: another process of this cell is gone or does not answer" in errors
@@ -243,10 +256,10 @@ def test_wrong_ids(one: tuple[Path, Any], tmp_path: Path) -> None:
     out = one[0]
     code, _, errors = kdzoo("run-cell", "zz", "--out", out)
     assert code == 2
-    assert f"error: no cell of {out} begins with 'zz'; there are 5: " in errors
+    assert f"error: no cell of {out} begins with 'zz'; there are 7: " in errors
     assert all(path.name in errors for path in (out / "cells").iterdir())
     code, _, errors = kdzoo("run-cell", "", "--out", out)
-    assert (code, "error: 5 cells of" in errors) == (2, True)
+    assert (code, "error: 7 cells of" in errors) == (2, True)
     code, _, errors = kdzoo("run-cell", "a", "--out", tmp_path / "nothing")
     assert (code, "is not a store of runs" in errors) == (2, True)
     assert not (tmp_path / "nothing").exists()

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from kdzoo import Batch, Outputs, UsageError
 from kdzoo.engine.division import Division, check_batch
 from kdzoo.engine.norms import share_norms
-from kdzoo.engine.ranks import ALONE, World, check_launcher
-from kdzoo.strategy import Classifier
+from kdzoo.engine.world import ALONE, World, check_launcher
+from kdzoo.outputs import Classifier
 
 CPU = torch.device("cpu")
 
@@ -122,6 +122,17 @@ def test_batches_that_cannot_be_divided_are_refused() -> None:
     check_batch(6, World(0, 3))
     with pytest.raises(UsageError, match="a batch of 6 samples cannot be divided among 4 processes"):
         check_batch(6, World(0, 4))
+    check_batch(6, World(0, 4), uneven=True)
+    with pytest.raises(UsageError, match="a batch of 3 samples cannot be divided among 4 processes"):
+        check_batch(3, World(0, 4), uneven=True)
+
+
+def test_uneven_rows_count_by_their_number() -> None:
+    batch = Batch(torch.arange(10.0), *[torch.arange(10)] * 3)  # two views of five samples
+    parts = [Division(World(rank, 3), views=2).own(batch) for rank in range(3)]
+    assert [part.inputs.tolist() for part, _ in parts] == [[0, 1, 5, 6], [2, 3, 7, 8], [4, 9]]
+    assert [part.index.tolist() for part, _ in parts] == [part.inputs.tolist() for part, _ in parts]
+    assert [share for _, share in parts] == pytest.approx([1.2, 1.2, 0.6])
 
 
 NORMS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {

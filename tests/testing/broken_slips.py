@@ -199,3 +199,37 @@ class ForgetsAShortPhase(Sound):
         if batch.progress > 0.6:
             self.steps = 0
         return {name: term * (1 + getattr(self, "steps", 0)) for name, term in terms.items()}
+
+
+class ClaimsItsMemory(Sound):
+    """It claims to look at each sample alone, and counts in a buffer, of which several processes would keep several."""
+
+    name = "claims-its-memory"
+    caught_by = "across-samples"
+    per_sample = True
+
+
+class ClaimsAWeightedMean(Sound):
+    """It claims a mean over samples, and divides by the sum of weights that the samples of the batch have."""
+
+    name = "claims-a-weighted-mean"
+    caught_by = "across-samples"
+    per_sample = True
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        weights = teacher.logits.float().softmax(dim=1).amax(dim=1)
+        apart = (self.adapter(student.embedding).float() - teacher.embedding.float()).square().mean(dim=1)
+        return {"kd": self.beta * self.compare(student, teacher), "near": (weights * apart).sum() / weights.sum()}
+
+
+class ClaimsRelations(Sound):
+    """It claims to look at each sample alone, and compares those of a batch with each other."""
+
+    name = "claims-relations"
+    family = "relation"
+    caught_by = "across-samples"
+    per_sample = True
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        s, t = (F.normalize(outputs.embedding.float(), dim=1) for outputs in (student, teacher))
+        return {"kd": self.beta * self.compare(student, teacher), "near": F.mse_loss(s @ s.T, t @ t.T)}

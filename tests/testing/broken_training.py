@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, Phase, Setup, Terms
 from kdzoo.models.teacher import Teacher
-from kdzoo.testing.training import BATCH
+from kdzoo.testing.kit.trainings import BATCH
 
 
 class TeacherInTrainMode(Sound):

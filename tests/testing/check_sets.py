@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdzoo.testing import CHECKS
-from kdzoo.testing.catalogue import GROUPS
+from kdzoo.testing.checks import GROUPS
 
 SLOW = {"cnn-from-vit", "vit-from-cnn", "vit-from-vit", "bf16-training", "step-cost", "other-process"}
 """They say no more of a mistake than the training that the other checks look at, or are meant for a single one."""

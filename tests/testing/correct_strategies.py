@@ -177,6 +177,24 @@ class LabelsOfItsOwn(Correct):
         )
 
 
+class EachByItself(Correct):
+    """Per sample through an adapter with batch normalisation and dropout, whose draws differ from call to call."""
+
+    name = "each-by-itself"
+    checks = ("across-samples", "stochastic")
+    per_sample = True
+
+    def build(self, setup: Setup) -> None:
+        super().build(setup)
+        wide = setup.teacher.embedding
+        self.refine = nn.Sequential(nn.BatchNorm1d(setup.student.embedding), nn.Dropout(0.2))
+        self.adapter = nn.Linear(setup.student.embedding, wide)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        near = F.mse_loss(self.adapter(self.refine(student.embedding.float())).float(), teacher.embedding.float())
+        return {"kd": self.beta * self.compare(student, teacher), "near": near}
+
+
 def all_correct() -> list[type[Correct]]:
     """Every strategy of this file."""
     found = [each for each in globals().values() if isinstance(each, type) and issubclass(each, Correct)]

@@ -8,7 +8,8 @@ from all_broken import all_broken, gallery
 from check_sets import QUICK, SLOW, UNTRAINED
 from sound_strategy import Sound
 
-from kdzoo.testing import CHECKS, Finding, cost, run_checks
+from kdzoo.testing import CHECKS, Finding, run_checks
+from kdzoo.testing.checks import cost
 
 
 class Clock:

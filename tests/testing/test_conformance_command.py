@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from kdzoo.cli import app
 from kdzoo.testing import CHECKS
-from kdzoo.testing.page import checks_page
+from kdzoo.testing.checks import checks_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -159,7 +159,7 @@ def test_the_page_lists_every_check_as_the_code_does() -> None:
     page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- generated: conformance checks -->\n(.*?)<!-- end of generated -->", page, re.DOTALL)
     assert block is not None
-    assert block[1] == checks_page(), "put kdzoo.testing.page.checks_page() between the marks of docs/conformance.md"
+    assert block[1] == checks_page(), "put kdzoo.testing.checks.checks_page() between the marks of docs/conformance.md"
     assert [line.removeprefix("### ") for line in block[1].splitlines() if line.startswith("### ")] == [
         one.name for one in CHECKS
     ]

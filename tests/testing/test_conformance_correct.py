@@ -9,7 +9,7 @@ from correct_strategies import Correct, KeepsLosses, LongPhases, Standardised, T
 
 from kdzoo import PairError, Setup
 from kdzoo.testing import run_checks
-from kdzoo.testing.run import make_subject
+from kdzoo.testing.kit import make_subject
 
 
 @pytest.mark.parametrize("strategy", all_correct(), ids=lambda kind: kind.name)

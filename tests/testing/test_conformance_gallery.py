@@ -12,7 +12,7 @@ from unusual import Heavy, Unusual
 
 from kdzoo import Batch, Outputs, Terms, param
 from kdzoo.testing import run_checks
-from kdzoo.testing.training import BATCH
+from kdzoo.testing.kit.trainings import BATCH
 
 COSTLY = {"memory-growth", "thousand-classes", "search-space"}
 QUICK = {name for name in UNTRAINED if name not in COSTLY | {"examples"}}

@@ -11,12 +11,10 @@ import torch
 from sound_strategy import Sound
 from torch import nn
 
-from kdzoo.testing.compare import difference
-from kdzoo.testing.growth import bytes_for_each_pair
-from kdzoo.testing.made import draw_batch, make_pair, tap_student, tap_teacher
-from kdzoo.testing.memory import peak_bytes
-from kdzoo.testing.state import plain_state, same
-from kdzoo.testing.wide import WideFloats
+from kdzoo.testing.checks.cost import bytes_for_each_pair, peak_bytes
+from kdzoo.testing.checks.precision import WideFloats
+from kdzoo.testing.kit.instruments import difference, plain_state, same
+from kdzoo.testing.kit.synthetic import draw_batch, make_pair, tap_student, tap_teacher
 
 
 def test_peak_memory_counts_what_lives_at_one_time() -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from toy_bench import Result, kdzoo, outcomes, trials
 
-from kdzoo.engine.bank.catalog import listing
+from kdzoo.engine.bank.inventory import list_entries
 from kdzoo.store import Store
 
 
@@ -73,7 +73,7 @@ def test_workers_share_the_files_of_the_bank(alone: tuple[Path, Result], pooled:
         ]
         read[name] = {record.environment.bank for record in taught}
     assert read == {"alone": {"ram: logits float32"}, "pooled": {"disk: logits float32"}}
-    (entry,) = listing(Store.open(pooled[0]))
+    (entry,) = list_entries(Store.open(pooled[0]))
     assert (entry.signal, entry.views, entry.begun) == ("logits", 3, 0)
     assert not list(alone[0].glob("bank/*/view-*"))
 

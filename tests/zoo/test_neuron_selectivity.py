@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdzoo.testing.memory import peak_bytes
+from kdzoo.testing.checks.cost import peak_bytes
 from kdzoo_zoo.functional import neuron_selectivity_loss
 
 FORMS = [(2, 7, 5), (5, 2, 3), (4, 4, 3)]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdzoo.testing.memory import peak_bytes
+from kdzoo.testing.checks.cost import peak_bytes
 from kdzoo_zoo.functional import relational_angle_loss
 from kdzoo_zoo.relation import angles
 

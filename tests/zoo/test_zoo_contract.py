@@ -136,3 +136,47 @@ def test_maps_of_transformers_serve_both_ways(name, setup, outputs, step):
         student = outputs(strategy.setup.student, 3, trained=True)
         terms = step(strategy, student, outputs(strategy.setup.teacher, 3))
         assert all(term > 0 for term in terms.values())
+
+
+def _public_terms(strategy, student: Outputs, teacher: Outputs) -> dict[str, torch.Tensor]:
+    """The terms of a strategy from the public functions alone."""
+    match strategy.name:
+        case "soft" if strategy.joins:
+            top = functional.top_logits(teacher.logits, strategy.top_k, strategy.temperature)
+            loss = functional.top_soft_target_loss(student.logits, top, strategy.temperature)
+            return {"soft": strategy.alpha * loss}
+        case "soft":
+            loss = functional.soft_target_loss(student.logits, teacher.logits, strategy.temperature)
+            return {"soft": strategy.alpha * loss}
+        case "at":
+            pairs = [(student.stages[s], teacher.stages[t]) for s, t, _ in strategy.compared]
+            losses = [functional.attention_transfer_loss(*maps, strategy.power) for maps in pairs]
+            return {"attention": strategy.beta * torch.stack(losses).sum()}
+        case "fitnets":
+            adapted = strategy.adapter(student.stages[strategy.student_stage])
+            return {"hint": strategy.beta * functional.hint_loss(adapted, teacher.stages[strategy.teacher_stage])}
+    pair = student.embedding, teacher.embedding
+    distance, angle = functional.relational_distance_loss(*pair), functional.relational_angle_loss(*pair)
+    return {"distance": strategy.distance * distance, "angle": strategy.angle * angle}
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["signals", "reduced"])
+@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in DISTILLING), ("soft", {"top_k": 1})])
+def test_the_terms_are_the_public_losses_bit_for_bit(name, params, kept, setup, outputs, batch):
+    strategy = STRATEGIES[name](setup(), **params)
+    student, teacher = outputs(strategy.setup.student, 4, trained=True), outputs(strategy.setup.teacher, 4)
+    leaves = list(trained_signals(student, strategy.signals))
+    given = strategy.reduce(teacher) if kept else teacher
+    found = []
+    for terms in (strategy(student, given, batch(4)), _public_terms(strategy, student, teacher)):
+        gradients = [
+            gradient
+            for term in terms.values()
+            for gradient in torch.autograd.grad(
+                term, leaves, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+        ]
+        found.append((terms, gradients))
+    (own, slopes), (public, others) = found
+    assert own == public
+    assert all(map(torch.equal, slopes, others))

@@ -16,7 +16,7 @@ from kdzoo.bench.lab import Lab
 from kdzoo.bench.results import find_done, record_loss
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.train import Stop, Watch
+from kdzoo.engine.course import Stop, Watch
 from kdzoo.record import Record
 
 DEATHS = OWN

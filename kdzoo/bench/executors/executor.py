@@ -7,7 +7,7 @@ from typing import Protocol
 
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.train import Stop, Watch
+from kdzoo.engine.course import Stop, Watch
 from kdzoo.record import Record
 from kdzoo.store import Store
 

@@ -17,7 +17,7 @@ from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.train import Stop, Watch
+from kdzoo.engine.course import Stop, Watch
 from kdzoo.interruption import heed
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.zoo import create_model

@@ -12,7 +12,7 @@ from kdzoo.bench.lockstep import alike, run_alike
 from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.engine.train import Stop
+from kdzoo.engine.course import Stop
 from kdzoo.record import Record
 
 

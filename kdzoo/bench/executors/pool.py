@@ -16,7 +16,7 @@ from kdzoo.bench.executors.jobs import Job
 from kdzoo.bench.executors.remote import LabSettings
 from kdzoo.bench.executors.worker import Raised, work
 from kdzoo.bench.lab import Expected
-from kdzoo.engine.free import usable_cores
+from kdzoo.engine.resources import usable_cores
 
 _MOMENT = 1.0
 _GRACE = 5.0

@@ -23,7 +23,7 @@ from kdzoo.bench.plan import BenchPlan
 from kdzoo.bench.results import find_done
 from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig
-from kdzoo.engine.free import free_memory
+from kdzoo.engine.resources import free_memory
 from kdzoo.errors import KdzooError
 
 GAIN = 1.05

@@ -10,14 +10,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from kdzoo.data.load import LoadedData
-from kdzoo.engine.bank.group import Group
-from kdzoo.engine.bank.ledger import Form, Ledger, Page
-from kdzoo.engine.bank.policy import Demand, EntryView, Selection, remembered, select, sentence
-from kdzoo.engine.bank.probe import Reader
-from kdzoo.engine.bank.shelves import DiskShelf, RamShelf
-from kdzoo.engine.bank.sources import Banked, Loop, Source
+from kdzoo.engine.bank.inventory import CacheForm, DecisionLog, PassDecisions
+from kdzoo.engine.bank.passes import CachedPass, SignalReader
+from kdzoo.engine.bank.policy import Demand, EntryView, Selection, choose_kept, explain_selection, recall_selection
+from kdzoo.engine.bank.signal_sources import Banked, OnTheFly, SignalSource
 from kdzoo.engine.bank.spec import BankSettings, Pass
-from kdzoo.engine.free import free_memory
+from kdzoo.engine.bank.storage import DiskStorage, RamStorage
+from kdzoo.engine.resources import free_memory
 from kdzoo.files import size_of
 from kdzoo.models.teacher import Teacher
 from kdzoo.store import Store
@@ -37,7 +36,7 @@ class Choice:
         said: the line that told of it.
     """
 
-    form: Form
+    form: CacheForm
     kept: frozenset[EntryView]
     bytes: int
     said: str
@@ -55,9 +54,9 @@ class Bank:
     def __init__(self, store: Store, settings: BankSettings, say: Callable[[str], None]) -> None:
         self.store, self.settings, self.say = store, settings, say
         self.choices: dict[str, Choice] = {}
-        self.ledger = Ledger(store, settings)
-        self._pages: dict[str, Page] = {}
-        self._groups: dict[str, Group] = {}
+        self.ledger = DecisionLog(store, settings)
+        self._pages: dict[str, PassDecisions] = {}
+        self._groups: dict[str, CachedPass] = {}
 
     def group(
         self,
@@ -65,7 +64,7 @@ class Bank:
         teacher: Teacher,
         data: LoadedData,
         autocast: Callable[[], AbstractContextManager[object]],
-    ) -> Group:
+    ) -> CachedPass:
         """What this process has of a pass; groups of other teachers let go of them.
 
         Args:
@@ -77,7 +76,7 @@ class Bank:
         for key, other in list(self._groups.items()):
             if key != owner.key:
                 other.rest()
-        group = self._groups.setdefault(owner.key, Group(owner, data, self.settings))
+        group = self._groups.setdefault(owner.key, CachedPass(owner, data, self.settings))
         group.wake(teacher, autocast)
         return group
 
@@ -85,7 +84,9 @@ class Bank:
         """Bytes that are kept in the memory of this process."""
         return sum(group.in_memory() for group in self._groups.values())
 
-    def source(self, group: Group, reader: Reader, readers: Callable[[bool], Sequence[Reader]], loop: Loop) -> Source:
+    def source(
+        self, group: CachedPass, reader: SignalReader, readers: Callable[[bool], Sequence[SignalReader]], loop: OnTheFly
+    ) -> SignalSource:
         """Where a training reads.
 
         Args:
@@ -105,7 +106,7 @@ class Bank:
         group.keep(reader)
         return Banked(group, reader, loop, lambda error: self._give_up(group, error))
 
-    def decide(self, group: Group, readers: Sequence[Reader]) -> Choice:
+    def decide(self, group: CachedPass, readers: Sequence[SignalReader]) -> Choice:
         """Choose what is kept of a pass, beside what was chosen before: by this process, another one, an earlier bench.
 
         Args:
@@ -116,7 +117,7 @@ class Bank:
         before, demands = self.choices.get(key), _demands(group, readers)
         with self.ledger.held():
             # What could not be written, or was removed meanwhile, is still known here.
-            page = self.ledger.read(key) or self._pages.get(key, Page())
+            page = self.ledger.read(key) or self._pages.get(key, PassDecisions())
             new = [demand for demand in demands if page.outcome(demand) is None]
             form, selection = self._select(group, new, page, before)
             if new:
@@ -124,7 +125,7 @@ class Bank:
                 self.ledger.write(key, page)
             self._pages[key] = page
         told = demands if before is None else new
-        shown = remembered(((demand, page.outcome(demand) or "single") for demand in told), page.kept)
+        shown = recall_selection(((demand, page.outcome(demand) or "single") for demand in told), page.kept)
         said = self._sentence(group, shown, form) if told else ""
         if said and (before is None or selection.kept):
             self.say(said)
@@ -135,19 +136,21 @@ class Bank:
                 group.keep(reader)
         return choice
 
-    def _select(self, group: Group, demands: list[Demand], page: Page, before: Choice | None) -> tuple[Form, Selection]:
+    def _select(
+        self, group: CachedPass, demands: list[Demand], page: PassDecisions, before: Choice | None
+    ) -> tuple[CacheForm, Selection]:
         """Where this process keeps what it keeps, and what that is of the new demands."""
         settings = self.settings
         there = self._on_disk(page, demands)
-        rooms: dict[Form, int] = {
+        rooms: dict[CacheForm, int] = {
             "ram": int(_SHARE * (free_memory() + group.in_memory())),
             "disk": int(_SHARE * (shutil.disk_usage(self.store.path).free + there)),
         }
-        budgets: dict[Form, int] = {
+        budgets: dict[CacheForm, int] = {
             "ram": settings.budget,
             "disk": settings.budget - self.ledger.on_disk(group.owner.key),
         }
-        forms: list[Form] = ["ram", "disk"]
+        forms: list[CacheForm] = ["ram", "disk"]
         if before is not None and before.form != "off":
             forms = [before.form]
         elif settings.mode in ("ram", "disk"):
@@ -156,24 +159,24 @@ class Bank:
             forms = ["disk"]
         frugal = settings.mode == "auto"
         seconds = group.probe.seconds * group.owner.data.fit if frugal and demands else None
-        found: list[tuple[Form, Selection]] = []
+        found: list[tuple[CacheForm, Selection]] = []
         for form in forms:
             room = min(budgets[form], rooms[form]) - page.bytes
-            found.append((form, select(demands, room, frugal=frugal, have=page.kept, pass_seconds=seconds)))
+            found.append((form, choose_kept(demands, room, frugal=frugal, have=page.kept, pass_seconds=seconds)))
         # Where both keep as much, the first one: files stay behind, and memory does not.
         return max(found, key=lambda each: (page.bytes <= rooms[each[0]], each[1].bytes, -forms.index(each[0])))
 
-    def _on_disk(self, page: Page, demands: Sequence[Demand]) -> int:
+    def _on_disk(self, page: PassDecisions, demands: Sequence[Demand]) -> int:
         """Bytes of it that an earlier bench left."""
         keys = {key for key, _ in page.kept}.union(*(demand.sizes for demand in demands))
         return sum(size_of(path) for key in keys for path in (self.store.bank / key).glob("view-*.bin"))
 
-    def _sentence(self, group: Group, selection: Selection, form: Form) -> str:
+    def _sentence(self, group: CachedPass, selection: Selection, form: CacheForm) -> str:
         owner = group.owner
         texts = {key: text for demand in selection.kept for key, text in demand.texts.items()}
         wide = sorted((text, group.wide[key]) for key, text in texts.items() if key in group.wide)
         remarks = [f"{text} as {dtype} because it overflows float16" for text, dtype in wide]
-        return sentence(
+        return explain_selection(
             selection,
             form,
             of=f"{owner.teacher} on {owner.data.name}",
@@ -183,17 +186,17 @@ class Bank:
             remarks=remarks,
         )
 
-    def _shelve(self, group: Group, choice: Choice) -> None:
+    def _shelve(self, group: CachedPass, choice: Choice) -> None:
         """Give a group its shelf; in memory there is room for the budget, so what others have there may have to go."""
         if group.shelf is None:
-            group.shelf = RamShelf() if choice.form == "ram" else DiskShelf(self.store, group.owner)
+            group.shelf = RamStorage() if choice.form == "ram" else DiskStorage(self.store, group.owner)
         if choice.form != "ram":
             return
         others = [other for key, other in self._groups.items() if key != group.owner.key and other.in_memory()]
-        while others and choice.bytes + sum(map(Group.in_memory, others)) > self.settings.budget:
+        while others and choice.bytes + sum(map(CachedPass.in_memory, others)) > self.settings.budget:
             others.pop(0).forget()
 
-    def _give_up(self, group: Group, error: OSError) -> None:
+    def _give_up(self, group: CachedPass, error: OSError) -> None:
         full = error.strerror in {os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)}
         reason = "the disk is full" if full else str(error.strerror).lower()
         self.say(
@@ -202,9 +205,9 @@ class Bank:
         )
 
 
-def _demands(group: Group, readers: Sequence[Reader]) -> list[Demand]:
+def _demands(group: CachedPass, readers: Sequence[SignalReader]) -> list[Demand]:
     """The readers that read something, equal ones as one, in an order that depends on what they read alone."""
-    alike: dict[tuple[frozenset[str], tuple[int, ...]], list[Reader]] = {}
+    alike: dict[tuple[frozenset[str], tuple[int, ...]], list[SignalReader]] = {}
     for reader in readers:
         if reader.places:
             alike.setdefault((reader.keys, reader.numbers), []).append(reader)

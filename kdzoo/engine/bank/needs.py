@@ -1,23 +1,35 @@
-"""What a training needs of the teacher, and the tensors that serve it."""
+"""What trainings need of the teacher, and the teacher run for it: in large batches, as it would run in the loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from kdzoo.cell import StrategyRef, content_hash
+from kdzoo.combination import only
+from kdzoo.data.load import LoadedData
+from kdzoo.engine.evaluate import batch_for
 from kdzoo.errors import KdzooError
+from kdzoo.models.teacher import Teacher
+from kdzoo.outputs import Classifier, Outputs, Signal
 from kdzoo.recipe import Recipe
 from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Classifier, Outputs, Signal, Strategy
+from kdzoo.strategy import Strategy
 
 Reduce = Callable[[Outputs], Outputs]
+_BATCH_PIXELS = 2**17
+"""Pixels of a batch on a CPU: larger ones leave its caches (ResNet-50 at 32x32: 102 images/s in batches of 128, 66 in
+batches of 512, one core)."""
+_FEWEST = 32
+"""Fewer samples are filled up to as many: for small batches a CPU has other kernels, which round otherwise."""
 
 
-class Place(NamedTuple):
+class SignalPlace(NamedTuple):
     """Where a tensor stands in reduced outputs: a value's name, and the position in it if it is a tuple."""
 
     name: str
@@ -97,7 +109,7 @@ def _fingerprint(strategy: Strategy, ref: StrategyRef) -> str:
     return f"{ref.name} {content_hash(built)}"
 
 
-def tensors_of(outputs: Outputs, need: Need) -> Iterator[tuple[Place, str, Tensor]]:
+def tensors_of(outputs: Outputs, need: Need) -> Iterator[tuple[SignalPlace, str, Tensor]]:
     """The tensors in reduced outputs, each with its place and its text; a classifier is none of them.
 
     Raises:
@@ -113,6 +125,70 @@ def tensors_of(outputs: Outputs, need: Need) -> Iterator[tuple[Place, str, Tenso
                 kind = type(part).__name__
                 raise KdzooError(f"{need.strategy}.reduce gives {name!r} as {kind}: give tensors of one row per sample")
             if isinstance(value, Tensor):
-                yield Place(name, None), text if isinstance(text, str) else text[0], part
+                yield SignalPlace(name, None), text if isinstance(text, str) else text[0], part
             else:
-                yield Place(name, position), f"{text}.{position}" if isinstance(text, str) else text[position], part
+                yield (
+                    SignalPlace(name, position),
+                    f"{text}.{position}" if isinstance(text, str) else text[position],
+                    part,
+                )
+
+
+def pass_batch(data: LoadedData, device: torch.device) -> int:
+    """How many samples the teacher sees at a time: a power of two."""
+    height, width = data.ref.img_size
+    most = batch_for(data.ref)
+    if device.type == "cpu":
+        most = min(most, max(_FEWEST, _BATCH_PIXELS // (height * width)))
+    return int(2 ** (most.bit_length() - 1))
+
+
+@dataclass(frozen=True)
+class TeacherRunner:
+    """A teacher, and the context in which it runs.
+
+    Args:
+        teacher: frozen, on its device.
+        autocast: gives the context.
+    """
+
+    teacher: Teacher
+    autocast: Callable[[], AbstractContextManager[object]]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the teacher runs."""
+        return next(self.teacher.parameters()).device
+
+    def run(self, images: Tensor, signals: frozenset[Signal]) -> Outputs:
+        """The teacher's signals."""
+        with self.autocast():
+            outputs: Outputs = self.teacher(images, signals)
+        return outputs
+
+    @torch.inference_mode()
+    def make(self, images: Tensor, makers: dict[str, tuple[Need, SignalPlace]], least: int) -> dict[str, Tensor]:
+        """What is kept of some images.
+
+        Args:
+            images: B x C x H x W.
+            makers: key of an entry -> the need whose reduction gives it, and where that puts it.
+            least: samples of the smallest batch that the teacher is given, at most 32.
+
+        Returns:
+            B rows for each key, reduced and not yet rounded.
+        """
+        count = len(images)
+        if short := max(0, min(least, _FEWEST) - count):
+            images = torch.cat([images, images[-1:].expand(short, *images.shape[1:])])
+        signals = frozenset[Signal]().union(*(need.signals for need, _ in makers.values()))
+        raw = self.run(images, signals)
+        made: dict[int, Outputs] = {}
+        found = {}
+        for key, (need, place) in makers.items():
+            if id(need) not in made:
+                with self.autocast():
+                    made[id(need)] = need.reduced(only(raw, need.signals))
+            value = made[id(need)].values[place.name]
+            found[key] = (value if place.position is None else value[place.position])[:count]
+        return found

@@ -1,8 +1,8 @@
 """What is worth keeping, and the one line that says so. Plain arithmetic.
 
-The decision counts all trainings of a bench, done or not. It is noted in the store (:mod:`kdzoo.engine.bank.ledger`):
-a bench that is stopped and taken up again reads the bank where it read it before, so that its results stay the same to
-the last bit.
+The decision counts all trainings of a bench, done or not. It is noted in the store
+(:mod:`kdzoo.engine.bank.inventory`): a bench that is stopped and resumed reads the bank where it read it before, so
+that its results stay the same to the last bit.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Selection:
         return {"kept": self.kept, "over": over, "single": self.single, "slow": self.slow}
 
 
-def select(
+def choose_kept(
     demands: Sequence[Demand],
     budget: int,
     *,
@@ -113,7 +113,7 @@ def select(
     return selection
 
 
-def remembered(outcomes: Iterable[tuple[Demand, Outcome]], have: Collection[EntryView]) -> Selection:
+def recall_selection(outcomes: Iterable[tuple[Demand, Outcome]], have: Collection[EntryView]) -> Selection:
     """The selection that was made, from what came of each demand, and from all that is kept."""
     selection = Selection()
     for demand, outcome in outcomes:
@@ -135,7 +135,7 @@ def _cost(demand: Demand, have: Collection[EntryView]) -> int:
     return sum(size for place, size in bytes_of([demand]).items() if place not in have)
 
 
-def sentence(
+def explain_selection(
     selection: Selection, form: str, *, of: str, samples: int, seconds: float, budget: int, remarks: Sequence[str] = ()
 ) -> str:
     """The line that says what was chosen and why.
@@ -159,15 +159,18 @@ def sentence(
         cells = sum(demand.count for demand in selection.kept)
         parts.append(
             f"{form}, {views} {_plural('view', views)} x {samples:,} samples of {of}, {_contents(selection)}, "
-            f"{size_text(selection.bytes)}, saves about {_duration(spared)} of {_duration(whole)} of teacher time "
+            f"{bytes_text(selection.bytes)}, saves about {_duration(spared)} of {_duration(whole)} of teacher time "
             f"({cells} {_plural('cell', cells)})"
         )
     for demand, cost in selection.over:
         what = " and ".join(dict.fromkeys(signal_of(text) for text in demand.texts.values()))
         parts.append(
-            f"{what} of {demand.strategy} in the loop: {size_text(cost)} over the budget of {size_text(budget)}"
-            if cost > budget
-            else f"{what} of {demand.strategy} in the loop: {size_text(cost)} more than is left of {size_text(budget)}"
+            f"{what} of {demand.strategy} in the loop: {bytes_text(cost)} "
+            + (
+                f"over the budget of {bytes_text(budget)}"
+                if cost > budget
+                else f"more than is left of {bytes_text(budget)}"
+            )
         )
     for demands, why in (
         (selection.single, "each view would be read once"),
@@ -193,7 +196,7 @@ def _plural(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"
 
 
-def size_text(count: int) -> str:
+def bytes_text(count: int) -> str:
     """Bytes for people: ``48 MiB``."""
     size, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):

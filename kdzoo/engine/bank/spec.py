@@ -90,7 +90,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One tensor for each sample, in as many views as are asked for.
 
     Args:

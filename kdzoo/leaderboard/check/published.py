@@ -13,13 +13,13 @@ from xml.parsers import expat
 from kdzoo.drawing import chart_digest, drawer, origin_of, png, svg
 from kdzoo.errors import UsageError, counted
 from kdzoo.foreign import visible
-from kdzoo.leaderboard.charts.all import Chart
+from kdzoo.leaderboard.charts.parts import Chart
 from kdzoo.leaderboard.check.records import record_faults, remarks
 from kdzoo.leaderboard.check.rows import group_faults
 from kdzoo.leaderboard.check.studies import study_faults
 from kdzoo.leaderboard.generate import Generated, generate
 from kdzoo.leaderboard.layout import RECORDS, Leaderboard, read_leaderboard
-from kdzoo.leaderboard.page.html import library_of, own_library, without_library
+from kdzoo.leaderboard.page.chartcode import library_of, own_library, without_library
 from kdzoo.leaderboard.untrusted import Fault, UnreadableError, fault, read_bytes
 from kdzoo.record import Record
 from kdzoo.storefiles import is_store

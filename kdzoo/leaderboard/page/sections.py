@@ -12,8 +12,11 @@ from kdzoo.board.escape import safe_url
 from kdzoo.board.overall import Overall
 from kdzoo.board.overall_text import section as overall_words
 from kdzoo.foreign import visible
-from kdzoo.leaderboard.charts.all import Chart, accuracy_chart, forest_chart, rank_chart
+from kdzoo.leaderboard.charts.accuracy import accuracy_chart
+from kdzoo.leaderboard.charts.forest import forest_chart
+from kdzoo.leaderboard.charts.parts import Chart
 from kdzoo.leaderboard.charts.points import Point, pair_text, points
+from kdzoo.leaderboard.charts.ranking import rank_chart
 from kdzoo.leaderboard.page.columns import Cell, TableColumn, columns_of
 from kdzoo.leaderboard.page.details import Detail, Details
 

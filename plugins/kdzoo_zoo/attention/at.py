@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.tensors import check_same, common_size, full_precision, pool_to, to_common_size
+from kdzoo_zoo.tensors import check_same, common_size, full_precision, pool_to, smaller_size
 
 
 def attention_map(feature_map: Tensor, power: float = 2) -> Tensor:
@@ -48,6 +48,27 @@ def attention_map(feature_map: Tensor, power: float = 2) -> Tensor:
     return F.normalize(strength.flatten(1), dim=1, eps=1e-12)
 
 
+def reduce_attention(teacher_map: Tensor, size: tuple[int, int], power: float = 2) -> Tensor:
+    """What :func:`attention_loss` needs of the teacher: its attention at the size at which maps are compared.
+
+    Args:
+        teacher_map: B x C x H x W, at least of that size.
+        size: h, w.
+        power: see :func:`attention_map`.
+
+    Returns:
+        B x hw.
+    """
+    return attention_map(pool_to(full_precision(teacher_map), size), power)
+
+
+def attention_loss(student_map: Tensor, reduced: Tensor, size: tuple[int, int], power: float = 2) -> Tensor:
+    """:func:`attention_transfer_loss` on what :func:`reduce_attention` gives of the teacher, B x hw."""
+    attention = attention_map(pool_to(full_precision(student_map), size), power)
+    check_same("batch", attention, reduced, slice(1))
+    return F.mse_loss(attention, reduced)
+
+
 def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor, power: float = 2) -> Tensor:
     """Squared difference of two networks' attention maps.
 
@@ -76,9 +97,8 @@ def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor, power: flo
         >>> attention_transfer_loss(torch.tensor([[[[3.0, 4.0]]]]), torch.tensor([[[[4.0, 3.0]]]]), power=1)
         tensor(0.0400)
     """
-    check_same("batch", student_map, teacher_map, slice(1))
-    student_map, teacher_map = to_common_size(full_precision(student_map), full_precision(teacher_map))
-    return F.mse_loss(attention_map(student_map, power), attention_map(teacher_map, power))
+    size = smaller_size(student_map, teacher_map)
+    return attention_loss(student_map, reduce_attention(teacher_map, size, power), size, power)
 
 
 class AttentionTransfer(Strategy):
@@ -109,6 +129,7 @@ class AttentionTransfer(Strategy):
         code="https://github.com/szagoruyko/attention-transfer",
     )
     signals = ("stages",)
+    per_sample = True
     zero_when_equal = True
     non_negative = True
     symmetric = True
@@ -129,12 +150,11 @@ class AttentionTransfer(Strategy):
                 "smaller patch_size of a transformer"
             )
 
-    def _attention(self, feature_map: Tensor, size: tuple[int, int]) -> Tensor:
-        return attention_map(pool_to(full_precision(feature_map), size), self.power)
-
     def reduce(self, teacher: Outputs) -> Outputs:
         """The attention maps of the compared stages, at the common sizes."""
-        return Outputs({"stages": tuple(self._attention(teacher.stages[t], size) for _, t, size in self.compared)})
+        return Outputs(
+            {"stages": tuple(reduce_attention(teacher.stages[t], size, self.power) for _, t, size in self.compared)}
+        )
 
     def reduction(self) -> dict[str, tuple[str, ...]]:
         """One text for each compared stage."""
@@ -146,8 +166,8 @@ class AttentionTransfer(Strategy):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``attention``."""
-        losses = []
-        for (s, _, size), looked_at in zip(self.compared, teacher.stages, strict=True):
-            check_same("batch", student.stages[s], looked_at[:, :, None, None], slice(1))
-            losses.append(F.mse_loss(self._attention(student.stages[s], size), looked_at))
+        losses = [
+            attention_loss(student.stages[s], attention, size, self.power)
+            for (s, _, size), attention in zip(self.compared, teacher.stages, strict=True)
+        ]
         return {"attention": self.beta * torch.stack(losses).sum()}

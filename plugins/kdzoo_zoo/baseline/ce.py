@@ -21,6 +21,7 @@ class CrossEntropy(Strategy):
     family = "baseline"
     signals = ("logits",)
     teacher_signals = ()
+    per_sample = True
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """No distillation terms."""

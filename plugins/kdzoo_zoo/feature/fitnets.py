@@ -7,7 +7,28 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Phase, Setup, Strategy, Terms, UsageError, param
 from kdzoo_zoo.adapters import ConvBatchNorm
-from kdzoo_zoo.tensors import check_same, common_size, full_precision, in_memory_order, pool_to, to_common_size
+from kdzoo_zoo.tensors import check_same, common_size, full_precision, in_memory_order, pool_to, smaller_size
+
+
+def reduce_hint(teacher_map: Tensor, size: tuple[int, int]) -> Tensor:
+    """What :func:`reduced_hint_loss` needs of the teacher: the map, average-pooled where it is larger than the size.
+
+    Args:
+        teacher_map: B x C x H x W.
+        size: h, w, at which maps are compared.
+
+    Returns:
+        B x C x h x w; pooled in at least float32, else the map as it is.
+    """
+    return teacher_map if teacher_map.shape[-2:] == size else pool_to(full_precision(teacher_map), size)
+
+
+def reduced_hint_loss(student_map: Tensor, reduced: Tensor) -> Tensor:
+    """:func:`hint_loss` on what :func:`reduce_hint` gives of the teacher, B x C x h x w."""
+    check_same("batch and channels", student_map, reduced, slice(2))
+    height, width = reduced.shape[-2:]
+    student_map = pool_to(full_precision(student_map), (height, width))
+    return F.mse_loss(*in_memory_order(student_map, full_precision(reduced)))
 
 
 def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -40,9 +61,7 @@ def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
         >>> hint_loss(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 4, 4), 3.0))
         tensor(9.)
     """
-    check_same("batch and channels", student_map, teacher_map, slice(2))
-    student_map, teacher_map = to_common_size(full_precision(student_map), full_precision(teacher_map))
-    return F.mse_loss(*in_memory_order(student_map, teacher_map))
+    return reduced_hint_loss(student_map, reduce_hint(teacher_map, smaller_size(student_map, teacher_map)))
 
 
 class FitNets(Strategy):
@@ -77,6 +96,7 @@ class FitNets(Strategy):
         code="https://github.com/adri-romsor/FitNets",
     )
     signals = ("stages",)
+    per_sample = True
     non_negative = True
 
     beta: float = param(100.0, "weight of the hint", ge=0.0, search=(1.0, 1000.0), log=True)
@@ -117,8 +137,7 @@ class FitNets(Strategy):
 
     def reduce(self, teacher: Outputs) -> Outputs:
         """The hint alone, at the size at which it is compared."""
-        hint = teacher.stages[self.teacher_stage]
-        return Outputs({"stages": (pool_to(full_precision(hint), self.size) if self.pools else hint,)})
+        return Outputs({"stages": (reduce_hint(teacher.stages[self.teacher_stage], self.size),)})
 
     def reduction(self) -> dict[str, tuple[str, ...]]:
         """The stage, and the size if it is pooled."""
@@ -130,4 +149,4 @@ class FitNets(Strategy):
         if self.hint_epochs and batch.phase != "hint":
             return {}
         guided = self.adapter(student.stages[self.student_stage])
-        return {"hint": self.beta * hint_loss(guided, teacher.stages[0])}
+        return {"hint": self.beta * reduced_hint_loss(guided, teacher.stages[0])}

@@ -159,6 +159,7 @@ class SoftTargets(Strategy):
         id="1503.02531",
     )
     signals = ("logits",)
+    per_sample = True
     zero_when_equal = True
     non_negative = True
 
@@ -225,6 +226,6 @@ class SoftTargets(Strategy):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``soft``."""
         if self.joins:
-            told = TopLogits(**teacher.values)
-            return {"soft": self.alpha * top_soft_target_loss(student.logits, told, self.temperature)}
+            top = TopLogits(**teacher.values)
+            return {"soft": self.alpha * top_soft_target_loss(student.logits, top, self.temperature)}
         return {"soft": self.alpha * soft_target_loss(student.logits, teacher.logits, self.temperature)}

@@ -98,6 +98,7 @@ class MyStrategy(Strategy):
     signals = ("stages",)
 
     # What the conformance kit holds this loss to; change it with the loss.
+    per_sample = True
     non_negative = True
 
     beta: float = param(

@@ -1,0 +1,112 @@
+"""What networks give to a strategy: shapes when it is built, signals and the batch at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from torch import Tensor
+
+from kdzoo.errors import UsageError
+
+Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier"]
+SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier")
+
+
+class StageShape(NamedTuple):
+    """The shape of one stage's map, without the batch: C x H x W."""
+
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a strategy may know of a network: shapes only.
+
+    Args:
+        stages: one shape per stage, from the input to the deepest.
+        embedding: width of the pooled features that enter the classifier.
+        num_classes: width of the logits.
+    """
+
+    stages: tuple[StageShape, ...]
+    embedding: int
+    num_classes: int
+
+
+class Classifier(NamedTuple):
+    """A last linear layer: ``weight`` is classes x embedding, ``bias`` has one value per class or is None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The signals of one network on one batch. Reading one that the strategy did not ask for is an error.
+
+    Attributes:
+        logits: B x classes.
+        stages: one map per stage, B x C x H x W, from the input to the deepest.
+        embedding: B x D, pooled features that enter the classifier.
+        classifier: the last linear layer.
+        reduced: whether :meth:`Strategy.reduce` gave these.
+    """
+
+    values: Mapping[str, Any]
+    reduced: bool = False
+
+    def _get(self, signal: str) -> Any:
+        if signal not in self.values:
+            raise UsageError(f"the signal {signal!r} was not asked for: add it to the strategy's signals")
+        return self.values[signal]
+
+    @property
+    def logits(self) -> Tensor:
+        """B x classes."""
+        logits: Tensor = self._get("logits")
+        return logits
+
+    @property
+    def stages(self) -> tuple[Tensor, ...]:
+        """One B x C x H x W map per stage, from the input to the deepest."""
+        stages: tuple[Tensor, ...] = self._get("stages")
+        return stages
+
+    @property
+    def embedding(self) -> Tensor:
+        """B x D."""
+        embedding: Tensor = self._get("embedding")
+        return embedding
+
+    @property
+    def classifier(self) -> Classifier:
+        """The last linear layer (for the student: the live, trained one)."""
+        classifier: Classifier = self._get("classifier")
+        return classifier
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a strategy may know of a batch beside the signals.
+
+    Attributes:
+        inputs: what the networks were given; a tensor, or a dict of tensors for data that are not images.
+        labels: B, int64, the samples' own labels.
+        targets: what the hard-label loss uses: the labels, or B x classes probabilities under mixup.
+        index: B, int64, each sample's place among the training samples.
+        view: the number of the augmented version that this epoch shows.
+        phase: name of the running phase.
+        progress: share of the whole training that is done, from 0 to 1.
+    """
+
+    inputs: Any
+    labels: Tensor
+    targets: Tensor
+    index: Tensor
+    view: int = 0
+    phase: str = "main"
+    progress: float = 0.0
