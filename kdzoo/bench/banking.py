@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from kdzoo.bench.build import make_setup
 from kdzoo.bench.lab import Expected, Lab, MeasuredTeacher
-from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.bank.group import Group

@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kdzoo.bench.admission import admit
-from kdzoo.bench.advice import advise
 from kdzoo.bench.events import Events, Named, hooks_of
-from kdzoo.bench.measured import read_measures, write_measures
+from kdzoo.bench.teacher_checks import admit, advise, read_measures, write_measures
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.trackers import Tracking
 from kdzoo.bench.weightfiles import WEIGHTS, weights_fault
@@ -120,7 +118,7 @@ class Lab:
         return self._counts_deaths
 
     def count_deaths(self) -> None:
-        """Mark the starts of cells from now on; see :mod:`kdzoo.bench.deaths`."""
+        """Mark the starts of cells from now on; see :mod:`kdzoo.bench.crashes`."""
         self._counts_deaths = True
 
     @property

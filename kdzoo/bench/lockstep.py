@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from kdzoo.bench.deaths import deaths_of
-from kdzoo.bench.executors.executor import Report
+from kdzoo.bench.crashes import deaths_of
+from kdzoo.bench.events import Reporter
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import build, course_of
 from kdzoo.cell import Cell
@@ -85,7 +85,7 @@ class _Member:
 
 
 def run_alike(
-    cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun, stops: Mapping[str, Stop], most: int
+    cells: Sequence[Cell], lab: Lab, report: Reporter, rerun: Rerun, stops: Mapping[str, Stop], most: int
 ) -> Iterator[tuple[Cell, Record | None]]:
     """Run cells that :func:`alike` put together.
 

@@ -12,8 +12,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from kdzoo.bench.knowledge import LEVEL, Classes
-from kdzoo.bench.signtest import sign_test, wins
+from kdzoo.bench.guess_tests import LEVEL, Classes, sign_test, wins
 from kdzoo.cell import ModelRef
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.evaluate import batch_for

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from kdzoo import foreign
-from kdzoo.bench.ranges import check_ranges
-from kdzoo.bench.setup import make_setup
+from kdzoo.bench.build import check_ranges, make_setup
 from kdzoo.bench.teachers import choose_init, resolve_teacher, teacher_network
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from kdzoo import foreign
-from kdzoo.bench.deaths import deaths_of, marked
-from kdzoo.bench.fault import out_of_memory
+from kdzoo.bench.build import make_setup
+from kdzoo.bench.crashes import deaths_of, marked
 from kdzoo.bench.plan import BenchPlan, Refusal
-from kdzoo.bench.setup import make_setup
+from kdzoo.bench.results import out_of_memory
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, canonical_json
 from kdzoo.data.load import LoadedData

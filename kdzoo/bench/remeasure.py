@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from kdzoo import foreign
-from kdzoo.bench.setup import make_setup
+from kdzoo.bench.build import make_setup
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_fault
 from kdzoo.board.escape import shorten, visible

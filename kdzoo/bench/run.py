@@ -11,14 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo import foreign
 from kdzoo.bench.banking import source_for
-from kdzoo.bench.deaths import marked
-from kdzoo.bench.fault import disk_is_full, reason_of
-from kdzoo.bench.header import weights_header
+from kdzoo.bench.build import make_setup
+from kdzoo.bench.crashes import marked
+from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, MeasuredTeacher, now
-from kdzoo.bench.results import deaths_before, fatal, frame_of, keep_record, kept
-from kdzoo.bench.setup import make_setup
-from kdzoo.bench.surroundings import environment_of
-from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS
+from kdzoo.bench.results import deaths_before, disk_is_full, fatal, frame_of, keep_record, kept, reason_of
+from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_header
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from kdzoo.bench.deaths import noting_ends
-from kdzoo.bench.executors.executor import Report, must_run
-from kdzoo.bench.executors.remote import LabSettings, PluginFile, check_cell
+from kdzoo.bench.crashes import noting_ends
+from kdzoo.bench.events import Reporter
+from kdzoo.bench.executors.worker import LabSettings, PluginFile, check_cell
 from kdzoo.bench.lab import Expected, Lab
+from kdzoo.bench.results import must_run
 from kdzoo.bench.run import follow_cell, run_cell
 from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import PROTOCOL, Cell, ModelRef
@@ -174,7 +175,7 @@ def _teacher_file(cell: Cell, path: Path | None) -> dict[str, Path]:
     return {cell.teacher.digest or "": path.absolute()}
 
 
-def perform(task: Task, lab: Lab, report: Report) -> Record:
+def perform(task: Task, lab: Lab, report: Reporter) -> Record:
     """Run the cells of a task, as the rank that leads.
 
     Returns:
@@ -193,7 +194,7 @@ def perform(task: Task, lab: Lab, report: Report) -> Record:
         return _run(last, lab, report, task.rerun)
 
 
-def _run(cell: Cell, lab: Lab, report: Report, rerun: Rerun) -> Record:
+def _run(cell: Cell, lab: Lab, report: Reporter, rerun: Rerun) -> Record:
     check_cell(cell, lab)
     record = run_cell(cell, lab, report.cell(cell), rerun)
     if record is None:

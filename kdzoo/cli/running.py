@@ -11,12 +11,12 @@ from typing import Any
 
 import typer
 
-from kdzoo.bench.deaths import noting_ends
+from kdzoo.bench.crashes import noting_ends
+from kdzoo.bench.environment import changes
 from kdzoo.bench.executors.selection import open_executor
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan, make_plan
 from kdzoo.bench.preflight import Preflight
-from kdzoo.bench.provenance import changes
 from kdzoo.bench.session import BenchResult, pending, run_bench, winners_pending
 from kdzoo.bench.trackers import check_trackers
 from kdzoo.board.cache import refresh

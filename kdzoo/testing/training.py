@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kdzoo.bench.setup import make_setup
+from kdzoo.bench.build import make_setup
 from kdzoo.cell import Cell, ModelRef, StrategyRef
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints

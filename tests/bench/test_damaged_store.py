@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from kdzoo.bench.deaths import deaths_of, marked
-from kdzoo.bench.executors.executor import must_run
+from kdzoo.bench.crashes import deaths_of, marked
+from kdzoo.bench.results import must_run
 from kdzoo.bench.weightfiles import teachers_again, weights_fault
 from kdzoo.cli import app
 from kdzoo.errors import KdzooError

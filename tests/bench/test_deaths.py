@@ -15,8 +15,8 @@ from torch import Tensor
 from waiting import finish, start
 
 from kdzoo import Batch, Outputs, Strategy, Terms
-from kdzoo.bench import deaths
-from kdzoo.bench.deaths import OWN, UNEXPLAINED, Deaths, Mark, deaths_of, marked
+from kdzoo.bench import crashes as deaths
+from kdzoo.bench.crashes import OWN, UNEXPLAINED, Deaths, Mark, deaths_of, marked
 from kdzoo.bench.executors.local import run_cells
 
 BENCH = """

@@ -10,7 +10,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from kdzoo.bench.knowledge import LEVEL, expected_hits, knows
+from kdzoo.bench.guess_tests import LEVEL, expected_hits, knows
 
 
 def classes(counts: Sequence[int]) -> np.ndarray:

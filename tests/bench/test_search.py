@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kdzoo.bench.search import Pruning, ask, make_pruner
-from kdzoo.bench.tune import tune
+from kdzoo.bench.session import tune
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.engine.train import Stop
 from kdzoo.recipe import Recipe

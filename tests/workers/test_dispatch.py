@@ -12,9 +12,8 @@ import pytest
 from small_lab import Quiet, Run, prepare, run
 from waiting import PATIENCE
 
-from kdzoo.bench.executors.crew import Began, Died, Ended, Event, Said, Telling
 from kdzoo.bench.executors.dispatch import Dispatcher
-from kdzoo.bench.executors.jobs import Job, ReadyTeacher, RunCell
+from kdzoo.bench.executors.jobs import Began, Died, Ended, Event, Job, ReadyTeacher, RunCell, Said, Telling
 from kdzoo.bench.lab import Lab
 from kdzoo.cell import Cell
 from kdzoo.record import Record

@@ -13,7 +13,7 @@ from small_lab import prepare
 from toy_bench import STUDENT, by_strategy, kdzoo, outcomes
 
 from kdzoo.bench.executors.pool import threads_for
-from kdzoo.bench.executors.remote import Datasets, LabSettings, PluginFile, check_cell
+from kdzoo.bench.executors.worker import Datasets, LabSettings, PluginFile, check_cell
 from kdzoo.config import BenchConfig
 from kdzoo.data.decoding import WORTH_WORKERS
 from kdzoo.errors import KdzooError

@@ -13,8 +13,7 @@ from small_lab import prepare
 from toy_bench import kdzoo
 
 from kdzoo.bench.executors import selection as choose
-from kdzoo.bench.executors.crew import Died, Ended, Event
-from kdzoo.bench.executors.jobs import Job, Speed, TimeStudent
+from kdzoo.bench.executors.jobs import Died, Ended, Event, Job, Speed, TimeStudent
 from kdzoo.bench.executors.selection import fastest, idle_in_studies, visible_gpus
 from kdzoo.cell import Cell
 from kdzoo.errors import KdzooError

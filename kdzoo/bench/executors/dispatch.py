@@ -8,10 +8,21 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kdzoo.bench.deaths import OWN, UNEXPLAINED
-from kdzoo.bench.executors.crew import Began, Crew, Died, Ended, EpochEnded, Event, Said, Stepped
-from kdzoo.bench.executors.executor import Report
-from kdzoo.bench.executors.jobs import Job, ReadyTeacher, RunCell
+from kdzoo.bench.crashes import OWN, UNEXPLAINED
+from kdzoo.bench.events import Reporter
+from kdzoo.bench.executors.jobs import (
+    Began,
+    Crew,
+    Died,
+    Ended,
+    EpochEnded,
+    Event,
+    Job,
+    ReadyTeacher,
+    RunCell,
+    Said,
+    Stepped,
+)
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.results import find_done, record_loss
 from kdzoo.cell import Cell
@@ -27,7 +38,7 @@ LOSSES = UNEXPLAINED
 
 
 class Dispatcher:
-    """The :class:`~kdzoo.bench.executors.executor.Executor` of a crew.
+    """The :class:`~kdzoo.bench.executors.local.Executor` of a crew.
 
     Teachers are trained first, then each is measured once, then the students run; so no worker waits for what
     another one makes. A cell whose worker dies goes on from its last checkpoint in another one, once.
@@ -44,9 +55,9 @@ class Dispatcher:
         self._ready: set[object] = set()
 
     def run(
-        self, cells: Sequence[Cell], report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+        self, cells: Sequence[Cell], report: Reporter, rerun: Rerun, stops: Mapping[str, Stop] | None = None
     ) -> list[Record]:
-        """See :class:`~kdzoo.bench.executors.executor.Executor`."""
+        """See :class:`~kdzoo.bench.executors.local.Executor`."""
         stops = stops or {}
         for cell in cells:
             self.lab.store.plan(cell)
@@ -72,7 +83,7 @@ class Dispatcher:
 class _Round:
     lab: Lab
     crew: Crew
-    report: Report
+    report: Reporter
     rerun: Rerun
     tokens: Iterator[int]
     said: set[str]

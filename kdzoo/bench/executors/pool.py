@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 
-from kdzoo.bench.executors.crew import Died, Ended, Event
-from kdzoo.bench.executors.jobs import Job
-from kdzoo.bench.executors.remote import LabSettings
-from kdzoo.bench.executors.worker import Raised, work
+from kdzoo.bench.executors.jobs import Died, Ended, Event, Job
+from kdzoo.bench.executors.worker import LabSettings, Raised, work
 from kdzoo.bench.lab import Expected
 from kdzoo.engine.free import usable_cores
 
@@ -31,7 +29,7 @@ def threads_for(cores: int, processes: int) -> int:
 
 
 class Pool:
-    """The :class:`~kdzoo.bench.executors.crew.Crew` of this machine.
+    """The :class:`~kdzoo.bench.executors.jobs.Crew` of this machine.
 
     Processes are started when there is work for them, spawned and not forked, and stay. Each has a pipe of its own,
     so that one which is killed in the middle of a message harms no other.
@@ -56,25 +54,25 @@ class Pool:
 
     @property
     def free(self) -> bool:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         return sum(member.token is not None for member in self._members.values()) < self.workers
 
     def threads(self, jobs: int | None = None) -> int:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         return threads_for(self.cores, self.workers if jobs is None else min(jobs, self.workers))
 
     def expect(self, jobs: int) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         for slot in range(min(jobs, self.workers)):
             if slot not in self._members:
                 self._members[slot] = self._spawn(slot)
 
     def share(self, expected: Mapping[str, Expected]) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         self._expected = pickle.dumps(dict(expected))
 
     def start(self, token: int, job: Job) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         idle = [slot for slot, member in self._members.items() if member.token is None]
         slot = idle[0] if idle else next(each for each in range(self.workers) if each not in self._members)
         if not idle:
@@ -82,7 +80,7 @@ class Pool:
         self._members[slot].take(token, job, self._expected)
 
     def wait(self) -> list[Event]:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         members = list(self._members.items())
         connection.wait(
             [each for _, member in members for each in (member.pipe, member.process.sentinel)], timeout=_MOMENT

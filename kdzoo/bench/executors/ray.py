@@ -13,13 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdzoo.bench.executors.crew import Died, Ended, Event
-from kdzoo.bench.executors.jobs import Job, ReadyTeacher, RunCell
+from kdzoo.bench.executors.jobs import Died, Ended, Event, Job, ReadyTeacher, RunCell
 from kdzoo.bench.executors.mailbox import Mailbox
-from kdzoo.bench.executors.parcel import Parcel, pack_teacher, unpack
-from kdzoo.bench.executors.raytask import Reply, perform
-from kdzoo.bench.executors.remote import LabSettings
-from kdzoo.bench.executors.worker import Raised
+from kdzoo.bench.executors.raytask import Parcel, Reply, pack_teacher, perform, unpack
+from kdzoo.bench.executors.worker import LabSettings, Raised
 from kdzoo.bench.lab import Expected, Lab
 from kdzoo.bench.results import find_done
 from kdzoo.cell import DataRef, TeacherRef
@@ -42,7 +39,7 @@ class _Task:
 
 
 class RayCrew:
-    """The :class:`~kdzoo.bench.executors.crew.Crew` of a cluster.
+    """The :class:`~kdzoo.bench.executors.jobs.Crew` of a cluster.
 
     Ray places the tasks and hands a process that is free the next one, with torch and data in memory. It is told not
     to try a task again by itself: whether a cell was lost with its machine or brought its process down decides how
@@ -85,22 +82,22 @@ class RayCrew:
 
     @property
     def free(self) -> bool:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         return len(self._tasks) + len(self._held) < self.limit
 
     def threads(self, jobs: int | None = None) -> int:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         return self.cpus
 
     def expect(self, jobs: int) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
 
     def share(self, expected: Mapping[str, Expected]) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         self._expected = self.ray.put(dict(expected))
 
     def start(self, token: int, job: Job) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         lock = contextlib.ExitStack()
         if isinstance(job, RunCell) and not self.shared and not lock.enter_context(self.lab.store.claim(job.cell.id)):
             lock.close()
@@ -117,7 +114,7 @@ class RayCrew:
         self._tasks[token] = _Task(job, ref, lock)
 
     def wait(self) -> list[Event]:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.Crew`."""
         events, self._told = self._told, []
         refs = {task.ref: token for token, task in self._tasks.items()}
         if refs:

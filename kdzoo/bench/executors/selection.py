@@ -11,13 +11,11 @@ from typing import Any
 
 import torch
 
-from kdzoo.bench.executors.crew import Died, Ended
 from kdzoo.bench.executors.dispatch import Dispatcher
-from kdzoo.bench.executors.executor import Executor
-from kdzoo.bench.executors.jobs import GetReady, Job, Speed, TimeStudent
-from kdzoo.bench.executors.local import InProcess
+from kdzoo.bench.executors.jobs import Died, Ended, GetReady, Job, Speed, TimeStudent
+from kdzoo.bench.executors.local import Executor, InProcess
 from kdzoo.bench.executors.pool import Pool, threads_for
-from kdzoo.bench.executors.remote import LabSettings
+from kdzoo.bench.executors.worker import LabSettings
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan
 from kdzoo.bench.results import find_done

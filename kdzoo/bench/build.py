@@ -1,13 +1,26 @@
-"""The ranges that a person gave for tuning, tried on a pair before anything trains: a trial outside would be lost."""
+"""How a strategy is built, for the plan and for the run alike."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdzoo.cell import StrategyRef
+from kdzoo.cell import DataRef, StrategyRef
 from kdzoo.errors import PairError, UsageError
-from kdzoo.strategy import Setup, Strategy
+from kdzoo.models.align import pair_stages
+from kdzoo.strategy import Classifier, Setup, Signature, Strategy
 from kdzoo.study import Range
+
+
+def make_setup(student: Signature, teacher: Signature, data: DataRef, classifier: Classifier | None) -> Setup:
+    """The setup of a strategy on a pair and a dataset; see :class:`kdzoo.Setup`."""
+    return Setup(
+        student=student,
+        teacher=teacher,
+        stage_pairs=pair_stages(student, teacher),
+        num_classes=data.num_classes,
+        num_samples=data.fit,
+        classifier=classifier,
+    )
 
 
 def check_ranges(
