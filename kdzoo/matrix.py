@@ -148,7 +148,7 @@ def resolve_spaces(
     shared = recipe_space(recipe, config.tune_recipe, owned)
     spaces = {}
     for strategy, origin in zip(strategies, origins, strict=True):
-        declared = registry.strategy(":".join(origin)).value.hyperparameters()
+        declared = registry.of(strategy).value.hyperparameters()
         spaces[strategy] = strategy_space(strategy.name, declared, given.get(origin, {})) | shared
     return spaces
 
@@ -162,7 +162,7 @@ def tried_first(
     found = {}
     for strategy, space in spaces.items():
         origin = (strategy.distribution, strategy.name)
-        declared = registry.strategy(":".join(origin)).value.hyperparameters()
+        declared = registry.of(strategy).value.hyperparameters()
         given = settings.get(origin, {})
         first = paper_values(strategy.name, declared, space)
         params = strategy.params | {name: value for name, value in first.items() if name not in given}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdzoo.cell import DataRef, StrategyRef
+from kdzoo.cell import DataRef, Scalar, StrategyRef
+from kdzoo.engine.devices import seed_everything
 from kdzoo.errors import PairError, UsageError
 from kdzoo.models.align import pair_stages
+from kdzoo.models.teacher import Teacher
+from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Classifier, Setup, Signature, Strategy
 from kdzoo.study import Range
 
@@ -21,6 +24,35 @@ def make_setup(student: Signature, teacher: Signature, data: DataRef, classifier
         num_samples=data.fit,
         classifier=classifier,
     )
+
+
+def build_strategy(
+    kind: type[Strategy],
+    params: Mapping[str, Scalar],
+    student: Signature,
+    teacher: Teacher | None,
+    data: DataRef,
+    *,
+    seed: int | None = None,
+) -> Strategy:
+    """A strategy with its parameters, on the shapes of its networks.
+
+    Args:
+        kind: its class.
+        params: its parameters.
+        student: shapes of the student.
+        teacher: the network that teaches; None where there is none, and the student's shapes take its place.
+        data: the dataset.
+        seed: of all generators, set immediately before the strategy is made; None leaves them alone.
+
+    Raises:
+        PairError: the strategy cannot serve the pair, or asks for the classifier of a teacher that has none.
+    """
+    classifier = teacher.classifier() if teacher and "classifier" in teacher_signals(kind) else None
+    setup = make_setup(student, teacher.signature() if teacher else student, data, classifier)
+    if seed is not None:
+        seed_everything(seed)
+    return kind(setup, **params)
 
 
 def check_ranges(

@@ -36,8 +36,7 @@ def plugin_versions(cell: Cell, registry: Registry) -> dict[str, str]:
         registry: the loaded plugins.
     """
     brought: list[tuple[Plugin, str, Any]] = [
-        (one.plugin, one.name, one.value)
-        for one in registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").sources
+        (one.plugin, one.name, one.value) for one in registry.of(cell.strategy).sources
     ]
     for model in (cell.student, cell.teacher and cell.teacher.model):
         plugin = registry.model(model.name) if model else None

@@ -37,7 +37,7 @@ def alike(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
     kinds: dict[object, list[Cell]] = {}
     for cell in cells:
         recipe = cell.recipe
-        strategy = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
+        strategy = lab.registry.of(cell.strategy).value
         key = (
             cell.teacher,
             cell.data,

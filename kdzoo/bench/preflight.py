@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kdzoo import foreign
-from kdzoo.bench.build import make_setup
+from kdzoo.bench.build import build_strategy
 from kdzoo.bench.crashes import deaths_of, marked
 from kdzoo.bench.plan import BenchPlan, Refusal
 from kdzoo.bench.results import out_of_memory
@@ -131,7 +131,7 @@ class Preflight:
         return ""
 
     def _entry(self, cell: Cell) -> Any:
-        return self.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}")
+        return self.registry.of(cell.strategy)
 
     def _try(self, cell: Cell, data: LoadedData) -> None:
         device, recipe = self.plan.device, cell.recipe
@@ -140,9 +140,7 @@ class Preflight:
         teacher = None
         if cell.teacher and kind is not None and teacher_signals(kind):
             teacher = self._teacher(cell.teacher, data).to(device)
-        shapes = teacher.signature() if teacher else student.signature()
-        classifier = teacher.classifier() if teacher and "classifier" in teacher_signals(kind) else None
-        strategy = kind(make_setup(student.signature(), shapes, data.ref, classifier), **cell.strategy.params)
+        strategy = build_strategy(kind, cell.strategy.params, student.signature(), teacher, data.ref)
         batches = self._read(cell, data, views=strategy.views)
         mixer = Mixer(recipe, data.ref.num_classes, cell.seed_for("mixup"))
 

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from kdzoo import foreign
-from kdzoo.bench.build import make_setup
+from kdzoo.bench.build import build_strategy
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_fault
 from kdzoo.board.escape import shorten, visible
@@ -27,15 +27,15 @@ from kdzoo.errors import KdzooError, UsageError
 from kdzoo.interruption import heed
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.taps import TappedModel
+from kdzoo.models.teacher import Teacher
 from kdzoo.models.weightfile import METADATA_KEY
 from kdzoo.models.weights import load_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
 from kdzoo.record import EVALUATION, Measures, Record
 from kdzoo.registry import Registry
-from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
-from kdzoo.strategy import Classifier, Strategy
+from kdzoo.strategy import Strategy
 
 TOLERANCE = 0.05
 """Points of top-1 by which a record and the new measurement may differ."""
@@ -193,19 +193,15 @@ def _damage(cell_id: str, store: Store) -> str:
 
 def _strategy(cell: Cell, student: TappedModel, data: LoadedData, registry: Registry) -> Strategy:
     """What predicts. The teacher's network is made, without its weights, only where a strategy needs its shapes."""
-    kind = registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
+    kind = registry.of(cell.strategy).value
     own = student.signature()
     if kind.predict is Strategy.predict and not kind.deployed:
-        return Strategy(make_setup(own, own, data.ref, None))
-    theirs, classifier = own, None
+        return build_strategy(Strategy, {}, own, None, data.ref)
+    teacher = None
     if cell.teacher:
         _built_in(cell.teacher.model)
-        teacher = teacher_network(cell.teacher, data)
-        theirs = teacher.signature()
-        if "classifier" in teacher_signals(kind):
-            weight, bias = teacher.classifier()
-            classifier = Classifier(weight.detach().clone(), None if bias is None else bias.detach().clone())
-    return kind(make_setup(own, theirs, data.ref, classifier), **cell.strategy.params)
+        teacher = Teacher(teacher_network(cell.teacher, data))
+    return build_strategy(kind, cell.strategy.params, own, teacher, data.ref)
 
 
 def _load(module: torch.nn.Module, path: Path, cell: Cell) -> None:

@@ -61,7 +61,7 @@ def fatal(cell: Cell, lab: Lab) -> Record | None:
 
 def deaths_before(cell: Cell, lab: Lab) -> Deaths:
     """How often a cell ended its process; see :mod:`kdzoo.bench.crashes`."""
-    homes = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").homes
+    homes = lab.registry.of(cell.strategy).homes
     return deaths_of(lab.store.folder(cell.id), homes)
 
 
@@ -100,7 +100,7 @@ def frame_of(cell: Cell, lab: Lab) -> dict[str, Any]:
     return {
         "id": cell.id,
         "cell": cell,
-        "family": lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value.family,
+        "family": lab.registry.of(cell.strategy).value.family,
         "environment": environment_of(cell, lab),
         "command": lab.command,
         "started": now(),
@@ -110,7 +110,7 @@ def frame_of(cell: Cell, lab: Lab) -> dict[str, Any]:
 def reason_of(error: BaseException, cell: Cell, registry: Registry) -> str:
     """What went wrong in a cell, in one line, and where in the strategy's own code, unless it told so itself."""
     told = _told(error)
-    entry = registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}")
+    entry = registry.of(cell.strategy)
     line = "" if isinstance(error, KdzooError) else foreign.place_of(error, entry.homes)
     return f"{told} ({line})" if line else told
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo import foreign
 from kdzoo.bench.banking import source_for
-from kdzoo.bench.build import make_setup
+from kdzoo.bench.build import build_strategy
 from kdzoo.bench.crashes import marked
 from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, MeasuredTeacher, now
@@ -42,7 +42,7 @@ from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
 from kdzoo.record import Cost, Record, Size
-from kdzoo.signals import student_signals, teacher_signals
+from kdzoo.signals import student_signals
 from kdzoo.strategy import Strategy
 
 
@@ -218,13 +218,9 @@ def build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | None
     """Student and strategy, each from a seed of its own, so that no strategy changes another's student."""
     seed_everything(cell.seed_for("init"))
     student = create_model(cell.student, data.ref, data.mean, data.std, pretrained=cell.starts_pretrained)
-    kind = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
-    signature = student.signature()
-    teacher = taught.teacher.signature() if taught else signature
-    classifier = taught.teacher.classifier() if taught and "classifier" in teacher_signals(kind) else None
-    setup = make_setup(signature, teacher, data.ref, classifier)
-    seed_everything(cell.seed_for("adapters"))
-    return student, kind(setup, **cell.strategy.params)
+    kind = lab.registry.of(cell.strategy).value
+    teacher, seed = taught.teacher if taught else None, cell.seed_for("adapters")
+    return student, build_strategy(kind, cell.strategy.params, student.signature(), teacher, data.ref, seed=seed)
 
 
 def _count(module: nn.Module) -> int:

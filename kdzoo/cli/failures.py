@@ -33,7 +33,7 @@ def show_failures(records: Iterable[Record], registry: Registry) -> None:
         if record.status != "failed" or told in shown or not _LINE.search(record.reason):
             continue
         shown.add(told)
-        homes = registry.strategy(f"{strategy.distribution}:{strategy.name}").homes
+        homes = registry.of(strategy).homes
         typer.echo(
             f"\n{strategy.name} failed: {record.reason}\n{from_plugin(record.traceback, homes)}", err=True, nl=False
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kdzoo.bench.build import make_setup
+from kdzoo.bench.build import build_strategy
 from kdzoo.cell import Cell, ModelRef, StrategyRef
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
@@ -25,7 +25,6 @@ from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.record import Epoch
-from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Phase, Signature, Strategy
 from kdzoo.testing.data import open_quadrants
 from kdzoo.testing.divergence import Divergence
@@ -215,10 +214,7 @@ class Trainings:
 
     def _strategy(self, student: Signature, teacher: Teacher, kind: type[Strategy] | None, seed: int) -> Strategy:
         kind, params = (kind, {}) if kind else (self.subject.kind, self.subject.params)
-        classifier = teacher.classifier() if "classifier" in teacher_signals(kind) else None
-        setup = make_setup(student, teacher.signature(), self.data.ref, classifier)
-        seed_everything(seed)
-        return kind(setup, **params)
+        return build_strategy(kind, params, student, teacher, self.data.ref, seed=seed)
 
 
 def _run(training: Training) -> Trained:

@@ -180,9 +180,9 @@ def check_cell(cell: Cell, lab: Lab) -> None:
         KdzooError: they are not here, or not what the bench began with.
     """
     _ = lab.data[cell.data]
-    name = f"{cell.strategy.distribution}:{cell.strategy.name}"
-    here = lab.registry.strategy(name).value.revision
+    here = lab.registry.of(cell.strategy).value.revision
     if here != cell.strategy.revision:
+        name = f"{cell.strategy.distribution}:{cell.strategy.name}"
         raise KdzooError(
             f"the strategy {name} on {socket.gethostname()} has the revision {here}, and the bench began with "
             f"{cell.strategy.revision}; install the same on all machines, and leave it alone while the bench runs"
