@@ -65,17 +65,21 @@ def run_bench(
         return executor.run([*first, *cells], report, rerun, stops)[len(first) :]
 
     records = execute(cells)
+    tried: dict[str, Record] = {}
 
-    def run(trials: Sequence[Cell], stops: Mapping[str, Stop]) -> None:
+    def run(trials: Sequence[Cell], stops: Mapping[str, Stop]) -> Mapping[str, Record]:
         expect(lab, trials, planned=False)
-        execute(trials, stops)
+        tried.update({record.id: record for record in execute(trials, stops)})
+        return tried
 
     # As if this bench had run them itself: later trials may read what these read too.
     expect(lab, [cell for study in plan.studies for cell in _ended_trials(study, lab.store)], planned=False)
-    studies = [study for plans in _in_turn(plan.studies, executor) for study in tune(plans, lab.store, run, rerun)]
+    studies = [
+        study for plans in _in_turn(plan.studies, executor) for study in run_studies(plans, lab.store, run, rerun)
+    ]
     trials = dict.fromkeys(trial.cell for study in studies for trial in study.trials)
     # A study is whole by itself: it stands though somebody removed the folder of one of its trials.
-    records.extend(record for cell in trials if (record := _sound_record(cell, lab.store)))
+    records.extend(record for cell in trials if (record := tried.get(cell) or _sound_record(cell, lab.store)))
     if not only_tune:
         finals = list({cell.id: cell for study in studies for cell in study.finals(range(plan.seeds))}.values())
         expect(lab, finals, planned=False)
@@ -97,7 +101,7 @@ def pending(plan: BenchPlan, store: Store, rerun: Rerun, *, only_tune: bool = Fa
     """The cells of a plan that will run, and a stand-in for the trials of each study that is not finished."""
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     left = [cell for cell in cells if must_run(cell, store, rerun)]
-    return left + [study.trial(study.defaults()) for study in plan.studies if not is_tuned(study, store, rerun)]
+    return left + [study.trial(study.defaults()) for study in plan.studies if not study_is_done(study, store, rerun)]
 
 
 def winners_pending(plan: BenchPlan, store: Store, rerun: Rerun) -> bool:
@@ -123,11 +127,11 @@ def _ended_trials(plan: StudyPlan, store: Store) -> list[Cell]:
     return [plan.trial(trial.values) for trial in study.trials if trial.state != "asked"] if study else []
 
 
-RunCells: TypeAlias = Callable[[Sequence[Cell], Mapping[str, Stop]], None]
-"""Runs cells, with who may end which early, until each has its record in the store."""
+RunTrials: TypeAlias = Callable[[Sequence[Cell], Mapping[str, Stop]], Mapping[str, Record]]
+"""Runs trials, with what may end which early, until each has its record in the store; gives the records by id."""
 
 
-def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) -> list[Study]:
+def run_studies(plans: Sequence[StudyPlan], store: Store, run: RunTrials, rerun: Rerun) -> list[Study]:
     """Every study to its last trial, in the order given.
 
     The studies go on side by side: each asks for a batch, all batches run, and the results decide what is asked
@@ -140,14 +144,14 @@ def tune(plans: Sequence[StudyPlan], store: Store, run: RunCells, rerun: Rerun) 
     while True:
         rounds = [study for study in (_next_batch(plan, store) for plan in plans) if not study.finished]
         if not rounds:
-            return [_ended(plan, store) for plan in plans]
-        run(*_asked(rounds))
+            return [_finished(plan, store) for plan in plans]
+        records = run(*_asked(rounds))
         for study in rounds:
-            _collect(study.plan, store)
+            _collect(study.plan, store, records)
 
 
-def is_tuned(plan: StudyPlan, store: Store, rerun: Rerun) -> bool:
-    """Whether :func:`tune` would run none of the study's trials."""
+def study_is_done(plan: StudyPlan, store: Store, rerun: Rerun) -> bool:
+    """Whether :func:`run_studies` would run none of the study's trials."""
     study = store.find_study(plan.id)
     return study is not None and study.finished and not any(_again(trial, plan, store, rerun) for trial in study.trials)
 
@@ -164,7 +168,7 @@ def _load(plan: StudyPlan, store: Store) -> Study:
     return store.claimed_study(plan.id) or Study(id=plan.id, plan=plan)
 
 
-def _ended(plan: StudyPlan, store: Store) -> Study:
+def _finished(plan: StudyPlan, store: Store) -> Study:
     with store.claim(f"study-{plan.id}", wait=True):
         return _load(plan, store)
 
@@ -204,16 +208,16 @@ def _asked(studies: Sequence[Study]) -> tuple[list[Cell], dict[str, Stop]]:
     return list(cells.values()), stops
 
 
-def _collect(plan: StudyPlan, store: Store) -> None:
+def _collect(plan: StudyPlan, store: Store, records: Mapping[str, Record]) -> None:
     """Write down the results of the trials that have any."""
     with store.claim(f"study-{plan.id}", wait=True):
         study = _load(plan, store)
-        trials = tuple(_result(trial, store) if trial.state == "asked" else trial for trial in study.trials)
+        trials = tuple(_ended(trial, store, records) if trial.state == "asked" else trial for trial in study.trials)
         store.write_study(study.model_copy(update={"trials": trials}))
 
 
-def _result(trial: Trial, store: Store) -> Trial:
-    record = store.find_record(trial.cell)
+def _ended(trial: Trial, store: Store, records: Mapping[str, Record]) -> Trial:
+    record = records.get(trial.cell) or store.find_record(trial.cell)
     if record is None:  # asked for meanwhile, by another bench
         return trial
     return Trial(
