@@ -18,17 +18,19 @@ from kdzoo.bench.executors.worker import LabSettings, PluginFile, check_cell
 from kdzoo.bench.lab import Expected, Lab
 from kdzoo.bench.results import must_run
 from kdzoo.bench.run import follow_cell, run_cell
+from kdzoo.bench.teachers import pretrained_digest
 from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import PROTOCOL, Cell, ModelRef
 from kdzoo.config import Rerun
 from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch
 from kdzoo.engine.ranks import LostRankError, World
-from kdzoo.errors import KdzooError, UsageError
+from kdzoo.errors import KdzooError, OddFileError, UsageError
+from kdzoo.files import MOST_KEPT, read_plain
 from kdzoo.matrix import teacher_cell, title
 from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
-from kdzoo.record import Record
+from kdzoo.record import Record, parse_record
 from kdzoo.store import Store
 
 _SHOWN = 8
@@ -43,11 +45,13 @@ class Task:
         settings: of the lab that each of them makes.
         cells: what is run: the cell, and before it that of its teacher where that is still to be trained.
         rerun: whether the last cell runs though it is done.
+        record: what the last cell gave before, where it is taken from a record.
     """
 
     settings: LabSettings
     cells: tuple[Cell, ...]
     rerun: Rerun
+    record: Record | None = None
 
 
 def find_cell(store: Store, start: str) -> Cell:
@@ -66,6 +70,32 @@ def find_cell(store: Store, start: str) -> Cell:
     raise UsageError(f"no cell of {store.path} begins with {start!r}; {there}")
 
 
+def read_record_file(path: Path) -> Record:
+    """The record in a file of a published leaderboard, or of a store.
+
+    Raises:
+        UsageError: there is no such file, or it may not be read.
+        KdzooError: it is not a record, was changed after it was written, or is newer than this kdzoo.
+    """
+    try:
+        return parse_record(read_plain(path, MOST_KEPT), str(path))
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there; give the path of a record, or the id of a planned cell") from None
+    except OddFileError as error:
+        raise UsageError(f"{path} {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+
+
+def settings_of(record: Record) -> dict[str, Any]:
+    """The keys of a bench's configuration that no cell names and that can change the last digits of its result."""
+    where = record.environment
+    kind, _, read = where.bank.partition(": ")
+    types = [entry.rpartition(" ")[2] for entry in read.partition("; ")[0].split(", ") if entry != "logits float32"]
+    found: dict[str, Any] = {"bank": kind or "off", "compile": where.compiled}
+    return found | ({"bank_dtype": types[0]} if kind and types else {})
+
+
 def _names(store: Store, ids: list[str]) -> str:
     shown = [f"{each} ({_title(store, each)})" for each in ids[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
@@ -80,13 +110,14 @@ def _title(store: Store, cell_id: str) -> str:
 
 def plan_task(
     store: Store,
-    start: str,
+    asked: Cell | Record,
     world: World,
     rerun: Rerun,
     *,
     device: torch.device,
     dataset: str | None = None,
     data_dir: Path | None = None,
+    download: bool = False,
     teacher_weights: Path | None = None,
     models: Sequence[Path] = (),
     plugins: Sequence[Path] = (),
@@ -96,23 +127,29 @@ def plan_task(
 
     Args:
         store: of the cell.
-        start: of the cell's id.
+        asked: the cell, or the record of a cell that is trained again.
         world: who will do it.
         rerun: whether the cell runs though it is done.
         device: where.
         dataset: the name that opens its data here; by default the one that it was planned with.
         data_dir: folder of the data.
+        download: whether missing data may be fetched.
         teacher_weights: the file of its teacher, for one that was planned with a file.
         models: the folders of its models, where it was planned with such.
         plugins: the files of ``--plugin``.
         others: further fields of the lab.
 
     Raises:
-        UsageError: the cell is unknown, or cannot be run here and so.
+        UsageError: the cell cannot be run here and so.
     """
-    cell = find_cell(store, start)
+    record = asked if isinstance(asked, Record) else None
+    cell = asked.cell if isinstance(asked, Record) else asked
     if cell.protocol != PROTOCOL:
         raise UsageError(f"cell {cell.id} was planned for protocol {cell.protocol}, and this kdzoo has {PROTOCOL}")
+    if record and cell.data.name.startswith("folder:") and dataset is None:
+        raise UsageError(
+            f"the data of cell {cell.id} are a folder of images, {cell.data.name}; give it by --dataset folder:PATH"
+        )
     if cell.study:
         raise UsageError(
             f"cell {cell.id} is a trial whose study may end it early; run the bench that tunes it, or kdzoo tune"
@@ -121,6 +158,8 @@ def plan_task(
         name_by_content(ModelRef(name=f"local-dir:{folder}"))
     for model in (cell.student, *([cell.teacher.model] if cell.teacher else [])):
         _require_folder(model)
+    if record:
+        store.plan(cell)
     cells = (*_teacher_to_train(cell, store, rerun), cell)
     for each in cells:
         check_batch(min(each.recipe.batch_size, each.data.fit), world)
@@ -134,9 +173,10 @@ def plan_task(
         folder=Path.cwd(),
         files=_teacher_file(cell, teacher_weights),
         plugins=tuple(map(PluginFile.read, plugins)),
+        download=download,
         others={**others, "expected": _expected(cell, store)},
     )
-    return Task(settings, cells, rerun)
+    return Task(settings, cells, rerun, record)
 
 
 def _expected(cell: Cell, store: Store) -> dict[str, Expected]:
@@ -168,14 +208,39 @@ def _require_folder(model: ModelRef) -> None:
 def _teacher_file(cell: Cell, path: Path | None) -> dict[str, Path]:
     if cell.teacher is None or cell.teacher.weights != "file":
         return {}
-    if path is None or not path.is_file() or file_digest(path) != cell.teacher.digest:
+    if path is None:
         raise UsageError(
-            f"the teacher of cell {cell.id} has its weights from a file; give that file by --teacher-weights"
+            f"the teacher of cell {cell.id} has its weights from a file with the SHA-256 {cell.teacher.digest}; give "
+            "that file by --teacher-weights"
+        )
+    if not path.is_file():
+        raise UsageError(f"--teacher-weights {path} is not a file")
+    if (digest := file_digest(path)) != cell.teacher.digest:
+        raise UsageError(
+            f"--teacher-weights {path} has the SHA-256 {digest}, and the file of the teacher of cell {cell.id} has "
+            f"{cell.teacher.digest}"
         )
     return {cell.teacher.digest or "": path.absolute()}
 
 
-def perform(task: Task, lab: Lab, report: Reporter) -> Record:
+def _check_weights(cell: Cell, lab: Lab) -> None:
+    """See that timm's weights are those that a record was made with: the names of cells hold their hash.
+
+    Raises:
+        UsageError: timm has published others since.
+    """
+    data, teacher = lab.data[cell.data], cell.teacher
+    needed = [(cell.student, cell.init.partition(":")[2])]
+    if teacher and teacher.own_input and teacher.digest:
+        needed.append((teacher.model, teacher.digest))
+    for model, digest in needed:
+        if digest and not (here := pretrained_digest(model, data)).startswith(digest):
+            raise UsageError(
+                f"timm's weights of {model} have the SHA-256 {here} here, and the record was made with {digest}"
+            )
+
+
+def run_task(task: Task, lab: Lab, report: Reporter) -> Record:
     """Run the cells of a task, as the rank that leads.
 
     Returns:
@@ -185,6 +250,10 @@ def perform(task: Task, lab: Lab, report: Reporter) -> Record:
         UsageError: another process runs one of them, or the disk is full.
     """
     *before, last = task.cells
+    for cell in task.cells:
+        check_cell(cell, lab)
+    if task.record:
+        _check_weights(last, lab)
     lab.count_deaths()
     with noting_ends():
         for cell in before:
@@ -195,7 +264,6 @@ def perform(task: Task, lab: Lab, report: Reporter) -> Record:
 
 
 def _run(cell: Cell, lab: Lab, report: Reporter, rerun: Rerun) -> Record:
-    check_cell(cell, lab)
     record = run_cell(cell, lab, report.cell(cell), rerun)
     if record is None:
         raise UsageError(f"another process runs {title(cell)}; run the command again when that is done")

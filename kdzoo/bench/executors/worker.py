@@ -31,6 +31,7 @@ from kdzoo.data import decoding
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.models.folders import known_folders, remember_folders
+from kdzoo.models.zoo import check_model
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 
@@ -77,6 +78,7 @@ class LabSettings:
         img_size: height and width of the images, or None for the dataset's own.
         folder: the current folder, from which relative names are read.
         files: teachers' weight files by their SHA-256.
+        download: whether a missing dataset may be fetched.
         models: folders of models, by their names.
         plugins: the files of ``--plugin``.
         kdzoo: version of kdzoo.
@@ -92,6 +94,7 @@ class LabSettings:
     folder: Path
     files: Mapping[str, Path]
     plugins: tuple[PluginFile, ...]
+    download: bool = False
     models: Mapping[str, Path] = field(default_factory=known_folders)
     kdzoo: str = field(default_factory=lambda: version("kdzoo"))
     host: str = field(default_factory=socket.gethostname)
@@ -162,31 +165,42 @@ class Datasets(dict[DataRef, LoadedData]):
                 name,
                 self._registry.find_dataset,
                 data_dir=self._settings.data_dir,
+                download=self._settings.download,
                 img_size=self._settings.img_size,
             )
             self[data.ref] = data
             if data.ref == ref:
                 return data
+        here = next((one for one in self if one.fingerprint != ref.fingerprint), None)
+        found = f"its fingerprint is {here.fingerprint}, not {ref.fingerprint}" if here else "it is split otherwise"
         raise KdzooError(
-            f"the dataset {ref.name} on {socket.gethostname()} is not the one that the bench began with; "
-            "give all machines the same files, and leave them alone while it runs"
+            f"the dataset {ref.name} on {socket.gethostname()} is not the one that the cell was planned with: {found}; "
+            "give all machines the same files, and leave them alone while a bench runs"
         )
 
 
 def check_cell(cell: Cell, lab: Lab) -> None:
-    """Open the data of a cell and find its strategy.
+    """Open the data of a cell, and find its strategy and its models.
 
     Raises:
-        KdzooError: they are not here, or not what the bench began with.
+        KdzooError: they are not here, or not what the cell was planned with.
     """
-    _ = lab.data[cell.data]
-    here = lab.registry.of(cell.strategy).value.revision
-    if here != cell.strategy.revision:
-        name = f"{cell.strategy.distribution}:{cell.strategy.name}"
+    host = socket.gethostname()
+    try:
+        entry = lab.registry.of(cell.strategy)
+    except UsageError as error:
         raise KdzooError(
-            f"the strategy {name} on {socket.gethostname()} has the revision {here}, and the bench began with "
-            f"{cell.strategy.revision}; install the same on all machines, and leave it alone while the bench runs"
+            f"{error}: install the plugin that brings the strategy of cell {cell.id}, or give its file by --plugin"
+        ) from None
+    if entry.value.revision != cell.strategy.revision:
+        raise KdzooError(
+            f"the strategy {cell.strategy.distribution}:{cell.strategy.name} on {host} has the revision "
+            f"{entry.value.revision}, and the cell was planned with {cell.strategy.revision}; install the same on all "
+            "machines, and leave it alone while the bench runs"
         )
+    for model in (cell.student, *([cell.teacher.model] if cell.teacher else [])):
+        check_model(model)
+    _ = lab.data[cell.data]
 
 
 _STEP_SECONDS = 0.1
