@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -142,7 +143,9 @@ class BenchConfig(Frozen):
         workers: cells that run at a time: a number, or ``auto`` to measure what is fastest; by default 1, with Ray as
             many as the cluster has room for.
         lockstep: how many cells may share each pass of a teacher that runs in the loop.
-        executor: ``local`` for this machine, ``ray`` for a Ray cluster.
+        executor: ``local`` for this machine, ``ray`` for a Ray cluster, ``command`` for the scheduler of another one.
+        command: what starts a cell with the executor ``command``: its words, with ``{command}`` where the command line
+            of the cell stands, and ``{cell}`` for the id of the cell.
         address: of the Ray cluster; by default one that runs here, or else one that is started for the bench.
         shared_store: whether all machines of the cluster see the folder of the runs under the same path.
         cpus_per_cell: processors that a cell asks of the cluster, and its threads.
@@ -186,7 +189,8 @@ class BenchConfig(Frozen):
     log_with: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     workers: Annotated[int | Literal["auto"] | None, BeforeValidator(_checked_workers)] = None
     lockstep: Annotated[int, Field(ge=1)] = 1
-    executor: Literal["local", "ray"] = "local"
+    executor: Literal["local", "ray", "command"] = "local"
+    command: str | None = None
     address: str | None = None
     shared_store: bool = True
     cpus_per_cell: Annotated[int, Field(ge=1)] = 1
@@ -215,6 +219,28 @@ class BenchConfig(Frozen):
             for key in ("address", "shared_store", "cpus_per_cell", "gpus_per_cell"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"{key} belongs to a cluster: give the executor ray too")
+        return self
+
+    @model_validator(mode="after")
+    def _command_fits(self) -> BenchConfig:
+        if self.executor != "command":
+            if self.command is not None:
+                raise ValueError("command belongs to the executor command: give that executor too")
+            return self
+        try:
+            words = shlex.split(self.command or "")
+        except ValueError as error:
+            raise ValueError(f"command {self.command!r} is no line of a shell: {str(error).lower()}") from None
+        if not any("{command}" in word for word in words):
+            raise ValueError(
+                "the executor command needs a command with {command} in it, such as 'sbatch --wait --wrap {command}'"
+            )
+        if self.workers == "auto":
+            raise ValueError("workers auto measures this machine: give a number, or leave it out, with a command")
+        if self.pruner != "none":
+            raise ValueError(
+                "the executor command runs each cell by itself: leave out the pruner, which compares trials"
+            )
         return self
 
     def all_pairs(self) -> list[tuple[str, str]]:

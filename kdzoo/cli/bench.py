@@ -12,6 +12,14 @@ from kdzoo.cli.options import DryRun, Options, bench_options
 @bench_options
 def bench(
     options: Options,
+    command: Annotated[
+        str | None,
+        typer.Argument(
+            help="What starts a cell with --executor command, as in 'sbatch --wait --wrap {command}'.",
+            metavar="[COMMAND]",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: DryRun = False,
     plan: Annotated[
         bool,
@@ -34,6 +42,7 @@ def bench(
 
     if plan and dry_run:
         raise UsageError("--plan writes the cells and --dry-run writes nothing; give one of them")
+    options["command"] = command
     prepared = prepare(options, dry_run=dry_run or plan)
     if plan:
         write_plan(prepared)

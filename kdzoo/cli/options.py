@@ -278,7 +278,11 @@ def _options(
     ] = None,
     executor: Annotated[
         str | None,
-        typer.Option(help="local (the default), or ray for a Ray cluster.", metavar="KIND", rich_help_panel=_SCALE),
+        typer.Option(
+            help="local (the default), ray for a Ray cluster, or command for COMMAND.",
+            metavar="KIND",
+            rich_help_panel=_SCALE,
+        ),
     ] = None,
     address: Annotated[
         str | None,

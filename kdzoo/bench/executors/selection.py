@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from kdzoo.bench.executors.command import CommandExecutor
 from kdzoo.bench.executors.dispatch import Dispatcher
 from kdzoo.bench.executors.jobs import Died, Ended, GetReady, Job, Speed, TimeStudent
 from kdzoo.bench.executors.local import Executor, InProcess
@@ -59,6 +60,9 @@ def open_executor(
 
         with RayCrew(lab, settings, config, say) as crew:
             yield Dispatcher(lab, crew)
+        return
+    if config.executor == "command":
+        yield CommandExecutor(lab, plan, config, plugins)
         return
     workers = config.workers
     if workers in (None, 1):
