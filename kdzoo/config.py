@@ -7,7 +7,6 @@ import re
 import reprlib
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError, model_validator
@@ -15,8 +14,9 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapt
 from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
 from kdzoo.files import from_home
+from kdzoo.flags import OPTIONS, parse_size, split_list
 from kdzoo.inputs import AskedInput, read_input
-from kdzoo.recipe import LONGEST, Augment, Recipe
+from kdzoo.recipe import LONGEST
 from kdzoo.shipped import read_yaml, shipped
 from kdzoo.space import RecipeKey, parse_range
 from kdzoo.study import Pruner
@@ -98,59 +98,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1
 
 
 class BenchConfig(Frozen):
-    """What a bench is asked to do. Every key is also a flag of ``kdzoo bench``, but for ``pairs``.
-
-    Args:
-        strategies: names of strategies; ``all`` for every one that is installed. ``ce`` is always added.
-        dataset: names of datasets, each with an optional subset as in ``fashion_mnist[:5000]``.
-        teacher: timm names; each is paired with each student.
-        student: timm names.
-        pairs: [teacher, student] pairs, instead of teacher and student.
-        seeds: how many seeds each strategy is trained with.
-        recipe: name of a shipped recipe, or a YAML file.
-        teacher_recipe: the recipe of the teacher's training; by default the students'.
-        epochs: length of the training, over the recipe's.
-        teacher_epochs: length of the teacher's training, over its recipe's.
-        teacher_weights: ``auto``, ``train``, ``pretrained`` or a file.
-        teacher_input: how the network of a file of weights is shown images, over what the file tells: any of ``mean``,
-            ``std``, ``size``, ``crop`` and ``interpolation``; with ``rest: data`` the file is not asked.
-        trust_teacher: whether a teacher may teach that is not above chance on test. Its records say so.
-        student_init: what students start from: ``random``, or timm's ``pretrained`` weights with a head of the
-            dataset's classes; must be said where a student's name says which weights are meant.
-        img_size: size at which networks see images, pixels: one number, or HEIGHTxWIDTH.
-        set: single changes, ``strategy.param`` or ``recipe.key`` -> value.
-        tune: trials of each study of tuning; none by default.
-        tune_epochs: length of a trial; by default that of the training.
-        tune_recipe: keys of the recipe that are searched too, for every strategy alike.
-        search: ``strategy.param`` or ``recipe.key`` -> ``low:high`` or ``low:high:log``, over the declared range.
-        pruner: what ends trials early: ``none``, ``median`` or ``hyperband``.
-        tune_batch: trials of a study that are asked for at a time.
-        data_dir: folder of the datasets' files.
-        download: whether a missing dataset may be fetched.
-        device: ``auto`` takes the first accelerator there is.
-        precision: over the recipe's.
-        eval_every: after how many epochs tune is measured; after the last one it always is. With a pruner it is 1.
-        compile: whether student and teacher run through torch.compile.
-        views: how many different views of each sample the students' training cycles through, over the recipe's.
-        bank: where the teacher's signals are kept for the cells that share them: in memory (``ram``), on ``disk``,
-            nowhere (``off``), or what fits and pays (``auto``).
-        bank_budget: how much is kept, as in ``4GiB`` or ``500MB``.
-        bank_dtype: of kept embeddings and stages: ``float16``, ``bfloat16`` or ``float32``.
-        out: folder of the runs.
-        rerun: which finished cells run again: none (``never``), those that failed but did not end their process
-            (``safe``), all that ``failed``, or ``always`` all.
-        log_with: trackers that log each cell: ``tensorboard``, ``wandb``, ``mlflow``, or a plugin's.
-        workers: cells that run at a time: a number, or ``auto`` to measure what is fastest; by default 1, with Ray as
-            many as the cluster has room for.
-        lockstep: how many cells may share each pass of a teacher that runs in the loop.
-        executor: ``local`` for this machine, ``ray`` for a Ray cluster, ``command`` for the scheduler of another one.
-        command: what starts a cell with the executor ``command``: its words, with ``{command}`` where the command line
-            of the cell stands, and ``{cell}`` for the id of the cell.
-        address: of the Ray cluster; by default one that runs here, or else one that is started for the bench.
-        shared_store: whether all machines of the cluster see the folder of the runs under the same path.
-        cpus_per_cell: processors that a cell asks of the cluster, and its threads.
-        gpus_per_cell: GPUs that a cell asks of the cluster, or a share of one; by default 1 where there are any.
-    """
+    """What a bench is asked to do. :data:`kdzoo.flags.OPTIONS` describes each key."""
 
     strategies: Names
     dataset: Names
@@ -204,10 +152,6 @@ class BenchConfig(Frozen):
             raise ValueError("give a teacher and a student")
         if self.teacher_input and self.teacher_weights in TEACHER_WEIGHTS:
             raise ValueError("teacher_input is for weights from a file: give that file too (teacher_weights)")
-        if self.tune is None:
-            for key in ("tune_epochs", "tune_recipe", "search", "pruner", "tune_batch"):
-                if getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f"{key} belongs to tuning: give the number of trials too (tune)")
         if self.lockstep > 1 and (self.workers not in (None, 1) or self.executor != "local"):
             raise ValueError("lockstep is for cells of one process: leave out workers and executor")
         if self.eval_every != 1 and self.pruner != "none":
@@ -215,17 +159,22 @@ class BenchConfig(Frozen):
                 f"eval_every {self.eval_every} leaves the {self.pruner} pruner, which judges each epoch of a trial, "
                 "without values: leave eval_every or the pruner out"
             )
-        if self.executor != "ray":
-            for key in ("address", "shared_store", "cpus_per_cell", "gpus_per_cell"):
-                if getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f"{key} belongs to a cluster: give the executor ray too")
+        for key in self._changed_of("tune", self.tune is not None):
+            raise ValueError(f"{key} belongs to tuning: give the number of trials too (tune)")
+        for key in self._changed_of("ray", self.executor == "ray"):
+            raise ValueError(f"{key} belongs to a cluster: give the executor ray too")
+        for key in self._changed_of("command", self.executor == "command"):
+            raise ValueError(f"{key} belongs to the executor command: give that executor too")
         return self
+
+    def _changed_of(self, needed: str, given: bool) -> list[str]:
+        """The keys with another value than their default that need something which is not given."""
+        keys = [] if given else [name for name, option in OPTIONS.items() if option.needs == needed]
+        return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
 
     @model_validator(mode="after")
     def _command_fits(self) -> BenchConfig:
         if self.executor != "command":
-            if self.command is not None:
-                raise ValueError("command belongs to the executor command: give that executor too")
             return self
         try:
             words = shlex.split(self.command or "")
@@ -265,25 +214,6 @@ def parse_bytes(text: Any) -> int:
     if count <= 0:
         raise ValueError(f"must be a size such as 4GiB or 500MB, not {text!r}")
     return count
-
-
-def parse_size(text: Any) -> tuple[int, int]:
-    """Read ``32`` or ``32x48`` (height x width).
-
-    Raises:
-        ValueError: it is something else, or not positive.
-    """
-    pieces = str(text).lower().split("x")
-    sides = [int(piece) if re.fullmatch(r"[0-9]{1,5}", piece) else 0 for piece in pieces]
-    if len(sides) > 2 or not all(sides):
-        raise ValueError(f"img_size must be a size in pixels such as 32 or 32x48, not {reprlib.repr(text)}")
-    return sides[0], sides[-1]
-
-
-def split_list(text: str) -> tuple[str, ...]:
-    r"""The names of a comma list; spaces around them do not count, and ``\,`` is a comma inside a name."""
-    pieces = (piece.strip() for piece in re.split(r"(?<!\\),", text))
-    return tuple(piece.replace(r"\,", ",") for piece in pieces if piece)
 
 
 def load_bench(source: str, flags: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> BenchConfig:
@@ -329,53 +259,6 @@ def _set_aside_pairs(values: dict[str, Any]) -> None:
 def _are_pairs(pairs: Any) -> bool:
     lists = isinstance(pairs, (list, tuple)) and all(isinstance(pair, (list, tuple)) for pair in pairs)
     return lists and all(len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs)
-
-
-def load_recipe(source: str, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe from a shipped name or a YAML file, with single changes, which show in its name.
-
-    Args:
-        source: a shipped name, or the path of a YAML file.
-        changes: dotted keys such as ``lr`` or ``augment.crop`` -> value; a value that changes nothing is left out.
-
-    Raises:
-        UsageError: the file is missing or malformed, or a key or value is wrong.
-    """
-    values = {"name": Path(source).stem, **read_yaml("recipes", source)}
-    where = f"recipe {source}"
-    base = validate(Recipe, values, where)
-    changed = base.model_dump()
-    for key, value in changes.items():
-        known = [*Recipe.model_fields, *(f"augment.{field}" for field in Augment.model_fields)]
-        known = [each for each in known if each not in ("name", "augment")]
-        if key not in known:
-            raise UsageError(unknown("key of the recipe", key, known))
-        outer, _, inner = key.partition(".")
-        if inner:
-            changed["augment"][inner] = value
-        else:
-            changed[outer] = _numbers(value) if outer == "milestones" else value
-    recipe = validate(Recipe, changed, where, {key: f"recipe.{key}" for key in changes})
-    marks = [
-        f"+{key.rpartition('.')[2]}={_plain(_at(recipe, key))}"
-        for key in sorted(changes)
-        if _at(recipe, key) != _at(base, key)
-    ]
-    return recipe.model_copy(update={"name": base.name + "".join(marks)})
-
-
-def _at(recipe: Recipe, key: str) -> Any:
-    outer, _, inner = key.partition(".")
-    return getattr(recipe.augment, inner) if inner else getattr(recipe, outer)
-
-
-def _numbers(value: Any) -> Any:
-    """A list, which a flag writes with commas: ``0.5,0.75``."""
-    return [read_scalar(piece) for piece in split_list(value.strip("[]"))] if isinstance(value, str) else [value]
-
-
-def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Scalar]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kdzoo.cli.options import DryRun, Options, bench_options
+from kdzoo.flags import OPTIONS
 
 
 @bench_options
@@ -14,11 +15,7 @@ def bench(
     options: Options,
     command: Annotated[
         str | None,
-        typer.Argument(
-            help="What starts a cell with --executor command, as in 'sbatch --wait --wrap {command}'.",
-            metavar="[COMMAND]",
-            show_default=False,
-        ),
+        typer.Argument(help=OPTIONS["command"].help, metavar=OPTIONS["command"].metavar, show_default=False),
     ] = None,
     dry_run: DryRun = False,
     plan: Annotated[

@@ -25,13 +25,14 @@ def data(
     All images are decoded once. The exit code is 1 where some cannot be read.
     """
     from kdzoo.cli.images import class_text, progress, survey_facts
-    from kdzoo.config import load_recipe, parse_size
     from kdzoo.data.damage import damage_text
     from kdzoo.data.grid import image_grid
     from kdzoo.data.load import Split, open_data
     from kdzoo.data.survey import survey
     from kdzoo.errors import UsageError
+    from kdzoo.flags import parse_size
     from kdzoo.foreign import visible
+    from kdzoo.matrix import load_recipe
     from kdzoo.registry import Registry
 
     path = out or Path(re.sub(r"\W+", "_", name).strip("_") + ".png")

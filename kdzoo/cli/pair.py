@@ -39,10 +39,10 @@ def pair(
     """Show how the stages of two networks are paired, and how much smaller the student is. Nothing is trained."""
     from kdzoo.bench.teachers import Resolved, choose_weights, resolve_file, teacher_network
     from kdzoo.cell import ModelRef, TeacherRef
-    from kdzoo.config import parse_size
     from kdzoo.data.load import open_data
     from kdzoo.errors import UsageError, unknown
     from kdzoo.files import from_home
+    from kdzoo.flags import parse_size
     from kdzoo.inputs import read_input
     from kdzoo.models.align import pair_stages
     from kdzoo.models.folders import name_by_content

@@ -32,7 +32,7 @@ def run_cell(
         list[str],
         typer.Argument(
             help="A planned cell, by its id or the beginning of it; or a published record, by the path of its file.",
-            metavar="ID|RECORD.json...",
+            metavar="ID|RECORD",
         ),
     ],
     dataset: Annotated[
@@ -58,8 +58,7 @@ def run_cell(
 ) -> None:
     """Train single cells, each with its teacher before it if that is not trained yet.
 
-    A cell is one that kdzoo bench planned in --out, or that of a published record, which is trained again in --out
-    and compared with the record.
+    The cell of a published record is trained again in --out, and compared with the record.
 
     Started by a launcher, all its processes train the cell together: each batch is divided among them, and the record
     is that of one process. See docs/scaling.md.
