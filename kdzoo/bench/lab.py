@@ -110,16 +110,16 @@ class Lab:
     _sizes: dict[tuple[ModelRef, DataRef, tuple[int, int]], Size] = field(default_factory=dict)
     _events: Events | None = None
     _world: World = ALONE
-    _counts_deaths: bool = False
+    _counts_crashes: bool = False
 
     @property
-    def counts_deaths(self) -> bool:
+    def counts_crashes(self) -> bool:
         """Whether starts of cells are marked, because no other process sees this one die."""
-        return self._counts_deaths
+        return self._counts_crashes
 
-    def count_deaths(self) -> None:
+    def count_crashes(self) -> None:
         """Mark the starts of cells from now on; see :mod:`kdzoo.bench.crashes`."""
-        self._counts_deaths = True
+        self._counts_crashes = True
 
     @property
     def world(self) -> World:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from kdzoo.bench.crashes import deaths_of
+from kdzoo.bench.crashes import crashes_of
 from kdzoo.bench.events import Reporter
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import build, course_of
@@ -48,7 +48,7 @@ def alike(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
             strategy.views,
         )
         # One that ended its process goes alone, so that no other is taken for what ends the next one.
-        apart: object = cell.kind == "teacher" or deaths_of(lab.store.folder(cell.id)).count
+        apart: object = cell.kind == "teacher" or crashes_of(lab.store.folder(cell.id)).count
         kinds.setdefault(cell.id if apart else key, []).append(cell)
     return list(kinds.values())
 

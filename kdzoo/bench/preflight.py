@@ -13,7 +13,7 @@ import torch
 
 from kdzoo import foreign
 from kdzoo.bench.build import build_strategy
-from kdzoo.bench.crashes import deaths_of, marked
+from kdzoo.bench.crashes import crashes_of, start_marked
 from kdzoo.bench.plan import BenchPlan, Refusal
 from kdzoo.bench.results import out_of_memory
 from kdzoo.bench.teachers import teacher_network
@@ -116,10 +116,10 @@ class Preflight:
 
     def _broken(self, cell: Cell, store: Store) -> str:
         """Why a cell's strategy breaks; empty where it does not, or must not be tried."""
-        deaths = deaths_of(store.folder(cell.id))
-        if deaths.count:
+        crashes = crashes_of(store.folder(cell.id))
+        if crashes.count:
             return ""
-        with _apart(), marked(store.folder(cell.id), deaths):
+        with _apart(), start_marked(store.folder(cell.id), crashes):
             try:
                 self._try(cell, self.plan.data[cell.data])
             except BaseException as error:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kdzoo import foreign
-from kdzoo.bench.crashes import Deaths, deaths_of
+from kdzoo.bench.crashes import Crashes, crashes_of
 from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, now
 from kdzoo.cell import Cell
@@ -41,10 +41,10 @@ def find_done(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
     if not os.path.lexists(lab.store.folder(cell.id) / "record.json"):
         return None
     with lab.store.claim(cell.id) as mine:
-        return kept(cell, lab, rerun) if mine else None
+        return final_record(cell, lab, rerun) if mine else None
 
 
-def kept(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
+def final_record(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
     """The record of a cell that this process holds, where it stands."""
     found = lab.store.claimed_record(cell.id)
     if found is None or (not stands(found, rerun) and found.ended < lab.started):
@@ -55,17 +55,17 @@ def kept(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
 
 def fatal(cell: Cell, lab: Lab) -> Record | None:
     """The record, made now, of a cell that ended its process too often; None where it may be tried."""
-    deaths = deaths_before(cell, lab)
-    return _failed(cell, lab, deaths.fatal + _AGAIN, deaths.count) if deaths.fatal else None
+    crashes = crashes_before(cell, lab)
+    return _failed(cell, lab, crashes.fatal + _AGAIN, crashes.count) if crashes.fatal else None
 
 
-def deaths_before(cell: Cell, lab: Lab) -> Deaths:
+def crashes_before(cell: Cell, lab: Lab) -> Crashes:
     """How often a cell ended its process; see :mod:`kdzoo.bench.crashes`."""
     homes = lab.registry.of(cell.strategy).homes
-    return deaths_of(lab.store.folder(cell.id), homes)
+    return crashes_of(lab.store.folder(cell.id), homes)
 
 
-def record_loss(cell: Cell, lab: Lab, reason: str, deaths: int) -> Record:
+def record_crash(cell: Cell, lab: Lab, reason: str, deaths: int) -> Record:
     """Record that the process which ran a cell died, and will not be tried again; a record it left behind stands.
 
     Args:
@@ -107,15 +107,15 @@ def frame_of(cell: Cell, lab: Lab) -> dict[str, Any]:
     }
 
 
-def reason_of(error: BaseException, cell: Cell, registry: Registry) -> str:
+def failure_reason(error: BaseException, cell: Cell, registry: Registry) -> str:
     """What went wrong in a cell, in one line, and where in the strategy's own code, unless it told so itself."""
-    told = _told(error)
+    told = _fault_text(error)
     entry = registry.of(cell.strategy)
     line = "" if isinstance(error, KdzooError) else foreign.place_of(error, entry.homes)
     return f"{told} ({line})" if line else told
 
 
-def _told(error: BaseException) -> str:
+def _fault_text(error: BaseException) -> str:
     text = foreign.line(foreign.text_of(error))
     if out_of_memory(error):
         return f"out of memory: {text}".rstrip(": ")

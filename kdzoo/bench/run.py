@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdzoo import foreign
 from kdzoo.bench.banking import source_for
 from kdzoo.bench.build import build_strategy
-from kdzoo.bench.crashes import marked
+from kdzoo.bench.crashes import start_marked
 from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, MeasuredTeacher, now
-from kdzoo.bench.results import deaths_before, disk_is_full, fatal, frame_of, keep_record, kept, reason_of
+from kdzoo.bench.results import crashes_before, disk_is_full, failure_reason, fatal, final_record, frame_of, keep_record
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_header
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
@@ -90,18 +90,18 @@ def course_of(
         UsageError: the store's disk is full.
     """
     with lab.store.claim(cell.id, wait=wait) as mine:
-        found = (kept(cell, lab, rerun) or fatal(cell, lab)) if mine else None
+        found = (final_record(cell, lab, rerun) or fatal(cell, lab)) if mine else None
         if not lab.world.share(mine and found is None):
             return found
         folder = lab.store.folder(cell.id)
-        deaths = deaths_before(cell, lab)
-        if deaths.count:
-            lab.say(f"{title(cell)}: {deaths.told}; it is tried again")
+        crashes = crashes_before(cell, lab)
+        if crashes.count:
+            lab.say(f"{title(cell)}: {crashes.summary}; it is tried again")
         # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
         lab.store.clear(cell.id, before_record=True)
         lab.store.plan(cell)
         lab.store.log("start", cell=cell.id)
-        with marked(folder, deaths) if lab.counts_deaths else nullcontext():
+        with start_marked(folder, crashes) if lab.counts_crashes else nullcontext():
             lab.events.cell_started(cell)
             record = yield from _attempt(cell, lab, lab.events.watching(cell, watch), stop, company)
         return keep_record(record, lab)
@@ -132,7 +132,7 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, company: Com
         if isinstance(error, LostRankError) and not lab.world.has_failed():
             raise
         # A cell's failure is its result: it is recorded with its reason, and the bench goes on.
-        first = lab.world.fail(reason_of(error, cell, lab.registry), foreign.story_of(error))
+        first = lab.world.fail(failure_reason(error, cell, lab.registry), foreign.story_of(error))
         outcome = {"status": "failed", "reason": first.reason, "traceback": first.story}
     finally:
         state.put_back()

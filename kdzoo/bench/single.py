@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kdzoo.bench.crashes import noting_ends
+from kdzoo.bench.crashes import marking_exits
 from kdzoo.bench.events import Reporter
 from kdzoo.bench.executors.worker import LabSettings, PluginFile, check_cell
 from kdzoo.bench.lab import Expected, Lab
@@ -254,8 +254,8 @@ def run_task(task: Task, lab: Lab, report: Reporter) -> Record:
         check_cell(cell, lab)
     if task.record:
         _check_weights(last, lab)
-    lab.count_deaths()
-    with noting_ends():
+    lab.count_crashes()
+    with marking_exits():
         for cell in before:
             record = _run(cell, lab, report, "failed")
             if record.status == "failed":

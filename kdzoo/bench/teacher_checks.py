@@ -70,7 +70,7 @@ def write_measures(folder: Path, measures: TeacherMeasures, guesses: Guesses) ->
     atomic_write(folder / "measures.json", sealed(kept.model_dump(mode="json")).encode())
 
 
-FILE = "advice.json"
+ADVICE_FILE = "advice.json"
 """Beside the measures of the teacher."""
 
 _FORM = 1
@@ -127,7 +127,7 @@ def advise(
     """
     if ref.weights not in ("file", "pretrained"):
         return Advice()
-    kept = folder / FILE
+    kept = folder / ADVICE_FILE
     try:
         text, fits = unsealed(read_plain(kept, MOST_KEPT))
         found = Advice.model_validate_json(text)

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from kdzoo.bench.crashes import noting_ends
+from kdzoo.bench.crashes import marking_exits
 from kdzoo.bench.environment import changes
 from kdzoo.bench.executors.selection import open_executor
 from kdzoo.bench.lab import Lab
@@ -128,7 +128,7 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     )
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     try:
-        with noting_ends():
+        with marking_exits():
             for refusal in prepared.preflight.strategies(lab.store):
                 show_refusal("breaks on", refusal)
         with (

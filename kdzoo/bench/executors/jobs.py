@@ -134,14 +134,14 @@ class TimeStudent:
 
 
 @dataclass(frozen=True)
-class Began:
+class JobStarted:
     """A worker took up a job."""
 
     token: int
 
 
 @dataclass(frozen=True)
-class Stepped:
+class StepDone:
     """A step of the training is done; not every one is told."""
 
     token: int
@@ -151,7 +151,7 @@ class Stepped:
 
 
 @dataclass(frozen=True)
-class EpochEnded:
+class EpochDone:
     """An epoch is done, and measured on tune where that was asked after it."""
 
     token: int
@@ -160,7 +160,7 @@ class EpochEnded:
 
 
 @dataclass(frozen=True)
-class Ended:
+class JobEnded:
     """A job gave its result."""
 
     token: int
@@ -168,7 +168,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Died:
+class Crashed:
     """The process that ran a job is gone; ``machine`` where its whole machine is, which no cell can be blamed for."""
 
     token: int
@@ -177,18 +177,18 @@ class Died:
 
 
 @dataclass(frozen=True)
-class Said:
+class Line:
     """A line for the person; several workers may say the same."""
 
     token: int
     line: str
 
 
-Event: TypeAlias = Began | Stepped | EpochEnded | Ended | Died | Said
+Event: TypeAlias = JobStarted | StepDone | EpochDone | JobEnded | Crashed | Line
 
 
-class Crew(Protocol):
-    """Processes that do jobs, here or elsewhere."""
+class WorkerPool(Protocol):
+    """Processes that run jobs, here or elsewhere."""
 
     @property
     def free(self) -> bool:
@@ -214,7 +214,7 @@ class Crew(Protocol):
         """
 
 
-class Telling:
+class EventWatch:
     """The :class:`~kdzoo.engine.train.Watch` of a worker: epochs are told each, steps now and then.
 
     Args:
@@ -232,8 +232,8 @@ class Telling:
         now = time.monotonic()
         if now - self._told >= self._pause:
             self._told = now
-            self._tell(Stepped(self._token, epoch, done, steps))
+            self._tell(StepDone(self._token, epoch, done, steps))
 
     def epoch(self, line: Epoch, epochs: int) -> None:
         """See :class:`~kdzoo.engine.train.Watch`."""
-        self._tell(EpochEnded(self._token, line, epochs))
+        self._tell(EpochDone(self._token, line, epochs))

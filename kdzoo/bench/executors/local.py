@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Protocol
 
-from kdzoo.bench.crashes import noting_ends
+from kdzoo.bench.crashes import marking_exits
 from kdzoo.bench.events import Reporter
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.lockstep import alike, run_alike
@@ -78,8 +78,8 @@ def run_cells(
     Raises:
         UsageError: the disk is full.
     """
-    lab.count_deaths()
-    with noting_ends():
+    lab.count_crashes()
+    with marking_exits():
         return _run_cells(cells, lab, report, rerun, stops or {}, lockstep)
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from kdzoo.bench.executors.jobs import Began, Event, Job, RunCell, Telling
+from kdzoo.bench.executors.jobs import Event, EventWatch, Job, JobStarted, RunCell
 from kdzoo.bench.executors.worker import LabSettings, Raised, check_cell, portable, say
 from kdzoo.bench.lab import Expected, Lab
 from kdzoo.cell import Cell, content_hash
@@ -95,13 +95,13 @@ class Reply:
     parcel: Parcel
 
 
-def perform(
+def run_job(
     bench: str,
     settings: LabSettings,
     expected: Mapping[str, Expected],
     token: int,
     job: Job,
-    mailbox: Any,
+    events: Any,
     parcel: Parcel | None,
 ) -> Reply:
     """Do one job.
@@ -112,12 +112,12 @@ def perform(
         expected: what the lab's ``expected`` shall hold.
         token: the job's number.
         job: what to do.
-        mailbox: actor that takes the events, pickled.
+        events: Ray's queue, which takes the events, pickled.
         parcel: what the job needs of the driver's store; None where the store's folder is shared.
     """
 
     def tell(event: Event) -> None:
-        mailbox.tell.remote(pickle.dumps(event))  # not waited for: progress may come late, training goes on
+        events.actor.put_nowait.remote(pickle.dumps(event))  # not waited for: progress may come late, training goes on
 
     try:
         torch.set_num_threads(job.threads)
@@ -128,11 +128,11 @@ def perform(
         if parcel is not None:
             _receive(parcel, lab)
         lab.say_with(partial(say, token, tell))
-        tell(Began(token))
+        tell(JobStarted(token))
         if parcel is not None and isinstance(job, RunCell):
             # The driver holds the cell. Who has it here is a task of a driver that died, and will end.
             job = dataclasses.replace(job, wait=True)
-        result = job(lab, Telling(token, tell, _STEP_SECONDS))
+        result = job(lab, EventWatch(token, tell, _STEP_SECONDS))
         return Reply(result, {} if parcel is None else _left_by(job, lab.store))
     except BaseException as error:
         return Reply(Raised(portable(error)), {})

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from kdzoo import foreign
-from kdzoo.bench.executors.jobs import Began, Ended, Event, Said, Telling
+from kdzoo.bench.executors.jobs import Event, EventWatch, JobEnded, JobStarted, Line
 from kdzoo.bench.lab import Lab
 from kdzoo.cell import Cell, DataRef
 from kdzoo.config import BenchConfig
@@ -232,7 +232,7 @@ def work(pipe: Connection, settings: LabSettings, decoders: int) -> None:
         try:
             pipe.send_bytes(pickle.dumps(message))
         except OSError:
-            _vanish()
+            _exit_now()
 
     try:
         decoding.WORKERS = decoders
@@ -245,15 +245,15 @@ def work(pipe: Connection, settings: LabSettings, decoders: int) -> None:
             torch.set_num_threads(job.threads)
             check_cell(job.cell, lab)
             lab.say_with(partial(say, token, tell))
-            tell(Began(token))
-            tell(Ended(token, job(lab, Telling(token, tell, _STEP_SECONDS))))
+            tell(JobStarted(token))
+            tell(JobEnded(token, job(lab, EventWatch(token, tell, _STEP_SECONDS))))
     except BaseException as error:
         tell(Raised(portable(error)))
 
 
 def say(token: int, tell: Callable[[Event], None], line: str) -> None:
     """Tell of a line for the person."""
-    tell(Said(token, line))
+    tell(Line(token, line))
 
 
 def _leave_ctrl_c_to_the_leader() -> None:
@@ -266,10 +266,10 @@ def _listen(pipe: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             inbox.put(pipe.recv_bytes())
-    _vanish()
+    _exit_now()
 
 
-def _vanish() -> None:
+def _exit_now() -> None:
     """End at once, from whatever thread, with the processes that decode images for this one."""
     for child in multiprocessing.active_children():
         child.kill()
