@@ -93,24 +93,24 @@ def _checked_bytes(value: Any) -> Any:
     return value
 
 
-Place = Annotated[str, AfterValidator(from_home)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+HomePath = Annotated[str, AfterValidator(from_home)]
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class BenchConfig(Frozen):
     """What a bench is asked to do. :data:`kdzoo.flags.OPTIONS` describes each key."""
 
-    strategies: Names
-    dataset: Names
-    teacher: Names = ()
-    student: Names = ()
+    strategies: CommaList
+    dataset: CommaList
+    teacher: CommaList = ()
+    student: CommaList = ()
     pairs: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_checked_pairs)] = ()
     seeds: Annotated[int, Field(ge=1, le=10_000)] = 3
     recipe: str = "quick"
     teacher_recipe: str | None = None
     epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     teacher_epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
-    teacher_weights: Annotated[Place, AfterValidator(_checked_weights)] = "auto"
+    teacher_weights: Annotated[HomePath, AfterValidator(_checked_weights)] = "auto"
     teacher_input: Annotated[AskedInput | None, BeforeValidator(_checked_input)] = None
     trust_teacher: bool = False
     student_init: StudentInit | None = None
@@ -122,7 +122,7 @@ class BenchConfig(Frozen):
     search: dict[str, Annotated[str, AfterValidator(_checked_range)]] = Field(default={})
     pruner: Pruner = "none"
     tune_batch: Annotated[int, Field(ge=1)] = 1
-    data_dir: Place | None = None
+    data_dir: HomePath | None = None
     download: bool = False
     device: Device = "auto"
     precision: Precision | None = None
@@ -132,7 +132,7 @@ class BenchConfig(Frozen):
     bank: Annotated[BankMode, BeforeValidator(_checked_mode)] = "auto"
     bank_budget: Annotated[int | str, BeforeValidator(_checked_bytes)] = "4GiB"
     bank_dtype: BankDtype = "float16"
-    out: Place = "runs"
+    out: HomePath = "runs"
     rerun: Rerun = "safe"
     log_with: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     workers: Annotated[int | Literal["auto"] | None, BeforeValidator(_checked_workers)] = None

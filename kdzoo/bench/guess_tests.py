@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from scipy.special import bdtrc
 
-SIGNIFICANCE = 0.001
+CHANCE_P = 0.001
 """How often guesses that have nothing to do with the labels may pass."""
 
 ORDERS = 9999
@@ -38,7 +38,7 @@ def knows(guesses: Classes, labels: Classes) -> bool:
     Classifier Performance", JMLR 11, 2010). It is valid for every number of samples, of classes and every balance,
     because how often a class is guessed and how often it is there stay as they are. The p value, ``(1 + orders with as
     many hits) / (1 + orders)``, is never too small (Phipson and Smyth, "Permutation P-values should never be zero",
-    2010), and must be :data:`SIGNIFICANCE` at most. The orders are the same each time.
+    2010), and must be :data:`CHANCE_P` at most. The orders are the same each time.
 
     Guesses of one class alone never pass, as no order changes their hits. All hits always pass, unless they are of one
     class alone: on a handful of samples, where no number of hits is beyond chance, nothing less does.
@@ -58,11 +58,11 @@ def knows(guesses: Classes, labels: Classes) -> bool:
         return False
     # A bound of the p value (Chatterjee, "Stein's method for concentration inequalities", 2007, proposition 1.1). Of
     # many samples and a good classifier no order need be tried.
-    if 2 * math.exp(-(beyond**2) / (4 * expected + 2 * beyond)) <= SIGNIFICANCE:
+    if 2 * math.exp(-(beyond**2) / (4 * expected + 2 * beyond)) <= CHANCE_P:
         return True
     order = guesses.copy()
     generator = np.random.Generator(np.random.PCG64(0))
-    allowed = round(SIGNIFICANCE * (1 + ORDERS)) - 1
+    allowed = round(CHANCE_P * (1 + ORDERS)) - 1
     for _ in range(ORDERS):
         generator.shuffle(order)
         allowed -= int(np.count_nonzero(order == labels) >= hits)
@@ -117,7 +117,7 @@ def find_reordering(guesses: Classes, labels: Classes, classes: int) -> Reorderi
     The samples of each class are dealt into two halves. On each half the order is sought that hits most beyond chance
     (the optimal assignment, Kuhn 1955), where each class that moves must win more than one sample; it is judged on the
     other half, so that what fits by luck alone does not count. Of the samples that are right in one order only, at
-    least two thirds must be right in the new one, and more than chance allows (sign test, :data:`SIGNIFICANCE`). What
+    least two thirds must be right in the new one, and more than chance allows (sign test, :data:`CHANCE_P`). What
     the classifier says in the new order must be mostly right, by Cohen's kappa at least :data:`LEAST_KAPPA`, and so
     in most of the classes that move (:data:`LEAST_CLEAN`). A classifier that knows little is given no order, and one
     with a random last layer rarely: of two or three classes that is a good classifier in another order at times.
@@ -135,7 +135,7 @@ def find_reordering(guesses: Classes, labels: Classes, classes: int) -> Reorderi
     named = np.where(second, orders[0][labels], orders[1][labels])
     before, after = guesses == labels, guesses == named
     won, lost = wins(after, before), wins(before, after)
-    if won < 2 * lost or sign_test(won, lost) > SIGNIFICANCE or _kappa(guesses, named) < LEAST_KAPPA:
+    if won < 2 * lost or sign_test(won, lost) > CHANCE_P or _kappa(guesses, named) < LEAST_KAPPA:
         return None
     sure = np.flatnonzero((orders[0] == orders[1]) & (orders[0] != np.arange(classes)))
     there, right = (np.bincount(which, minlength=classes) for which in (labels, labels[after]))

@@ -27,7 +27,7 @@ _SHARE = 0.8
 """Of the free memory, at most."""
 
 
-def alike(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
+def lockstep_groups(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
     """Cells that see the same batches and the same teacher, together, in the order in which each kind comes first.
 
     Args:
@@ -87,7 +87,7 @@ class _Member:
 def run_alike(
     cells: Sequence[Cell], lab: Lab, report: Reporter, rerun: Rerun, stops: Mapping[str, Stop], most: int
 ) -> Iterator[tuple[Cell, Record | None]]:
-    """Run cells that :func:`alike` put together.
+    """Run cells that :func:`lockstep_groups` put together.
 
     Args:
         cells: what to run.

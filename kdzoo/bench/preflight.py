@@ -37,7 +37,7 @@ from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
 from kdzoo.strategy import Batch, Strategy
 
-STEPS = 2
+BATCHES = 2
 _BASELINE = "ce"
 
 
@@ -188,7 +188,7 @@ class Preflight:
         key = canonical_json([cell.data.fingerprint, recipe.augment.model_dump(mode="json"), recipe.batch_size, views])
         if key not in self._batches:
             fit = data.train_batches(recipe, view=0, order_seed=cell.seed_for("order"), device=device, views=views)
-            self._batches[key] = _taken(fit, STEPS, cell.data, "fit")
+            self._batches[key] = _taken(fit, BATCHES, cell.data, "fit")
         if cell.data not in self._evaluated:
             size = batch_for(data.ref, device)
             for split in ("test", "tune"):

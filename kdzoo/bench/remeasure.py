@@ -37,7 +37,7 @@ from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
 
-TOLERANCE = 0.05
+TOP1_TOLERANCE = 0.05
 """Points of top-1 by which a record and the new measurement may differ."""
 
 _LONGEST = 500
@@ -176,7 +176,7 @@ def _difference(record: Record, test: Measures, parameters: int) -> str:
         return f"the student has {parameters:,} parameters, and the record says {record.student.parameters:,}"
     if record.test.n != test.n:
         return f"there are {test.n:,} test samples, and the record says {record.test.n:,}"
-    if abs(test.top1 - record.test.top1) > TOLERANCE:
+    if abs(test.top1 - record.test.top1) > TOP1_TOLERANCE:
         return f"top-1 on test is {test.top1:.2f} %, and the record says {record.test.top1:.2f} %"
     return ""
 

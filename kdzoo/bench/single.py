@@ -25,8 +25,7 @@ from kdzoo.config import Rerun
 from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch
 from kdzoo.engine.ranks import LostRankError, World
-from kdzoo.errors import KdzooError, OddFileError, UsageError
-from kdzoo.files import MOST_KEPT, read_plain
+from kdzoo.errors import KdzooError, UsageError
 from kdzoo.matrix import teacher_cell, title
 from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
@@ -74,26 +73,12 @@ def read_record_file(path: Path) -> Record:
     """The record in a file of a published leaderboard, or of a store.
 
     Raises:
-        UsageError: there is no such file, or it may not be read.
+        UsageError: there is no such file.
         KdzooError: it is not a record, was changed after it was written, or is newer than this kdzoo.
     """
-    try:
-        return parse_record(read_plain(path, MOST_KEPT), str(path))
-    except FileNotFoundError:
-        raise UsageError(f"{path} is not there; give the path of a record, or the id of a planned cell") from None
-    except OddFileError as error:
-        raise UsageError(f"{path} {error}") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
-
-
-def settings_of(record: Record) -> dict[str, Any]:
-    """The keys of a bench's configuration that no cell names and that can change the last digits of its result."""
-    where = record.environment
-    kind, _, read = where.bank.partition(": ")
-    types = [entry.rpartition(" ")[2] for entry in read.partition("; ")[0].split(", ") if entry != "logits float32"]
-    found: dict[str, Any] = {"bank": kind or "off", "compile": where.compiled}
-    return found | ({"bank_dtype": types[0]} if kind and types else {})
+    if not path.is_file():
+        raise UsageError(f"{path} is not there; give the path of a record, or the id of a planned cell")
+    return parse_record(path.read_bytes(), str(path))
 
 
 def _names(store: Store, ids: list[str]) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     *("out", "rerun", "device", "data_dir", "download", "eval_every", "compile", "trust_teacher"),
     *("bank", "bank_budget", "bank_dtype", "log_with", "plugin"),
 )
-def run_cell(
+def train_cells(
     options: Options,
     cells: Annotated[
         list[str],
@@ -96,7 +96,7 @@ def run_cell(
 
 def _plan(flags: Options, named: str, world: World, device: torch.device, **here: Any) -> Task:
     """What is to be done for a cell; ``here`` says where this machine has what the cell needs."""
-    from kdzoo.bench.single import find_cell, plan_task, read_record_file, settings_of
+    from kdzoo.bench.single import find_cell, plan_task, read_record_file
     from kdzoo.config import load_bench, parse_bytes
     from kdzoo.engine.bank.spec import BankSettings
     from kdzoo.engine.compiled import check_compiler
@@ -133,6 +133,15 @@ def _plan(flags: Options, named: str, world: World, device: torch.device, **here
         },
         **here,
     )
+
+
+def settings_of(record: Record) -> dict[str, Any]:
+    """The keys of a bench's configuration that no cell names and that can change the last digits of its result."""
+    where = record.environment
+    kind, _, read = where.bank.partition(": ")
+    types = [entry.rpartition(" ")[2] for entry in read.partition("; ")[0].split(", ") if entry != "logits float32"]
+    found: dict[str, Any] = {"bank": kind or "off", "compile": where.compiled}
+    return found | ({"bank_dtype": types[0]} if kind and types else {})
 
 
 def _lead(task: Task, lab: Lab, *, quiet: bool) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo.bench.single import settings_of
+from kdzoo.cli.run_cell import settings_of
 from kdzoo.record import Environment, Record, parse_record
 
 DIGITS = (

@@ -20,9 +20,9 @@ from kdzoo.bench.executors.jobs import (
     Job,
     JobEnded,
     JobStarted,
-    Line,
     ReadyTeacher,
     RunCell,
+    WorkerLine,
 )
 from kdzoo.bench.lab import Lab
 from kdzoo.cell import Cell
@@ -64,7 +64,7 @@ class Here:
         token, job = self._jobs.popleft()
         if death := self.deaths(job, token):
             return [JobStarted(token), death]
-        events: list[Event] = [JobStarted(token), *(Line(token, line) for line in self.lines)]
+        events: list[Event] = [JobStarted(token), *(WorkerLine(token, line) for line in self.lines)]
         return [*events, JobEnded(token, job(self.lab, EventWatch(token, events.append, 0)))]
 
 

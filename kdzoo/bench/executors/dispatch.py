@@ -17,10 +17,10 @@ from kdzoo.bench.executors.jobs import (
     Job,
     JobEnded,
     JobStarted,
-    Line,
     ReadyTeacher,
     RunCell,
     StepDone,
+    WorkerLine,
     WorkerPool,
 )
 from kdzoo.bench.lab import Lab
@@ -144,7 +144,7 @@ class _Round:
             case Crashed():
                 self._end(event.token)
                 return self._retry_or_fail(job, event)
-            case Line():
+            case WorkerLine():
                 self._say(event.line, job)
             case StepDone():
                 self._watch(event.token).step(event.epoch, event.done, event.steps)

@@ -177,14 +177,14 @@ class Crashed:
 
 
 @dataclass(frozen=True)
-class Line:
+class WorkerLine:
     """A line for the person; several workers may say the same."""
 
     token: int
     line: str
 
 
-Event: TypeAlias = JobStarted | StepDone | EpochDone | JobEnded | Crashed | Line
+Event: TypeAlias = JobStarted | StepDone | EpochDone | JobEnded | Crashed | WorkerLine
 
 
 class WorkerPool(Protocol):

@@ -9,7 +9,7 @@ from typing import Protocol
 from kdzoo.bench.crashes import marking_exits
 from kdzoo.bench.events import Reporter
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.lockstep import alike, run_alike
+from kdzoo.bench.lockstep import lockstep_groups, run_alike
 from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
@@ -92,7 +92,7 @@ def _run_cells(
     left: list[Cell] = []
     ended: Iterable[tuple[Cell, Record | None]]
     if lockstep > 1:
-        kinds = alike(cells, lab)
+        kinds = lockstep_groups(cells, lab)
         ended = chain.from_iterable(run_alike(kind, lab, report, rerun, stops, lockstep) for kind in kinds)
     else:
         ended = ((cell, run_cell(cell, lab, report.cell(cell), rerun, stop=stops.get(cell.id))) for cell in cells)

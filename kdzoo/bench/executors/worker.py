@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from kdzoo import foreign
-from kdzoo.bench.executors.jobs import Event, EventWatch, JobEnded, JobStarted, Line
+from kdzoo.bench.executors.jobs import Event, EventWatch, JobEnded, JobStarted, WorkerLine
 from kdzoo.bench.lab import Lab
 from kdzoo.cell import Cell, DataRef
 from kdzoo.config import BenchConfig
@@ -253,7 +253,7 @@ def work(pipe: Connection, settings: LabSettings, decoders: int) -> None:
 
 def say(token: int, tell: Callable[[Event], None], line: str) -> None:
     """Tell of a line for the person."""
-    tell(Line(token, line))
+    tell(WorkerLine(token, line))
 
 
 def _leave_ctrl_c_to_the_leader() -> None:
