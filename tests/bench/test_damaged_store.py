@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from kdzoo.bench.crashes import crashes_of, marked
+from kdzoo.bench.crashes import crashes_of, start_marked
 from kdzoo.bench.results import must_run
 from kdzoo.bench.weightfiles import teachers_again, weights_fault
 from kdzoo.cli import app
@@ -273,7 +273,7 @@ def test_what_stands_in_the_place_of_a_mark_harms_nothing(name: str, what: str, 
             (tmp_path / name).symlink_to("/dev/zero")
     before = crashes_of(tmp_path)
     assert (before.place, before.count) == (2, 0)
-    with marked(tmp_path, before):
+    with start_marked(tmp_path, before):
         crashes_of(tmp_path)
 
 

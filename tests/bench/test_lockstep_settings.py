@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from kdzoo.bench.lockstep import _Worker
+from kdzoo.bench.lockstep import _Member
 from kdzoo.process_state import ProcessState
 
 Course = Iterator[Any]
@@ -33,7 +33,7 @@ def test_a_folder_that_one_cell_changes_is_not_another_ones(tmp_path: Path, monk
         return state.told()
 
     cell: Any = None
-    mover, other = _Worker(cell, course("mover")), _Worker(cell, course("other"))
+    mover, other = _Member(cell, course("mover")), _Member(cell, course("other"))
     here = tmp_path.name
     for _ in range(3):
         for member in (mover, other):
