@@ -16,6 +16,7 @@ from tabulate import tabulate
 from kdzoo.board.columns import COLUMNS
 from kdzoo.cli import app, main
 from kdzoo.config import BenchConfig
+from kdzoo.flags import OPTIONS
 from kdzoo.recipe import Augment, Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,8 +27,8 @@ _WORDS = {"integer": "whole number", "number": "number", "boolean": "true or fal
 INTRODUCTION = """\
 # Configuration reference
 
-This page is made from the code by `python docs/generate.py`; a test compares the two. Change the docstrings and the
-files in `configs/`, not this page.
+This page is made from the code by `python docs/generate.py`; a test compares the two. Change `kdzoo/flags.py`, the
+docstrings and the files in `configs/`, not this page.
 
 A bench is a YAML file, or a shipped name, given by `--config`; `quick` is the default. Every key of it is also a flag
 of `kdzoo bench` and `kdzoo tune`, with `-` in the place of `_`, except `pairs`. Flags win over the file. YAML is read
@@ -70,8 +71,9 @@ def configuration_page() -> str:
 
 
 def model_table(model: type[BaseModel]) -> str:
-    """A table of a pydantic model's keys: type, default and the line of its docstring."""
-    help_of = arguments(model)
+    """A table of a pydantic model's keys: type, default and its line in the table of options or in the docstring."""
+    help_of = {name: option.key or option.help for name, option in OPTIONS.items()}
+    help_of = help_of if model is BenchConfig else arguments(model)
     schema = model.model_json_schema()
     rows = []
     for name, value in schema["properties"].items():

@@ -90,14 +90,3 @@ def input_text(shown: Input) -> str:
 
 def _joined(values: Sequence[float]) -> str:
     return "/".join(f"{value:.4g}" for value in (values[:1] if len(set(values)) == 1 else values))
-
-
-def input_flag(shown: Input | None) -> str:
-    """The value of ``--teacher-input`` that gives exactly this input, whatever the file tells."""
-    given = shown or Input()
-    parts = ["rest=data"]
-    parts += [f"{name}={'/'.join(map(repr, values))}" for name in ("mean", "std") if (values := getattr(given, name))]
-    parts += ["size={}x{}".format(*given.size)] if given.size else []
-    parts += [f"crop={given.crop!r}"] if given.crop else []
-    parts += [f"interpolation={given.interpolation}"] if given.interpolation else []
-    return ",".join(parts)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
-from kdzoo.config import BenchConfig, load_recipe
+from kdzoo.config import BenchConfig
 from kdzoo.errors import UsageError, unknown
-from kdzoo.recipe import Recipe
+from kdzoo.flags import split_list
+from kdzoo.recipe import Augment, Recipe
 from kdzoo.space import Range, paper_values, recipe_space, strategy_space
+from kdzoo.yamltext import read_scalar, read_yaml, validate
 
 if TYPE_CHECKING:
     from kdzoo.registry import Entry, Registry
@@ -56,6 +59,53 @@ def resolve_recipes(config: BenchConfig) -> Recipes:
         teacher=load_recipe(config.teacher_recipe or config.recipe, teachers),
         trial=load_recipe(config.recipe, students | ({"epochs": config.tune_epochs} if config.tune_epochs else {})),
     )
+
+
+def load_recipe(source: str, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe from a shipped name or a YAML file, with single changes, which show in its name.
+
+    Args:
+        source: a shipped name, or the path of a YAML file.
+        changes: dotted keys such as ``lr`` or ``augment.crop`` -> value; a value that changes nothing is left out.
+
+    Raises:
+        UsageError: the file is missing or malformed, or a key or value is wrong.
+    """
+    values = {"name": Path(source).stem, **read_yaml("recipes", source)}
+    where = f"recipe {source}"
+    base = validate(Recipe, values, where)
+    changed = base.model_dump()
+    for key, value in changes.items():
+        known = [*Recipe.model_fields, *(f"augment.{field}" for field in Augment.model_fields)]
+        known = [each for each in known if each not in ("name", "augment")]
+        if key not in known:
+            raise UsageError(unknown("key of the recipe", key, known))
+        outer, _, inner = key.partition(".")
+        if inner:
+            changed["augment"][inner] = value
+        else:
+            changed[outer] = _numbers(value) if outer == "milestones" else value
+    recipe = validate(Recipe, changed, where, {key: f"recipe.{key}" for key in changes})
+    marks = [
+        f"+{key.rpartition('.')[2]}={_plain(_at(recipe, key))}"
+        for key in sorted(changes)
+        if _at(recipe, key) != _at(base, key)
+    ]
+    return recipe.model_copy(update={"name": base.name + "".join(marks)})
+
+
+def _at(recipe: Recipe, key: str) -> Any:
+    outer, _, inner = key.partition(".")
+    return getattr(recipe.augment, inner) if inner else getattr(recipe, outer)
+
+
+def _numbers(value: Any) -> Any:
+    """A list, which a flag writes with commas: ``0.5,0.75``."""
+    return [read_scalar(piece) for piece in split_list(value.strip("[]"))] if isinstance(value, str) else [value]
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def resolve_strategies(config: BenchConfig, registry: Registry) -> list[StrategyRef]:
@@ -147,7 +197,7 @@ def resolve_spaces(
     shared = recipe_space(recipe, config.tune_recipe, owned)
     spaces = {}
     for strategy, origin in zip(strategies, origins, strict=True):
-        declared = registry.strategy(":".join(origin)).value.hyperparameters()
+        declared = registry.of(strategy).value.hyperparameters()
         spaces[strategy] = strategy_space(strategy.name, declared, given.get(origin, {})) | shared
     return spaces
 
@@ -161,7 +211,7 @@ def tried_first(
     found = {}
     for strategy, space in spaces.items():
         origin = (strategy.distribution, strategy.name)
-        declared = registry.strategy(":".join(origin)).value.hyperparameters()
+        declared = registry.of(strategy).value.hyperparameters()
         given = settings.get(origin, {})
         first = paper_values(strategy.name, declared, space)
         params = strategy.params | {name: value for name, value in first.items() if name not in given}

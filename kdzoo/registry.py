@@ -16,6 +16,7 @@ from kdzoo.errors import UsageError, unknown
 from kdzoo.plugins import Plugin, load_plugins
 
 if TYPE_CHECKING:
+    from kdzoo.cell import StrategyRef
     from kdzoo.data.dataset import Dataset
     from kdzoo.strategy import Strategy
 
@@ -79,6 +80,14 @@ class Registry:
         if "+" in name:
             return self._combination(name)
         return self._preferred.get(name) or self._find("strategy", name, self.strategies)
+
+    def of(self, ref: StrategyRef) -> Entry[type[Strategy]]:
+        """The strategy that a cell names.
+
+        Raises:
+            UsageError: it is not installed here.
+        """
+        return self.strategy(f"{ref.distribution}:{ref.name}")
 
     def prefer(self, entry: Entry[type[Strategy]]) -> None:
         """From now on let a strategy's bare name mean this one, whoever else brings one of that name."""

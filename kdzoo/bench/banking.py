@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from kdzoo.bench.build import build_strategy
 from kdzoo.bench.lab import Expected, Lab, MeasuredTeacher
-from kdzoo.bench.setup import make_setup
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.bank.needs import need_of
@@ -128,7 +128,7 @@ def _readers(
         alike[key] = (cell, alike[key][1] + count if key in alike else count)
     readers = []
     for cell, count in alike.values():
-        kind = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
+        kind = lab.registry.of(cell.strategy).value
         if not teacher_signals(kind):
             continue
         place = (cell.student, cell.data, cell.init)
@@ -156,7 +156,5 @@ def _signature(cell: Cell, data: LoadedData) -> Signature:
 
 
 def _build(kind: type[Strategy], cell: Cell, student: Signature, taught: MeasuredTeacher) -> Strategy:
-    classifier = taught.teacher.classifier() if "classifier" in teacher_signals(kind) else None
-    setup = make_setup(student, taught.teacher.signature(), cell.data, classifier)
     with torch.random.fork_rng(devices=[]):
-        return kind(setup, **cell.strategy.params)
+        return build_strategy(kind, cell.strategy.params, student, taught.teacher, cell.data)

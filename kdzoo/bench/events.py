@@ -30,6 +30,25 @@ class Listener(Protocol):
         """A cell has ended, and its record is kept."""
 
 
+class Reporter(Protocol):
+    """Who shows a bench to a person. Several cells may run at a time."""
+
+    def cell(self, cell: Cell) -> Watch:
+        """A cell is about to run; what is given back watches its training."""
+
+    def passed(self, cell: Cell) -> None:
+        """Another process runs this cell; its turn comes again at the end."""
+
+    def waiting(self, cell: Cell) -> None:
+        """Another process runs this cell, and its result is waited for."""
+
+    def done(self, record: Record) -> None:
+        """A cell has its record."""
+
+    def lost(self, cell: Cell, reason: str) -> None:
+        """The process that ran a cell died; another one goes on with it. Told only where cells have their own."""
+
+
 @dataclass(frozen=True)
 class Named:
     """A listener, what it is called in a warning, and where its code stands."""

@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kdzoo.bench.admission import admit
-from kdzoo.bench.advice import advise
 from kdzoo.bench.events import Events, Named, hooks_of
-from kdzoo.bench.measured import read_measures, write_measures
+from kdzoo.bench.teacher_checks import admit, advise, read_measures, write_measures
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.trackers import Tracking
 from kdzoo.bench.weightfiles import WEIGHTS, weights_fault
@@ -112,16 +110,16 @@ class Lab:
     _sizes: dict[tuple[ModelRef, DataRef, tuple[int, int]], Size] = field(default_factory=dict)
     _events: Events | None = None
     _world: World = ALONE
-    _counts_deaths: bool = False
+    _counts_crashes: bool = False
 
     @property
-    def counts_deaths(self) -> bool:
+    def counts_crashes(self) -> bool:
         """Whether starts of cells are marked, because no other process sees this one die."""
-        return self._counts_deaths
+        return self._counts_crashes
 
-    def count_deaths(self) -> None:
-        """Mark the starts of cells from now on; see :mod:`kdzoo.bench.deaths`."""
-        self._counts_deaths = True
+    def count_crashes(self) -> None:
+        """Mark the starts of cells from now on; see :mod:`kdzoo.bench.crashes`."""
+        self._counts_crashes = True
 
     @property
     def world(self) -> World:

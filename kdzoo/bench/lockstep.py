@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from kdzoo.bench.deaths import deaths_of
-from kdzoo.bench.executors.executor import Report
+from kdzoo.bench.crashes import crashes_of
+from kdzoo.bench.events import Reporter
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import build, course_of
 from kdzoo.cell import Cell
@@ -27,7 +27,7 @@ _SHARE = 0.8
 """Of the free memory, at most."""
 
 
-def alike(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
+def lockstep_groups(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
     """Cells that see the same batches and the same teacher, together, in the order in which each kind comes first.
 
     Args:
@@ -37,7 +37,7 @@ def alike(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
     kinds: dict[object, list[Cell]] = {}
     for cell in cells:
         recipe = cell.recipe
-        strategy = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
+        strategy = lab.registry.of(cell.strategy).value
         key = (
             cell.teacher,
             cell.data,
@@ -48,7 +48,7 @@ def alike(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
             strategy.views,
         )
         # One that ended its process goes alone, so that no other is taken for what ends the next one.
-        apart: object = cell.kind == "teacher" or deaths_of(lab.store.folder(cell.id)).count
+        apart: object = cell.kind == "teacher" or crashes_of(lab.store.folder(cell.id)).count
         kinds.setdefault(cell.id if apart else key, []).append(cell)
     return list(kinds.values())
 
@@ -85,9 +85,9 @@ class _Member:
 
 
 def run_alike(
-    cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun, stops: Mapping[str, Stop], most: int
+    cells: Sequence[Cell], lab: Lab, report: Reporter, rerun: Rerun, stops: Mapping[str, Stop], most: int
 ) -> Iterator[tuple[Cell, Record | None]]:
-    """Run cells that :func:`alike` put together.
+    """Run cells that :func:`lockstep_groups` put together.
 
     Args:
         cells: what to run.

@@ -12,8 +12,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from kdzoo.bench.knowledge import LEVEL, Classes
-from kdzoo.bench.signtest import sign_test, wins
+from kdzoo.bench.guess_tests import CHANCE_P, Classes, sign_test, wins
 from kdzoo.cell import ModelRef
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.evaluate import batch_for
@@ -60,7 +59,7 @@ def find_normalisation(
 
     Tried are the dataset's own, ImageNet's, 0.5, none at all, and that of timm's weights of the model. The best of
     them must be right in :data:`LEAST_GAIN` points more of the samples, and of the samples that only one of the two
-    gets right it must have more than chance allows (sign test, :data:`LEVEL` over the number of those tried).
+    gets right it must have more than chance allows (sign test, :data:`CHANCE_P` over the number of those tried).
 
     Args:
         teacher: the network as it is shown images now.
@@ -91,7 +90,7 @@ def find_normalisation(
     after = hits[best]
     won, lost = wins(after, before), wins(before, after)
     gain = 100 * (won - lost) / len(chosen)
-    if gain < LEAST_GAIN or sign_test(won, lost) > LEVEL / len(others):
+    if gain < LEAST_GAIN or sign_test(won, lost) > CHANCE_P / len(others):
         return None
     mean, std = (_text(values) for values in others[best])
     return Renormalisation(mean, std, len(chosen), 100 * float(before.mean()), 100 * float(after.mean()))

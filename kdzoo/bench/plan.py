@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from kdzoo import foreign
-from kdzoo.bench.ranges import check_ranges
-from kdzoo.bench.setup import make_setup
+from kdzoo.bench.build import check_ranges, make_setup
 from kdzoo.bench.teachers import choose_init, resolve_teacher, teacher_network
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
@@ -199,7 +198,7 @@ def _check_ranges(
     registry: Registry,
     plan: BenchPlan,
 ) -> None:
-    kind = registry.strategy(f"{strategy.distribution}:{strategy.name}").value
+    kind = registry.of(strategy).value
     where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
     if where in ((one.strategy, one.teacher, one.student, one.data) for one in plan.broken):
         return  # a plugin with a bug, which was told
@@ -253,7 +252,7 @@ def _served(
     served = []
     lengths = dict.fromkeys((recipes.student.epochs, recipes.trial.epochs))
     for strategy in strategies:
-        entry = registry.strategy(f"{strategy.distribution}:{strategy.name}")
+        entry = registry.of(strategy)
         kind = entry.value
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         state = ProcessState.now()

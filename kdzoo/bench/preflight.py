@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from kdzoo import foreign
-from kdzoo.bench.deaths import deaths_of, marked
-from kdzoo.bench.fault import out_of_memory
+from kdzoo.bench.build import build_strategy
+from kdzoo.bench.crashes import crashes_of, start_marked
 from kdzoo.bench.plan import BenchPlan, Refusal
-from kdzoo.bench.setup import make_setup
+from kdzoo.bench.results import out_of_memory
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, canonical_json
 from kdzoo.data.load import LoadedData
@@ -39,7 +39,7 @@ from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
 
-STEPS = 2
+BATCHES = 2
 _BASELINE = "ce"
 
 
@@ -118,10 +118,10 @@ class Preflight:
 
     def _broken(self, cell: Cell, store: Store) -> str:
         """Why a cell's strategy breaks; empty where it does not, or must not be tried."""
-        deaths = deaths_of(store.folder(cell.id))
-        if deaths.count:
+        crashes = crashes_of(store.folder(cell.id))
+        if crashes.count:
             return ""
-        with _apart(), marked(store.folder(cell.id), deaths):
+        with _apart(), start_marked(store.folder(cell.id), crashes):
             try:
                 self._try(cell, self.plan.data[cell.data])
             except BaseException as error:
@@ -133,7 +133,7 @@ class Preflight:
         return ""
 
     def _entry(self, cell: Cell) -> Any:
-        return self.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}")
+        return self.registry.of(cell.strategy)
 
     def _try(self, cell: Cell, data: LoadedData) -> None:
         device, recipe = self.plan.device, cell.recipe
@@ -142,9 +142,7 @@ class Preflight:
         teacher = None
         if cell.teacher and kind is not None and teacher_signals(kind):
             teacher = self._teacher(cell.teacher, data).to(device)
-        shapes = teacher.signature() if teacher else student.signature()
-        classifier = teacher.classifier() if teacher and "classifier" in teacher_signals(kind) else None
-        strategy = kind(make_setup(student.signature(), shapes, data.ref, classifier), **cell.strategy.params)
+        strategy = build_strategy(kind, cell.strategy.params, student.signature(), teacher, data.ref)
         batches = self._read(cell, data, views=strategy.views)
         mixer = Mixer(recipe, data.ref.num_classes, cell.seed_for("mixup"))
 
@@ -192,7 +190,7 @@ class Preflight:
         key = canonical_json([cell.data.fingerprint, recipe.augment.model_dump(mode="json"), recipe.batch_size, views])
         if key not in self._batches:
             fit = data.train_batches(recipe, view=0, order_seed=cell.seed_for("order"), device=device, views=views)
-            self._batches[key] = _taken(fit, STEPS, cell.data, "fit")
+            self._batches[key] = _taken(fit, BATCHES, cell.data, "fit")
         if cell.data not in self._evaluated:
             size = batch_for(data.ref, device)
             for split in ("test", "tune"):

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from kdzoo import foreign
-from kdzoo.bench.setup import make_setup
+from kdzoo.bench.build import build_strategy
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_fault
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
@@ -26,18 +26,17 @@ from kdzoo.foreign import printable
 from kdzoo.interruption import heed
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.taps import TappedModel
+from kdzoo.models.teacher import Teacher
 from kdzoo.models.weightfile import read_header
 from kdzoo.models.weights import load_weights
 from kdzoo.models.zoo import create_model
-from kdzoo.outputs import Classifier
 from kdzoo.process_state import ProcessState
 from kdzoo.record import EVALUATION, Measures, Record
 from kdzoo.registry import Registry
-from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
 
-TOLERANCE = 0.05
+TOP1_TOLERANCE = 0.05
 """Points of top-1 by which a record and the new measurement may differ."""
 
 
@@ -174,7 +173,7 @@ def _difference(record: Record, test: Measures, parameters: int) -> str:
         return f"the student has {parameters:,} parameters, and the record says {record.student.parameters:,}"
     if record.test.n != test.n:
         return f"there are {test.n:,} test samples, and the record says {record.test.n:,}"
-    if abs(test.top1 - record.test.top1) > TOLERANCE:
+    if abs(test.top1 - record.test.top1) > TOP1_TOLERANCE:
         return f"top-1 on test is {test.top1:.2f} %, and the record says {record.test.top1:.2f} %"
     return ""
 
@@ -191,19 +190,15 @@ def _damage(cell_id: str, store: Store) -> str:
 
 def _strategy(cell: Cell, student: TappedModel, data: LoadedData, registry: Registry) -> Strategy:
     """What predicts. The teacher's network is made, without its weights, only where a strategy needs its shapes."""
-    kind = registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
+    kind = registry.of(cell.strategy).value
     own = student.signature()
     if kind.predict is Strategy.predict and not kind.deployed:
-        return Strategy(make_setup(own, own, data.ref, None))
-    theirs, classifier = own, None
+        return build_strategy(Strategy, {}, own, None, data.ref)
+    teacher = None
     if cell.teacher:
         _built_in(cell.teacher.model)
-        teacher = teacher_network(cell.teacher, data)
-        theirs = teacher.signature()
-        if "classifier" in teacher_signals(kind):
-            weight, bias = teacher.classifier()
-            classifier = Classifier(weight.detach().clone(), None if bias is None else bias.detach().clone())
-    return kind(make_setup(own, theirs, data.ref, classifier), **cell.strategy.params)
+        teacher = Teacher(teacher_network(cell.teacher, data))
+    return build_strategy(kind, cell.strategy.params, own, teacher, data.ref)
 
 
 def _load(module: torch.nn.Module, path: Path, cell: Cell) -> None:

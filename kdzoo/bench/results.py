@@ -1,29 +1,50 @@
-"""Records of cells: which stand and which are made again, and what they say whatever came of the cell."""
+"""Records of cells: which are final and which are made again, and what stands in the record of a failed cell."""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from typing import Any
 
-from kdzoo.bench.deaths import Deaths, deaths_of
-from kdzoo.bench.executors.executor import stands
+import torch
+
+from kdzoo import foreign
+from kdzoo.bench.crashes import Crashes, crashes_of
+from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, now
-from kdzoo.bench.surroundings import environment_of
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
+from kdzoo.errors import KdzooError
 from kdzoo.record import Record
+from kdzoo.registry import Registry
+from kdzoo.store import Store
 
 _AGAIN = "; --rerun failed tries it again"
 
 
+def stands(record: Record, rerun: Rerun) -> bool:
+    """Whether a finished cell is left as it is."""
+    if record.status == "failed":
+        return rerun == "never" or (rerun == "safe" and record.deaths > 0)
+    return rerun != "always"
+
+
+def must_run(cell: Cell, store: Store, rerun: Rerun) -> bool:
+    """Whether a cell has no record that stands."""
+    found = store.find_record(cell.id)
+    return found is None or not stands(found, rerun)
+
+
 def find_done(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
     """The record of a cell that need not run; None where it must, or where another process holds it."""
-    if lab.store.find_record(cell.id) is None:
+    if not os.path.lexists(lab.store.folder(cell.id) / "record.json"):
         return None
     with lab.store.claim(cell.id) as mine:
-        return kept(cell, lab, rerun) if mine else None
+        return final_record(cell, lab, rerun) if mine else None
 
 
-def kept(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
+def final_record(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
     """The record of a cell that this process holds, where it stands."""
     found = lab.store.claimed_record(cell.id)
     if found is None or (not stands(found, rerun) and found.ended < lab.started):
@@ -34,17 +55,17 @@ def kept(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
 
 def fatal(cell: Cell, lab: Lab) -> Record | None:
     """The record, made now, of a cell that ended its process too often; None where it may be tried."""
-    deaths = deaths_before(cell, lab)
-    return _failed(cell, lab, deaths.fatal + _AGAIN, deaths.count) if deaths.fatal else None
+    crashes = crashes_before(cell, lab)
+    return _failed(cell, lab, crashes.fatal + _AGAIN, crashes.count) if crashes.fatal else None
 
 
-def deaths_before(cell: Cell, lab: Lab) -> Deaths:
-    """How often a cell ended its process; see :mod:`kdzoo.bench.deaths`."""
-    homes = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").homes
-    return deaths_of(lab.store.folder(cell.id), homes)
+def crashes_before(cell: Cell, lab: Lab) -> Crashes:
+    """How often a cell ended its process; see :mod:`kdzoo.bench.crashes`."""
+    homes = lab.registry.of(cell.strategy).homes
+    return crashes_of(lab.store.folder(cell.id), homes)
 
 
-def record_loss(cell: Cell, lab: Lab, reason: str, deaths: int) -> Record:
+def record_crash(cell: Cell, lab: Lab, reason: str, deaths: int) -> Record:
     """Record that the process which ran a cell died, and will not be tried again; a record it left behind stands.
 
     Args:
@@ -79,8 +100,39 @@ def frame_of(cell: Cell, lab: Lab) -> dict[str, Any]:
     return {
         "id": cell.id,
         "cell": cell,
-        "family": lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value.family,
+        "family": lab.registry.of(cell.strategy).value.family,
         "environment": environment_of(cell, lab),
         "command": lab.command,
         "started": now(),
     }
+
+
+def failure_reason(error: BaseException, cell: Cell, registry: Registry) -> str:
+    """What went wrong in a cell, in one line, and where in the strategy's own code, unless it told so itself."""
+    told = _fault_text(error)
+    entry = registry.of(cell.strategy)
+    line = "" if isinstance(error, KdzooError) else foreign.place_of(error, entry.homes)
+    return f"{told} ({line})" if line else told
+
+
+def _fault_text(error: BaseException) -> str:
+    text = foreign.line(foreign.text_of(error))
+    if out_of_memory(error):
+        return f"out of memory: {text}".rstrip(": ")
+    return text if isinstance(error, KdzooError) and text else foreign.sentence(error)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # The allocators of CPU and MPS raise a plain RuntimeError.
+    told = r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED"
+    return isinstance(error, RuntimeError) and re.search(told, foreign.line(foreign.text_of(error))) is not None
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a full disk is behind an error; safetensors tells it in words only."""
+    causes = [each for each in (error, error.__cause__, error.__context__) if each]
+    full = any(isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT) for each in causes)
+    return full or any(os.strerror(errno.ENOSPC) in foreign.text_of(each) for each in causes)

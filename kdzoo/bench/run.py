@@ -11,14 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo import foreign
 from kdzoo.bench.banking import source_for
-from kdzoo.bench.deaths import marked
-from kdzoo.bench.fault import disk_is_full, reason_of
-from kdzoo.bench.header import weights_header
+from kdzoo.bench.build import build_strategy
+from kdzoo.bench.crashes import start_marked
+from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, MeasuredTeacher, now
-from kdzoo.bench.results import deaths_before, fatal, frame_of, keep_record, kept
-from kdzoo.bench.setup import make_setup
-from kdzoo.bench.surroundings import environment_of
-from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS
+from kdzoo.bench.results import crashes_before, disk_is_full, failure_reason, fatal, final_record, frame_of, keep_record
+from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_header
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
@@ -43,7 +41,7 @@ from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
 from kdzoo.record import Cost, Record, Size
-from kdzoo.signals import student_signals, teacher_signals
+from kdzoo.signals import student_signals
 from kdzoo.strategy import Strategy
 
 
@@ -91,18 +89,18 @@ def course_of(
         UsageError: the store's disk is full.
     """
     with lab.store.claim(cell.id, wait=wait) as mine:
-        found = (kept(cell, lab, rerun) or fatal(cell, lab)) if mine else None
+        found = (final_record(cell, lab, rerun) or fatal(cell, lab)) if mine else None
         if not lab.world.share(mine and found is None):
             return found
         folder = lab.store.folder(cell.id)
-        deaths = deaths_before(cell, lab)
-        if deaths.count:
-            lab.say(f"{cell_title(cell)}: {deaths.told}; it is tried again")
+        crashes = crashes_before(cell, lab)
+        if crashes.count:
+            lab.say(f"{cell_title(cell)}: {crashes.summary}; it is tried again")
         # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
         lab.store.clear(cell.id, before_record=True)
         lab.store.plan(cell)
         lab.store.log("start", cell=cell.id)
-        with marked(folder, deaths) if lab.counts_deaths else nullcontext():
+        with start_marked(folder, crashes) if lab.counts_crashes else nullcontext():
             lab.events.cell_started(cell)
             record = yield from _attempt(cell, lab, lab.events.watching(cell, watch), stop, lockstep)
         return keep_record(record, lab)
@@ -133,7 +131,7 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, lockstep: Lo
         if isinstance(error, LostRankError) and not lab.world.has_failed():
             raise
         # A cell's failure is its result: it is recorded with its reason, and the bench goes on.
-        first = lab.world.fail(reason_of(error, cell, lab.registry), foreign.story_of(error))
+        first = lab.world.fail(failure_reason(error, cell, lab.registry), foreign.story_of(error))
         outcome = {"status": "failed", "reason": first.reason, "traceback": first.story}
     finally:
         state.put_back()
@@ -220,13 +218,9 @@ def build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | None
     """Student and strategy, each from a seed of its own, so that no strategy changes another's student."""
     seed_everything(cell.seed_for("init"))
     student = create_model(cell.student, data.ref, data.mean, data.std, pretrained=cell.starts_pretrained)
-    kind = lab.registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").value
-    signature = student.signature()
-    teacher = taught.teacher.signature() if taught else signature
-    classifier = taught.teacher.classifier() if taught and "classifier" in teacher_signals(kind) else None
-    setup = make_setup(signature, teacher, data.ref, classifier)
-    seed_everything(cell.seed_for("adapters"))
-    return student, kind(setup, **cell.strategy.params)
+    kind = lab.registry.of(cell.strategy).value
+    teacher, seed = taught.teacher if taught else None, cell.seed_for("adapters")
+    return student, build_strategy(kind, cell.strategy.params, student.signature(), teacher, data.ref, seed=seed)
 
 
 def _count(module: nn.Module) -> int:

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
-from kdzoo.bench.deaths import noting_ends
-from kdzoo.bench.executors.executor import Report, must_run
-from kdzoo.bench.executors.remote import LabSettings, PluginFile, check_cell
+from kdzoo.bench.crashes import marking_exits
+from kdzoo.bench.events import Reporter
+from kdzoo.bench.executors.worker import LabSettings, PluginFile, check_cell
 from kdzoo.bench.lab import Expected, Lab
+from kdzoo.bench.results import must_run
 from kdzoo.bench.run import follow_cell, run_cell
+from kdzoo.bench.teachers import pretrained_digest
 from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import PROTOCOL, Cell, ModelRef
 from kdzoo.config import Rerun
@@ -27,7 +29,7 @@ from kdzoo.errors import KdzooError, UsageError
 from kdzoo.matrix import cell_title, teacher_cell
 from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
-from kdzoo.record import Record
+from kdzoo.record import Record, parse_record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
@@ -44,11 +46,13 @@ class Task:
         settings: of the lab that each of them makes.
         cells: what is run: the cell, and before it that of its teacher where that is still to be trained.
         rerun: whether the last cell runs though it is done.
+        record: what the last cell gave before, where it is taken from a record.
     """
 
     settings: LabSettings
     cells: tuple[Cell, ...]
     rerun: Rerun
+    record: Record | None = None
 
 
 def find_cell(store: Store, start: str) -> Cell:
@@ -67,6 +71,18 @@ def find_cell(store: Store, start: str) -> Cell:
     raise UsageError(f"no cell of {store.path} begins with {start!r}; {there}")
 
 
+def read_record_file(path: Path) -> Record:
+    """The record in a file of a published leaderboard, or of a store.
+
+    Raises:
+        UsageError: there is no such file.
+        KdzooError: it is not a record, was changed after it was written, or is newer than this kdzoo.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path} is not there; give the path of a record, or the id of a planned cell")
+    return parse_record(path.read_bytes(), str(path))
+
+
 def _names(store: Store, ids: list[str]) -> str:
     shown = [f"{each} ({_title(store, each)})" for each in ids[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
@@ -81,13 +97,14 @@ def _title(store: Store, cell_id: str) -> str:
 
 def plan_task(
     store: Store,
-    start: str,
+    asked: Cell | Record,
     world: World,
     rerun: Rerun,
     *,
     device: torch.device,
     dataset: str | None = None,
     data_dir: Path | None = None,
+    download: bool = False,
     teacher_weights: Path | None = None,
     models: Sequence[Path] = (),
     plugins: Sequence[Path] = (),
@@ -97,23 +114,29 @@ def plan_task(
 
     Args:
         store: of the cell.
-        start: of the cell's id.
+        asked: the cell, or the record of a cell that is trained again.
         world: who will do it.
         rerun: whether the cell runs though it is done.
         device: where.
         dataset: the name that opens its data here; by default the one that it was planned with.
         data_dir: folder of the data.
+        download: whether missing data may be fetched.
         teacher_weights: the file of its teacher, for one that was planned with a file.
         models: the folders of its models, where it was planned with such.
         plugins: the files of ``--plugin``.
         others: further fields of the lab.
 
     Raises:
-        UsageError: the cell is unknown, or cannot be run here and so.
+        UsageError: the cell cannot be run here and so.
     """
-    cell = find_cell(store, start)
+    record = asked if isinstance(asked, Record) else None
+    cell = asked.cell if isinstance(asked, Record) else asked
     if cell.protocol != PROTOCOL:
         raise UsageError(f"cell {cell.id} was planned for protocol {cell.protocol}, and this kdzoo has {PROTOCOL}")
+    if record and cell.data.name.startswith("folder:") and dataset is None:
+        raise UsageError(
+            f"the data of cell {cell.id} are a folder of images, {cell.data.name}; give it by --dataset folder:PATH"
+        )
     if cell.study:
         raise UsageError(
             f"cell {cell.id} is a trial whose study may end it early; run the bench that tunes it, or kdzoo tune"
@@ -122,10 +145,12 @@ def plan_task(
         name_by_content(ModelRef(name=f"local-dir:{folder}"))
     for model in (cell.student, *([cell.teacher.model] if cell.teacher else [])):
         _require_folder(model)
+    if record:
+        store.plan(cell)
     cells = (*_teacher_to_train(cell, store, rerun), cell)
     registry = Registry.load(plugins) if world.size > 1 else None
     for each in cells:
-        kind = registry.strategy(f"{each.strategy.distribution}:{each.strategy.name}").value if registry else Strategy
+        kind = registry.of(each.strategy).value if registry else Strategy
         check_batch(min(each.recipe.batch_size, each.data.fit), world, uneven=overlaps(kind))
         check_precision(device, each.recipe.precision)
     settings = LabSettings(
@@ -137,9 +162,10 @@ def plan_task(
         folder=Path.cwd(),
         files=_teacher_file(cell, teacher_weights),
         plugins=tuple(map(PluginFile.read, plugins)),
+        download=download,
         others={**others, "expected": _expected(cell, store)},
     )
-    return Task(settings, cells, rerun)
+    return Task(settings, cells, rerun, record)
 
 
 def _expected(cell: Cell, store: Store) -> dict[str, Expected]:
@@ -171,14 +197,39 @@ def _require_folder(model: ModelRef) -> None:
 def _teacher_file(cell: Cell, path: Path | None) -> dict[str, Path]:
     if cell.teacher is None or cell.teacher.weights != "file":
         return {}
-    if path is None or not path.is_file() or file_digest(path) != cell.teacher.digest:
+    if path is None:
         raise UsageError(
-            f"the teacher of cell {cell.id} has its weights from a file; give that file by --teacher-weights"
+            f"the teacher of cell {cell.id} has its weights from a file with the SHA-256 {cell.teacher.digest}; give "
+            "that file by --teacher-weights"
+        )
+    if not path.is_file():
+        raise UsageError(f"--teacher-weights {path} is not a file")
+    if (digest := file_digest(path)) != cell.teacher.digest:
+        raise UsageError(
+            f"--teacher-weights {path} has the SHA-256 {digest}, and the file of the teacher of cell {cell.id} has "
+            f"{cell.teacher.digest}"
         )
     return {cell.teacher.digest or "": path.absolute()}
 
 
-def perform(task: Task, lab: Lab, report: Report) -> Record:
+def _check_weights(cell: Cell, lab: Lab) -> None:
+    """See that timm's weights are those that a record was made with: the names of cells hold their hash.
+
+    Raises:
+        UsageError: timm has published others since.
+    """
+    data, teacher = lab.data[cell.data], cell.teacher
+    needed = [(cell.student, cell.init.partition(":")[2])]
+    if teacher and teacher.own_input and teacher.digest:
+        needed.append((teacher.model, teacher.digest))
+    for model, digest in needed:
+        if digest and not (here := pretrained_digest(model, data)).startswith(digest):
+            raise UsageError(
+                f"timm's weights of {model} have the SHA-256 {here} here, and the record was made with {digest}"
+            )
+
+
+def run_task(task: Task, lab: Lab, report: Reporter) -> Record:
     """Run the cells of a task, as the rank that leads.
 
     Returns:
@@ -188,8 +239,12 @@ def perform(task: Task, lab: Lab, report: Report) -> Record:
         UsageError: another process runs one of them, or the disk is full.
     """
     *before, last = task.cells
-    lab.count_deaths()
-    with noting_ends():
+    for cell in task.cells:
+        check_cell(cell, lab)
+    if task.record:
+        _check_weights(last, lab)
+    lab.count_crashes()
+    with marking_exits():
         for cell in before:
             record = _run(cell, lab, report, "failed")
             if record.status == "failed":
@@ -197,8 +252,7 @@ def perform(task: Task, lab: Lab, report: Report) -> Record:
         return _run(last, lab, report, task.rerun)
 
 
-def _run(cell: Cell, lab: Lab, report: Report, rerun: Rerun) -> Record:
-    check_cell(cell, lab)
+def _run(cell: Cell, lab: Lab, report: Reporter, rerun: Rerun) -> Record:
     record = run_cell(cell, lab, report.cell(cell), rerun)
     if record is None:
         raise UsageError(f"another process runs {cell_title(cell)}; run the command again when that is done")

@@ -67,7 +67,7 @@ def choose_init(student: ModelRef, wanted: StudentInit | None, data: LoadedData)
         return "random"
     if pretrained_classes(student) is None:
         raise UsageError(f"timm has no weights of the student {student}: leave --student-init out")
-    return f"pretrained:{_pretrained_digest(student, data)[:16]}"
+    return f"pretrained:{pretrained_digest(student, data)[:16]}"
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ def resolve_teacher(
         return resolve_file(model, Path(wanted), data, asked)
     digest = None
     if weights != "trained":
-        digest = _pretrained_digest(model, data)
+        digest = pretrained_digest(model, data)
     if weights == "pretrained":
         return Resolved(TeacherRef(model=model, weights=weights, digest=digest))
     return Resolved(TeacherRef(model=model, weights=weights, recipe=recipe, strategy=baseline, seed=0, digest=digest))
 
 
-def _pretrained_digest(model: ModelRef, data: LoadedData) -> str:
+def pretrained_digest(model: ModelRef, data: LoadedData) -> str:
     """Of timm's weights: a name alone would let timm publish better ones under an old cell's name."""
     return body_digest(create_model(model, data.ref, data.mean, data.std, pretrained=True).model)
 

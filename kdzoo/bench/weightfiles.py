@@ -1,17 +1,23 @@
-"""Files of weights in a store: whether they are those that were written, and the teachers that are trained again."""
+"""Files of weights in a store: their header, whether they are intact, and teachers that must be retrained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from kdzoo.cell import Cell
+from kdzoo.data.load import LoadedData
 from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import check_plain, set_aside
 from kdzoo.matrix import teacher_cell
+from kdzoo.models.preprocessing import short_numbers
+from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest
+from kdzoo.models.zoo import plain_arguments
 from kdzoo.record import Record
 from kdzoo.store import Store
 
@@ -81,3 +87,30 @@ def _set_aside(training: Cell, store: Store) -> bool:
     what = f"the teacher {training.student}: {folder / WEIGHTS} {fault}"
     store.say(f"{what}; it is trained again ({' and '.join(kept)} {'are' if len(kept) > 1 else 'is'} what was there)")
     return True
+
+
+def weights_header(cell: Cell, student: TappedModel, data: LoadedData) -> dict[str, Any]:
+    """The header of a cell's weights; docs/models.md describes it.
+
+    Args:
+        cell: the cell.
+        student: what it trained.
+        data: its dataset.
+    """
+    return {
+        "cell": cell.id,
+        "classes": data.classes,
+        "create_model": plain_arguments(cell.student, cell.data, own_input=cell.starts_pretrained),
+        "in_chans": cell.data.channels,
+        "input_size": student.input_size,
+        "kdzoo": version("kdzoo"),
+        "mean": short_numbers(student.mean.flatten().tolist()),
+        "std": short_numbers(student.std.flatten().tolist()),
+        "strategy": cell.strategy.name,
+        # How an original becomes the image that is augmented, and then resized to input_size.
+        "crop_mode": "center",
+        "crop_pct": data.shown.crop,
+        "img_size": cell.data.img_size,
+        "interpolation": data.shown.interpolation,
+        "margin": data.shown.margin,
+    }

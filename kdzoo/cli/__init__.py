@@ -19,7 +19,7 @@ from kdzoo.cli.new import new
 from kdzoo.cli.pair import pair
 from kdzoo.cli.plugins import plugins
 from kdzoo.cli.publish import check, merge, publish
-from kdzoo.cli.run_cell import run_cell
+from kdzoo.cli.run_cell import train_cells
 from kdzoo.cli.strategies import app as strategies_app
 from kdzoo.cli.tune import tune
 from kdzoo.errors import KdzooError
@@ -59,7 +59,7 @@ def _common(
 app.command()(bench)
 app.command()(tune)
 app.command()(board)
-app.command("run-cell")(run_cell)
+app.command("run-cell")(train_cells)
 app.command()(publish)
 app.command()(check)
 app.command()(merge)

@@ -7,11 +7,16 @@ from typing import Annotated
 import typer
 
 from kdzoo.cli.options import DryRun, Options, bench_options
+from kdzoo.flags import OPTIONS
 
 
 @bench_options
 def bench(
     options: Options,
+    command: Annotated[
+        str | None,
+        typer.Argument(help=OPTIONS["command"].help, metavar=OPTIONS["command"].metavar, show_default=False),
+    ] = None,
     dry_run: DryRun = False,
     plan: Annotated[
         bool,
@@ -34,6 +39,7 @@ def bench(
 
     if plan and dry_run:
         raise UsageError("--plan writes the cells and --dry-run writes nothing; give one of them")
+    options["command"] = command
     prepared = prepare(options, dry_run=dry_run or plan)
     if plan:
         write_plan(prepared)

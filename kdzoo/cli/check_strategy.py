@@ -37,7 +37,8 @@ def check_strategy(
 
     [dim]kdzoo check-strategy mine --plugin mine.py[/dim]
     """
-    from kdzoo.config import parse_settings, split_list
+    from kdzoo.config import parse_settings
+    from kdzoo.flags import split_list
     from kdzoo.registry import Registry
 
     registry = Registry.load(plugin or ())

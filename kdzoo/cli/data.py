@@ -41,12 +41,13 @@ def data(
 
     All images are decoded once. The exit code is 1 where some cannot be read.
     """
-    from kdzoo.config import load_recipe
     from kdzoo.data.load import open_data
     from kdzoo.data.rgb import damage_text
     from kdzoo.data.survey import survey
     from kdzoo.errors import UsageError, os_reason
+    from kdzoo.foreign import visible
     from kdzoo.inputs import parse_size
+    from kdzoo.matrix import load_recipe
     from kdzoo.registry import Registry
 
     path = out or Path(re.sub(r"\W+", "_", name).strip("_") + ".png")

@@ -1,14 +1,13 @@
-"""``kdzoo run-cell``: one planned cell, by itself."""
+"""``kdzoo run-cell``: planned cells, or those of published records, by themselves."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,19 +18,22 @@ if TYPE_CHECKING:
 
     from kdzoo.bench.lab import Lab
     from kdzoo.bench.single import Task
-    from kdzoo.config import BenchConfig
     from kdzoo.engine.world import World
     from kdzoo.record import Record
 
 
 @some_options(
-    *("out", "rerun", "device", "data_dir", "eval_every", "compile", "trust_teacher"),
+    *("out", "rerun", "device", "data_dir", "download", "eval_every", "compile", "trust_teacher"),
     *("bank", "bank_budget", "bank_dtype", "log_with", "plugin"),
 )
-def run_cell(
+def train_cells(
     options: Options,
-    cell: Annotated[
-        str, typer.Argument(help="The cell's id or the beginning of it, as bench --plan writes it.", metavar="ID")
+    cells: Annotated[
+        list[str],
+        typer.Argument(
+            help="A planned cell, by its id or the beginning of it; or a published record, by the path of its file.",
+            metavar="ID|RECORD",
+        ),
     ],
     dataset: Annotated[
         str | None,
@@ -54,12 +56,16 @@ def run_cell(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", metavar="", help="Show no progress.")] = False,
 ) -> None:
-    """Train one cell of --out, which kdzoo bench planned there, and its teacher before it if that is not trained yet.
+    """Train single cells, each with its teacher before it if that is not trained yet.
+
+    The cell of a published record is trained again in --out, and compared with the record.
 
     Started by a launcher, all its processes train the cell together: each batch is divided among them, and the record
     is that of one process. See docs/scaling.md.
 
     [dim]kdzoo run-cell 3f2a[/dim]
+
+    [dim]kdzoo run-cell leaderboards/records/digits/resnet10t--test_resnet/*.json --out again[/dim]
 
     [dim]accelerate launch --multi_gpu --num_processes 4 --module kdzoo run-cell 3f2a[/dim]
     """
@@ -69,18 +75,18 @@ def run_cell(
     from kdzoo.engine.world import World, check_launcher
 
     check_launcher()
-    settings = load_bench("quick", {name: value for name, value in options.items() if name != "plugin"})
-    device = pick_device(settings.device)
+    flags = {name: value for name, value in options.items() if name != "plugin"}
+    device = pick_device(load_bench("quick", flags).device)
+    files = {"dataset": dataset, "teacher_weights": teacher_weights, "models": model or ()}
     world = World.join(device)
+    done = True
     try:
         with together(world):
-            plan = partial(
-                _plan, settings, cell, world, device, dataset, teacher_weights, model or (), options["plugin"] or ()
-            )
-            task = world.lead(plan)
-            lab = task.settings.make()
-            lab.train_in(world)
-            done = _lead(task, lab, quiet=quiet) if world.leads else follow(task, lab)
+            for cell in cells:
+                task = world.lead(partial(_plan, flags, cell, world, device, plugins=options["plugin"] or (), **files))
+                lab = task.settings.make()
+                lab.train_in(world)
+                done &= _lead(task, lab, quiet=quiet) if world.leads else follow(task, lab)
     except KeyboardInterrupt:
         typer.echo("\nStopped. Finished epochs are kept: run the same command again to go on.", err=True)
         raise typer.Exit(130) from None
@@ -88,23 +94,18 @@ def run_cell(
         raise typer.Exit(1)
 
 
-def _plan(
-    settings: BenchConfig,
-    cell: str,
-    world: World,
-    device: torch.device,
-    dataset: str | None,
-    teacher_weights: Path | None,
-    models: Sequence[Path],
-    plugins: Sequence[Path],
-) -> Task:
-    from kdzoo.bench.single import plan_task
-    from kdzoo.config import parse_bytes
+def _plan(flags: Options, named: str, world: World, device: torch.device, **here: Any) -> Task:
+    """What is to be done for a cell; ``here`` says where this machine has what the cell needs."""
+    from kdzoo.bench.single import find_cell, plan_task, read_record_file
+    from kdzoo.config import load_bench, parse_bytes
     from kdzoo.engine.bank.spec import BankSettings
     from kdzoo.engine.devices import check_compiler
     from kdzoo.store import Store
 
-    Store.open(Path(settings.out))
+    record = read_record_file(Path(named)) if named.endswith(".json") else None
+    settings = load_bench("quick", flags, settings_of(record) if record else None)
+    out = Path(settings.out)
+    asked = record or find_cell(Store.open(out), named)
     if settings.compile:
         check_compiler(device)
     bank = BankSettings(
@@ -113,33 +114,41 @@ def _plan(
         dtype=settings.bank_dtype,
         shared=world.size > 1,
     )
+    vouched = record is not None and record.teacher is not None and record.teacher.vouched
     return plan_task(
-        Store.create(Path(settings.out), partial(typer.echo, err=True)),
-        cell,
+        Store.create(out, partial(typer.echo, err=True)),
+        asked,
         world,
         settings.rerun,
         device=device,
-        dataset=dataset,
         data_dir=Path(settings.data_dir) if settings.data_dir else None,
-        teacher_weights=teacher_weights,
-        models=models,
-        plugins=plugins,
+        download=settings.download,
         others={
             "command": shlex.join(["kdzoo", *sys.argv[1:]]),
             "log_with": settings.log_with,
             "bank": bank,
             "eval_every": settings.eval_every,
             "compile": settings.compile,
-            "trust_teacher": settings.trust_teacher,
+            "trust_teacher": settings.trust_teacher or vouched,
         },
+        **here,
     )
+
+
+def settings_of(record: Record) -> dict[str, Any]:
+    """The keys of a bench's configuration that no cell names and that can change the last digits of its result."""
+    where = record.environment
+    kind, _, read = where.bank.partition(": ")
+    types = [entry.rpartition(" ")[2] for entry in read.partition("; ")[0].split(", ") if entry != "logits float32"]
+    found: dict[str, Any] = {"bank": kind or "off", "compile": where.compiled}
+    return found | ({"bank_dtype": types[0]} if kind and types else {})
 
 
 def _lead(task: Task, lab: Lab, *, quiet: bool) -> bool:
     """Run it and show how it goes; gives whether all went well."""
     from rich.console import Console
 
-    from kdzoo.bench.single import perform
+    from kdzoo.bench.single import run_task
     from kdzoo.bench.trackers import check_trackers
     from kdzoo.cli.data import check_images
     from kdzoo.cli.plugins import warn_of_broken
@@ -155,10 +164,24 @@ def _lead(task: Task, lab: Lab, *, quiet: bool) -> bool:
     silent = PlainReport(task.cells, Console(stderr=True, quiet=True))
     with nullcontext(silent) if quiet else make_report(task.cells) as report:
         lab.say_with(report.say)
-        record = perform(task, lab, report)
+        record = run_task(task, lab, report)
     show_failures([record], lab.registry)
     typer.echo(f"{cell_title(record.cell)}: {_result(record)}; see {lab.store.folder(record.id) / 'record.json'}")
+    if task.record and record.id == task.record.id and record.status == "done":
+        typer.echo(_compared(task.record, record))
     return record.status != "failed"
+
+
+def _compared(published: Record, made: Record) -> str:
+    """Whether a record that was made again measured the same."""
+    from kdzoo.leaderboard.check.agreement import differences, told
+
+    names = {"status", "tune", "test", "agreement", "curve", "student", "adapter_parameters"}
+    first, second = (one.model_dump(mode="json", include=names) for one in (published, made))
+    if first == second:
+        return "It measures exactly what the given record says."
+    found = differences(first, second)
+    return f"It differs from the given record: {told(found)}." if found else "It differs in the last digits alone."
 
 
 def _result(record: Record) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 
 import typer
 
-from kdzoo.bench.deaths import noting_ends
+from kdzoo.bench.crashes import marking_exits
+from kdzoo.bench.environment import changes
 from kdzoo.bench.executors.selection import open_executor
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan, make_plan
 from kdzoo.bench.preflight import Preflight
-from kdzoo.bench.provenance import changes
 from kdzoo.bench.session import BenchResult, pending, run_bench, winners_pending
 from kdzoo.bench.trackers import check_trackers
 from kdzoo.board.cache import refresh
@@ -132,7 +132,7 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     )
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     try:
-        with noting_ends():
+        with marking_exits():
             for refusal in prepared.preflight.strategies(lab.store):
                 show_refusal("breaks on", refusal)
         with (
@@ -169,7 +169,7 @@ def show_failures(records: Iterable[Record], registry: Registry) -> None:
         if record.status != "failed" or failure in shown or not _LINE.search(record.reason):
             continue
         shown.add(failure)
-        homes = registry.strategy(f"{strategy.distribution}:{strategy.name}").homes
+        homes = registry.of(strategy).homes
         typer.echo(
             f"\n{strategy.name} failed: {record.reason}\n{from_plugin(record.traceback, homes)}", err=True, nl=False
         )

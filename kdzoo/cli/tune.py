@@ -9,6 +9,7 @@ import typer
 
 from kdzoo.cli.options import DryRun, Options, bench_options, given_options
 from kdzoo.errors import UsageError, unknown
+from kdzoo.flags import OPTIONS
 
 if TYPE_CHECKING:
     from kdzoo.study import Study
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 _SHOW = "Showing studies"
 _TRIALS = 20
 _CHOOSING = ("strategies", "dataset", "teacher", "student")
-_FLAGS = {"tune": "--trials", "set_": "--set"}
 
 
 @bench_options
@@ -97,10 +97,10 @@ def chosen_studies(options: Options, asked_by: str, *, dry_run: bool) -> tuple[l
     Raises:
         UsageError: an option says how to run, or a name has no study here.
     """
-    from kdzoo.config import split_list
+    from kdzoo.flags import split_list
 
     given = [name for name in given_options(options) if name not in (*_CHOOSING, "out")]
-    flags = [_FLAGS.get(name, "--" + name.replace("_", "-")) for name in given] + ["--dry-run"] * dry_run
+    flags = [OPTIONS[name].spelled[-1] for name in given] + ["--dry-run"] * dry_run
     if flags:
         verb = "says" if len(flags) == 1 else "say"
         raise UsageError(

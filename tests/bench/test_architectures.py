@@ -21,7 +21,7 @@ VIT = "test_vit:depth=4:patch_size=4"
 @pytest.fixture(autouse=True)
 def ignorant_teachers_may_teach(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried here is whether things fit, not whether an epoch on 64 images teaches a teacher anything."""
-    monkeypatch.setattr("kdzoo.bench.admission.knows", lambda *_: True)
+    monkeypatch.setattr("kdzoo.bench.teacher_checks.knows", lambda *_: True)
 
 
 @pytest.mark.parametrize(("teacher", "student"), [(CNN, CNN), (VIT, CNN), (CNN, VIT), (VIT, VIT)])

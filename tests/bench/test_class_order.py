@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kdzoo.bench.classorder import Reordering, find_reordering
-from kdzoo.bench.signtest import sign_test
+from kdzoo.bench.guess_tests import Reordering, find_reordering, sign_test
 
 Draw = np.random.Generator
 

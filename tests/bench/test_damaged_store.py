@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from kdzoo.bench.deaths import deaths_of, marked
-from kdzoo.bench.executors.executor import must_run
+from kdzoo.bench.crashes import crashes_of, start_marked
+from kdzoo.bench.results import must_run
 from kdzoo.bench.weightfiles import teachers_again, weights_fault
 from kdzoo.cli import app
 from kdzoo.errors import KdzooError
@@ -271,10 +271,10 @@ def test_what_stands_in_the_place_of_a_mark_harms_nothing(name: str, what: str, 
             os.mkfifo(tmp_path / name)
         case "device":
             (tmp_path / name).symlink_to("/dev/zero")
-    before = deaths_of(tmp_path)
+    before = crashes_of(tmp_path)
     assert (before.place, before.count) == (2, 0)
-    with marked(tmp_path, before):
-        deaths_of(tmp_path)
+    with start_marked(tmp_path, before):
+        crashes_of(tmp_path)
 
 
 def test_a_damaged_study_and_trial_are_made_again_from_records(whole: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_lab import FIT, Quadrants, Quiet, prepare
 
-from kdzoo.bench import advice as advices
+from kdzoo.bench import teacher_checks as advices
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.normalisation import find_normalisation
 from kdzoo.cell import ModelRef

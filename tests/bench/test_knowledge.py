@@ -10,7 +10,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from kdzoo.bench.knowledge import LEVEL, expected_hits, knows
+from kdzoo.bench.guess_tests import CHANCE_P, expected_hits, knows
 
 
 def classes(counts: Sequence[int]) -> np.ndarray:
@@ -51,8 +51,8 @@ def test_with_two_classes_it_is_fishers_exact_test(missed: int, false: int) -> N
     named, found = int(guesses.sum()), 3 - missed
     # The hits grow with those among the few that are named, which is hypergeometric.
     p = sum(comb(3, k) * comb(57, named - k) for k in range(found, min(3, named) + 1)) / comb(60, named)
-    assert not LEVEL / 1.5 < p < 1.5 * LEVEL  # where the orders that are tried would decide
-    assert knows(guesses, UNEQUAL) == (p <= LEVEL)
+    assert not CHANCE_P / 1.5 < p < 1.5 * CHANCE_P  # where the orders that are tried would decide
+    assert knows(guesses, UNEQUAL) == (p <= CHANCE_P)
 
 
 def test_who_finds_the_few_is_of_use_though_always_naming_the_many_scores_higher() -> None:
@@ -81,7 +81,7 @@ def test_guesses_that_have_nothing_to_do_with_the_labels_rarely_pass(
     for seed in range(draws):
         draw = np.random.default_rng(seed)
         passed += knows(draw.choice(len(guesses), n, p=guesses), draw.choice(len(labels), n, p=labels))
-    assert passed / draws <= LEVEL + 3 * (LEVEL / draws) ** 0.5  # three standard errors
+    assert passed / draws <= CHANCE_P + 3 * (CHANCE_P / draws) ** 0.5  # three standard errors
 
 
 def test_a_little_knowledge_of_many_samples_is_seen_and_chance_is_not() -> None:

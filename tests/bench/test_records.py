@@ -179,7 +179,7 @@ def test_strategy_and_teacher_change_neither_start_nor_order_nor_views(
         config = {"teacher": teacher, "teacher_weights": weights, "teacher_epochs": 5, "epochs": 2}
         prepared = prepare(tmp_path, [Greedy, Everything, "soft"], recipe=recipe, **config)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("kdzoo.bench.admission.knows", lambda *_: True)
+            patch.setattr("kdzoo.bench.teacher_checks.knows", lambda *_: True)
             records = run_cells(prepared.plan.cells, prepared.lab, Quiet(), "failed")
         assert all(record.status == "done" for record in records), [record.reason for record in records]
     students = [each for key, each in seen.items() if key[0] != "ce"] + [seen["ce", "test_efficientnet"]]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kdzoo.bench.search import Pruning, ask, make_pruner
-from kdzoo.bench.tune import tune
+from kdzoo.bench.session import run_studies
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.engine.course import Stop
 from kdzoo.recipe import Recipe
@@ -81,7 +81,7 @@ class Runner:
         self.ran: list[Cell] = []
         self.rounds: list[int] = []
 
-    def __call__(self, cells: Sequence[Cell], stops: Mapping[str, Stop]) -> None:
+    def __call__(self, cells: Sequence[Cell], stops: Mapping[str, Stop]) -> dict[str, Record]:
         self.rounds.append(len(cells))
         for cell in cells:
             if len(self.ran) == self.stop_before:
@@ -89,12 +89,13 @@ class Runner:
             self.ran.append(cell)
             self.store.plan(cell)
             self.store.write_record(self.record(cell))
+        return {}
 
 
 def run(out: Path, plans: Sequence[StudyPlan], **runner: Any) -> tuple[list[Study], Runner]:
     store = Store.create(out)
     running = Runner(store, **runner)
-    return tune(plans, store, running, "failed"), running
+    return run_studies(plans, store, running, "failed"), running
 
 
 def test_a_study_has_exactly_its_trials_and_the_first_is_the_default(tmp_path: Path) -> None:
@@ -253,20 +254,20 @@ def test_failures_are_kept_apart_and_run_again_with_the_same_values(tmp_path: Pa
 
     plan = make_plan()
     store = Store.create(tmp_path)
-    (study,) = tune([plan], store, Runner(store, record=flaky), "failed")
+    (study,) = run_studies([plan], store, Runner(store, record=flaky), "failed")
     failed = [number for number, trial in enumerate(study.trials) if trial.state == "failed"]
     assert failed
     assert len(study.trials) == N
     assert all(study.trials[number].reason == "dropped the batch" for number in failed)
     left = Runner(store)
-    assert tune([plan], store, left, "never") == [study]
+    assert run_studies([plan], store, left, "never") == [study]
     assert left.ran == []
-    (mended,) = tune([plan], store, left, "failed")
+    (mended,) = run_studies([plan], store, left, "failed")
     assert [cell.id for cell in left.ran] == [study.trials[number].cell for number in failed]
     assert [trial.values for trial in mended.trials] == [trial.values for trial in study.trials]
     assert all(trial.state == "done" for trial in mended.trials)
     again = Runner(store)
-    tune([plan], store, again, "always")
+    run_studies([plan], store, again, "always")
     assert len(again.ran) == N
 
 

@@ -22,7 +22,6 @@ from kdzoo.bench.teachers import resolve_file
 from kdzoo.cell import Cell, Input, ModelRef
 from kdzoo.cli import app
 from kdzoo.config import BenchConfig, load_bench
-from kdzoo.leaderboard.command import reproduce
 from kdzoo.models.weights import save_weights
 
 TIMM_ARGS: dict[str, Any] = {"model": "test_efficientnet", "in_chans": 1, "input_size": None, "img_size": 16}
@@ -125,15 +124,6 @@ def test_a_file_with_the_classes_in_another_order_is_refused(tmp_path: Path, tea
     save_weights(net, tmp_path / "w.safetensors", {"classes": ["one", "two", "three", "four"]})
     (warning,) = prepare(tmp_path, [], teacher_weights=str(tmp_path / "w.safetensors")).plan.warnings
     assert "were trained for other classes by name: their class 0 is 'one', and the dataset's is 'a'" in warning
-
-
-def test_the_published_command_says_the_whole_input(tmp_path: Path, checkpoint: str) -> None:
-    cell = first(prepare(tmp_path, [], teacher_weights=checkpoint))
-    words = reproduce(cell).words
-    assert "--teacher-weights ./FILE --teacher-input rest=data,mean=0.9,std=0.05" in words
-    config = load_bench("quick", {"teacher_weights": checkpoint, "teacher_input": "rest=data,mean=0.9,std=0.05"})
-    again = first(prepare(tmp_path, [], teacher_weights=checkpoint, teacher_input=config.teacher_input))
-    assert again.teacher == cell.teacher
 
 
 @pytest.mark.parametrize("weights", ["auto", "train", "pretrained"])

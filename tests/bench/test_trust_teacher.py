@@ -12,10 +12,9 @@ from safetensors.torch import load_file, save_file
 from small_lab import Quiet, Run, prepare
 
 from kdzoo import ArrayData, Dataset, KdzooError, Splits
-from kdzoo.bench.admission import admit
-from kdzoo.bench.advice import Advice
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.remeasure import remeasure
+from kdzoo.bench.teacher_checks import Advice, admit
 from kdzoo.cell import ModelRef, TeacherRef
 from kdzoo.data.load import open_data
 from kdzoo.record import Measures, Record, Size, TeacherMeasures

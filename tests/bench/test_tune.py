@@ -20,8 +20,9 @@ from kdzoo import Batch, Outputs, Strategy, Terms, param
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.session import BenchResult, run_bench
 from kdzoo.cell import Cell
-from kdzoo.record import Epoch
+from kdzoo.record import Epoch, Record
 from kdzoo.store import Store
+from kdzoo.storefiles import read_record
 from kdzoo.study import Study, parse_study
 
 
@@ -297,3 +298,20 @@ def trials_begun(out: Path) -> int:
     paths = list((out / "studies").glob("*.json")) if out.exists() else []
     studies = [parse_study(path.read_bytes(), path.name) for path in paths]
     return sum(len(study.trials) for study in studies)
+
+
+def test_the_records_of_trials_are_taken_as_they_were_made(
+    tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(folder: Path) -> Record | None:
+        record = read_record(folder)
+        read.extend([folder] if record else [])
+        return record
+
+    monkeypatch.setattr("kdzoo.store.read_record", counted)
+    bench, result = tuned(tmp_path, teacher_file, tune=2, epochs=1, seeds=1)
+    trials = {bench.folder(record) for record in result.records if record.cell.kind == "trial"}
+    assert len(trials) == 2
+    assert not trials & set(read)

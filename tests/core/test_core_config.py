@@ -8,15 +8,10 @@ from typing import Any
 import pytest
 
 from kdzoo import UsageError
-from kdzoo.config import (
-    BenchConfig,
-    load_bench,
-    load_recipe,
-    parse_ranges,
-    parse_settings,
-    split_list,
-)
+from kdzoo.config import BenchConfig, load_bench, parse_ranges, parse_settings
+from kdzoo.flags import split_list
 from kdzoo.inputs import parse_size
+from kdzoo.matrix import load_recipe
 from kdzoo.yamltext import shipped
 
 BENCH = "strategies: soft\ndataset: digits\nteacher: resnet18\nstudent: resnet10t\n"

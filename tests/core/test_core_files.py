@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from kdzoo import UsageError
-from kdzoo.config import load_bench, load_recipe
+from kdzoo.config import load_bench
 from kdzoo.errors import OddFileError
 from kdzoo.files import MOST_TEXT, atomic_write, check_plain, discard, make_folder, read_plain, set_aside
+from kdzoo.matrix import load_recipe
 from kdzoo.plugins import load_plugins
 
 

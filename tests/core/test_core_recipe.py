@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kdzoo import UsageError
-from kdzoo.config import load_bench, load_recipe
+from kdzoo.config import load_bench
+from kdzoo.matrix import load_recipe
 from kdzoo.yamltext import read_yaml
 
 RECIPE = "epochs: 10\nbatch_size: 8\n"

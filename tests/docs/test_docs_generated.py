@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
+import typer
 from docs_pages import NAMES, read, tool
 
 from kdzoo import hookspecs
+from kdzoo.cli import app
 from kdzoo.config import BenchConfig
+from kdzoo.flags import OPTIONS
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.registry import Registry
 
@@ -70,9 +74,24 @@ def test_boards_of_the_readme_come_from_their_commands(name: str) -> None:
     assert "Ran on " in block[1]
 
 
-@pytest.mark.parametrize("model", [BenchConfig, Recipe, Augment])
-def test_every_key_is_described(model: type[BenchConfig | Recipe | Augment]) -> None:
+@pytest.mark.parametrize("model", [Recipe, Augment])
+def test_every_key_of_a_recipe_is_described(model: type[Recipe | Augment]) -> None:
     assert set(tool("reference").arguments(model)) == set(model.model_fields)
+
+
+def test_configuration_and_command_line_are_made_from_one_table() -> None:
+    """A key that only one of the two knows, or a default that the help says otherwise, is found here."""
+    assert {name for name in OPTIONS if name not in ("config", "plugin")} == set(BenchConfig.model_fields)
+    for name, option in OPTIONS.items():
+        said = re.search(r"by default (\d\w*|runs)|(\w+) \(the default", option.help)
+        if said and name != "gpus_per_cell" and (default := BenchConfig.model_fields[name].default) is not None:
+            assert str(default) in (said[1], said[2]), name
+
+
+def test_every_option_has_its_flag_in_help() -> None:
+    group: Any = typer.main.get_command(app)
+    shown = {flag for param in group.commands["bench"].params for flag in param.opts}
+    assert {flag.partition("/")[0] for option in OPTIONS.values() if option.flag for flag in option.spelled} <= shown
 
 
 def test_exit_codes_are_listed() -> None:

@@ -10,8 +10,8 @@ import timm
 import torch
 
 from kdzoo import Batch, UsageError
-from kdzoo.config import load_recipe
 from kdzoo.engine.optim import Mixer, check_recipe, make_average, make_optimizer, make_schedule
+from kdzoo.matrix import load_recipe
 from kdzoo.recipe import Recipe
 from kdzoo.yamltext import shipped
 

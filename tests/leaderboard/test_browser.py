@@ -211,7 +211,7 @@ def test_a_chosen_row_shows_its_curves_records_card_and_command(page):
     wait(page, lambda page: all_of(page, ".detail .mark-line path"))
     detail = one_of(page, ".detail")
     assert len(all_of(detail, ".mark-line path")) == 3
-    for words in ("soft, resnet10t → test_resnet", "seed 2: 92.40 %", "kdzoo bench --strategies soft --dataset digits"):
+    for words in ("soft, resnet10t → test_resnet", "seed 2: 92.40 %", "kdzoo run-cell records/digits/"):
         assert words in detail.text
     links = [link.get_attribute("href") for link in all_of(detail, "li a")]
     assert len(links) == 3

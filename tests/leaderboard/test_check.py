@@ -160,7 +160,7 @@ def test_a_later_kdzoo_finds_no_fault_in_what_is_published_today(monkeypatch: py
     records, studies = make_tuned()
     for place in ("cell", "matrix", "leaderboard.check.records", "bench.plan"):
         monkeypatch.setattr(f"kdzoo.{place}.PROTOCOL", PROTOCOL + 1)
-    for place in ("study", "leaderboard.check.studies", "leaderboard.command"):
+    for place in ("study", "leaderboard.check.studies"):
         monkeypatch.setattr(f"kdzoo.{place}.TUNER", TUNER + 1)
     again = [parse_record(record.to_json(), "r") for record in records]
     assert (again, faults(again, [parse_study(study.to_json(), "s") for study in studies])) == (records, [])

@@ -13,6 +13,7 @@ from folders import make_tuned
 
 from kdzoo.board.table import make_board
 from kdzoo.drawing import chart_digest
+from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.page.chartcode import library_of, own_library, without_library
 from kdzoo.leaderboard.page.html import dataset_page, index_page
 from kdzoo.matrix import teacher_cell
@@ -146,8 +147,8 @@ def test_the_library_can_be_told_from_the_rest(sweep, page):
 
 
 def test_another_version_of_the_library_leaves_the_rest_as_it_is(sweep, page, monkeypatch):
+    from kdzoo.leaderboard.page import html as module
     from kdzoo.leaderboard.page.chartcode import Library
-    from kdzoo.leaderboard.page.html import html as module
 
     monkeypatch.setattr(module, "load_library", lambda: Library("vega 9.9", "window.x = 1;"))
     html = page(sweep, with_library=True)
@@ -156,8 +157,8 @@ def test_another_version_of_the_library_leaves_the_rest_as_it_is(sweep, page, mo
 
 
 def test_what_is_hidden_about_the_library_shows(sweep, page, monkeypatch):
+    from kdzoo.leaderboard.page import html as module
     from kdzoo.leaderboard.page.chartcode import END, Library
-    from kdzoo.leaderboard.page.html import html as module
 
     monkeypatch.setattr(module, "load_library", lambda: Library("vega 9.9", "window.x = 1;"))
     html = page(sweep, with_library=True)
@@ -180,8 +181,7 @@ def test_details_tell_of_seeds_curves_records_and_the_command(sweep, page):
         [one.cell.seed, one.id, f"../records/{one.id}.json", one.test.top1] for one in records
     ]
     assert told["seeds"][0][4] == [round(line.tune_top1, 2) for line in records[0].curve]
-    assert told["command"].startswith("kdzoo bench --strategies soft ")
-    assert "--seeds 3" in told["command"]
+    assert told["command"].split() == ["kdzoo", "run-cell", *(str(path_of_record(one)) for one in records)]
     assert told["ran"] == "kdzoo bench"
     assert told["versions"] == "kdzoo 0.1.0, torch 2.14.1; cpu, 2 threads"
 
@@ -192,7 +192,7 @@ def test_details_tell_why_a_seed_has_no_result(sweep, page):
     assert [(seed[0], seed[3], seed[4]) for seed in failed] == [(2, "failed: the loss became NaN in epoch 3", [])]
 
 
-def test_tuned_rows_are_filtered_by_variant_and_tell_the_search_as_a_command_of_its_own():
+def test_tuned_rows_are_filtered_by_variant_and_have_the_command_of_every_row():
     records, studies = make_tuned()
     url = {"record_url": lambda record: record.id, "with_library": False}
     read = Reader(dataset_page("digits", make_board(records, (), studies, by="dataset"), records, studies, **url))
@@ -201,10 +201,9 @@ def test_tuned_rows_are_filtered_by_variant_and_tell_the_search_as_a_command_of_
     assert read.text.count("million parameters") == 1
     assert "hollow: default values; full: tuned ones" in read.text
     details = json.loads(read.scripts["data"])["sections"][0]["details"]
-    searches = [one["search"] for one in details if one["search"]]
-    assert searches
-    assert all(search.startswith("kdzoo bench --strategies ") and " --tune " in search for search in searches)
-    assert not any("kdzoo bench" in one["words"] for one in details)
+    tuned = [one for one in details if one["studies"]]
+    assert tuned
+    assert all(one["command"].startswith("kdzoo run-cell records/digits/") for one in details)
 
 
 def test_what_rows_of_a_pair_share_is_a_heading_and_no_column(sweep, page):

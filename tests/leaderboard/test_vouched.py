@@ -1,13 +1,12 @@
-"""A teacher that was vouched for is published, marked, and the commands that train its students again say so."""
+"""A teacher that was vouched for is published, and marked."""
 
 from __future__ import annotations
 
 import pytest
-from made_records import make_cell, make_record, make_rows, measures
+from made_records import make_rows, measures
 
 from kdzoo.leaderboard.check.records import record_faults, remarks
 from kdzoo.leaderboard.check.rows import group_faults
-from kdzoo.leaderboard.command import reproduce
 from kdzoo.leaderboard.union import Union
 from kdzoo.record import Record
 
@@ -22,16 +21,6 @@ def vouching(record: Record) -> Record:
 def rows() -> list[Record]:
     made = make_rows({"ce": [900, 910], "soft": [90, 80]})
     return [vouching(one) for one in made]
-
-
-def test_the_command_repeats_the_flag() -> None:
-    record = make_record(make_cell("soft", 1))
-    assert "--trust-teacher" not in reproduce(record).command
-    again = reproduce(vouching(record))
-    assert again.command.split()[-1] == "--trust-teacher"
-    assert again.command.removesuffix(" --trust-teacher") == reproduce(record).command
-    # A failed seed does not know, and another seed of its row does.
-    assert reproduce(record.cell, trusted=True) == again
 
 
 def reasons(faults: list) -> list[str]:

@@ -19,7 +19,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from kdzoo import UsageError
 from kdzoo.cell import DataRef, Input, ModelRef
-from kdzoo.inputs import input_flag, read_input
+from kdzoo.inputs import read_input
 from kdzoo.models.preprocessing import Images, StatedInput, check_classes, choose_input, stated_input
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weightfile import open_weights
@@ -231,14 +231,17 @@ def test_a_crop_counts_from_the_originals(data_ref: Callable[..., DataRef]) -> N
     assert 0 < (seen < 0.5).float().mean().item() < 0.15
 
 
-def test_the_flag_gives_exactly_one_input(images: Callable[..., Images]) -> None:
-    for shown in (
-        None,
-        Input(mean=(0.1, 0.2, 0.3)),
-        Input(std=(0.5,) * 3, size=(40, 48), crop=0.7, interpolation="nearest"),
+def test_with_rest_data_the_flag_gives_exactly_one_input(images: Callable[..., Images]) -> None:
+    told = {"mean": [0.9] * 3, "std": [0.9] * 3, "size": [8, 8], "crop": 0.1}
+    for flag, shown in (
+        ("rest=data", None),
+        ("rest=data,mean=0.1/0.2/0.3", Input(mean=(0.1, 0.2, 0.3))),
+        (
+            "rest=data,std=0.5/0.5/0.5,size=40x48,crop=0.7,interpolation=nearest",
+            Input(std=(0.5,) * 3, size=(40, 48), crop=0.7, interpolation="nearest"),
+        ),
     ):
-        told = {"mean": [0.9] * 3, "std": [0.9] * 3, "size": [8, 8], "crop": 0.1}
-        assert choose(images(), input_flag(shown), told)[0] == shown
+        assert choose(images(), flag, told)[0] == shown
 
 
 def test_a_flag_and_yaml_say_the_same() -> None:

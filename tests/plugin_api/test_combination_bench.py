@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kdzoo.leaderboard.command import reproduce
 from kdzoo.record import Record, parse_record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
@@ -161,21 +159,6 @@ def test_a_published_board_with_them_holds_the_check(
     page = (tmp_path / "boards" / "shades" / "board.md").read_text()
     assert "soft+at" in page
     assert "soft.temperature=2" in page
-
-
-def test_its_command_trains_the_same_cell(
-    trained: tuple[Path, Any], stored: dict[str, Record], kdzoo: Callable[..., Any], shades: Path, extra: Path
-) -> None:
-    for name in ("soft+at", "fitnets+soft"):
-        again = reproduce(stored[name])
-        assert again.words == ""
-        words = shlex.split(again.command)
-        shown = kdzoo(*words[1:], "--plugin", shades, "--dry-run", "--out", trained[0])
-        assert re.search(rf"{stored[name].id} +done +{re.escape(name)}", shown.out), shown.err
-    mixed = reproduce(stored["soft+plain"])
-    digest = stored["soft+plain"].cell.strategy.revision.partition("+")[2]
-    assert f"a plugin file whose SHA-256 begins with {digest}" in mixed.words
-    assert "--plugin FILE --strategies kdzoo+file:soft+plain" in mixed.words
 
 
 def test_both_orders_in_one_bench_are_refused(kdzoo: Callable[..., Any], small: tuple[Any, ...]) -> None:

@@ -13,7 +13,7 @@ from small_lab import prepare
 from toy_bench import STUDENT, by_strategy, kdzoo, outcomes
 
 from kdzoo.bench.executors.pool import threads_for
-from kdzoo.bench.executors.remote import Datasets, LabSettings, PluginFile, check_cell
+from kdzoo.bench.executors.worker import Datasets, LabSettings, PluginFile, check_cell
 from kdzoo.config import BenchConfig
 from kdzoo.data.decoding import WORTH_WORKERS
 from kdzoo.errors import KdzooError
@@ -79,7 +79,10 @@ def test_other_data_or_another_revision_of_a_strategy_are_refused(tmp_path: Path
     settings = LabSettings.of(bench.lab, BenchConfig(**CONFIG))
     cell = bench.plan.cells[-1]
     other = cell.data.model_copy(update={"fingerprint": "0" * 16})
-    with pytest.raises(KdzooError, match=r"the dataset digits\[:120\] on .* is not the one that the bench began with"):
+    with pytest.raises(
+        KdzooError,
+        match=r"the dataset digits\[:120\] on .* is not the one that the cell was planned",
+    ):
         Datasets(settings, bench.lab.registry)[other]
     old = cell.model_copy(update={"strategy": cell.strategy.model_copy(update={"revision": "0"})})
     with pytest.raises(KdzooError, match=r"the strategy kdzoo:soft on .* has the revision"):

@@ -91,7 +91,7 @@ def test_the_same_command_finds_all_of_it_and_starts_no_process(
     def refuse(*_: Any) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr("kdzoo.bench.executors.pool._Member", refuse)
+    monkeypatch.setattr("kdzoo.bench.executors.pool._Worker", refuse)
     again = kdzoo(*tuned, "--out", pooled[0], "--workers", 2)
     assert again.code == 0, again.err
     assert again.out == pooled[1].out

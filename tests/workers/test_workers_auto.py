@@ -13,8 +13,7 @@ from small_lab import prepare
 from toy_bench import kdzoo
 
 from kdzoo.bench.executors import selection as choose
-from kdzoo.bench.executors.crew import Died, Ended, Event
-from kdzoo.bench.executors.jobs import Job, Speed, TimeStudent
+from kdzoo.bench.executors.jobs import Crashed, Event, Job, JobEnded, Speed, TimeStudent
 from kdzoo.bench.executors.selection import fastest, idle_in_studies, visible_gpus
 from kdzoo.cell import Cell
 from kdzoo.errors import KdzooError
@@ -38,7 +37,7 @@ class Timed:
 
     def start(self, token: int, job: Job) -> None:
         speed = Speed(self.speeds[self.workers] / self.workers, self.memory)
-        self._events.append(Ended(token, speed if isinstance(job, TimeStudent) else None))
+        self._events.append(JobEnded(token, speed if isinstance(job, TimeStudent) else None))
 
     def wait(self) -> Sequence[Event]:
         events, self._events = self._events, []
@@ -95,7 +94,7 @@ def test_memory_bounds_the_workers(cell: Cell, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_measurement_that_dies_is_told(cell: Cell) -> None:
     pool: Any = Timed(2, {1: 1})
-    pool.wait = lambda: [Died(0, "its worker process was killed by SIGKILL")]
+    pool.wait = lambda: [Crashed(0, "its worker process was killed by SIGKILL")]
     with pytest.raises(KdzooError, match=r"could not measure: its worker .* SIGKILL; give a number instead"):
         fastest(pool, cell, 2, print)
 

@@ -1,4 +1,4 @@
-"""Hands the cells of a bench to a crew of workers: what comes first, what is tried again, what is given up."""
+"""Hands the cells of a bench to a pool of workers: in which order, what is retried, and what fails."""
 
 from __future__ import annotations
 
@@ -8,71 +8,82 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kdzoo.bench.deaths import OWN, UNEXPLAINED
-from kdzoo.bench.executors.crew import Began, Crew, Died, Ended, EpochEnded, Event, Said, Stepped
-from kdzoo.bench.executors.executor import Report
-from kdzoo.bench.executors.jobs import Job, ReadyTeacher, RunCell
+from kdzoo.bench.crashes import OWN_LIMIT, UNEXPLAINED_LIMIT
+from kdzoo.bench.events import Reporter
+from kdzoo.bench.executors.jobs import (
+    Crashed,
+    EpochDone,
+    Event,
+    Job,
+    JobEnded,
+    JobStarted,
+    ReadyTeacher,
+    RunCell,
+    StepDone,
+    WorkerLine,
+    WorkerPool,
+)
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.results import find_done, record_loss
+from kdzoo.bench.results import find_done, record_crash
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop, Watch
 from kdzoo.record import Record
 
-DEATHS = OWN
-"""Workers that may die of a cell before it is recorded as failed."""
+CRASH_LIMIT = OWN_LIMIT
+"""Crashes of workers that run a cell before it is recorded as failed."""
 _NUMBER = re.compile(r"[\d.,]+")
-LOSSES = UNEXPLAINED
-"""Machines that may be lost under a cell before it is recorded as failed."""
+NODE_LOSSES = UNEXPLAINED_LIMIT
+"""Machines lost while they run a cell before it is recorded as failed."""
 
 
 class Dispatcher:
-    """The :class:`~kdzoo.bench.executors.executor.Executor` of a crew.
+    """The :class:`~kdzoo.bench.executors.local.Executor` of a pool of workers.
 
     Teachers are trained first, then each is measured once, then the students run; so no worker waits for what
-    another one makes. A cell whose worker dies goes on from its last checkpoint in another one, once.
+    another one makes. A cell whose worker crashes resumes from its last checkpoint in another worker, once.
 
     Args:
         lab: store, data, plugins, device of the leading process.
-        crew: the workers.
+        pool: the workers.
     """
 
-    def __init__(self, lab: Lab, crew: Crew) -> None:
-        self.lab, self.crew = lab, crew
+    def __init__(self, lab: Lab, pool: WorkerPool) -> None:
+        self.lab, self.pool = lab, pool
         self._tokens = itertools.count()
         self._said: set[str] = set()
         self._ready: set[object] = set()
 
     def run(
-        self, cells: Sequence[Cell], report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+        self, cells: Sequence[Cell], report: Reporter, rerun: Rerun, stops: Mapping[str, Stop] | None = None
     ) -> list[Record]:
-        """See :class:`~kdzoo.bench.executors.executor.Executor`."""
+        """See :class:`~kdzoo.bench.executors.local.Executor`."""
         stops = stops or {}
         for cell in cells:
             self.lab.store.plan(cell)
-        bench = _Round(self.lab, self.crew, report, rerun, self._tokens, self._said)
+        bench = _Round(self.lab, self.pool, report, rerun, self._tokens, self._said)
         teachers = bench.find([cell for cell in cells if cell.kind == "teacher"])
         students = bench.find([cell for cell in cells if cell.kind != "teacher"])
-        self.crew.expect(max(len(teachers), len(students)))
-        bench.finish([RunCell(cell, self.crew.threads(len(teachers)), rerun) for cell in teachers])
+        self.pool.expect(max(len(teachers), len(students)))
+        bench.finish([RunCell(cell, self.pool.threads(len(teachers)), rerun) for cell in teachers])
         taught = {
             (cell.teacher, cell.data, cell.recipe.augment, cell.recipe.precision): cell
             for cell in students
             if cell.teacher
         }
-        self.crew.share(self.lab.expected)
+        self.pool.share(self.lab.expected)
         unready = [cell for key, cell in taught.items() if key not in self._ready]
-        bench.finish([ReadyTeacher(cell, self.crew.threads(len(unready))) for cell in unready])
+        bench.finish([ReadyTeacher(cell, self.pool.threads(len(unready))) for cell in unready])
         self._ready |= taught.keys()
-        bench.finish([RunCell(cell, self.crew.threads(), rerun, stops.get(cell.id)) for cell in students])
+        bench.finish([RunCell(cell, self.pool.threads(), rerun, stops.get(cell.id)) for cell in students])
         return [bench.records[cell.id] for cell in cells]
 
 
 @dataclass
 class _Round:
     lab: Lab
-    crew: Crew
-    report: Report
+    pool: WorkerPool
+    report: Reporter
     rerun: Rerun
     tokens: Iterator[int]
     said: set[str]
@@ -80,7 +91,7 @@ class _Round:
     held: list[RunCell] = field(default_factory=list)
     running: dict[int, Job] = field(default_factory=dict)
     watches: dict[int, Watch] = field(default_factory=dict)
-    deaths: Counter[tuple[type[Job], str, bool]] = field(default_factory=Counter)
+    crashes: Counter[tuple[type[Job], str, bool]] = field(default_factory=Counter)
 
     def find(self, cells: Sequence[Cell]) -> list[Cell]:
         """The cells that must run; the others have their records now."""
@@ -103,11 +114,11 @@ class _Round:
                     self.report.waiting(job.cell)
                 queue.extend(replace(job, wait=True) for job in self.held)
                 self.held.clear()
-            while queue and self.crew.free:
+            while queue and self.pool.free:
                 token = next(self.tokens)
                 self.running[token] = queue.popleft()
-                self.crew.start(token, self.running[token])
-            for event in self.crew.wait():
+                self.pool.start(token, self.running[token])
+            for event in self.pool.wait():
                 again = self._take(event)
                 if again is not None:
                     queue.appendleft(again)
@@ -116,12 +127,12 @@ class _Round:
         """Note what happened; gives the job that must be done again, if there is one."""
         job = self.running[event.token]
         match event:
-            case Began():
+            case JobStarted():
                 if isinstance(job, RunCell):
                     self._watch(event.token)
-            case EpochEnded():
+            case EpochDone():
                 self._watch(event.token).epoch(event.line, event.epochs)
-            case Ended():
+            case JobEnded():
                 if isinstance(event.result, Record):
                     self._watch(event.token)
                 self._end(event.token)
@@ -130,12 +141,12 @@ class _Round:
                 elif isinstance(job, RunCell):
                     self.report.passed(job.cell)
                     self.held.append(job)
-            case Died():
+            case Crashed():
                 self._end(event.token)
-                return self._mourn(job, event)
-            case Said():
+                return self._retry_or_fail(job, event)
+            case WorkerLine():
                 self._say(event.line, job)
-            case Stepped():
+            case StepDone():
                 self._watch(event.token).step(event.epoch, event.done, event.steps)
         return None
 
@@ -160,16 +171,19 @@ class _Round:
         self.records[record.id] = record
         self.report.done(record)
 
-    def _mourn(self, job: Job, death: Died) -> Job | None:
-        """What to do again after a death. A teacher that cannot be measured is told by the cells that need it."""
-        key = (type(job), job.cell.id, death.machine)
-        self.deaths[key] += 1
-        if self.deaths[key] < (LOSSES if death.machine else DEATHS):
-            self.report.lost(job.cell, death.reason)
+    def _retry_or_fail(self, job: Job, crash: Crashed) -> Job | None:
+        """The job to run again after a crash; None where it failed too often, which its record then says.
+
+        A teacher that cannot be measured fails the cells that need it.
+        """
+        key = (type(job), job.cell.id, crash.machine)
+        self.crashes[key] += 1
+        if self.crashes[key] < (NODE_LOSSES if crash.machine else CRASH_LIMIT):
+            self.report.lost(job.cell, crash.reason)
             # Its lock may outlive it for a moment, in a process that it started.
             return replace(job, wait=True) if isinstance(job, RunCell) else job
         if isinstance(job, RunCell):
-            count = self.deaths[key]
-            reason = f"tried {count} times: {death.reason}"
-            self._done(record_loss(job.cell, self.lab, reason, 0 if death.machine else count))
+            count = self.crashes[key]
+            reason = f"tried {count} times: {crash.reason}"
+            self._done(record_crash(job.cell, self.lab, reason, 0 if crash.machine else count))
         return None

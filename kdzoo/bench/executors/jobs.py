@@ -1,11 +1,12 @@
-"""What a worker is asked to do: run a cell, make a teacher ready, measure a speed."""
+"""What a worker process is asked to do, and what it sends back."""
 
 from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import psutil
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from kdzoo import foreign
 from kdzoo.bench.banking import choose
-from kdzoo.bench.lab import Lab
+from kdzoo.bench.lab import Expected, Lab
 from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
@@ -21,7 +22,7 @@ from kdzoo.engine.course import Stop, Watch
 from kdzoo.interruption import heed
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.zoo import create_model
-from kdzoo.record import Record
+from kdzoo.record import Epoch, Record
 
 _MEASURED_SECONDS = 1.5
 
@@ -130,3 +131,109 @@ class TimeStudent:
                 if steps > 2 and seconds > _MEASURED_SECONDS:
                     return Speed(images / seconds, psutil.Process().memory_info().rss)
         raise RuntimeError("an epoch follows every epoch")
+
+
+@dataclass(frozen=True)
+class JobStarted:
+    """A worker took up a job."""
+
+    token: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A step of the training is done; not every one is told."""
+
+    token: int
+    epoch: int
+    done: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch is done, and measured on tune where that was asked after it."""
+
+    token: int
+    line: Epoch
+    epochs: int
+
+
+@dataclass(frozen=True)
+class JobEnded:
+    """A job gave its result."""
+
+    token: int
+    result: Any
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """The process that ran a job is gone; ``machine`` where its whole machine is, which no cell can be blamed for."""
+
+    token: int
+    reason: str
+    machine: bool = False
+
+
+@dataclass(frozen=True)
+class WorkerLine:
+    """A line for the person; several workers may say the same."""
+
+    token: int
+    line: str
+
+
+Event: TypeAlias = JobStarted | StepDone | EpochDone | JobEnded | Crashed | WorkerLine
+
+
+class WorkerPool(Protocol):
+    """Processes that run jobs, here or elsewhere."""
+
+    @property
+    def free(self) -> bool:
+        """Whether another job may be started now."""
+
+    def threads(self, jobs: int | None = None) -> int:
+        """Threads for each of so many jobs, or for each job where there are always more than workers."""
+
+    def expect(self, jobs: int) -> None:
+        """So many jobs will come; whoever takes long to start may start now."""
+
+    def share(self, expected: Mapping[str, Expected]) -> None:
+        """What :attr:`kdzoo.bench.lab.Lab.expected` holds for the jobs that are started from now on."""
+
+    def start(self, token: int, job: Job) -> None:
+        """Have a job done, and tell of it under a number."""
+
+    def wait(self) -> Sequence[Event]:
+        """What happened since the last call, once anything did or a moment passed.
+
+        Raises:
+            BaseException: what a job raised.
+        """
+
+
+class EventWatch:
+    """The :class:`~kdzoo.engine.train.Watch` of a worker: epochs are told each, steps now and then.
+
+    Args:
+        token: the job.
+        tell: takes the event.
+        pause: least seconds between two steps that are told.
+    """
+
+    def __init__(self, token: int, tell: Callable[[Event], None], pause: float) -> None:
+        self._token, self._tell, self._pause = token, tell, pause
+        self._told = 0.0
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        """See :class:`~kdzoo.engine.train.Watch`."""
+        now = time.monotonic()
+        if now - self._told >= self._pause:
+            self._told = now
+            self._tell(StepDone(self._token, epoch, done, steps))
+
+    def epoch(self, line: Epoch, epochs: int) -> None:
+        """See :class:`~kdzoo.engine.train.Watch`."""
+        self._tell(EpochDone(self._token, line, epochs))

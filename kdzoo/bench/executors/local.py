@@ -1,14 +1,15 @@
-"""Runs the cells of a bench one after the other in this process."""
+"""What an executor is, and the one that runs the cells one after the other in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from typing import Protocol
 
-from kdzoo.bench.deaths import noting_ends
-from kdzoo.bench.executors.executor import Report
+from kdzoo.bench.crashes import marking_exits
+from kdzoo.bench.events import Reporter
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.lockstep import alike, run_alike
+from kdzoo.bench.lockstep import lockstep_groups, run_alike
 from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
@@ -16,8 +17,27 @@ from kdzoo.engine.course import Stop
 from kdzoo.record import Record
 
 
+class Executor(Protocol):
+    """Runs cells: in this process, in worker processes, or on a cluster. The records are the same."""
+
+    def run(
+        self, cells: Sequence[Cell], report: Reporter, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+    ) -> list[Record]:
+        """The record of each cell, in the order given; the teachers' trainings are finished before any student's.
+
+        Args:
+            cells: what to run.
+            report: who shows it.
+            rerun: which finished cells run again.
+            stops: id of a cell -> who may end it early; asked where the cell runs, so each must pickle.
+
+        Raises:
+            UsageError: the disk is full.
+        """
+
+
 class InProcess:
-    """The :class:`~kdzoo.bench.executors.executor.Executor` that needs nothing but this process.
+    """The :class:`~kdzoo.bench.executors.local.Executor` that needs nothing but this process.
 
     Args:
         lab: store, data, plugins, device.
@@ -28,7 +48,7 @@ class InProcess:
         self.lab, self.lockstep = lab, lockstep
 
     def run(
-        self, cells: Sequence[Cell], report: Report, rerun: Rerun, stops: Mapping[str, Stop] | None = None
+        self, cells: Sequence[Cell], report: Reporter, rerun: Rerun, stops: Mapping[str, Stop] | None = None
     ) -> list[Record]:
         """See :func:`run_cells`."""
         return run_cells(cells, self.lab, report, rerun, stops, self.lockstep)
@@ -37,7 +57,7 @@ class InProcess:
 def run_cells(
     cells: Sequence[Cell],
     lab: Lab,
-    report: Report,
+    report: Reporter,
     rerun: Rerun,
     stops: Mapping[str, Stop] | None = None,
     lockstep: int = 1,
@@ -58,13 +78,13 @@ def run_cells(
     Raises:
         UsageError: the disk is full.
     """
-    lab.count_deaths()
-    with noting_ends():
+    lab.count_crashes()
+    with marking_exits():
         return _run_cells(cells, lab, report, rerun, stops or {}, lockstep)
 
 
 def _run_cells(
-    cells: Sequence[Cell], lab: Lab, report: Report, rerun: Rerun, stops: Mapping[str, Stop], lockstep: int
+    cells: Sequence[Cell], lab: Lab, report: Reporter, rerun: Rerun, stops: Mapping[str, Stop], lockstep: int
 ) -> list[Record]:
     for cell in cells:
         lab.store.plan(cell)
@@ -72,7 +92,7 @@ def _run_cells(
     left: list[Cell] = []
     ended: Iterable[tuple[Cell, Record | None]]
     if lockstep > 1:
-        kinds = alike(cells, lab)
+        kinds = lockstep_groups(cells, lab)
         ended = chain.from_iterable(run_alike(kind, lab, report, rerun, stops, lockstep) for kind in kinds)
     else:
         ended = ((cell, run_cell(cell, lab, report.cell(cell), rerun, stop=stops.get(cell.id))) for cell in cells)
@@ -89,7 +109,7 @@ def _run_cells(
     return [records[cell.id] for cell in cells]
 
 
-def _wait_for(cell: Cell, lab: Lab, report: Report, rerun: Rerun, stop: Stop | None) -> Record:
+def _wait_for(cell: Cell, lab: Lab, report: Reporter, rerun: Rerun, stop: Stop | None) -> Record:
     report.waiting(cell)
     record = run_cell(cell, lab, report.cell(cell), rerun, wait=True, stop=stop)
     if record is None:

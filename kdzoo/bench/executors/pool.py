@@ -1,4 +1,4 @@
-"""A crew of persistent processes on this machine, each with its share of the processors and a GPU of its own."""
+"""A pool of persistent worker processes on this machine, each with its share of the processors and a GPU of its own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 
-from kdzoo.bench.executors.crew import Died, Ended, Event
-from kdzoo.bench.executors.jobs import Job
-from kdzoo.bench.executors.remote import LabSettings
-from kdzoo.bench.executors.worker import Raised, work
+from kdzoo.bench.executors.jobs import Crashed, Event, Job, JobEnded
+from kdzoo.bench.executors.worker import LabSettings, Raised, work
 from kdzoo.bench.lab import Expected
 from kdzoo.engine.resources import usable_cores
 
@@ -30,8 +28,8 @@ def threads_for(cores: int, processes: int) -> int:
     return min(share, int(asked)) if asked.isdigit() and int(asked) else share
 
 
-class Pool:
-    """The :class:`~kdzoo.bench.executors.crew.Crew` of this machine.
+class LocalPool:
+    """The :class:`~kdzoo.bench.executors.jobs.WorkerPool` of this machine.
 
     Processes are started when there is work for them, spawned and not forked, and stay. Each has a pipe of its own,
     so that one which is killed in the middle of a message harms no other.
@@ -45,10 +43,10 @@ class Pool:
     def __init__(self, settings: LabSettings, workers: int, gpus: Sequence[str] = ()) -> None:
         self.settings, self.workers, self.gpus = settings, workers, gpus
         self.cores = usable_cores()
-        self._members: dict[int, _Member] = {}
+        self._workers: dict[int, _Worker] = {}
         self._expected = pickle.dumps({})
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> LocalPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,74 +54,74 @@ class Pool:
 
     @property
     def free(self) -> bool:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
-        return sum(member.token is not None for member in self._members.values()) < self.workers
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
+        return sum(worker.token is not None for worker in self._workers.values()) < self.workers
 
     def threads(self, jobs: int | None = None) -> int:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
         return threads_for(self.cores, self.workers if jobs is None else min(jobs, self.workers))
 
     def expect(self, jobs: int) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
         for slot in range(min(jobs, self.workers)):
-            if slot not in self._members:
-                self._members[slot] = self._spawn(slot)
+            if slot not in self._workers:
+                self._workers[slot] = self._spawn(slot)
 
     def share(self, expected: Mapping[str, Expected]) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
         self._expected = pickle.dumps(dict(expected))
 
     def start(self, token: int, job: Job) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
-        idle = [slot for slot, member in self._members.items() if member.token is None]
-        slot = idle[0] if idle else next(each for each in range(self.workers) if each not in self._members)
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
+        idle = [slot for slot, worker in self._workers.items() if worker.token is None]
+        slot = idle[0] if idle else next(each for each in range(self.workers) if each not in self._workers)
         if not idle:
-            self._members[slot] = self._spawn(slot)
-        self._members[slot].take(token, job, self._expected)
+            self._workers[slot] = self._spawn(slot)
+        self._workers[slot].take(token, job, self._expected)
 
     def wait(self) -> list[Event]:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
-        members = list(self._members.items())
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
+        workers = list(self._workers.items())
         connection.wait(
-            [each for _, member in members for each in (member.pipe, member.process.sentinel)], timeout=_MOMENT
+            [each for _, worker in workers for each in (worker.pipe, worker.process.sentinel)], timeout=_MOMENT
         )
         events: list[Event] = []
-        for slot, member in members:
-            alive = member.process.is_alive()  # asked first, so that all that a dead one told is read
-            events += member.told()
+        for slot, worker in workers:
+            alive = worker.process.is_alive()  # asked first, so that all events of a dead one are read
+            events += worker.events()
             if not alive:
-                del self._members[slot]
-                if member.token is not None:
-                    events.append(Died(member.token, member.death()))
-                member.bury()
+                del self._workers[slot]
+                if worker.token is not None:
+                    events.append(Crashed(worker.token, worker.exit_reason()))
+                worker.stop()
         return events
 
     def resize(self, workers: int) -> None:
         """Let fewer or more processes work from now on; those that are too many end, and must be idle."""
         self.workers = workers
-        for slot in [slot for slot in self._members if slot >= workers]:
-            self._members.pop(slot).bury()
+        for slot in [slot for slot in self._workers if slot >= workers]:
+            self._workers.pop(slot).stop()
 
     def close(self) -> None:
         """End all processes, whatever they do."""
-        members = list(self._members.values())
-        self._members.clear()
-        for member in members:
-            member.pipe.close()
-        for member in members:
-            member.bury()
+        workers = list(self._workers.values())
+        self._workers.clear()
+        for worker in workers:
+            worker.pipe.close()
+        for worker in workers:
+            worker.stop()
 
-    def _spawn(self, slot: int) -> _Member:
+    def _spawn(self, slot: int) -> _Worker:
         threads = str(self.threads())
         given = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         if self.gpus:
             given["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         decoders = max(1, min(_DECODERS, self.cores // self.workers))
         with _environment(given), _without_ctrl_c():
-            return _Member(self.settings, decoders)
+            return _Worker(self.settings, decoders)
 
 
-class _Member:
+class _Worker:
     """One process, its pipe, and the job that it does."""
 
     def __init__(self, settings: LabSettings, decoders: int) -> None:
@@ -138,13 +136,13 @@ class _Member:
 
     def take(self, token: int, job: Job, expected: bytes) -> None:
         self.token = token
-        # One that is dead is found so by the next wait.
+        # The next wait finds one that is dead.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send_bytes(pickle.dumps((token, job, expected if expected is not self._expects else b"")))
         self._expects = expected
 
-    def told(self) -> Iterator[Event]:
-        """What it said since.
+    def events(self) -> Iterator[Event]:
+        """What it sent since the last call.
 
         Raises:
             BaseException: what ended it.
@@ -153,7 +151,7 @@ class _Member:
             message: Event | Raised = pickle.loads(content)
             if isinstance(message, Raised):
                 raise message.error
-            if isinstance(message, Ended):
+            if isinstance(message, JobEnded):
                 self.token = None
             yield message
 
@@ -163,7 +161,7 @@ class _Member:
         except (EOFError, OSError):  # it is dead, perhaps in the middle of a message
             return None
 
-    def death(self) -> str:
+    def exit_reason(self) -> str:
         """How it ended, in words."""
         code = self.process.exitcode or 0
         if code >= 0:
@@ -172,8 +170,8 @@ class _Member:
         often = ", as it is when memory runs out" if name == "SIGKILL" else ""
         return f"its worker process was killed by {name}{often}"
 
-    def bury(self) -> None:
-        """Wait for the end, which a closed pipe brings about; force it after a while."""
+    def stop(self) -> None:
+        """End the process: a closed pipe makes it end, and it is killed where it does not."""
         self.pipe.close()
         self.process.join(_GRACE)
         if self.process.is_alive():

@@ -1,4 +1,4 @@
-"""A crew of Ray tasks: one for each job, wherever the cluster has room for it."""
+"""A worker pool of Ray tasks: one for each job, wherever the cluster has room for it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdzoo.bench.executors.crew import Died, Ended, Event
-from kdzoo.bench.executors.jobs import Job, ReadyTeacher, RunCell
-from kdzoo.bench.executors.mailbox import Mailbox
-from kdzoo.bench.executors.parcel import Parcel, pack_teacher, unpack
-from kdzoo.bench.executors.raytask import Reply, perform
-from kdzoo.bench.executors.remote import LabSettings
-from kdzoo.bench.executors.worker import Raised
+from kdzoo.bench.executors.jobs import Crashed, Event, Job, JobEnded, ReadyTeacher, RunCell
+from kdzoo.bench.executors.raytask import Parcel, Reply, pack_teacher, run_job, unpack
+from kdzoo.bench.executors.worker import LabSettings, Raised
 from kdzoo.bench.lab import Expected, Lab
 from kdzoo.bench.results import find_done
 from kdzoo.cell import DataRef, TeacherRef
@@ -27,7 +23,7 @@ from kdzoo.config import BenchConfig
 from kdzoo.errors import KdzooError, UsageError
 
 _MOMENT = 0.5
-_KNOCK_SECONDS = 10.0
+_CONNECT_SECONDS = 10.0
 _AHEAD = 256
 """Tasks that Ray is handed at a time: enough to make a cluster grow, few enough to hold all their locks."""
 
@@ -41,8 +37,8 @@ class _Task:
     lock: contextlib.ExitStack
 
 
-class RayCrew:
-    """The :class:`~kdzoo.bench.executors.crew.Crew` of a cluster.
+class RayPool:
+    """The :class:`~kdzoo.bench.executors.jobs.WorkerPool` of a cluster.
 
     Ray places the tasks and hands a process that is free the next one, with torch and data in memory. It is told not
     to try a task again by itself: whether a cell was lost with its machine or brought its process down decides how
@@ -67,17 +63,17 @@ class RayCrew:
         self.bench = uuid.uuid4().hex
         self._settings, self._expected = self.ray.put(settings), self.ray.put({})
         # Retries are the dispatcher's, who knows what a cell has cost; see the class.
-        self._perform = self.ray.remote(num_cpus=self.cpus, num_gpus=gpus, max_retries=0)(perform)
-        self._mailbox = self._open_mailbox()
+        self._perform = self.ray.remote(num_cpus=self.cpus, num_gpus=gpus, max_retries=0)(run_job)
+        self._queue = self._open_queue()
         self._parcels: dict[tuple[TeacherRef | None, DataRef], Any] = {}
         self._tasks: dict[int, _Task] = {}
         self._held: dict[int, RunCell] = {}
-        self._told: list[Event] = []
+        self._events: list[Event] = []
         alive = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if warning := no_room(alive, self.cpus, gpus):
             say(warning)
 
-    def __enter__(self) -> RayCrew:
+    def __enter__(self) -> RayPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,46 +81,46 @@ class RayCrew:
 
     @property
     def free(self) -> bool:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
         return len(self._tasks) + len(self._held) < self.limit
 
     def threads(self, jobs: int | None = None) -> int:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
         return self.cpus
 
     def expect(self, jobs: int) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
 
     def share(self, expected: Mapping[str, Expected]) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
         self._expected = self.ray.put(dict(expected))
 
     def start(self, token: int, job: Job) -> None:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
         lock = contextlib.ExitStack()
         if isinstance(job, RunCell) and not self.shared and not lock.enter_context(self.lab.store.claim(job.cell.id)):
             lock.close()
             if job.wait:
                 self._held[token] = job
             else:
-                self._told.append(Ended(token, None))
+                self._events.append(JobEnded(token, None))
             return
         if not self.shared and isinstance(job, RunCell):
             self.lab.store.log("start", cell=job.cell.id)
         ref = self._perform.remote(
-            self.bench, self._settings, self._expected, token, job, self._mailbox, self._parcel(job)
+            self.bench, self._settings, self._expected, token, job, self._queue, self._parcel(job)
         )
         self._tasks[token] = _Task(job, ref, lock)
 
     def wait(self) -> list[Event]:
-        """See :class:`~kdzoo.bench.executors.crew.Crew`."""
-        events, self._told = self._told, []
+        """See :class:`~kdzoo.bench.executors.jobs.WorkerPool`."""
+        events, self._events = self._events, []
         refs = {task.ref: token for token, task in self._tasks.items()}
         if refs:
             self.ray.wait(list(refs), timeout=0 if events else _MOMENT)
         elif not events:
             time.sleep(_MOMENT)
-        events += [event for event in self._letters() if event.token in self._tasks]
+        events += [event for event in self._new_events() if event.token in self._tasks]
         if refs:
             ended, _ = self.ray.wait(list(refs), num_returns=len(refs), timeout=0)
             events += [self._end(refs[ref]) for ref in ended]
@@ -132,10 +128,10 @@ class RayCrew:
             self._ask_again(token, job)
         return events
 
-    def _letters(self) -> list[Event]:
+    def _new_events(self) -> list[Event]:
         try:
-            return [pickle.loads(letter) for letter in self.ray.get(self._mailbox.read.remote())]
-        except self.ray.exceptions.RayActorError:
+            return [pickle.loads(event) for event in self._queue.get_nowait_batch(self._queue.size())]
+        except (self.ray.exceptions.RayActorError, self.ray.util.queue.Empty):
             return []  # it moves to another node: what was in it is lost, and no more than a view of progress
 
     def close(self) -> None:
@@ -144,7 +140,7 @@ class RayCrew:
             self.ray.cancel(task.ref, force=True)
             task.lock.close()
         self._tasks.clear()
-        self.ray.kill(self._mailbox)
+        self.ray.kill(self._queue.actor)
         if self._own:
             self.ray.shutdown()
 
@@ -155,16 +151,16 @@ class RayCrew:
             try:
                 reply: Reply = self.ray.get(task.ref)
             except (errors.WorkerCrashedError, errors.OutOfMemoryError) as error:
-                return Died(token, f"its Ray worker died: {_first_sentence(error)}")
+                return Crashed(token, f"its Ray worker died: {_first_sentence(error)}")
             except (errors.NodeDiedError, errors.ObjectLostError) as error:
-                return Died(token, f"its Ray node was lost: {_first_sentence(error)}", machine=True)
+                return Crashed(token, f"its Ray node was lost: {_first_sentence(error)}", machine=True)
             except errors.RayError as error:
                 raise KdzooError(f"Ray could not run a cell: {_first_sentence(error)}") from error
             if isinstance(reply.result, Raised):
                 raise reply.result.error
             if not self.shared:
                 self._receive(task.job, reply)
-        return Ended(token, reply.result)
+        return JobEnded(token, reply.result)
 
     def _receive(self, job: Job, reply: Reply) -> None:
         store = self.lab.store
@@ -190,15 +186,16 @@ class RayCrew:
         record = find_done(job.cell, self.lab, job.rerun)
         del self._held[token]
         if record:
-            self._told.append(Ended(token, record))
+            self._events.append(JobEnded(token, record))
         else:
             self.start(token, job)
 
-    def _open_mailbox(self) -> Any:
+    def _open_queue(self) -> Any:
         here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             self.ray.get_runtime_context().get_node_id(), soft=True
         )
-        return self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Mailbox).remote()
+        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+        return self.ray.util.queue.Queue(actor_options=options)
 
     def _gpus(self, config: BenchConfig) -> float:
         if config.gpus_per_cell is not None:
@@ -226,13 +223,14 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
+        import ray.util.queue
         import ray.util.scheduling_strategies
     except ImportError:
         raise UsageError("--executor ray needs Ray, which is not installed: pip install 'kdzoo[ray]'") from None
     if ray.is_initialized():
         return ray, False
     try:
-        _knock(address or os.environ.get("RAY_ADDRESS", ""))
+        _check_address(address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         where = f"at {address}" if address else "here"
@@ -243,7 +241,7 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     return ray, True
 
 
-def _knock(address: str) -> None:
+def _check_address(address: str) -> None:
     """Find out whether anybody listens at HOST:PORT; Ray itself would try for many minutes.
 
     Raises:
@@ -251,7 +249,7 @@ def _knock(address: str) -> None:
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 def _first_sentence(error: Exception) -> str:

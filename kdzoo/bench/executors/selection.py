@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 
-from kdzoo.bench.executors.crew import Died, Ended
+from kdzoo.bench.executors.command import CommandExecutor
 from kdzoo.bench.executors.dispatch import Dispatcher
-from kdzoo.bench.executors.executor import Executor
-from kdzoo.bench.executors.jobs import GetReady, Job, Speed, TimeStudent
-from kdzoo.bench.executors.local import InProcess
-from kdzoo.bench.executors.pool import Pool, threads_for
-from kdzoo.bench.executors.remote import LabSettings
+from kdzoo.bench.executors.jobs import Crashed, GetReady, Job, JobEnded, Speed, TimeStudent
+from kdzoo.bench.executors.local import Executor, InProcess
+from kdzoo.bench.executors.pool import LocalPool, threads_for
+from kdzoo.bench.executors.worker import LabSettings
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan
 from kdzoo.bench.results import find_done
@@ -57,16 +56,19 @@ def open_executor(
     """
     settings = LabSettings.of(lab, config, plugins)
     if config.executor == "ray":
-        from kdzoo.bench.executors.ray import RayCrew
+        from kdzoo.bench.executors.ray import RayPool
 
-        with RayCrew(lab, settings, config, say) as crew:
-            yield Dispatcher(lab, crew)
+        with RayPool(lab, settings, config, say) as pool:
+            yield Dispatcher(lab, pool)
+        return
+    if config.executor == "command":
+        yield CommandExecutor(lab, plan, config, plugins)
         return
     workers = config.workers
     if workers in (None, 1):
         yield InProcess(lab, config.lockstep)
         return
-    with Pool(settings, 1 if workers == "auto" else int(workers or 1), visible_gpus(lab.device)) as pool:
+    with LocalPool(settings, 1 if workers == "auto" else int(workers or 1), visible_gpus(lab.device)) as pool:
         if workers == "auto":
             pool.resize(_choose(pool, plan, lab, config, say, only_tune=only_tune))
         if advice := idle_in_studies(plan, pool.workers):
@@ -97,7 +99,7 @@ def visible_gpus(device: torch.device) -> list[str]:
 
 
 def _choose(
-    pool: Pool, plan: BenchPlan, lab: Lab, config: BenchConfig, say: Callable[[str], None], *, only_tune: bool
+    pool: LocalPool, plan: BenchPlan, lab: Lab, config: BenchConfig, say: Callable[[str], None], *, only_tune: bool
 ) -> int:
     """How many workers to take, and why, in one line."""
     cells = [cell for cell in plan.cells if cell.kind == "student" and not only_tune]
@@ -120,7 +122,7 @@ def _choose(
     return fastest(pool, smallest, min(most, pool.cores), say)
 
 
-def fastest(pool: Pool, cell: Cell, most: int, say: Callable[[str], None]) -> int:
+def fastest(pool: LocalPool, cell: Cell, most: int, say: Callable[[str], None]) -> int:
     """Time a student with 1, 2, 4, ... processes that share the processors, until more bring nothing.
 
     Args:
@@ -136,11 +138,11 @@ def fastest(pool: Pool, cell: Cell, most: int, say: Callable[[str], None]) -> in
     why = ""
     for workers in sorted({*itertools.takewhile(lambda n: n < most, (2**power for power in itertools.count())), most}):
         pool.resize(workers)
-        told = _time(pool, cell, workers)
-        speeds[workers] = sum(speed.images for speed in told)
+        measured = _time(pool, cell, workers)
+        speeds[workers] = sum(speed.images for speed in measured)
         if workers > 1 and speeds[workers] < GAIN * max(speed for tried, speed in speeds.items() if tried < workers):
             break
-        if 2 * workers * _MEMORY * max(speed.memory for speed in told) > free_memory():
+        if 2 * workers * _MEMORY * max(speed.memory for speed in measured) > free_memory():
             why = "; more would not fit in memory"
             break
     best = min(tried for tried, speed in speeds.items() if speed * GAIN >= max(speeds.values()))
@@ -149,26 +151,26 @@ def fastest(pool: Pool, cell: Cell, most: int, say: Callable[[str], None]) -> in
     return best
 
 
-def _words(workers: int, pool: Pool) -> str:
+def _words(workers: int, pool: LocalPool) -> str:
     threads = threads_for(pool.cores, workers)
     return f"{workers} x {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _time(pool: Pool, cell: Cell, workers: int) -> list[Speed]:
+def _time(pool: LocalPool, cell: Cell, workers: int) -> list[Speed]:
     # Ready first, all of them: one that is timed while another one starts would be timed alone.
     _everywhere(pool, GetReady(cell, pool.threads()), workers)
     return _everywhere(pool, TimeStudent(cell, pool.threads()), workers)
 
 
-def _everywhere(pool: Pool, job: Job, workers: int) -> list[Any]:
+def _everywhere(pool: LocalPool, job: Job, workers: int) -> list[Any]:
     """The results of one job that every worker does at the same time."""
     for token in range(workers):
         pool.start(token, job)
     found: list[Any] = []
     while len(found) < workers:
         for event in pool.wait():
-            if isinstance(event, Died):
+            if isinstance(event, Crashed):
                 raise KdzooError(f"--workers auto could not measure: {event.reason}; give a number instead")
-            if isinstance(event, Ended):
+            if isinstance(event, JobEnded):
                 found.append(event.result)
     return found

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kdzoo.board.escape import safe_url
-from kdzoo.board.labels import params_text
+from kdzoo.board.labels import OWN_DISTRIBUTION, params_text
 from kdzoo.cell import canonical_json
 from kdzoo.foreign import visible
 from kdzoo.leaderboard.charts.points import Row
-from kdzoo.leaderboard.command import reproduce
+from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import Record
 from kdzoo.study import Study
@@ -55,9 +56,8 @@ class Details:
         }
         if records:
             last = max(records, key=lambda record: record.cell.seed)
-            trusted = any(record.teacher is not None and record.teacher.vouched for record in records)
-            again = reproduce(last, won[0] if won else None, trusted=trusted)
-            detail |= {name: visible(getattr(again, name)) for name in ("command", "words", "search")}
+            command, needs = repetition(records)
+            detail |= {"command": visible(command), "needs": [visible(need) for need in needs]}
             detail |= {"ran": visible(records[0].command), "versions": _versions(records)}
             detail["teacher"] = self._teacher(last, row["evaluation"])
         return detail
@@ -78,6 +78,37 @@ class Details:
         training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
         found = self._records.get((training.id, evaluation)) if training else None
         return [found.id, safe_url(self._record_url(found))] if found else []
+
+
+def repetition(records: Sequence[Record]) -> tuple[str, list[str]]:
+    """The command that trains the seeds of a row again, run beside the page's folder, and what it needs.
+
+    Args:
+        records: of one row.
+    """
+    cell = records[0].cell
+    flags, needs = list[str](), list[str]()
+    if cell.data.name.startswith("folder:"):
+        flags.append("--dataset folder:PATH")
+        needs.append(f"PATH is the folder of images {cell.data.name}")
+    if cell.teacher and cell.teacher.weights == "file":
+        flags.append("--teacher-weights FILE")
+        needs.append(f"FILE holds the teacher's weights, and has the SHA-256 {cell.teacher.digest}")
+    for model in dict.fromkeys([cell.student, *([cell.teacher.model] if cell.teacher else [])]):
+        if model.name.startswith("local-dir:"):
+            flags.append("--model FOLDER")
+            needs.append(f"FOLDER is that of the model {model}, named after a hash of its config.json")
+    origins, revisions = cell.strategy.distribution.split("+"), cell.strategy.revision.split("+")
+    if len(origins) == 1:
+        origins *= len(revisions)
+    for origin, revision in dict.fromkeys(zip(origins, revisions, strict=False)):
+        if origin == "file":
+            flags.append("--plugin PLUGIN.py")
+            needs.append(f"PLUGIN.py has a SHA-256 that begins with {revision}")
+        elif origin != OWN_DISTRIBUTION:
+            needs.append(f"the package {origin} must be installed")
+    paths = [shlex.quote(str(path_of_record(record))) for record in records]
+    return " ".join(["kdzoo run-cell", *paths, *flags]), needs
 
 
 def _precedence(record: Record) -> tuple[bool, str, str]:

@@ -274,13 +274,11 @@
       panel.append(line);
     }
     panel.append(element("h3", "Train it again"));
-    if (told.command) panel.append(copyable(told.command));
-    if (told.words) {
-      const more = told.search ? "; this searches again:" : "";
-      const words = told.command ? told.words[0].toUpperCase() + told.words.slice(1) : `No single command does it: ${told.words}`;
-      panel.append(element("p", `${words}${more}`));
+    if (told.command) {
+      panel.append(element("p", "All seeds of the row, in the folder that holds index.html; --out names the folder of the runs:"));
+      panel.append(copyable(told.command));
     }
-    if (told.search) panel.append(copyable(told.search));
+    if (told.needs && told.needs.length) panel.append(element("p", `${told.needs.join("; ")}.`));
     if (told.versions) panel.append(element("p", `It was trained with ${told.versions}.`, { class: "soft" }));
     if (told.ran) {
       const ran = element("details");

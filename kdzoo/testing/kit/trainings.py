@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdzoo.bench.setup import make_setup
+from kdzoo.bench.build import build_strategy
 from kdzoo.cell import Cell, ModelRef, StrategyRef
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
@@ -26,7 +26,6 @@ from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.outputs import Outputs, Signature
 from kdzoo.recipe import Augment, Recipe
-from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Phase, Strategy, Terms
 from kdzoo.testing.kit.synthetic import open_quadrants
 
@@ -207,10 +206,7 @@ class Trainings:
 
     def _strategy(self, student: Signature, teacher: Teacher, kind: type[Strategy] | None, seed: int) -> Strategy:
         kind, params = (kind, {}) if kind else (self.kind, self.params)
-        classifier = teacher.classifier() if "classifier" in teacher_signals(kind) else None
-        setup = make_setup(student, teacher.signature(), self.data.ref, classifier)
-        seed_everything(seed)
-        return kind(setup, **params)
+        return build_strategy(kind, params, student, teacher, self.data.ref, seed=seed)
 
 
 def _run(training: Training) -> Trained:

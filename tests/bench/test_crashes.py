@@ -15,8 +15,8 @@ from torch import Tensor
 from waiting import finish, start
 
 from kdzoo import Batch, Outputs, Strategy, Terms
-from kdzoo.bench import deaths
-from kdzoo.bench.deaths import OWN, UNEXPLAINED, Deaths, Mark, deaths_of, marked
+from kdzoo.bench import crashes
+from kdzoo.bench.crashes import OWN_LIMIT, UNEXPLAINED_LIMIT, Crashes, StartMark, crashes_of, start_marked
 from kdzoo.bench.executors.local import run_cells
 
 BENCH = """
@@ -24,7 +24,7 @@ import sys
 sys.path[:0] = {places!r}
 from pathlib import Path
 from small_lab import Quiet, prepare
-from test_deaths import Ending
+from test_crashes import Ending
 from kdzoo.bench.executors.local import run_cells
 
 bench = prepare(Path({out!r}), [Ending, "soft"], teacher_weights={weights!r}, epochs=2)
@@ -62,14 +62,14 @@ def _ends(code: int, out: Path, weights: str, way: str, lockstep: int = 1) -> No
     ("way", "lockstep", "code", "told"),
     [
         ("exit", 1, 7, "os._exit(7)"),
-        (str(int(signal.SIGSEGV)), 2, -signal.SIGSEGV, "Segmentation fault (test_deaths.py:"),
+        (str(int(signal.SIGSEGV)), 2, -signal.SIGSEGV, "Segmentation fault (test_crashes.py:"),
     ],
     ids=["exit-alone", "fault-lockstep"],
 )
 def test_the_third_start_passes_it_over(
     way: str, lockstep: int, code: int, told: str, tmp_path: Path, teacher_file: str
 ) -> None:
-    for _ in range(OWN):
+    for _ in range(OWN_LIMIT):
         _ends(code, tmp_path, teacher_file, way, lockstep)
     _ends(0, tmp_path, teacher_file, way, lockstep)
     bench = prepare(tmp_path, [Ending, "soft"], teacher_weights=teacher_file, epochs=2)
@@ -78,7 +78,7 @@ def test_the_third_start_passes_it_over(
     found = records["ending"]
     assert found.reason.startswith(f"its process died 2 times in epoch 0: {told}")
     assert found.reason.endswith("; --rerun failed tries it again")
-    assert found.deaths == OWN
+    assert found.deaths == OWN_LIMIT
     assert sorted(path.name for path in bench.lab.store.folder(found.id).iterdir()) == ["cell.json", "record.json"]
     kept = run(tmp_path, [Ending, "soft"], rerun="safe", teacher_weights=teacher_file, epochs=2)
     assert kept.only("ending") == found
@@ -88,27 +88,27 @@ def test_the_third_start_passes_it_over(
 
 def test_sigterm_counts_for_nothing(tmp_path: Path, teacher_file: str) -> None:
     way = str(int(signal.SIGTERM))
-    for _ in range(OWN + 1):
+    for _ in range(OWN_LIMIT + 1):
         _ends(-signal.SIGTERM, tmp_path, teacher_file, way)
         assert not list(tmp_path.glob("cells/*/.attempt"))
 
 
 def _die(folder: Path, words: str = "", **changes: Any) -> None:
     """Leave what a process leaves that died in a cell's run."""
-    mark = Mark(folder, deaths_of(folder))
-    mark._write(deaths._here() | changes)
+    mark = StartMark(folder, crashes_of(folder))
+    mark._write(crashes._here() | changes)
     if words:
-        mark.say(words)
+        mark.write_fault(words)
 
 
 def test_an_unexplained_death_is_borne_more_often(tmp_path: Path) -> None:
-    for count in range(1, UNEXPLAINED):
+    for count in range(1, UNEXPLAINED_LIMIT):
         _die(tmp_path)
-        assert deaths_of(tmp_path) == Deaths(0, 0, count)
-        assert not deaths_of(tmp_path).fatal
+        assert crashes_of(tmp_path) == Crashes(0, 0, count)
+        assert not crashes_of(tmp_path).fatal
     _die(tmp_path)
-    assert deaths_of(tmp_path).fatal == (
-        f"its process died {UNEXPLAINED} times in epoch 0: it was killed, as it is when memory runs out"
+    assert crashes_of(tmp_path).fatal == (
+        f"its process died {UNEXPLAINED_LIMIT} times in epoch 0: it was killed, as it is when memory runs out"
     )
 
 
@@ -116,34 +116,34 @@ def test_progress_forgives(tmp_path: Path) -> None:
     for number in range(6):
         _die(tmp_path, "os._exit(1)")
         (tmp_path / f"checkpoint-{number + 1:06d}").touch()
-        assert deaths_of(tmp_path) == Deaths(number + 1, 1, 0, "os._exit(1)")
+        assert crashes_of(tmp_path) == Crashes(number + 1, 1, 0, "os._exit(1)")
     _die(tmp_path, "os._exit(1)")
-    assert deaths_of(tmp_path).fatal.startswith("its process died 2 times in epoch 6")
+    assert crashes_of(tmp_path).fatal.startswith("its process died 2 times in epoch 6")
 
 
 def test_a_restart_of_the_machine_is_no_death(tmp_path: Path) -> None:
     _die(tmp_path, boot="another")
-    assert deaths_of(tmp_path) == Deaths()
+    assert crashes_of(tmp_path) == Crashes()
 
 
 def test_memory_that_ran_out_meanwhile_explains_it(tmp_path: Path) -> None:
     _die(tmp_path, oom=-1)
-    if deaths._here()["oom"] is None:
+    if crashes._here()["oom"] is None:
         pytest.skip("this system does not count processes that it ended for want of memory")
-    assert deaths_of(tmp_path).reason.startswith("out of memory")
+    assert crashes_of(tmp_path).reason.startswith("out of memory")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"place": 0}', "\x00"])
 def test_a_damaged_mark_tells_of_nothing(content: str, tmp_path: Path) -> None:
     (tmp_path / ".attempt").write_text(content)
-    assert deaths_of(tmp_path) == Deaths()
+    assert crashes_of(tmp_path) == Crashes()
 
 
 def test_an_end_that_is_no_death_keeps_the_count(tmp_path: Path) -> None:
     _die(tmp_path, "os._exit(1)")
-    with marked(tmp_path, deaths_of(tmp_path)):
+    with start_marked(tmp_path, crashes_of(tmp_path)):
         assert "boot" in json.loads((tmp_path / ".attempt").read_text())
-    assert deaths_of(tmp_path) == Deaths(0, 1, 0, "os._exit(1)")
+    assert crashes_of(tmp_path) == Crashes(0, 1, 0, "os._exit(1)")
 
 
 def test_a_mark_costs_no_record(tmp_path: Path, teacher_file: str) -> None:

@@ -1,20 +1,24 @@
-"""Whose code a cell runs: versions of the plugins behind it, and what of that code changed under the same name."""
+"""Where a cell ran: versions, device and threads for its record, and plugins that were edited since."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import platform
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.models import model_entrypoint
 
+from kdzoo.bench.lab import Lab
 from kdzoo.cell import Cell
 from kdzoo.plugins import Plugin
-from kdzoo.record import Record
+from kdzoo.record import Environment, Record
 from kdzoo.registry import Registry
 
 _OWN = "kdzoo"
@@ -32,8 +36,7 @@ def plugin_versions(cell: Cell, registry: Registry) -> dict[str, str]:
         registry: the loaded plugins.
     """
     brought: list[tuple[Plugin, str, Any]] = [
-        (one.plugin, one.name, one.value)
-        for one in registry.strategy(f"{cell.strategy.distribution}:{cell.strategy.name}").sources
+        (one.plugin, one.name, one.value) for one in registry.of(cell.strategy).sources
     ]
     for model in (cell.student, cell.teacher and cell.teacher.model):
         plugin = registry.model(model.name) if model else None
@@ -81,3 +84,36 @@ def _digest(thing: Any) -> str:
 @lru_cache
 def _file_digest(path: Path, mtime: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def environment_of(cell: Cell, lab: Lab, bank: str = "") -> Environment:
+    """What a record says of where its cell ran.
+
+    Args:
+        cell: which.
+        lab: device, plugins, ranks.
+        bank: what was read from the bank.
+    """
+    return Environment(
+        versions={
+            "kdzoo": version("kdzoo"),
+            **plugin_versions(cell, lab.registry),
+            "torch": torch.__version__,
+            "timm": version("timm"),
+            "python": platform.python_version(),
+        },
+        device=_device_name(lab.device) if lab.world.size == 1 else f"{lab.world.size} x {_device_name(lab.device)}",
+        threads=torch.get_num_threads(),
+        bank=bank,
+        compiled=lab.compile,
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    """The accelerator's or the processor's name: times are compared only where it is the same."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{device.type} ({models[0] if models else platform.processor() or platform.machine()})"

@@ -1,8 +1,8 @@
-"""Cells that end their process: each start is marked, and a mark that is found again tells of a death.
+"""Cells that crash their process: each start is marked, and a mark that is found again is a crash.
 
-A death counts where the cell has no newer checkpoint than at its start. It was the cell's own where the process left
+A crash counts where the cell has no newer checkpoint than at its start. It was the cell's own where the process left
 word (a fault such as SIGSEGV, a call of ``os._exit``), or where the system ended a process for want of memory
-meanwhile. Nobody knows whose a SIGKILL was, so more of those are borne. Ctrl-C, SIGTERM, SIGHUP and a restart of the
+meanwhile. The cause of a SIGKILL is unknown, so more of those are allowed. Ctrl-C, SIGTERM, SIGHUP and a restart of the
 machine count for nothing.
 """
 
@@ -26,28 +26,28 @@ from kdzoo.errors import OddFileError
 from kdzoo.files import MOST_TEXT, discard, read_plain
 from kdzoo.foreign import line
 
-OWN = 2
-"""Deaths by a cell's own fault before it is passed over."""
-UNEXPLAINED = 4
-"""Deaths of which nobody knows whose fault they were."""
+OWN_LIMIT = 2
+"""Crashes by a cell's own fault before it is passed over."""
+UNEXPLAINED_LIMIT = 4
+"""Crashes of unknown cause before it is passed over."""
 
-_MARK, _LAST_WORDS = ".attempt", ".last-words"
+_MARK, _FAULT_FILE = ".attempt", ".last-words"
 """Files in a cell's folder; the names begin with a dot, so that whoever ends a cell's run tidies them away."""
 
 _STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_live: list[Mark] = []
+_live: list[StartMark] = []
 _words: list[TextIO] = []
-"""The file that a fault is told in, while there is one."""
+"""The open file of faults, while a cell runs."""
 
 
 @dataclass(frozen=True)
-class Deaths:
-    """How often a cell ended its process with the same newest checkpoint.
+class Crashes:
+    """How often a cell crashed its process with the same newest checkpoint.
 
     Args:
         place: finished epochs.
-        own: deaths by its own fault.
-        others: deaths that nobody explains.
+        own: crashes by its own fault.
+        others: crashes of unknown cause.
         reason: of the last one that was explained.
     """
 
@@ -64,70 +64,70 @@ class Deaths:
     @property
     def fatal(self) -> str:
         """Why the cell is not tried again; empty where it is."""
-        if self.own < OWN and self.count < UNEXPLAINED:
+        if self.own < OWN_LIMIT and self.count < UNEXPLAINED_LIMIT:
             return ""
-        return self.told
+        return self.summary
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """How often, where and of what, if there was any."""
         times = "once" if self.count == 1 else f"{self.count} times"
         what = self.reason or "it was killed, as it is when memory runs out"
         return f"its process died {times} in epoch {self.place}: {what}"
 
 
-class Mark:
+class StartMark:
     """The mark of a start in a cell's folder.
 
     Args:
         folder: of the cell.
-        deaths: that were counted before.
+        crashes: that were counted before.
     """
 
-    def __init__(self, folder: Path, deaths: Deaths) -> None:
-        self.folder, self.deaths = folder.absolute(), deaths
+    def __init__(self, folder: Path, crashes: Crashes) -> None:
+        self.folder, self.crashes = folder.absolute(), crashes
 
     def set(self) -> None:
-        """Write it, and see that a fault leaves its last words beside it."""
+        """Write it, and keep a fault beside it."""
         self._write(_here())
         with contextlib.suppress(OSError):
-            discard(self.folder / _LAST_WORDS)
+            discard(self.folder / _FAULT_FILE)
             if _words:  # cells in lockstep: one file, which stands in the folder of each
-                os.link(_live[0].folder / _LAST_WORDS, self.folder / _LAST_WORDS)
+                os.link(_live[0].folder / _FAULT_FILE, self.folder / _FAULT_FILE)
             elif not faulthandler.is_enabled():  # else somebody asked for it, and gets it where they asked for it
-                _words.append((self.folder / _LAST_WORDS).open("w", encoding="utf-8"))
+                _words.append((self.folder / _FAULT_FILE).open("w", encoding="utf-8"))
                 faulthandler.enable(_words[0], all_threads=False)
         _live.append(self)
 
     def withdraw(self) -> None:
-        """The process goes on, or a person ends it: this start tells of no death."""
+        """The process goes on, or a person ends it: this start was no crash."""
         if self not in _live:
             return
         _live.remove(self)
         if _words and not _live:
             faulthandler.disable()
             _words.pop().close()
-        discard(self.folder / _LAST_WORDS)
-        if self.deaths.count:
+        discard(self.folder / _FAULT_FILE)
+        if self.crashes.count:
             self._write({})
         else:
             discard(self.folder / _MARK)
 
-    def say(self, words: str) -> None:
-        """Leave last words."""
+    def write_fault(self, words: str) -> None:
+        """Keep the fault that ends the process."""
         with contextlib.suppress(OSError):
-            (self.folder / _LAST_WORDS).write_text(words, encoding="utf-8")
+            (self.folder / _FAULT_FILE).write_text(words, encoding="utf-8")
 
     def _write(self, where: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             discard(self.folder / _MARK)  # to write into a pipe would wait for a reader
-            (self.folder / _MARK).write_text(json.dumps({**vars(self.deaths), **where}), encoding="utf-8")
+            (self.folder / _MARK).write_text(json.dumps({**vars(self.crashes), **where}), encoding="utf-8")
 
 
 @contextmanager
-def marked(folder: Path, deaths: Deaths) -> Iterator[None]:
-    """The ``with`` block runs a cell; that it ends, however, is no death."""
-    mark = Mark(folder, deaths)
+def start_marked(folder: Path, crashes: Crashes) -> Iterator[None]:
+    """The ``with`` block runs a cell; that it ends, however, is no crash."""
+    mark = StartMark(folder, crashes)
     mark.set()
     try:
         yield
@@ -135,8 +135,8 @@ def marked(folder: Path, deaths: Deaths) -> Iterator[None]:
         mark.withdraw()
 
 
-def deaths_of(folder: Path, homes: Sequence[Path] = ()) -> Deaths:
-    """The deaths of a cell that is about to start; who asks holds the cell.
+def crashes_of(folder: Path, homes: Sequence[Path] = ()) -> Crashes:
+    """The crashes of a cell that is about to start; the caller holds the cell.
 
     Args:
         folder: of the cell.
@@ -146,21 +146,21 @@ def deaths_of(folder: Path, homes: Sequence[Path] = ()) -> Deaths:
     place = max((int(each) for each in numbers if each.isdecimal()), default=0)  # others were set aside
     try:
         told = json.loads(read_plain(folder / _MARK, MOST_TEXT))
-        before = Deaths(**{name: told[name] for name in vars(Deaths())})
+        before = Crashes(**{name: told[name] for name in vars(Crashes())})
         if before.place != place:
-            before = Deaths(place)
+            before = Crashes(place)
         if "boot" not in told or (told["boot"], told["host"]) != (_here()["boot"], _here()["host"]):
             return before
-        words = folder / _LAST_WORDS
+        words = folder / _FAULT_FILE
         left = read_plain(words, MOST_TEXT).decode(errors="replace") if words.is_file() else ""
         reason = _sense_of(left, homes)
         if not reason and told["oom"] is not None and _here()["oom"] != told["oom"]:
             reason = "out of memory, as the system ended a process meanwhile"
     except (OSError, OddFileError, ValueError, TypeError, KeyError):
-        return Deaths(place)
+        return Crashes(place)
     if reason:
-        return Deaths(place, before.own + 1, before.others, reason)
-    return Deaths(place, before.own, before.others + 1, before.reason)
+        return Crashes(place, before.own + 1, before.others, reason)
+    return Crashes(place, before.own, before.others + 1, before.reason)
 
 
 def _sense_of(words: str, homes: Sequence[Path]) -> str:
@@ -191,7 +191,7 @@ def _here() -> dict[str, Any]:
 
 
 @contextmanager
-def noting_ends() -> Iterator[None]:
+def marking_exits() -> Iterator[None]:
     """In the ``with`` block, that a person ends this process is told from a cell's doing so."""
     before = {number: signal.getsignal(number) for number in _STOPS}
     ours = threading.current_thread() is threading.main_thread()
@@ -221,7 +221,7 @@ def _noting(leave: Callable[[int], Any]) -> Callable[[int], Any]:
     def noted(status: int) -> None:
         if os.getpid() == owner:  # a process that was forked from this one ends in the same way
             for mark in _live:
-                mark.say(f"os._exit({status})")
+                mark.write_fault(f"os._exit({status})")
             if _live:
                 told = f"\nthe strategy of a cell ended this process: os._exit({status}); run the same command again\n"
                 with contextlib.suppress(OSError):

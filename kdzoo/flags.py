@@ -1,0 +1,261 @@
+"""The options of a bench, in one table: keys of its configuration, flags of the command line, lines of the reference.
+
+Nothing is imported here: ``kdzoo --help`` reads it. Types, defaults and validation of keys are in
+:class:`kdzoo.config.BenchConfig`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_WHAT, _HOW, _TUNE, _WHERE = "What to compare", "How to train", "Tuning", "Where and when"
+_SCALE = "Several cells at a time"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Args:
+        name: the key in a bench file.
+        panel: heading of ``--help`` under which it stands.
+        metavar: what ``--help`` writes for the value; empty for a switch.
+        help: for ``--help``.
+        kind: type of the flag's value.
+        many: whether the flag may be repeated.
+        flags: how it is written, where that is not the name with dashes.
+        default: of the flag; None leaves the value to the file and to the configuration.
+        key: for the reference of keys, where a bench file says it otherwise than a flag.
+        needs: what must be asked for too: ``tune``, or the executor ``ray`` or ``command``.
+        flag: whether the shared flags have it.
+    """
+
+    name: str
+    panel: str
+    metavar: str
+    help: str
+    kind: type = str
+    many: bool = False
+    flags: tuple[str, ...] = ()
+    default: str | None = None
+    key: str = ""
+    needs: str = ""
+    flag: bool = True
+
+    @property
+    def spelled(self) -> tuple[str, ...]:
+        """The flag, as typed; a switch that can be turned off has both forms in one text."""
+        return self.flags or ("--" + self.name.replace("_", "-"),)
+
+
+_TABLE = (
+    Option(
+        "strategies",
+        _WHAT,
+        "NAMES",
+        "Strategies, a comma list, or all; soft+at adds the terms of two. ce is always added.",
+    ),
+    Option("teacher", _WHAT, "MODELS", "timm models, a comma list; arguments as in NAME:patch_size=4."),
+    Option("student", _WHAT, "MODELS", "timm models, a comma list."),
+    Option("pairs", _WHAT, "", "[teacher, student] pairs, instead of teacher and student.", flag=False),
+    Option(
+        "dataset",
+        _WHAT,
+        "NAMES",
+        "Datasets, a comma list; NAME[:5000] takes a subset. A backslash makes a comma or bracket a part of the name.",
+    ),
+    Option("seeds", _WHAT, "N", "Trainings of each strategy, each from a seed of its own; by default 3.", kind=int),
+    Option("config", _WHAT, "NAME|FILE", "A shipped bench or a YAML file; flags win over it.", default="quick"),
+    Option("plugin", _WHAT, "FILE", "A Python file with strategies; may be repeated.", kind=Path, many=True),
+    Option("recipe", _HOW, "NAME|FILE", "A shipped recipe or a YAML file."),
+    Option("epochs", _HOW, "N", "Epochs of each training.", kind=int),
+    Option(
+        "set",
+        _HOW,
+        "KEY=VALUE",
+        "strategy.param=value or recipe.key=value; may be repeated.",
+        many=True,
+        key="Single changes: strategy.param or recipe.key -> value.",
+    ),
+    Option("teacher_weights", _HOW, "KIND|FILE", "auto (the default), train, pretrained, or a file of weights."),
+    Option(
+        "teacher_input",
+        _HOW,
+        "KEY=VALUE,...",
+        "How a teacher from a file is shown images, over what the file tells: "
+        "mean=0.5,std=0.5,size=32,crop=0.9,interpolation=bicubic.",
+        key="How the network of a file of weights is shown images, over what the file tells: any of mean, std, "
+        "size, crop and interpolation; with rest: data the file is not asked.",
+    ),
+    Option(
+        "trust_teacher",
+        _HOW,
+        "",
+        "Let a teacher teach that is not above chance; its records and the board say so.",
+        kind=bool,
+    ),
+    Option("teacher_recipe", _HOW, "NAME|FILE", "Recipe of the teacher's training; by default the students'."),
+    Option("teacher_epochs", _HOW, "N", "Epochs of the teacher's training.", kind=int),
+    Option(
+        "student_init",
+        _HOW,
+        "KIND",
+        "random (the default), or pretrained: students start from timm's weights, with a new head.",
+        key="What students start from: random, or timm's pretrained weights with a head of the dataset's classes; "
+        "must be said where a student's name says which weights are meant.",
+    ),
+    Option("img_size", _HOW, "PIXELS", "Size of the images, pixels: 32 or 32x48."),
+    Option("precision", _HOW, "KIND", "fp32, bf16 or fp16."),
+    Option(
+        "views",
+        _HOW,
+        "K",
+        "Views of each sample that the students' epochs cycle through; by default (0) each shows a new one.",
+        kind=int,
+    ),
+    Option(
+        "eval_every",
+        _HOW,
+        "K",
+        "Measure on tune after every K-th epoch and the last one; by default after each. No result changes.",
+        kind=int,
+    ),
+    Option(
+        "compile",
+        _WHERE,
+        "",
+        "Run student and teacher through torch.compile, which takes minutes before the first step.",
+        kind=bool,
+    ),
+    Option(
+        "tune",
+        _TUNE,
+        "N",
+        "Trials of tuning for each strategy and pair; the winners are trained again on fresh seeds.",
+        kind=int,
+        flags=("--tune", "--trials"),
+    ),
+    Option("tune_epochs", _TUNE, "N", "Epochs of a trial; by default those of the training.", kind=int, needs="tune"),
+    Option(
+        "tune_recipe",
+        _TUNE,
+        "KEYS",
+        "Keys of the recipe that are searched too, for every strategy alike: lr, weight_decay, momentum, "
+        "label_smoothing.",
+        needs="tune",
+    ),
+    Option(
+        "search",
+        _TUNE,
+        "KEY=RANGE",
+        "strategy.param=low:high[:log], over the declared range; may be repeated.",
+        many=True,
+        key="strategy.param or recipe.key -> low:high or low:high:log, over the declared range.",
+        needs="tune",
+    ),
+    Option("pruner", _TUNE, "KIND", "What ends trials early: none (the default), median or hyperband.", needs="tune"),
+    Option(
+        "tune_batch",
+        _TUNE,
+        "N",
+        "Trials of a study that are asked for at a time, to run side by side; by default 1.",
+        kind=int,
+        needs="tune",
+    ),
+    Option("device", _WHERE, "KIND", "auto (the default), cpu, cuda or mps."),
+    Option("data_dir", _WHERE, "FOLDER", "Folder of the data."),
+    Option("download", _WHERE, "", "Fetch missing data.", kind=bool),
+    Option("out", _WHERE, "FOLDER", "Folder of the runs; by default runs."),
+    Option(
+        "rerun",
+        _WHERE,
+        "WHICH",
+        "Finished cells to run again: never, safe (the default: failed ones that did not end their process), failed or "
+        "always.",
+    ),
+    Option(
+        "log_with",
+        _WHERE,
+        "NAMES",
+        "Trackers that log each cell, a comma list: tensorboard, wandb, mlflow, or a plugin's.",
+    ),
+    Option(
+        "bank",
+        _WHERE,
+        "KIND",
+        "Where the teacher's signals are kept for the cells that share them: auto (the default), ram, disk, or off.",
+        key="Where the teacher's signals are kept for the cells that share them: in memory (ram), on disk, "
+        "nowhere (off), or what fits and pays (auto).",
+    ),
+    Option("bank_budget", _WHERE, "SIZE", "How much is kept; by default 4GiB."),
+    Option(
+        "bank_dtype",
+        _WHERE,
+        "TYPE",
+        "Type of kept embeddings and stages: float16 (the default), bfloat16 or float32.",
+    ),
+    Option(
+        "workers",
+        _SCALE,
+        "N|auto",
+        "Cells that run at a time, in processes that share the processors: a number (by default 1), or auto to "
+        "measure.",
+        key="Cells that run at a time: a number, or auto to measure what is fastest; by default 1, with Ray as "
+        "many as the cluster has room for, with a command 256.",
+    ),
+    Option(
+        "lockstep",
+        _SCALE,
+        "N",
+        "Cells that may share each pass of a teacher that runs in the loop; by default 1.",
+        kind=int,
+    ),
+    Option("executor", _SCALE, "KIND", "local (the default), ray for a Ray cluster, or command for COMMAND."),
+    Option(
+        "command",
+        _SCALE,
+        "COMMAND",
+        "What starts a cell with --executor command, as in 'sbatch --wait --wrap {command}'.",
+        flag=False,
+        needs="command",
+    ),
+    Option(
+        "address",
+        _SCALE,
+        "ADDRESS",
+        "The Ray cluster: auto, HOST:PORT or ray://HOST:PORT.",
+        key="Of the Ray cluster; by default one that runs here, or else one that is started for the bench.",
+        needs="ray",
+    ),
+    Option(
+        "shared_store",
+        _SCALE,
+        "",
+        "Whether all machines see --out; otherwise results are sent back.",
+        kind=bool,
+        flags=("--shared-store/--no-shared-store",),
+        needs="ray",
+    ),
+    Option(
+        "cpus_per_cell", _SCALE, "N", "Processors that a cell asks of the cluster; by default 1.", kind=int, needs="ray"
+    ),
+    Option(
+        "gpus_per_cell",
+        _SCALE,
+        "X",
+        "GPUs that a cell asks of the cluster; by default 1 where there are any.",
+        kind=float,
+        needs="ray",
+    ),
+)
+
+OPTIONS = {option.name: option for option in _TABLE}
+"""In the order in which ``--help`` lists them. ``config`` and ``plugin`` are flags alone."""
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    r"""The names of a comma list; spaces around them do not count, and ``\,`` is a comma inside a name."""
+    pieces = (piece.strip() for piece in re.split(r"(?<!\\),", text))
+    return tuple(piece.replace(r"\,", ",") for piece in pieces if piece)
