@@ -23,27 +23,10 @@ PAIRS = {
 HOOKS = "kdzoo_"
 """How the names of pluggy's hooks begin: whoever implements one gives it the name of its specification."""
 
-OPEN_FILES = {
-    *("check.py", "columns.py", "data.py", "labels.py", "lockstep.py", "memory.py"),
-    *("ranks.py", "results.py", "rows.py", "run.py"),
-}
+OPEN_FILES = {"columns.py", "data.py", "results.py", "rows.py"}
 OPEN_NAMES = {
-    *(
-        "Backward",
-        "Cell",
-        "Entry",
-        "Group",
-        "Line",
-        "Pair",
-        "Place",
-        "Reader",
-        "Section",
-        "Teacher",
-        "Verdict",
-        "Watch",
-    ),
-    *("alike", "bench", "check_strategy", "is_tuned", "main", "only", "perform", "run_cell", "section", "select"),
-    *("sentence", "size_text", "strategies", "tune", "values_of"),
+    *("Cell", "Entry", "Line", "Section", "Teacher", "alike", "check_strategy", "is_tuned", "perform", "run_cell"),
+    *("section", "strategies", "tune", "values_of"),
 }
 """What is still to be named anew."""
 
