@@ -23,7 +23,7 @@ PAIRS = {
 HOOKS = "kdzoo_"
 """How the names of pluggy's hooks begin: whoever implements one gives it the name of its specification."""
 
-OPEN_FILES = {"columns.py", "data.py", "results.py", "rows.py"}
+OPEN_FILES = {"columns.py", "data.py", "results.py"}
 OPEN_NAMES = {
     *("Cell", "Entry", "Line", "Section", "Teacher", "alike", "check_strategy", "is_tuned", "perform", "run_cell"),
     *("section", "strategies", "tune", "values_of"),

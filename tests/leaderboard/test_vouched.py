@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from made_records import make_rows, measures
 
+from kdzoo.leaderboard.check.groups import group_faults
 from kdzoo.leaderboard.check.records import record_faults, remarks
-from kdzoo.leaderboard.check.rows import group_faults
 from kdzoo.leaderboard.union import Union
 from kdzoo.record import Record
 

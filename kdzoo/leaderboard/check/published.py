@@ -14,8 +14,8 @@ from kdzoo.drawing import chart_digest, drawer, origin_of, png, svg
 from kdzoo.errors import UsageError, counted
 from kdzoo.foreign import visible
 from kdzoo.leaderboard.charts.parts import Chart
+from kdzoo.leaderboard.check.groups import group_faults
 from kdzoo.leaderboard.check.records import record_faults, remarks
-from kdzoo.leaderboard.check.rows import group_faults
 from kdzoo.leaderboard.check.studies import study_faults
 from kdzoo.leaderboard.generate import Generated, generate
 from kdzoo.leaderboard.layout import RECORDS, Leaderboard, read_leaderboard

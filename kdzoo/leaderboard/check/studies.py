@@ -11,8 +11,8 @@ from kdzoo.board.labels import differing, facts
 from kdzoo.board.tuning import pruner_text, search_text
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.errors import counted
+from kdzoo.leaderboard.check.groups import row_text
 from kdzoo.leaderboard.check.records import plan_reasons, trial_reasons
-from kdzoo.leaderboard.check.rows import row_text
 from kdzoo.leaderboard.layout import path_of_record, path_of_study
 from kdzoo.leaderboard.private import place_named_in, publishable_study
 from kdzoo.leaderboard.untrusted import Fault, fault
