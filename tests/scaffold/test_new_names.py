@@ -58,7 +58,8 @@ def meant() -> set[str]:
             elif isinstance(node, ast.ClassDef):
                 used.add(node.name)
     split = {(re.sub("(?<=.)(?=[A-Z])", "-", name).lower(), name) for name in used}
-    return {text for text, name in split if "".join(part.capitalize() for part in text.split("-")) == name}
+    spelled = {text for text, name in split if "".join(part.capitalize() for part in text.split("-")) == name}
+    return spelled - {"_"}
 
 
 def test_no_class_takes_the_name_of_what_its_module_uses() -> None:
