@@ -16,7 +16,6 @@ PAIRS = {
     "bank.py": "the command, and the bank that it lists",
     "plugins.py": "the command, and the plugins that it lists",
     "publish.py": "the command, and the publishing that it does",
-    "tune.py": "the command, and the trials that it runs",
 }
 """Files of one name: the command line's file for a command, beside the module that does what the command asks for."""
 
@@ -24,10 +23,7 @@ HOOKS = "kdzoo_"
 """How the names of pluggy's hooks begin: whoever implements one gives it the name of its specification."""
 
 OPEN_FILES = {"columns.py", "data.py", "results.py"}
-OPEN_NAMES = {
-    *("Cell", "Entry", "Line", "Section", "Teacher", "alike", "check_strategy", "is_tuned", "perform", "run_cell"),
-    *("section", "strategies", "tune", "values_of"),
-}
+OPEN_NAMES = {"Cell", "Entry", "Line", "Section", "Teacher", "check_strategy", "section", "strategies"}
 """What is still to be named anew."""
 
 
