@@ -16,7 +16,6 @@ PAIRS = {
     "bank.py": "the command, and the bank that it lists",
     "plugins.py": "the command, and the plugins that it lists",
     "publish.py": "the command, and the publishing that it does",
-    "tune.py": "the command, and the trials that it runs",
 }
 """Files of one name: the command line's file for a command, beside the module that does what the command asks for."""
 
@@ -42,8 +41,8 @@ OPEN_NAMES = {
         "Verdict",
         "Watch",
     ),
-    *("alike", "bench", "check_strategy", "is_tuned", "main", "only", "perform", "run_cell", "section", "select"),
-    *("sentence", "size_text", "strategies", "tune", "values_of"),
+    *("bench", "check_strategy", "main", "only", "section", "select"),
+    *("sentence", "size_text", "strategies", "values_of"),
 }
 """What is still to be named anew."""
 
