@@ -310,7 +310,7 @@ def test_the_records_of_trials_are_taken_as_they_were_made(
         read.extend([folder] if record else [])
         return record
 
-    monkeypatch.setattr("kdzoo.store.read_record", counted)
+    monkeypatch.setattr("kdzoo.storefiles.read_record", counted)
     bench, result = tuned(tmp_path, teacher_file, tune=2, epochs=1, seeds=1)
     trials = {bench.folder(record) for record in result.records if record.cell.kind == "trial"}
     assert len(trials) == 2
