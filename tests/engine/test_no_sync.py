@@ -86,10 +86,10 @@ class Steps:
             begin(training, phase)
             self.inside = training.cell.kind == "student"
 
-        def ended(tally: Tally, steps: int, where: str) -> dict[str, float]:
+        def ended(tally: Tally, *arguments: Any) -> dict[str, float]:
             self.epochs += self.inside
             self.inside = False
-            return end(tally, steps, where)
+            return end(tally, *arguments)
 
         monkeypatch.setattr(Training, "set_modes", began)
         monkeypatch.setattr(Tally, "means", ended)

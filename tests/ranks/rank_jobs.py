@@ -15,10 +15,10 @@ from small_lab import make_registry
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from kdzoo.bench import run as bench_run
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.run import follow_cell, run_cell
 from kdzoo.cell import Cell
-from kdzoo.cli.running import run as bench_run
 from kdzoo.data.load import open_data
 from kdzoo.engine.course import Unwatched
 from kdzoo.engine.train import Training

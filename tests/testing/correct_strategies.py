@@ -178,7 +178,7 @@ class LabelsOfItsOwn(Correct):
 
 
 class EachByItself(Correct):
-    """Per sample through an adapter with batch normalisation and dropout, whose draws differ from call to call."""
+    """Per sample through dropout, whose draws differ from call to call: its parts are compared on average."""
 
     name = "each-by-itself"
     checks = ("across-samples", "stochastic")
@@ -186,12 +186,10 @@ class EachByItself(Correct):
 
     def build(self, setup: Setup) -> None:
         super().build(setup)
-        wide = setup.teacher.embedding
-        self.refine = nn.Sequential(nn.BatchNorm1d(setup.student.embedding), nn.Dropout(0.2))
-        self.adapter = nn.Linear(setup.student.embedding, wide)
+        self.drop = nn.Dropout(0.2)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        near = F.mse_loss(self.adapter(self.refine(student.embedding.float())).float(), teacher.embedding.float())
+        near = F.mse_loss(self.adapter(self.drop(student.embedding.float())).float(), teacher.embedding.float())
         return {"kd": self.beta * self.compare(student, teacher), "near": near}
 
 
