@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from kdzoo.combination import Combination, deployed, in_turn, only
+from kdzoo.declarations import SIGNALS, Signal
 from kdzoo.errors import UsageError
-from kdzoo.outputs import SIGNALS, Outputs, Signal
+from kdzoo.outputs import Outputs
 from kdzoo.parameters import MOST_SEARCHED
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Backward, Strategy, Terms

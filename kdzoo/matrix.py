@@ -16,7 +16,7 @@ from kdzoo.space import Range, paper_values, recipe_space, strategy_space
 from kdzoo.yamltext import read_scalar, read_yaml, validate
 
 if TYPE_CHECKING:
-    from kdzoo.registry import Entry, Registry
+    from kdzoo.registry import Registered, Registry
     from kdzoo.strategy import Strategy
 
 BASELINE = "ce"
@@ -124,7 +124,7 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
     baseline = [name for name in config.strategies if name.rpartition(":")[2] == BASELINE]
     if baseline:
         registry.prefer(registry.strategy(baseline[0]))
-    entries: dict[_Origin, Entry[type[Strategy]]] = {}
+    entries: dict[_Origin, Registered[type[Strategy]]] = {}
     for name in [BASELINE, *asked]:
         entry = registry.strategy(name)
         entries.setdefault((entry.plugin.distribution, entry.name), entry)
@@ -152,7 +152,7 @@ def _named(kind: type[Strategy], given: Mapping[str, Any], searched: Collection[
     }
 
 
-def _refuse_twins(entries: Iterable[Entry[type[Strategy]]]) -> None:
+def _refuse_twins(entries: Iterable[Registered[type[Strategy]]]) -> None:
     """Refuse one combination in two orders, which would be two rows of one thing."""
     seen: dict[frozenset[type[Strategy]], str] = {}
     for entry in entries:

@@ -161,7 +161,7 @@ def check_strategy(strategy: Any) -> None:
         TypeError: it is no strategy.
         ValueError: its name or signals are wrong.
     """
-    from kdzoo.outputs import SIGNALS
+    from kdzoo.declarations import SIGNALS
     from kdzoo.strategy import Strategy
 
     if not (inspect.isclass(strategy) and issubclass(strategy, Strategy)):

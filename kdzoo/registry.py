@@ -26,16 +26,16 @@ _PROVENANCE = ("name", "distribution", "version")
 
 
 @dataclass(frozen=True)
-class Entry(Generic[T]):
+class Registered(Generic[T]):
     """A registered thing and the plugin that brought it; of a combination also its parts."""
 
     name: str
     value: T
     plugin: Plugin
-    parts: tuple[Entry[T], ...] = ()
+    parts: tuple[Registered[T], ...] = ()
 
     @property
-    def sources(self) -> tuple[Entry[T], ...]:
+    def sources(self) -> tuple[Registered[T], ...]:
         """What was brought by a plugin: the parts of a combination, anything else itself."""
         return self.parts or (self,)
 
@@ -57,21 +57,21 @@ class Registry:
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self.plugins = list(plugins)
-        self.strategies: list[Entry[type[Strategy]]] = [
-            Entry(strategy.name, strategy, plugin) for plugin in plugins for strategy in plugin.strategies
+        self.strategies: list[Registered[type[Strategy]]] = [
+            Registered(strategy.name, strategy, plugin) for plugin in plugins for strategy in plugin.strategies
         ]
-        self.datasets: list[Entry[Dataset]] = [
-            Entry(dataset.name, dataset, plugin) for plugin in plugins for dataset in plugin.datasets
+        self.datasets: list[Registered[Dataset]] = [
+            Registered(dataset.name, dataset, plugin) for plugin in plugins for dataset in plugin.datasets
         ]
-        self._preferred: dict[str, Entry[type[Strategy]]] = {}
-        self._combinations: dict[tuple[type[Strategy], ...], Entry[type[Strategy]]] = {}
+        self._preferred: dict[str, Registered[type[Strategy]]] = {}
+        self._combinations: dict[tuple[type[Strategy], ...], Registered[type[Strategy]]] = {}
 
     @classmethod
     def load(cls, files: Sequence[Path] = ()) -> Registry:
         """Load the installed plugins and the given single files."""
         return cls(load_plugins(files))
 
-    def strategy(self, name: str) -> Entry[type[Strategy]]:
+    def strategy(self, name: str) -> Registered[type[Strategy]]:
         """The strategy of that name, or of ``distribution:name``; ``name+name`` is a combination.
 
         Raises:
@@ -81,7 +81,7 @@ class Registry:
             return self._combination(name)
         return self._preferred.get(name) or self._find("strategy", name, self.strategies)
 
-    def of(self, ref: StrategyRef) -> Entry[type[Strategy]]:
+    def of(self, ref: StrategyRef) -> Registered[type[Strategy]]:
         """The strategy that a cell names.
 
         Raises:
@@ -89,11 +89,11 @@ class Registry:
         """
         return self.strategy(f"{ref.distribution}:{ref.name}")
 
-    def prefer(self, entry: Entry[type[Strategy]]) -> None:
+    def prefer(self, entry: Registered[type[Strategy]]) -> None:
         """From now on let a strategy's bare name mean this one, whoever else brings one of that name."""
         self._preferred[entry.name] = entry
 
-    def _combination(self, name: str) -> Entry[type[Strategy]]:
+    def _combination(self, name: str) -> Registered[type[Strategy]]:
         distribution, _, bare = name.rpartition(":")
         names, origins = bare.split("+"), distribution.split("+")
         if len(origins) == 1:
@@ -113,7 +113,7 @@ class Registry:
             kind = combine(kinds, [part.value.revision for part in parts])
             name, origin, version = (_joined([getattr(part.plugin, of) for part in parts], parts) for of in _PROVENANCE)
             plugin = Plugin(name, origin, version)
-            self._combinations[kinds] = Entry(bare, kind, plugin, parts)
+            self._combinations[kinds] = Registered(bare, kind, plugin, parts)
         return self._combinations[kinds]
 
     def model(self, name: str) -> Plugin | None:
@@ -121,7 +121,7 @@ class Registry:
         bare = name.partition(".")[0]
         return next((plugin for plugin in self.plugins if bare in plugin.models), None)
 
-    def dataset(self, name: str) -> Entry[Dataset]:
+    def dataset(self, name: str) -> Registered[Dataset]:
         """The dataset of that name, or of ``distribution:name``.
 
         Raises:
@@ -133,7 +133,7 @@ class Registry:
         """The dataset itself; see :meth:`dataset`."""
         return self.dataset(name).value
 
-    def _find(self, kind: str, name: str, entries: Iterable[Entry[Any]]) -> Entry[Any]:
+    def _find(self, kind: str, name: str, entries: Iterable[Registered[Any]]) -> Registered[Any]:
         distribution, _, bare = name.rpartition(":")
         entries = list(entries)
         found = [entry for entry in entries if entry.name == bare and distribution in ("", entry.plugin.distribution)]
@@ -153,7 +153,7 @@ class Registry:
         raise UsageError(unknown(kind, name, known) + hint)
 
 
-def _joined(values: Sequence[str], parts: Sequence[Entry[Any]]) -> str:
+def _joined(values: Sequence[str], parts: Sequence[Registered[Any]]) -> str:
     """What a combination says of its origin: once where all parts come from one distribution."""
     alone = len({part.plugin.distribution for part in parts}) == 1
     return values[0] if alone and len(set(values)) == 1 else "+".join(values)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdzoo.cell import DataRef, Scalar, StrategyRef
+from kdzoo.declarations import Signature, pair_stages
 from kdzoo.engine.devices import seed_everything
 from kdzoo.errors import PairError, UsageError
-from kdzoo.models.taps import pair_stages
 from kdzoo.models.teacher import Teacher
-from kdzoo.outputs import Classifier, Signature
+from kdzoo.outputs import Classifier
 from kdzoo.signals import teacher_signals
 from kdzoo.space import Range
 from kdzoo.strategy import Setup, Strategy

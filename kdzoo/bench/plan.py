@@ -14,6 +14,7 @@ from kdzoo.bench.teachers import choose_init, resolve_teacher, teacher_network
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.load import LoadedData, open_data
+from kdzoo.declarations import Profile, Signature, pair_stages
 from kdzoo.engine.devices import check_precision, pick_device
 from kdzoo.engine.optim import check_recipe
 from kdzoo.errors import PairError, UsageError
@@ -28,9 +29,9 @@ from kdzoo.matrix import (
     tried_first,
 )
 from kdzoo.models.folders import name_by_content
-from kdzoo.models.taps import TappedModel, pair_stages
-from kdzoo.models.zoo import Profile, check_model, create_model, profile_model
-from kdzoo.outputs import Classifier, Signature
+from kdzoo.models.taps import TappedModel
+from kdzoo.models.zoo import check_model, create_model, profile_model
+from kdzoo.outputs import Classifier
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registry
 from kdzoo.signals import student_signals, teacher_signals

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from kdzoo.bench.plan import PairPlan
     from kdzoo.cell import DataRef, ModelRef
-    from kdzoo.models.zoo import Profile
-    from kdzoo.outputs import Signature
+    from kdzoo.declarations import Profile, Signature
 
 Rows = list[list[str]]
 
@@ -40,11 +39,11 @@ def pair(
     from kdzoo.bench.teachers import Resolved, choose_weights, resolve_file, teacher_network
     from kdzoo.cell import ModelRef, TeacherRef
     from kdzoo.data.load import open_data
+    from kdzoo.declarations import pair_stages
     from kdzoo.errors import UsageError, unknown
     from kdzoo.files import from_home
     from kdzoo.inputs import parse_size, read_input
     from kdzoo.models.folders import name_by_content
-    from kdzoo.models.taps import pair_stages
     from kdzoo.models.zoo import check_model, create_model, profile_model
     from kdzoo.registry import Registry
 

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from kdzoo.foreign import story
 
 if TYPE_CHECKING:
-    from kdzoo.registry import Entry
+    from kdzoo.registry import Registered
     from kdzoo.strategy import Strategy
 
 app = typer.Typer(help="List the strategies, or show one.", invoke_without_command=True)
@@ -67,7 +67,7 @@ def show(
     typer.echo("\n\n".join(source(one) for one in entry.sources) if code else card(entry))
 
 
-def source(entry: Entry[type[Strategy]]) -> str:
+def source(entry: Registered[type[Strategy]]) -> str:
     """Where a strategy comes from (distribution, file, lines), and the text of its class."""
     kind, plugin = entry.value, entry.plugin
     title = f"{entry.name}, from {plugin.distribution} {plugin.version}"
@@ -79,7 +79,7 @@ def source(entry: Entry[type[Strategy]]) -> str:
     return f"{title}\n{file}, lines {first} to {first + len(lines) - 1}\n\n{text}"
 
 
-def card(entry: Entry[type[Strategy]]) -> str:
+def card(entry: Registered[type[Strategy]]) -> str:
     """A strategy's card: paper, signals, parameters, and what its author writes of it."""
     kind = entry.value
     lines = [f"{entry.name} ({kind.family}), from {entry.plugin.distribution} {entry.plugin.version}", ""]
