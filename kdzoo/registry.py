@@ -108,7 +108,7 @@ class Registry:
         )
         kinds = tuple(part.value for part in parts)
         if kinds not in self._combinations:
-            from kdzoo.combine import combine
+            from kdzoo.combination import combine
 
             kind = combine(kinds, [part.value.revision for part in parts])
             name, origin, version = (_joined([getattr(part.plugin, of) for part in parts], parts) for of in _PROVENANCE)
