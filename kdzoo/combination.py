@@ -102,10 +102,8 @@ class Combination(Strategy):
                 continue
             kind = self.kinds[place]
             seen = batch if alone == place else dataclasses.replace(batch, phase=self._main[place])
-            theirs = (
-                _outputs_of_part(teacher, kind.name) if self.reduces else _restricted(teacher, teacher_signals(kind))
-            )
-            own: Any = part(_restricted(student, student_signals(kind)), theirs, seen)
+            theirs = _outputs_of_part(teacher, kind.name) if self.reduces else only(teacher, teacher_signals(kind))
+            own: Any = part(only(student, student_signals(kind)), theirs, seen)
             if not isinstance(own, dict):
                 told = type(own).__name__
                 raise KdzooError(f"forward of {kind.name} must give a dict such as {{'kd': loss}}, not a {told}")
@@ -124,7 +122,7 @@ def _deployed(kinds: Sequence[type[Strategy]]) -> list[tuple[str, int, str]]:
     return [(f"{kind.name}_{name}", place, name) for place, kind in enumerate(kinds) for name in kind.deployed]
 
 
-def _restricted(outputs: Outputs, signals: Collection[str]) -> Outputs:
+def only(outputs: Outputs, signals: Collection[str]) -> Outputs:
     """The named signals, as far as they are there."""
     return Outputs({name: value for name, value in outputs.values.items() if name in signals})
 
@@ -202,7 +200,7 @@ def _reduce(self: Combination, teacher: Outputs) -> Outputs:
         {
             f"{kind.name}.{name}": value
             for part, kind in zip(self.each(), self.kinds, strict=True)
-            for name, value in part.reduce(_restricted(teacher, teacher_signals(kind))).values.items()
+            for name, value in part.reduce(only(teacher, teacher_signals(kind))).values.items()
         }
     )
 
@@ -239,7 +237,7 @@ def _predict_by(place: int) -> Any:
         if any(part._modules[name] is not module for name, module in modules.items()):
             part = copy.copy(part)
             part._modules = part._modules | modules
-        return part.predict(_restricted(student, student_signals(kind)))
+        return part.predict(only(student, student_signals(kind)))
 
     return predict
 

@@ -16,7 +16,6 @@ PAIRS = {
     "bank.py": "the command, and the bank that it lists",
     "plugins.py": "the command, and the plugins that it lists",
     "publish.py": "the command, and the publishing that it does",
-    "tune.py": "the command, and the trials that it runs",
 }
 """Files of one name: the command line's file for a command, beside the module that does what the command asks for."""
 
