@@ -29,13 +29,13 @@ from torch import Tensor
 from kdzoo import ArrayData, Dataset, Setup, Splits
 from kdzoo.cell import Cell, ModelRef, StrategyRef
 from kdzoo.data.load import LoadedData, open_data
+from kdzoo.declarations import pair_stages
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.devices import make_accelerator
 from kdzoo.engine.distiller import Distiller
 from kdzoo.engine.optim import make_optimizer
 from kdzoo.engine.train import Training
 from kdzoo.models.memory_format import lay_out
-from kdzoo.models.taps import pair_stages
 from kdzoo.models.zoo import create_model
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.record import Epoch

@@ -10,8 +10,9 @@ import inspect
 import json
 from pathlib import Path
 
+from kdzoo.declarations import Paper
 from kdzoo.registry import Registry
-from kdzoo.strategy import Paper, Strategy
+from kdzoo.strategy import Strategy
 
 FILE = Path(__file__).parents[1] / "kdzoo" / "leaderboard" / "cards.json"
 _KEPT = ("Knowledge:", "Loss:", "Differs from the paper:")

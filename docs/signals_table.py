@@ -7,9 +7,10 @@ from reference import table
 from torch import Tensor
 
 from kdzoo.cell import DataRef, ModelRef
-from kdzoo.models.taps import TappedModel, pair_stages
+from kdzoo.declarations import SIGNALS, pair_stages
+from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import create_model
-from kdzoo.outputs import SIGNALS, Classifier
+from kdzoo.outputs import Classifier
 
 NETWORKS = ("resnet10t", "test_resnet", "test_vit:patch_size=4")
 IMAGES = DataRef(

@@ -14,22 +14,24 @@ if TYPE_CHECKING:
     from kdzoo.api import API_VERSION
     from kdzoo.cell import Cell
     from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
+    from kdzoo.declarations import Paper, Signature, StageShape
     from kdzoo.errors import KdzooError, PairError, UsageError
-    from kdzoo.outputs import Batch, Classifier, Outputs, Signature, StageShape
+    from kdzoo.outputs import Batch, Classifier, Outputs
     from kdzoo.parameters import Param, param
     from kdzoo.plugins import hookimpl
     from kdzoo.record import Epoch, Record
-    from kdzoo.strategy import Backward, Paper, Phase, Setup, Strategy, Terms
+    from kdzoo.strategy import Backward, Phase, Setup, Strategy, Terms
 
 _HOMES = {
     "kdzoo.api": ("API_VERSION",),
     "kdzoo.cell": ("Cell",),
     "kdzoo.errors": ("KdzooError", "PairError", "UsageError"),
-    "kdzoo.outputs": ("Batch", "Classifier", "Outputs", "Signature", "StageShape"),
+    "kdzoo.declarations": ("Paper", "Signature", "StageShape"),
+    "kdzoo.outputs": ("Batch", "Classifier", "Outputs"),
     "kdzoo.parameters": ("Param", "param"),
     "kdzoo.plugins": ("hookimpl",),
     "kdzoo.record": ("Epoch", "Record"),
-    "kdzoo.strategy": ("Backward", "Paper", "Phase", "Setup", "Strategy", "Terms"),
+    "kdzoo.strategy": ("Backward", "Phase", "Setup", "Strategy", "Terms"),
     "kdzoo.data.dataset": ("ArrayData", "Dataset", "FileData", "Splits"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

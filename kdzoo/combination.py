@@ -1,22 +1,29 @@
-"""Combinations: ``soft+at`` is a strategy of two, whose terms are added. :mod:`kdzoo.combine` makes them."""
+"""Combinations: ``soft+at`` is a strategy of two, whose terms are added."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from kdzoo.declarations import SIGNALS, Signal
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.outputs import Batch, Outputs
 from kdzoo.parameters import MOST_SEARCHED, Param, Value, param
 from kdzoo.signals import student_signals, teacher_signals
-from kdzoo.strategy import Phase, Setup, Strategy, Terms
+from kdzoo.strategy import Backward, Phase, Setup, Strategy, Terms
+
+_ALL_CLAIM = ("zero_when_equal", "non_negative", "symmetric", "per_sample")
+_ONE_CLAIMS = ("mode_seeking", "order_dependent", "stochastic")
+"""What is true of a sum if it is of all its terms, and what if it is of one."""
 
 
 class Combination(Strategy):
-    """Base of the classes that :func:`kdzoo.combine.combine` makes.
+    """Base of the classes that :func:`combine` makes.
 
     Each part is built as it would be alone and sees its own signals only. Its hyperparameters and terms carry its name,
     as in ``soft.temperature``. The hard-label loss has the combination's own weight, whatever the parts give it alone.
@@ -32,7 +39,7 @@ class Combination(Strategy):
     def hyperparameters(cls) -> dict[str, Param]:
         """Those of the parts by full name, and ``ce_weight``; of what the parts search, no more than may be."""
         declared = {f"{kind.name}.{key}": spec for kind in cls.kinds for key, spec in kind.hyperparameters().items()}
-        searched = set(in_turn(cls.kinds)[:MOST_SEARCHED])
+        searched = set(_searched_in_turn(cls.kinds)[:MOST_SEARCHED])
         kept = {
             name: spec if spec.search is None or name in searched else dataclasses.replace(spec, search=None)
             for name, spec in declared.items()
@@ -44,7 +51,7 @@ class Combination(Strategy):
         """See :meth:`kdzoo.Strategy.resolve`; a part may also refuse its values for reasons of its own."""
         found = super().resolve(values)
         for kind in cls.kinds:
-            found |= {f"{kind.name}.{key}": value for key, value in kind.resolve(values_of(kind, found)).items()}
+            found |= {f"{kind.name}.{key}": value for key, value in kind.resolve(_values_of_part(kind, found)).items()}
         return found
 
     def build(self, setup: Setup) -> None:
@@ -54,9 +61,9 @@ class Combination(Strategy):
         for kind in self.kinds:
             blind = "classifier" not in teacher_signals(kind)
             own = dataclasses.replace(setup, classifier=None) if blind else setup
-            parts.append(kind(own, **values_of(kind, values)))
+            parts.append(kind(own, **_values_of_part(kind, values)))
         self.parts = nn.ModuleList(parts)
-        for alias, place, name in deployed(self.kinds):
+        for alias, place, name in _deployed(self.kinds):
             self.add_module(alias, parts[place].get_submodule(name))
         self._alone: dict[str, int] = {}
         self._main = ["main"] * len(parts)
@@ -95,7 +102,7 @@ class Combination(Strategy):
                 continue
             kind = self.kinds[place]
             seen = batch if alone == place else dataclasses.replace(batch, phase=self._main[place])
-            theirs = inner(teacher, kind.name) if self.reduces else only(teacher, teacher_signals(kind))
+            theirs = _outputs_of_part(teacher, kind.name) if self.reduces else only(teacher, teacher_signals(kind))
             own: Any = part(only(student, student_signals(kind)), theirs, seen)
             if not isinstance(own, dict):
                 told = type(own).__name__
@@ -110,7 +117,7 @@ class Combination(Strategy):
             yield part
 
 
-def deployed(kinds: Sequence[type[Strategy]]) -> list[tuple[str, int, str]]:
+def _deployed(kinds: Sequence[type[Strategy]]) -> list[tuple[str, int, str]]:
     """(alias in the combination, place of the part, name in the part) of each module that stays with the student."""
     return [(f"{kind.name}_{name}", place, name) for place, kind in enumerate(kinds) for name in kind.deployed]
 
@@ -120,19 +127,19 @@ def only(outputs: Outputs, signals: Collection[str]) -> Outputs:
     return Outputs({name: value for name, value in outputs.values.items() if name in signals})
 
 
-def inner(outputs: Outputs, name: str) -> Outputs:
+def _outputs_of_part(outputs: Outputs, name: str) -> Outputs:
     """What one part asked the teacher's signals to be reduced to."""
     prefix = f"{name}."
     values = {key.removeprefix(prefix): one for key, one in outputs.values.items() if key.startswith(prefix)}
     return Outputs(values, reduced=outputs.reduced)
 
 
-def values_of(kind: type[Strategy], values: Mapping[str, Any]) -> dict[str, Any]:
+def _values_of_part(kind: type[Strategy], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of one part, by its own names."""
     return {key: values[f"{kind.name}.{key}"] for key in kind.hyperparameters()}
 
 
-def in_turn(kinds: Sequence[type[Strategy]]) -> list[str]:
+def _searched_in_turn(kinds: Sequence[type[Strategy]]) -> list[str]:
     """What the parts search, by full name: the first parameter of each part, then the second of each, and so on."""
     searched = [[key for key, spec in kind.hyperparameters().items() if spec.search] for kind in kinds]
     longest = max((len(keys) for keys in searched), default=0)
@@ -142,3 +149,149 @@ def in_turn(kinds: Sequence[type[Strategy]]) -> list[str]:
         for kind, keys in zip(kinds, searched, strict=True)
         if turn < len(keys)
     ]
+
+
+def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[Combination]:
+    """The strategy that adds the terms of several.
+
+    Args:
+        kinds: the parts, in the order in which they are named.
+        revisions: theirs, of which the combination's own consists: a part that is revised makes another combination.
+
+    Raises:
+        UsageError: these strategies cannot be combined.
+    """
+    name = "+".join(kind.name for kind in kinds)
+    if len({kind.name for kind in kinds}) < len(kinds):
+        raise UsageError(f"{name}: a combination has each strategy once")
+    if len({kind.views for kind in kinds}) > 1:
+        told = ", ".join(f"{kind.name} {kind.views}" for kind in kinds)
+        raise UsageError(f"{name}: its parts want different numbers of views of a sample ({told})")
+    body: dict[str, Any] = {
+        "__module__": __name__,
+        "__doc__": _card(kinds),
+        "name": name,
+        "kinds": tuple(kinds),
+        "signals": _ordered(signal for kind in kinds for signal in kind.signals),
+        "teacher_signals": _ordered(signal for kind in kinds for signal in teacher_signals(kind)),
+        "views": kinds[0].views,
+        "revision": "+".join(revisions),
+        "deployed": tuple(alias for alias, _, _ in _deployed(kinds)),
+    }
+    body |= {claim: all(getattr(kind, claim) for kind in kinds) for claim in _ALL_CLAIM}
+    body |= {claim: any(getattr(kind, claim) for kind in kinds) for claim in _ONE_CLAIMS}
+    # An engine that finds no method of its own takes a shorter way, so there is one only where a part has one.
+    if any(kind.reduce is not Strategy.reduce for kind in kinds):
+        body |= {"reduces": True, "reduce": _reduce, "reduction": _reduction}
+    predicting = _the_one(name, "say how the student predicts", [_predicts(kind) for kind in kinds])
+    if predicting is not None:
+        body["predict"] = _predict_by(predicting)
+    combining = _the_one(
+        name, "combine gradients in their own way", [kind.gradients is not Strategy.gradients for kind in kinds]
+    )
+    if combining is not None:
+        body["gradients"] = _gradients_by(combining)
+    return type("Combination", (Combination,), body)
+
+
+def _reduce(self: Combination, teacher: Outputs) -> Outputs:
+    """What each part needs of the teacher, under ``part.value``."""
+    return Outputs(
+        {
+            f"{kind.name}.{name}": value
+            for part, kind in zip(self.each(), self.kinds, strict=True)
+            for name, value in part.reduce(only(teacher, teacher_signals(kind))).values.items()
+        }
+    )
+
+
+def _reduction(self: Combination) -> dict[str, str | tuple[str, ...]]:
+    """What the bank calls it; of a part that reduces nothing, the signals as they are."""
+    texts: dict[str, str | tuple[str, ...]] = {}
+    for part, kind in zip(self.each(), self.kinds, strict=True):
+        whole = set(teacher_signals(kind)) - {"classifier"} if kind.reduce is Strategy.reduce else set()
+        texts |= {f"{kind.name}.{signal}": signal for signal in sorted(whole)}
+        texts |= {f"{kind.name}.{name}": text for name, text in part.reduction().items()}
+    return texts
+
+
+def _predicts(kind: type[Strategy]) -> bool:
+    return kind.predict is not Strategy.predict or bool(kind.deployed)
+
+
+def _the_one(name: str, what: str, does: Sequence[bool]) -> int | None:
+    """The place of the one part that does something of which there can be one; None where none does."""
+    places = [place for place, one in enumerate(does) if one]
+    if len(places) > 1:
+        first, second = (name.split("+")[place] for place in places[:2])
+        raise UsageError(f"{name}: {first} and {second} cannot be combined, because both {what}")
+    return places[0] if places else None
+
+
+def _predict_by(place: int) -> Any:
+    def predict(self: Combination, student: Outputs) -> Tensor:
+        """The logits of the part that says how the student predicts, B x classes."""
+        part, kind = list(self.each())[place], self.kinds[place]
+        # The engine measures with averages in the place of the modules that are named here.
+        modules = {name: self._modules[alias] for alias, _, name in _deployed(self.kinds)}
+        if any(part._modules[name] is not module for name, module in modules.items()):
+            part = copy.copy(part)
+            part._modules = part._modules | modules
+        return part.predict(only(student, student_signals(kind)))
+
+    return predict
+
+
+def _gradients_by(place: int) -> Any:
+    def gradients(self: Combination, terms: Terms, backward: Backward) -> None:
+        """The gradients of one part's terms and of the hard-label loss in that part's way; the others' are added."""
+        part, prefix = list(self.each())[place], f"{self.kinds[place].name}."
+        own = {name.removeprefix(prefix): term for name, term in terms.items() if name.startswith(prefix)}
+        others = {name: term for name, term in terms.items() if not name.startswith(prefix) and name != "ce"}
+        if not own:  # a phase that another part brings
+            Strategy.gradients(self, terms, backward)
+            return
+        if "ce" in terms:
+            own = {"ce": terms["ce"], **own}
+        rest = torch.stack([term.float() for term in others.values()]).sum() if others else None
+        if rest is None or not rest.requires_grad:
+            part.gradients(own, backward)
+            return
+        # Before the rest, because a part may set gradients instead of adding to them.
+        part.gradients(own, _Retaining(backward))
+        backward(rest)
+
+    return gradients
+
+
+class _Retaining:
+    """A backward pass after which another one follows through the same graph."""
+
+    def __init__(self, backward: Backward) -> None:
+        self._backward = backward
+        self.parameters = backward.parameters
+
+    def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        self._backward(loss, retain_graph=True)
+
+
+def _ordered(signals: Iterable[Signal]) -> tuple[Signal, ...]:
+    asked = set(signals)
+    return tuple(signal for signal in SIGNALS if signal in asked)
+
+
+def _card(kinds: Sequence[type[Strategy]]) -> str:
+    """What the combination's card says."""
+    names = " and ".join(kind.name for kind in kinds)
+    cut = _searched_in_turn(kinds)[MOST_SEARCHED:]
+    lines = [
+        f"The terms of {names}, added.",
+        "",
+        "Loss: ce_weight CE(student, labels) + " + " + ".join(f"the terms of {kind.name}" for kind in kinds) + ".",
+        "",
+        "Each part keeps its weights, adapters and signals. What it does with the hard-label loss when it is alone",
+        "does not count: that has the weight ce_weight, 1 unless it is set.",
+    ]
+    if cut:
+        lines += ["", f"Tuning searches at most {MOST_SEARCHED} parameters, and so not: {', '.join(cut)}."]
+    return "\n".join(lines)

@@ -194,3 +194,9 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def cache_folder() -> Path:
+    """Where the next command finds what took long: ``$XDG_CACHE_HOME/kdzoo``, or ``~/.cache/kdzoo``."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path("~/.cache").expanduser()) / "kdzoo"

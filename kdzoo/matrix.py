@@ -16,7 +16,7 @@ from kdzoo.space import Range, paper_values, recipe_space, strategy_space
 from kdzoo.yamltext import read_scalar, read_yaml, validate
 
 if TYPE_CHECKING:
-    from kdzoo.registry import Entry, Registry
+    from kdzoo.registry import Registered, Registry
     from kdzoo.strategy import Strategy
 
 BASELINE = "ce"
@@ -124,7 +124,7 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
     baseline = [name for name in config.strategies if name.rpartition(":")[2] == BASELINE]
     if baseline:
         registry.prefer(registry.strategy(baseline[0]))
-    entries: dict[_Origin, Entry[type[Strategy]]] = {}
+    entries: dict[_Origin, Registered[type[Strategy]]] = {}
     for name in [BASELINE, *asked]:
         entry = registry.strategy(name)
         entries.setdefault((entry.plugin.distribution, entry.name), entry)
@@ -135,28 +135,30 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
         StrategyRef(
             name=entry.name,
             distribution=entry.plugin.distribution,
-            revision=entry.value.revision,
-            params=_named(entry.value, settings.get(origin, {}), searched.get(origin, {})),
+            revision=entry.declared.revision,
+            params=_named(entry, registry.resolve(entry, settings.get(origin, {})), searched.get(origin, {})),
         )
         for origin, entry in entries.items()
     ]
 
 
-def _named(kind: type[Strategy], given: Mapping[str, Any], searched: Collection[str]) -> dict[str, Scalar]:
+def _named(
+    entry: Registered[type[Strategy]], values: Mapping[str, Scalar], searched: Collection[str]
+) -> dict[str, Scalar]:
     """The parameters that name a cell: all, but for those that older records do not know and that change nothing."""
-    declared = kind.hyperparameters()
+    declared = entry.declared.params
     return {
         name: value
-        for name, value in kind.resolve(given).items()
+        for name, value in values.items()
         if name in searched or not (declared[name].added and value == declared[name].default)
     }
 
 
-def _refuse_twins(entries: Iterable[Entry[type[Strategy]]]) -> None:
+def _refuse_twins(entries: Iterable[Registered[type[Strategy]]]) -> None:
     """Refuse one combination in two orders, which would be two rows of one thing."""
-    seen: dict[frozenset[type[Strategy]], str] = {}
+    seen: dict[frozenset[_Origin], str] = {}
     for entry in entries:
-        parts = frozenset(part.value for part in entry.parts)
+        parts = frozenset((part.plugin.distribution, part.name) for part in entry.parts)
         if parts and seen.setdefault(parts, entry.name) != entry.name:
             raise UsageError(f"{seen[parts]} and {entry.name} are the same combination: leave one of them out")
 
@@ -197,7 +199,7 @@ def resolve_spaces(
     shared = recipe_space(recipe, config.tune_recipe, owned)
     spaces = {}
     for strategy, origin in zip(strategies, origins, strict=True):
-        declared = registry.of(strategy).value.hyperparameters()
+        declared = registry.of(strategy).declared.params
         spaces[strategy] = strategy_space(strategy.name, declared, given.get(origin, {})) | shared
     return spaces
 
@@ -211,7 +213,7 @@ def tried_first(
     found = {}
     for strategy, space in spaces.items():
         origin = (strategy.distribution, strategy.name)
-        declared = registry.of(strategy).value.hyperparameters()
+        declared = registry.of(strategy).declared.params
         given = settings.get(origin, {})
         first = paper_values(strategy.name, declared, space)
         params = strategy.params | {name: value for name, value in first.items() if name not in given}

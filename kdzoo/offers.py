@@ -71,11 +71,11 @@ def _check_hooks(implementation: Any) -> None:
                 raise LookupError(f"{hook} has no argument {argument!r}; it has {has}")
 
 
-def strategies(manager: pluggy.PluginManager) -> list[type[Strategy]]:
+def strategies_of(manager: pluggy.PluginManager) -> list[type[Strategy]]:
     """The strategy classes of a plugin."""
     found = _flatten(manager.hook.kdzoo_strategies())
     for strategy in found:
-        check_strategy(strategy)
+        check_class(strategy)
     return found
 
 
@@ -87,12 +87,12 @@ def own_classes(module: ModuleType) -> list[type[Strategy]]:
     for value in vars(module).values():
         own = inspect.isclass(value) and issubclass(value, Strategy) and value.__module__ == module.__name__
         if own and value.name and value not in found:
-            check_strategy(value)
+            check_class(value)
             found.append(value)
     return found
 
 
-def datasets(manager: pluggy.PluginManager) -> list[Dataset]:
+def datasets_of(manager: pluggy.PluginManager) -> list[Dataset]:
     """The datasets of a plugin."""
     found = _flatten(manager.hook.kdzoo_datasets())
     for dataset in found:
@@ -102,7 +102,7 @@ def datasets(manager: pluggy.PluginManager) -> list[Dataset]:
     return found
 
 
-def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
+def models_of(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
     """The timm models of a plugin, which are registered by asking for them, within :func:`keeping_names`.
 
     Args:
@@ -124,7 +124,7 @@ def models(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
     return found
 
 
-def trackers(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
+def trackers_of(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str]:
     """The names of a plugin's trackers, which are registered with accelerate.
 
     Args:
@@ -149,19 +149,19 @@ def trackers(manager: pluggy.PluginManager, origin: tuple[str, str]) -> list[str
     return [tracker.name for tracker in found]
 
 
-def events(manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
+def events_of(manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
     """The hooks of a plugin that tell of a run, by name; none that it does not implement."""
     return {name: getattr(manager.hook, name) for name in EVENTS if getattr(manager.hook, name).get_hookimpls()}
 
 
-def check_strategy(strategy: Any) -> None:
+def check_class(strategy: Any) -> None:
     """Refuse what is no strategy, or has a name or signals that cannot be.
 
     Raises:
         TypeError: it is no strategy.
         ValueError: its name or signals are wrong.
     """
-    from kdzoo.outputs import SIGNALS
+    from kdzoo.declarations import SIGNALS
     from kdzoo.strategy import Strategy
 
     if not (inspect.isclass(strategy) and issubclass(strategy, Strategy)):

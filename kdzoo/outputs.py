@@ -1,40 +1,14 @@
-"""What networks give to a strategy: shapes when it is built, signals and the batch at each step."""
+"""What networks give to a strategy: signals and the batch at each step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from kdzoo.errors import UsageError
-
-Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier"]
-SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier")
-
-
-class StageShape(NamedTuple):
-    """The shape of one stage's map, without the batch: C x H x W."""
-
-    channels: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a strategy may know of a network: shapes only.
-
-    Args:
-        stages: one shape per stage, from the input to the deepest.
-        embedding: width of the pooled features that enter the classifier.
-        num_classes: width of the logits.
-    """
-
-    stages: tuple[StageShape, ...]
-    embedding: int
-    num_classes: int
 
 
 class Classifier(NamedTuple):

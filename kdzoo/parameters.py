@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias, TypeVar, cast
 
-from kdzoo.errors import UsageError
+from kdzoo.errors import UsageError, unknown
 
 Value: TypeAlias = bool | int | float | str
 
@@ -102,6 +103,23 @@ class Param:
             if not fits:
                 raise wrong
         return value
+
+
+def resolve(owner: str, declared: Mapping[str, Param], values: Mapping[str, Any]) -> dict[str, Value]:
+    """Every hyperparameter's value: the given ones, checked, over the defaults.
+
+    Args:
+        owner: the strategy's name, for messages.
+        declared: its hyperparameters.
+        values: the given ones, Python or YAML scalars.
+
+    Raises:
+        UsageError: an unknown name, a wrong type or a value out of range.
+    """
+    for name in values:
+        if name not in declared:
+            raise UsageError(unknown(f"parameter of {owner}", name, declared))
+    return {name: spec.check(f"{owner}.{name}", values.get(name, spec.default)) for name, spec in declared.items()}
 
 
 def param(

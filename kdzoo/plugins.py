@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from kdzoo.data.dataset import Dataset
     from kdzoo.strategy import Strategy
 
-GROUP = offers.GROUP
-hookimpl = pluggy.HookimplMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(offers.GROUP)
 """Marks a function of a plugin as one of the hooks; see ``docs/hooks.md``."""
 
-FILE = "file"
+SINGLE_FILE = "file"
 """The distribution of what a single file brings."""
 
 
@@ -77,7 +76,7 @@ class Plugin:
     @property
     def is_file(self) -> bool:
         """Whether it is a single file given on the command line."""
-        return self.distribution == FILE
+        return self.distribution == SINGLE_FILE
 
     @property
     def is_empty(self) -> bool:
@@ -96,7 +95,7 @@ def load_plugins(files: Sequence[Path] = ()) -> list[Plugin]:
     Raises:
         UsageError: one of the files is missing, cannot be imported, or defines nothing.
     """
-    found = sorted(entry_points(group=GROUP), key=lambda entry: (_distribution(entry)[0], entry.name))
+    found = sorted(entry_points(group=offers.GROUP), key=lambda entry: (_distribution(entry)[0], entry.name))
     loads = [partial(_load_entry_point, entry) for entry in found] + [partial(_load_file, path) for path in files]
     return [_undoing(load) for load in loads]
 
@@ -134,7 +133,7 @@ def _load_file(path: Path) -> Plugin:
         raise UsageError(f"--plugin {path} cannot be read: {os_reason(error)}") from None
     digest = hashlib.sha256(source).hexdigest()[:12]
     place = path.absolute()
-    plugin = Plugin(path.stem, FILE, digest, homes=(place,))
+    plugin = Plugin(path.stem, SINGLE_FILE, digest, homes=(place,))
     # Without dots, which would make it a module inside of a package that there is not.
     name = f"kdzoo_plugin_{path.stem.replace('.', '_')}_{digest}"
     loader = _Loader(name, str(place), source)
@@ -192,11 +191,11 @@ def _collect(plugin: Plugin, implementation: Any) -> None:
         if reason:
             raise _ApiMismatchError(reason)
     manager = offers.manager_of(implementation)
-    plugin.strategies += offers.strategies(manager)
-    plugin.datasets += offers.datasets(manager)
-    plugin.models += offers.models(manager, plugin.origin)
-    plugin.trackers += offers.trackers(manager, plugin.origin)
-    plugin.events |= offers.events(manager)
+    plugin.strategies += offers.strategies_of(manager)
+    plugin.datasets += offers.datasets_of(manager)
+    plugin.models += offers.models_of(manager, plugin.origin)
+    plugin.trackers += offers.trackers_of(manager, plugin.origin)
+    plugin.events |= offers.events_of(manager)
 
 
 class _ApiMismatchError(Exception):

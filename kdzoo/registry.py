@@ -6,13 +6,17 @@ several, all of them in the same order: ``kdzoo:soft+at``, ``kdzoo+my-pack:soft+
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from kdzoo import foreign
+from kdzoo.declarations import Declared
 from kdzoo.errors import UsageError, unknown
+from kdzoo.known import Known, NotKnownError
+from kdzoo.parameters import Value, resolve
 from kdzoo.plugins import Plugin, load_plugins
 
 if TYPE_CHECKING:
@@ -23,19 +27,46 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PROVENANCE = ("name", "distribution", "version")
+_PLAIN = (*_PROVENANCE, "models", "trackers", "api")
+_PLUGINS = "plugins"
 
 
 @dataclass(frozen=True)
-class Entry(Generic[T]):
-    """A registered thing and the plugin that brought it; of a combination also its parts."""
+class Registered(Generic[T]):
+    """A registered thing and the plugin that brought it; of a combination also its parts.
+
+    Args:
+        name: what the command line calls it.
+        given: the thing; None where its plugin was not loaded, because what it declares is known.
+        plugin: who brought it.
+        parts: of a combination.
+        known: what a strategy declares, where it was not loaded.
+    """
 
     name: str
-    value: T
+    given: T | None
     plugin: Plugin
-    parts: tuple[Entry[T], ...] = ()
+    parts: tuple[Registered[T], ...] = ()
+    known: Declared | None = None
 
     @property
-    def sources(self) -> tuple[Entry[T], ...]:
+    def value(self) -> T:
+        """The thing itself.
+
+        Raises:
+            NotKnownError: its plugin was not loaded.
+        """
+        if self.given is None:
+            raise NotKnownError(self.name)
+        return self.given
+
+    @cached_property
+    def declared(self) -> Declared:
+        """What a strategy declares."""
+        return self.known or Declared.of(cast("type[Strategy]", self.value))
+
+    @property
+    def sources(self) -> tuple[Registered[T], ...]:
         """What was brought by a plugin: the parts of a combination, anything else itself."""
         return self.parts or (self,)
 
@@ -49,29 +80,83 @@ class Entry(Generic[T]):
 
 
 class Registry:
-    """Everything that the loaded plugins bring.
+    """Everything that the plugins bring.
 
     Args:
         plugins: as :func:`kdzoo.plugins.load_plugins` gives them.
+        cache: what earlier processes found out; what this one finds out is noted there.
+        loaded: whether the plugins were loaded; otherwise only what is known of them can be asked for.
     """
 
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
-        self.plugins = list(plugins)
-        self.strategies: list[Entry[type[Strategy]]] = [
-            Entry(strategy.name, strategy, plugin) for plugin in plugins for strategy in plugin.strategies
+    def __init__(self, plugins: Sequence[Plugin], cache: Known | None = None, *, loaded: bool = True) -> None:
+        self.plugins, self.cache, self.loaded = list(plugins), cache, loaded
+        self.strategies: list[Registered[type[Strategy]]] = [
+            Registered(strategy.name, strategy, plugin) for plugin in plugins for strategy in plugin.strategies
         ]
-        self.datasets: list[Entry[Dataset]] = [
-            Entry(dataset.name, dataset, plugin) for plugin in plugins for dataset in plugin.datasets
+        self.datasets: list[Registered[Dataset]] = [
+            Registered(dataset.name, dataset, plugin) for plugin in plugins for dataset in plugin.datasets
         ]
-        self._preferred: dict[str, Entry[type[Strategy]]] = {}
-        self._combinations: dict[tuple[type[Strategy], ...], Entry[type[Strategy]]] = {}
+        self._preferred: dict[str, Registered[type[Strategy]]] = {}
+        self._combinations: dict[tuple[tuple[str, str], ...], Registered[type[Strategy]]] = {}
 
     @classmethod
-    def load(cls, files: Sequence[Path] = ()) -> Registry:
+    def load(cls, files: Sequence[Path] = (), cache: Known | None = None) -> Registry:
         """Load the installed plugins and the given single files."""
-        return cls(load_plugins(files))
+        registry = cls(load_plugins(files), cache)
+        # What a plugin does when it fails, or changes of the process, may be another thing next time.
+        if cache and not any(plugin.error or plugin.changed for plugin in registry.plugins):
+            cache.note(_PLUGINS, [registry._facts(plugin) for plugin in registry.plugins])
+        return registry
 
-    def strategy(self, name: str) -> Entry[type[Strategy]]:
+    @classmethod
+    def from_cache(cls, cache: Known) -> Registry:
+        """The same without loading a plugin.
+
+        Raises:
+            NotKnownError: nobody has loaded them as they are.
+        """
+        registry = cls([], cache, loaded=False)
+        for facts in cache.answer(_PLUGINS):
+            plain = {name: facts[name] for name in _PLAIN}
+            plugin = Plugin(**plain, homes=tuple(map(Path, facts["homes"])))
+            registry.plugins.append(plugin)
+            for value in facts["strategies"]:
+                known = Declared.from_json(value)
+                registry.strategies.append(Registered(known.name, None, plugin, known=known))
+            registry.datasets += [Registered(name, None, plugin) for name in facts["datasets"]]
+        return registry
+
+    def _facts(self, plugin: Plugin) -> dict[str, Any]:
+        return {name: getattr(plugin, name) for name in _PLAIN} | {
+            "homes": [str(home) for home in plugin.homes],
+            "strategies": [one.declared.to_json() for one in self.strategies if one.plugin is plugin],
+            "datasets": [one.name for one in self.datasets if one.plugin is plugin],
+        }
+
+    def resolve(self, entry: Registered[type[Strategy]], values: Mapping[str, Any]) -> dict[str, Value]:
+        """Every hyperparameter's value of a strategy; see :meth:`kdzoo.Strategy.resolve`.
+
+        Raises:
+            UsageError: an unknown name, a wrong type or a value out of range.
+            NotKnownError: the strategy has a check of its own, and was not loaded.
+        """
+        question = ["values", entry.plugin.distribution, entry.name, dict(values)]
+        if not self.loaded and entry.declared.own_check:
+            found: dict[str, Value] = self._cached(question)
+        elif not self.loaded:
+            found = resolve(entry.name, entry.declared.params, values)
+        else:
+            found = entry.value.resolve(values)
+            if self.cache and entry.declared.own_check:
+                self.cache.note(question, found)
+        return found
+
+    def _cached(self, question: Any) -> Any:
+        if self.cache is None:
+            raise NotKnownError(str(question))
+        return self.cache.answer(question)
+
+    def strategy(self, name: str) -> Registered[type[Strategy]]:
         """The strategy of that name, or of ``distribution:name``; ``name+name`` is a combination.
 
         Raises:
@@ -81,7 +166,7 @@ class Registry:
             return self._combination(name)
         return self._preferred.get(name) or self._find("strategy", name, self.strategies)
 
-    def of(self, ref: StrategyRef) -> Entry[type[Strategy]]:
+    def of(self, ref: StrategyRef) -> Registered[type[Strategy]]:
         """The strategy that a cell names.
 
         Raises:
@@ -89,11 +174,11 @@ class Registry:
         """
         return self.strategy(f"{ref.distribution}:{ref.name}")
 
-    def prefer(self, entry: Entry[type[Strategy]]) -> None:
+    def prefer(self, entry: Registered[type[Strategy]]) -> None:
         """From now on let a strategy's bare name mean this one, whoever else brings one of that name."""
         self._preferred[entry.name] = entry
 
-    def _combination(self, name: str) -> Entry[type[Strategy]]:
+    def _combination(self, name: str) -> Registered[type[Strategy]]:
         distribution, _, bare = name.rpartition(":")
         names, origins = bare.split("+"), distribution.split("+")
         if len(origins) == 1:
@@ -106,22 +191,28 @@ class Registry:
         parts = tuple(
             self.strategy(f"{origin}:{one}" if origin else one) for origin, one in zip(origins, names, strict=True)
         )
-        kinds = tuple(part.value for part in parts)
-        if kinds not in self._combinations:
-            from kdzoo.combine import combine
-
-            kind = combine(kinds, [part.value.revision for part in parts])
+        origins_of = tuple((part.plugin.distribution, part.name) for part in parts)
+        if origins_of not in self._combinations:
             name, origin, version = (_joined([getattr(part.plugin, of) for part in parts], parts) for of in _PROVENANCE)
-            plugin = Plugin(name, origin, version)
-            self._combinations[kinds] = Entry(bare, kind, plugin, parts)
-        return self._combinations[kinds]
+            plugin, question = Plugin(name, origin, version), ["combination", origins_of]
+            if self.loaded:
+                from kdzoo.combination import combine
+
+                kind = combine([part.value for part in parts], [part.value.revision for part in parts])
+                made = Registered(bare, kind, plugin, parts)
+                if self.cache:
+                    self.cache.note(question, made.declared.to_json())
+            else:
+                made = Registered(bare, None, plugin, parts, Declared.from_json(self._cached(question)))
+            self._combinations[origins_of] = made
+        return self._combinations[origins_of]
 
     def model(self, name: str) -> Plugin | None:
         """The plugin that registered a timm model; None for timm's own, and for a hub's."""
         bare = name.partition(".")[0]
         return next((plugin for plugin in self.plugins if bare in plugin.models), None)
 
-    def dataset(self, name: str) -> Entry[Dataset]:
+    def dataset(self, name: str) -> Registered[Dataset]:
         """The dataset of that name, or of ``distribution:name``.
 
         Raises:
@@ -133,7 +224,7 @@ class Registry:
         """The dataset itself; see :meth:`dataset`."""
         return self.dataset(name).value
 
-    def _find(self, kind: str, name: str, entries: Iterable[Entry[Any]]) -> Entry[Any]:
+    def _find(self, kind: str, name: str, entries: Iterable[Registered[Any]]) -> Registered[Any]:
         distribution, _, bare = name.rpartition(":")
         entries = list(entries)
         found = [entry for entry in entries if entry.name == bare and distribution in ("", entry.plugin.distribution)]
@@ -153,7 +244,7 @@ class Registry:
         raise UsageError(unknown(kind, name, known) + hint)
 
 
-def _joined(values: Sequence[str], parts: Sequence[Entry[Any]]) -> str:
+def _joined(values: Sequence[str], parts: Sequence[Registered[Any]]) -> str:
     """What a combination says of its origin: once where all parts come from one distribution."""
     alone = len({part.plugin.distribution for part in parts}) == 1
     return values[0] if alone and len(set(values)) == 1 else "+".join(values)

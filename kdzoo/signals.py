@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdzoo.outputs import Signal
+from kdzoo.declarations import Signal
 from kdzoo.strategy import Strategy
 
 

@@ -16,23 +16,11 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from kdzoo.errors import UsageError, unknown
-from kdzoo.outputs import Batch, Classifier, Outputs, Signal, Signature, StageShape
-from kdzoo.parameters import Param, Value
+from kdzoo.declarations import Paper, Signal, Signature, StageShape
+from kdzoo.outputs import Batch, Classifier, Outputs
+from kdzoo.parameters import Param, Value, resolve
 
 Terms: TypeAlias = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Where a strategy comes from. ``id`` is an arXiv number or a DOI, ``code`` the authors' code if there is any."""
-
-    title: str
-    authors: str
-    year: int
-    venue: str
-    id: str
-    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -191,13 +179,7 @@ class Strategy(nn.Module):
         Raises:
             UsageError: an unknown name, a wrong type or a value out of range.
         """
-        declared = cls.hyperparameters()
-        for name in values:
-            if name not in declared:
-                raise UsageError(unknown(f"parameter of {cls.name}", name, declared))
-        return {
-            name: spec.check(f"{cls.name}.{name}", values.get(name, spec.default)) for name, spec in declared.items()
-        }
+        return resolve(cls.name, cls.hyperparameters(), values)
 
     def build(self, setup: Setup) -> None:
         """Make adapters and memories. Raise :class:`kdzoo.PairError` where the two networks do not fit."""

@@ -12,6 +12,7 @@ from kdzoo.bench.build import build_strategy
 from kdzoo.bench.lab import Expected, Lab, MeasuredTeacher
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
+from kdzoo.declarations import Signature
 from kdzoo.engine.bank.needs import need_of
 from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.bank.signal_sources import OnTheFly, SignalSource
@@ -19,7 +20,6 @@ from kdzoo.engine.bank.spec import Pass
 from kdzoo.engine.devices import make_accelerator
 from kdzoo.interruption import heed
 from kdzoo.models.zoo import create_model
-from kdzoo.outputs import Signature
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
 from kdzoo.signals import teacher_signals

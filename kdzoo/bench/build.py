@@ -1,16 +1,27 @@
-"""How a strategy is built, for the plan and for the run alike."""
+"""What a plan builds to find out whether it works: networks and strategies, blank; and how a strategy is built."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from kdzoo.cell import DataRef, Scalar, StrategyRef
+import torch
+
+from kdzoo import foreign
+from kdzoo.bench.facts import NetworkFacts, PairCheck, PairPlan
+from kdzoo.bench.teachers import teacher_network
+from kdzoo.cell import DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
+from kdzoo.data.load import LoadedData
+from kdzoo.declarations import Signature, pair_stages
 from kdzoo.engine.devices import seed_everything
 from kdzoo.errors import PairError, UsageError
-from kdzoo.models.taps import pair_stages
+from kdzoo.interruption import heed
+from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
-from kdzoo.outputs import Classifier, Signature
-from kdzoo.signals import teacher_signals
+from kdzoo.models.zoo import create_model, profile_model
+from kdzoo.outputs import Classifier
+from kdzoo.process_state import ProcessState
+from kdzoo.registry import Registered
+from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.space import Range
 from kdzoo.strategy import Setup, Strategy
 
@@ -56,8 +67,79 @@ def build_strategy(
     return kind(setup, **params)
 
 
+def measure_network(network: TeacherRef | ModelRef, data: LoadedData, *, own_input: bool) -> NetworkFacts:
+    """A network's shapes and size on a dataset; see :meth:`kdzoo.bench.lookup.Lookup.network`."""
+    if isinstance(network, TeacherRef):
+        model = teacher_network(network, data)
+    else:
+        model = create_model(network, data.ref, data.mean, data.std, own_input=own_input)
+    return NetworkFacts(model.signature(), profile_model(model, data.ref), _blank_classifier(model))
+
+
+def _blank_classifier(model: TappedModel) -> Classifier | PairError:
+    try:
+        weight, bias = model.classifier()
+    except PairError as error:
+        return error
+    return Classifier(torch.zeros_like(weight), None if bias is None else torch.zeros_like(bias))
+
+
+def check_pair(
+    strategy: StrategyRef, entry: Registered[type[Strategy]], pair: PairPlan, lengths: Sequence[int]
+) -> PairCheck:
+    """Build a strategy once, from shapes, and ask it for its phases.
+
+    Args:
+        strategy: with its parameters.
+        entry: its class.
+        pair: on a dataset.
+        lengths: epochs of the trainings.
+
+    Raises:
+        UsageError: its phases do not fit into the epochs.
+    """
+    refused = broken = ""
+    state = ProcessState.now()
+    try:
+        built = entry.value(_blank_setup(pair, entry.value), **strategy.params)
+        planned = {length: sum(phase.epochs for phase in built.phases(length)) for length in lengths}
+    except PairError as error:
+        refused = str(error)
+    except UsageError:
+        raise
+    except BaseException as error:
+        heed(error)
+        # A plugin's bug: said now, and its cells fail in their turn with the traceback, and the others run.
+        broken = foreign.sentence(error, entry.homes)
+    else:
+        for length, total in planned.items():
+            if total != length:
+                raise UsageError(f"the phases of {strategy.name} take {total} epochs, and the recipe has {length}")
+    finally:
+        state.put_back()
+    return PairCheck(refused, broken, f"{strategy.name} {state.told()}" if state.changed else "")
+
+
+def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
+    """What the strategy will be built from, with a blank classifier.
+
+    Raises:
+        PairError: it asks for the classifier of a network that has none.
+    """
+    for signals, network in ((student_signals(kind), pair.student_plan), (teacher_signals(kind), pair.teacher_plan)):
+        if "classifier" in signals and isinstance(network.classifier, PairError):
+            raise network.classifier
+    blank = pair.teacher_plan.classifier if "classifier" in teacher_signals(kind) else None
+    return make_setup(
+        pair.student_plan.signature,
+        pair.teacher_plan.signature,
+        pair.data,
+        blank if isinstance(blank, Classifier) else None,
+    )
+
+
 def check_ranges(
-    strategy: StrategyRef, kind: type[Strategy], space: Mapping[str, Range], setup: Setup, epochs: int, where: str
+    strategy: StrategyRef, kind: type[Strategy], space: Mapping[str, Range], pair: PairPlan, epochs: int
 ) -> None:
     """Build the strategy with both ends of each range that is not its own declaration's, the other values as they are.
 
@@ -65,14 +147,13 @@ def check_ranges(
         strategy: with its values before tuning.
         kind: its class.
         space: full name -> what tuning tries; keys of the recipe are left alone.
-        setup: of the pair.
+        pair: on which it is tried.
         epochs: of a trial.
-        where: the pair, for the message.
 
     Raises:
         UsageError: an end cannot be tried.
     """
-    declared = kind.hyperparameters()
+    declared, setup = kind.hyperparameters(), _blank_setup(pair, kind)
     for full, tried in space.items():
         owner, _, name = full.rpartition(".")
         if owner != strategy.name or name not in declared or declared[name].search == (tried.low, tried.high):
@@ -82,4 +163,4 @@ def check_ranges(
             try:
                 kind(setup, **(strategy.params | {name: value})).phases(epochs)
             except (PairError, UsageError) as error:
-                raise UsageError(f"search {full}={tried}: {value} cannot be tried on {where}: {error}") from None
+                raise UsageError(f"search {full}={tried}: {value} cannot be tried on {pair}: {error}") from None

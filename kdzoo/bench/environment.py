@@ -10,16 +10,17 @@ from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from timm.models import model_entrypoint
-
-from kdzoo.bench.lab import Lab
 from kdzoo.cell import Cell
 from kdzoo.plugins import Plugin
 from kdzoo.record import Environment, Record
 from kdzoo.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdzoo.bench.lab import Lab
 
 _OWN = "kdzoo"
 _CODE = "code of "
@@ -35,18 +36,18 @@ def plugin_versions(cell: Cell, registry: Registry) -> dict[str, str]:
         cell: of whatever kind.
         registry: the loaded plugins.
     """
-    brought: list[tuple[Plugin, str, Any]] = [
-        (one.plugin, one.name, one.value) for one in registry.of(cell.strategy).sources
+    brought: list[tuple[Plugin, str, str]] = [
+        (one.plugin, one.name, "" if one.plugin.is_file else one.declared.file)
+        for one in registry.of(cell.strategy).sources
     ]
     for model in (cell.student, cell.teacher and cell.teacher.model):
         plugin = registry.model(model.name) if model else None
         if model and plugin:
-            brought.append((plugin, model.name, model_entrypoint(model.name.partition(".")[0])))
+            brought.append((plugin, model.name, _file_of(model.name.partition(".")[0])))
     found: dict[str, set[str]] = defaultdict(set)
-    for plugin, name, thing in brought:
+    for plugin, name, file in brought:
         found[plugin.distribution].add(plugin.version)
-        named_by_content = plugin.is_file and inspect.isclass(thing)
-        if plugin.distribution != _OWN and not named_by_content and (digest := _digest(thing)):
+        if plugin.distribution != _OWN and (digest := _digest(Path(file)) if file else ""):
             found[f"{_CODE}{plugin.distribution}:{name}"].add(digest)
     return {name: " and ".join(sorted(versions)) for name, versions in found.items()}
 
@@ -72,12 +73,15 @@ def changes(records: Iterable[Record], registry: Registry) -> list[str]:
     ]
 
 
-def _digest(thing: Any) -> str:
-    """Twelve hex digits of the SHA-256 of the file that defines a class or function; empty where it is in none."""
-    try:
-        path = Path(inspect.getsourcefile(thing) or "")
-    except TypeError:
-        return ""
+def _file_of(model: str) -> str:
+    """The file that defines a plugin's model."""
+    from timm.models import model_entrypoint
+
+    return inspect.getsourcefile(model_entrypoint(model)) or ""
+
+
+def _digest(path: Path) -> str:
+    """Twelve hex digits of the SHA-256 of a file; empty where there is none."""
     return _file_digest(path, path.stat().st_mtime_ns) if path.is_file() else ""
 
 
@@ -94,6 +98,8 @@ def environment_of(cell: Cell, lab: Lab, bank: str = "") -> Environment:
         lab: device, plugins, ranks.
         bank: what was read from the bank.
     """
+    import torch
+
     return Environment(
         versions={
             "kdzoo": version("kdzoo"),
@@ -112,6 +118,8 @@ def environment_of(cell: Cell, lab: Lab, bank: str = "") -> Environment:
 def _device_name(device: torch.device) -> str:
     """The accelerator's or the processor's name: times are compared only where it is the same."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []

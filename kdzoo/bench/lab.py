@@ -18,6 +18,7 @@ from kdzoo.bench.trackers import Tracking
 from kdzoo.bench.weightfiles import WEIGHTS, weights_fault
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
+from kdzoo.declarations import Signature
 from kdzoo.engine.bank.bank import Bank
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.devices import compile_network
@@ -29,7 +30,6 @@ from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weights import file_digest, load_weights
 from kdzoo.models.zoo import profile_model
-from kdzoo.outputs import Signature
 from kdzoo.record import EVALUATION, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store

@@ -83,7 +83,7 @@ class Preflight:
                 except BaseException as error:
                     heed(error)
                     if out_of_memory(error):
-                        continue  # what else the machine holds decides that, and the cell will tell it
+                        continue  # what else the machine holds decides that, and the cell will say so
                     raise UsageError(
                         f"{cell.student} cannot be trained on {cell.data.name} with the recipe {cell.recipe.name}: "
                         f"{foreign.sentence(error)}; change the recipe (--set recipe.KEY=...) or the model's arguments"
@@ -98,13 +98,13 @@ class Preflight:
         Returns:
             Those that break, for the person: their cells fail in their turn, and the others run.
         """
-        told = {(one.strategy, str(one.teacher), str(one.student), one.data) for one in self.plan.broken}
+        broken = {(one.strategy, str(one.teacher), str(one.student), one.data) for one in self.plan.broken}
         found: list[Refusal] = []
         for cell in self.cells:
             if cell.strategy.name == _BASELINE or cell.teacher is None:
                 continue
             where = (cell.strategy.name, cell.teacher.model, cell.student, cell.data.name)
-            if (where[0], str(where[1]), str(where[2]), where[3]) in told:
+            if (where[0], str(where[1]), str(where[2]), where[3]) in broken:
                 continue
             store.plan(cell)
             with store.claim(cell.id) as mine:  # another bench that is at it will find out
@@ -214,10 +214,10 @@ def _taken(batches: Iterator[Batch], count: int, ref: DataRef, split: str) -> li
 
 def _key(cell: Cell) -> str:
     """What two cells share that go the same ways."""
-    told = cell.model_dump(mode="json", include={"data", "teacher", "student", "init", "strategy", "recipe"})
+    shared = cell.model_dump(mode="json", include={"data", "teacher", "student", "init", "strategy", "recipe"})
     for name in ("name", "epochs"):
-        del told["recipe"][name]
-    return canonical_json([told, cell.kind == "teacher"])
+        del shared["recipe"][name]
+    return canonical_json([shared, cell.kind == "teacher"])
 
 
 @contextmanager

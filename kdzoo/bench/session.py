@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeAlias
 
 from kdzoo.bench.banking import expect
 from kdzoo.bench.events import Reporter
 from kdzoo.bench.executors.local import Executor, InProcess
+from kdzoo.bench.finished import BenchResult
 from kdzoo.bench.lab import Lab
 from kdzoo.bench.plan import BenchPlan
 from kdzoo.bench.results import must_run
@@ -21,15 +21,6 @@ from kdzoo.engine.course import Stop
 from kdzoo.record import Record
 from kdzoo.store import Store
 from kdzoo.study import Study, StudyPlan, Trial
-
-
-@dataclass(frozen=True)
-class BenchResult:
-    """What came of a bench: the cells of its board, the studies, and the records that there are, trials included."""
-
-    cells: list[Cell]
-    studies: list[Study]
-    records: list[Record]
 
 
 def run_bench(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from kdzoo.bench.facts import TeacherFacts
 from kdzoo.cell import ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import StudentInit
 from kdzoo.data.load import LoadedData
@@ -70,23 +70,6 @@ def choose_init(student: ModelRef, wanted: StudentInit | None, data: LoadedData)
     return f"pretrained:{pretrained_digest(student, data)[:16]}"
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A teacher as cells name it.
-
-    Args:
-        ref: the teacher.
-        file: of its weights, if they come from one.
-        line: how a teacher from a file is shown images, and where that is known from.
-        warning: what may be wrong with the file; empty where nothing is.
-    """
-
-    ref: TeacherRef
-    file: Path | None = None
-    line: str = ""
-    warning: str = ""
-
-
 def resolve_teacher(
     model: ModelRef,
     wanted: str,
@@ -94,7 +77,7 @@ def resolve_teacher(
     recipe: Recipe,
     baseline: StrategyRef,
     asked: AskedInput | None = None,
-) -> Resolved:
+) -> TeacherFacts:
     """Find out what a teacher is; weights that are there are loaded once, to find out what is wrong with them.
 
     Args:
@@ -115,8 +98,10 @@ def resolve_teacher(
     if weights != "trained":
         digest = pretrained_digest(model, data)
     if weights == "pretrained":
-        return Resolved(TeacherRef(model=model, weights=weights, digest=digest))
-    return Resolved(TeacherRef(model=model, weights=weights, recipe=recipe, strategy=baseline, seed=0, digest=digest))
+        return TeacherFacts(TeacherRef(model=model, weights=weights, digest=digest))
+    return TeacherFacts(
+        TeacherRef(model=model, weights=weights, recipe=recipe, strategy=baseline, seed=0, digest=digest)
+    )
 
 
 def pretrained_digest(model: ModelRef, data: LoadedData) -> str:
@@ -124,7 +109,7 @@ def pretrained_digest(model: ModelRef, data: LoadedData) -> str:
     return body_digest(create_model(model, data.ref, data.mean, data.std, pretrained=True).model)
 
 
-def resolve_file(model: ModelRef, path: Path, data: LoadedData, asked: AskedInput | None = None) -> Resolved:
+def resolve_file(model: ModelRef, path: Path, data: LoadedData, asked: AskedInput | None = None) -> TeacherFacts:
     """A teacher whose weights are in a file, which is read and tried.
 
     Raises:
@@ -136,7 +121,9 @@ def resolve_file(model: ModelRef, path: Path, data: LoadedData, asked: AskedInpu
     ref = TeacherRef(model=model, weights="file", digest=file_digest(path), input=shown, average=file.average)
     notes = fit_weights(teacher_network(ref, data).model, file, ref.average)
     warning = check_classes(file.classes, data.classes, path)
-    return Resolved(ref, path, "; ".join([f"teacher {model} from {path} on {data.ref.name}: {line}", *notes]), warning)
+    return TeacherFacts(
+        ref, path, "; ".join([f"teacher {model} from {path} on {data.ref.name}: {line}", *notes]), warning
+    )
 
 
 def teacher_network(ref: TeacherRef, data: LoadedData, *, pretrained: bool = False) -> TappedModel:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kdzoo.cli.board import without_collector
 from kdzoo.cli.options import DryRun, Options, bench_options
 from kdzoo.flags import OPTIONS
 
@@ -34,7 +35,8 @@ def bench(
 
     [dim]kdzoo bench --strategies soft,fitnets --teacher resnet101 --student resnet18[/dim]
     """
-    from kdzoo.cli.running import prepare, run, write_plan
+    with without_collector():
+        from kdzoo.cli.running import prepare, run, write_plan
     from kdzoo.errors import UsageError
 
     if plan and dry_run:
@@ -47,11 +49,13 @@ def bench(
         return
     result = run(prepared)
 
-    from kdzoo.board.render import board_text
-    from kdzoo.board.terminal import output_width
     from kdzoo.cli.dryrun import show_refused
 
-    typer.echo(board_text(result.records, result.cells, result.studies, width=output_width()), nl=False)
+    with without_collector():
+        from kdzoo.board.render import board_text
+        from kdzoo.board.terminal import output_width
+
+        typer.echo(board_text(result.records, result.cells, result.studies, width=output_width()), nl=False)
     show_refused(prepared.plan)
     if prepared.plan.refused or any(record.status == "failed" for record in result.records):
         raise typer.Exit(1)

@@ -22,6 +22,14 @@ def board(
     ] = None,
 ) -> None:
     """Print the board of the runs that are there: strategies compared on the same pair, recipe and seeds."""
+    with without_collector():
+        problems = _print_board(out, format, sort, by, power)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _print_board(out: Path, format: str, sort: str, by: str, power: float | None) -> list[str]:
+    """Print a board, and say what could not be read."""
     from kdzoo.board.cache import read_entries
     from kdzoo.board.render import board_text, check_request, power_text
     from kdzoo.board.terminal import output_width
@@ -34,24 +42,22 @@ def board(
     check_request(format=format, sort=sort, by=by, points=power)
     store = Store.open(out)
     studies, problems = store.readable_studies()
-    with _without_collector():
-        read = read_entries(store, processes=usable_cores())
-        planned = store.planned(read.ids, problems)
-        if power is None:
-            text = board_text(read.entries, planned, studies, format=format, sort=sort, by=by, width=output_width())
-        else:
-            text = power_text(read.entries, planned, studies, points=power, sort=sort, by=by, width=output_width())
+    read = read_entries(store, processes=usable_cores())
+    planned = store.planned(read.ids, problems)
+    if power is None:
+        text = board_text(read.entries, planned, studies, format=format, sort=sort, by=by, width=output_width())
+    else:
+        text = power_text(read.entries, planned, studies, points=power, sort=sort, by=by, width=output_width())
     problems += read.problems
     for problem in problems:
         typer.echo(f"warning: left out: {problem}", err=True)
     typer.echo(text, nl=False)
-    if problems:
-        raise typer.Exit(1)
+    return problems
 
 
 @contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Without the collector of cycles: it would scan the growing heap again and again, and find none."""
+def without_collector() -> Iterator[None]:
+    """Without the collector of cycles: it would scan the growing heap of modules and records, and find none."""
     enabled = gc.isenabled()
     gc.disable()
     try:

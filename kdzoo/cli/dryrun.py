@@ -11,7 +11,8 @@ from tabulate import tabulate
 from kdzoo.errors import counted
 
 if TYPE_CHECKING:
-    from kdzoo.bench.plan import BenchPlan, PairPlan, Refusal
+    from kdzoo.bench.facts import PairPlan
+    from kdzoo.bench.plan import BenchPlan, Refusal
     from kdzoo.store import Store
 
 
@@ -30,9 +31,9 @@ def show_refusal(verb: str, refusal: Refusal) -> None:
 
 def show_notes(plan: BenchPlan) -> None:
     """Say on standard error what is odd about how the data were read."""
-    for ref, data in plan.data.items():
+    for data in plan.datasets:
         for note in data.notes:
-            typer.echo(f"note: {ref.name}: {note}", err=True)
+            typer.echo(f"note: {data.ref.name}: {note}", err=True)
 
 
 def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None:
@@ -43,18 +44,19 @@ def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None
         store: where its cells live.
         only_tune: whether only teachers and trials will be trained.
     """
-    from kdzoo.cli.data import checked_text
-    from kdzoo.data.survey import has_files
     from kdzoo.matrix import cell_title
 
     for line in plan.inputs:
         typer.echo(f"{line}\n")
     for pair in plan.pairs:
         typer.echo(_pair_text(pair))
-    for ref, data in plan.data.items():
-        typer.echo(f"{ref.name} has the fingerprint {ref.fingerprint} ({data.covers})\n")
-    for data in filter(has_files, plan.data.values()):
-        typer.echo(f"{checked_text(data)}\n")
+    for data in plan.datasets:
+        typer.echo(f"{data.ref.name} has the fingerprint {data.ref.fingerprint} ({data.covers})\n")
+    for data in plan.datasets:
+        if data.files:
+            from kdzoo.cli.data import checked_text
+
+            typer.echo(f"{checked_text(plan.data[data.ref])}\n")
     rows = []
     for cell in plan.cells:
         if only_tune and cell.kind != "teacher":

@@ -11,10 +11,9 @@ from tabulate import tabulate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kdzoo.bench.plan import PairPlan
+    from kdzoo.bench.facts import PairPlan
     from kdzoo.cell import DataRef, ModelRef
-    from kdzoo.models.zoo import Profile
-    from kdzoo.outputs import Signature
+    from kdzoo.declarations import Profile, Signature
 
 Rows = list[list[str]]
 
@@ -37,14 +36,15 @@ def pair(
     plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets or models.")] = None,
 ) -> None:
     """Show how the stages of two networks are paired, and how much smaller the student is. Nothing is trained."""
-    from kdzoo.bench.teachers import Resolved, choose_weights, resolve_file, teacher_network
+    from kdzoo.bench.facts import TeacherFacts
+    from kdzoo.bench.teachers import choose_weights, resolve_file, teacher_network
     from kdzoo.cell import ModelRef, TeacherRef
     from kdzoo.data.load import open_data
+    from kdzoo.declarations import pair_stages
     from kdzoo.errors import UsageError, unknown
     from kdzoo.files import from_home
     from kdzoo.inputs import parse_size, read_input
     from kdzoo.models.folders import name_by_content
-    from kdzoo.models.taps import pair_stages
     from kdzoo.models.zoo import check_model, create_model, profile_model
     from kdzoo.registry import Registry
 
@@ -61,7 +61,7 @@ def pair(
     data = open_data(dataset, lookup, data_dir=data_dir, download=download, img_size=size)
     # As in a bench: a teacher with timm's weights sees the images as those weights expect them.
     weights = choose_weights(refs[0], teacher_weights, data.ref.num_classes)
-    found = Resolved(TeacherRef(model=refs[0], weights=weights))
+    found = TeacherFacts(TeacherRef(model=refs[0], weights=weights))
     if weights == "file":
         try:
             asked = read_input(teacher_input) if teacher_input else None

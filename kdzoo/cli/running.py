@@ -8,47 +8,54 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kdzoo.bench.crashes import marking_exits
 from kdzoo.bench.environment import changes
-from kdzoo.bench.executors.selection import open_executor
-from kdzoo.bench.lab import Lab
+from kdzoo.bench.finished import BenchResult, find_finished
 from kdzoo.bench.plan import BenchPlan, make_plan
-from kdzoo.bench.preflight import Preflight
-from kdzoo.bench.session import BenchResult, pending, run_bench, winners_pending
 from kdzoo.bench.trackers import check_trackers
-from kdzoo.board.cache import refresh
-from kdzoo.cli.data import check_images
+from kdzoo.cell import Cell
+from kdzoo.cli.board import without_collector
 from kdzoo.cli.dryrun import show_notes, show_plan, show_refusal, show_refused
 from kdzoo.cli.options import Options, read_config
 from kdzoo.cli.plugins import warn_of_broken
-from kdzoo.cli.progress import make_report
 from kdzoo.config import BenchConfig, parse_bytes
-from kdzoo.engine.bank.spec import BankSettings
-from kdzoo.engine.devices import check_compiler
-from kdzoo.errors import UsageError
+from kdzoo.errors import KdzooError, UsageError
 from kdzoo.foreign import from_plugin
+from kdzoo.known import Known, NotKnownError
 from kdzoo.record import Record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 
+if TYPE_CHECKING:
+    from kdzoo.bench.preflight import Preflight
+
 _LINE = re.compile(r"\([^()\s]+\.py:\d+\)\Z")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Prepared:
-    """A bench that can run: everything that can be wrong before has been told."""
+    """A bench that can run: everything that can be wrong before has been said.
+
+    Args:
+        plan: what it does.
+        registry: the plugins.
+        settings: as they were asked for.
+        plugins: the files of ``--plugin``.
+        done: whether all of it was done before.
+        found: its result, where all of it was done before and torch was not asked.
+        preflight: tries what is left; None where nothing is run.
+    """
 
     plan: BenchPlan
     registry: Registry
     settings: BenchConfig
-    preflight: Preflight
     plugins: tuple[Path, ...] = ()
     done: bool = False
-    """Whether all of it was done before."""
+    found: BenchResult | None = None
+    preflight: Preflight | None = None
 
 
 def prepare(
@@ -67,19 +74,24 @@ def prepare(
     """
     settings = read_config(options, defaults or {})
     store = Store.check(Path(settings.out))
-    registry = Registry.load(options["plugin"] or ())
-    warn_of_broken(registry)
-    plan = make_plan(settings, registry)
+    files = tuple(options["plugin"] or ())
+    cache = Known.open(files)
+    with without_collector():
+        prepared = _from_cache(settings, store, cache, dry_run=dry_run, only_tune=only_tune)
+    if prepared is None:
+        registry = Registry.load(files, cache)
+        warn_of_broken(registry)
+        prepared = Prepared(make_plan(settings, registry), registry, settings, files)
+        cache.save()
+    plan, registry = prepared.plan, prepared.registry
     brought = [name for plugin in registry.plugins for name in plugin.trackers]
     check_trackers(settings.log_with, brought, lockstep=settings.lockstep)
     # A file that cannot be read is told now, not when its turn comes.
-    records = [store.find_record(cell.id) for cell in plan.cells]
+    found = {record.id: record for record in prepared.found.records} if prepared.found else {}
+    records = [found.get(cell.id) or store.find_record(cell.id) for cell in plan.cells]
     for study in plan.studies:
         store.find_study(study.id)
-    left = pending(plan, store, settings.rerun, only_tune=only_tune)
-    done = not left and (only_tune or not winners_pending(plan, store, settings.rerun))
-    if settings.compile and not done:
-        check_compiler(plan.device)
+    left = _left(prepared, store, only_tune=only_tune) if registry.loaded else []
     show_notes(plan)
     show_refused(plan)
     for warning in plan.warnings:
@@ -93,11 +105,49 @@ def prepare(
         show_plan(plan, store, only_tune=only_tune)
     elif not any(cell.strategy.name != "ce" for cell in plan.cells) and plan.refused:
         raise UsageError("no strategy of this bench can serve its pairs")
-    preflight = Preflight(plan, registry, left)
-    if not dry_run:
+    if registry.loaded and not dry_run:
+        from kdzoo.bench.preflight import Preflight
+        from kdzoo.cli.data import check_images
+
+        prepared.preflight = Preflight(plan, registry, left)
         check_images([plan.data[ref] for ref in dict.fromkeys(cell.data for cell in left)], _say)
-        preflight.networks()
-    return Prepared(plan, registry, settings, preflight, tuple(options["plugin"] or ()), done)
+        prepared.preflight.networks()
+    return prepared
+
+
+def _from_cache(
+    settings: BenchConfig, store: Store, cache: Known, *, dry_run: bool, only_tune: bool
+) -> Prepared | None:
+    """A bench of which earlier commands found out all that is needed: its plan for a dry run, else also its result.
+
+    Returns:
+        None where torch must be asked: something is not known, is wrong, or is left to run.
+    """
+    try:
+        registry = Registry.from_cache(cache)
+        plan = make_plan(settings, registry)
+        found = None if dry_run else find_finished(plan, store, only_tune=only_tune)
+    except (NotKnownError, KdzooError):
+        return None  # whatever is wrong is said by who looks at it anew
+    if dry_run:
+        decoded = any(data.files for data in plan.datasets)
+        return None if decoded or settings.compile else Prepared(plan, registry, settings)
+    if found is None or settings.rerun == "always":
+        return None
+    return Prepared(plan, registry, settings, done=True, found=found)
+
+
+def _left(prepared: Prepared, store: Store, *, only_tune: bool) -> list[Cell]:
+    """The cells that will run."""
+    from kdzoo.bench.session import pending, winners_pending
+    from kdzoo.engine.devices import check_compiler
+
+    plan, settings = prepared.plan, prepared.settings
+    left = pending(plan, store, settings.rerun, only_tune=only_tune)
+    prepared.done = not left and (only_tune or not winners_pending(plan, store, settings.rerun))
+    if settings.compile and not prepared.done:
+        check_compiler(plan.device)
+    return left
 
 
 def write_plan(prepared: Prepared) -> None:
@@ -111,6 +161,27 @@ def write_plan(prepared: Prepared) -> None:
 
 def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
     """Run the bench, showing how it goes; Ctrl-C ends it with exit code 130."""
+    plan = prepared.plan
+    cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
+    if prepared.found:
+        studies = [] if only_tune else prepared.found.studies
+        winners = {cell.id for study in studies for cell in study.finals(range(plan.seeds))}
+        if found := len(cells) + len(winners):
+            _say(f"{found} of {len(cells) + len(plan.later(only_tune=only_tune))} cells were done before")
+        return prepared.found
+    return _train(prepared, cells, only_tune=only_tune)
+
+
+def _train(prepared: Prepared, cells: list[Cell], *, only_tune: bool) -> BenchResult:
+    from kdzoo.bench.crashes import marking_exits
+    from kdzoo.bench.executors.selection import open_executor
+    from kdzoo.bench.lab import Lab
+    from kdzoo.bench.session import run_bench
+    from kdzoo.board.cache import refresh
+    from kdzoo.cli.progress import make_report
+    from kdzoo.engine.bank.spec import BankSettings
+
+    assert prepared.preflight
     plan, settings = prepared.plan, prepared.settings
     lab = Lab(
         store=Store.create(Path(settings.out), _say),
@@ -130,7 +201,6 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
             shared=settings.workers not in (None, 1) or settings.executor != "local",
         ),
     )
-    cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     try:
         with marking_exits():
             for refusal in prepared.preflight.strategies(lab.store):

@@ -53,6 +53,10 @@ class Digits(Dataset):
         test = stratified(labels, round(len(labels) * 0.2), salt="digits/test", classes=_DIGITS)
         return Splits(everything.subset(rest(len(labels), test)), everything.subset(test), _DIGITS)
 
+    def files(self, data_dir: Path | None) -> list[Path]:
+        """None: the version of scikit-learn speaks for it."""
+        return []
+
 
 class IdxDataset(Dataset):
     """A relative of MNIST: 28 x 28 grey images in four IDX files, which reach 32 x 32 by a margin of zeros.
@@ -89,9 +93,7 @@ class IdxDataset(Dataset):
             UsageError: no place holds all four, or one is damaged.
         """
         root = data_dir or DEFAULT_DIR
-        stems = dict.fromkeys((self.name, self.name.replace("_", "-"), self._torchvision))
-        # The sets of this family share their files' names, so a folder of this set's own name goes first.
-        places = [*(root / stem / sub for stem in stems for sub in ("", "raw")), root, *self._places]
+        places = self._folders(root)
         found = self._find(places)
         if found is None and download:
             load_torchvision(self.name, self._torchvision, root, download=True, train=True)
@@ -104,10 +106,20 @@ class IdxDataset(Dataset):
             )
         return Splits(read_pair(*found[:2]), read_pair(*found[2:]), self._classes)
 
+    def files(self, data_dir: Path | None) -> list[Path]:
+        """What :meth:`load` looks for, in order."""
+        places = self._folders(data_dir or DEFAULT_DIR)
+        return [path for place in places for name in _IDX_FILES for path in _either(place, name)]
+
+    def _folders(self, root: Path) -> list[Path]:
+        stems = dict.fromkeys((self.name, self.name.replace("_", "-"), self._torchvision))
+        # The sets of this family share their files' names, so a folder of this set's own name goes first.
+        return [*(root / stem / sub for stem in stems for sub in ("", "raw")), root, *self._places]
+
     def _find(self, places: list[Path]) -> list[Path] | None:
         """The four files of the first place that has them; a place that has some of them only is an error."""
         for place in places:
-            found = {name: _either(place, name) for name in _IDX_FILES}
+            found = {name: next(filter(Path.is_file, _either(place, name)), None) for name in _IDX_FILES}
             present = [path for path in found.values() if path is not None]
             if len(present) == len(_IDX_FILES):
                 return present
@@ -137,6 +149,12 @@ class Cifar(Dataset):
         test = load_torchvision(self.name, self._torchvision, root, download=download, train=False)
         return Splits(from_torchvision(train), from_torchvision(test), tuple(train.classes))
 
+    def files(self, data_dir: Path | None) -> list[Path]:
+        """The folder in which torchvision looks."""
+        return [
+            (data_dir or DEFAULT_DIR) / {"CIFAR10": "cifar-10-batches-py"}.get(self._torchvision, "cifar-100-python")
+        ]
+
 
 class ImageNet(Dataset):
     """The 1,000 classes of ILSVRC 2012 in the usual folders, ``imagenet/train/CLASS`` and ``imagenet/val/CLASS``."""
@@ -154,12 +172,25 @@ class ImageNet(Dataset):
                 f"imagenet was not found in {root}: put its folders train and val, with one folder a class, into "
                 f"{inner}, or name the folder with --data-dir"
             )
-        return FolderDataset(str((inner if inner.is_dir() else root).absolute())).load(None, download=False)
+        return self._folder(data_dir).load(None, download=False)
+
+    def files(self, data_dir: Path | None) -> list[Path]:
+        """The folder itself."""
+        return self._folder(data_dir).files(None)
+
+    def _folder(self, data_dir: Path | None) -> FolderDataset:
+        root = data_dir or DEFAULT_DIR
+        inner = root / "imagenet"
+        return FolderDataset(str((inner if inner.is_dir() else root).absolute()))
 
 
 @hookimpl
 def kdzoo_datasets() -> list[Dataset]:
     """One instance of each; nothing is read."""
+    return [*_datasets()]
+
+
+def _datasets() -> list[Digits | IdxDataset | Cifar | ImageNet]:
     debian = Path("/usr/share/datasets/fashion-mnist")
     return [
         Digits(),
@@ -179,9 +210,19 @@ def kdzoo_datasets() -> list[Dataset]:
     ]
 
 
-def _either(place: Path, name: str) -> Path | None:
-    candidates = (place / name, place / f"{name}.gz")
-    return next((path for path in candidates if path.is_file()), None)
+def files_of(name: str, data_dir: Path | None) -> list[Path]:
+    """The files and folders that decide what one of these datasets, or ``folder:PATH``, loads."""
+    if name.startswith("folder:"):
+        return FolderDataset(name.removeprefix("folder:")).files(data_dir)
+    (found,) = (one for one in _datasets() if one.name == name.rpartition(":")[2])
+    return found.files(data_dir)
+
+
+_IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def _either(place: Path, name: str) -> tuple[Path, Path]:
+    return place / name, place / f"{name}.gz"
 
 
 def _list(places: list[Path]) -> str:

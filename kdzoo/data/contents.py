@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdzoo.data.hashing import digest
-from kdzoo.files import atomic_write
+from kdzoo.files import atomic_write, cache_folder
 
 TRUSTED = "of the files' contents; a file with its old size, times and inode is not read again"
 MOST_KEPT = 256 * 2**20
@@ -99,10 +100,56 @@ def kept_digest(root: Path, files: Sequence[str], what: str, read: Callable[[], 
     return made
 
 
-def cache_folder() -> Path:
-    """Where hashes are kept: ``$XDG_CACHE_HOME/kdzoo``, or ``~/.cache/kdzoo``."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path("~/.cache").expanduser()) / "kdzoo"
+class Stamp(NamedTuple):
+    """Files without their contents.
+
+    Args:
+        digest: differs where one of them is another, was changed, came or went.
+        newest: when the last of them changed, nanoseconds.
+    """
+
+    digest: str
+    newest: int
+
+    def settled(self, began: int) -> bool:
+        """Whether no file can have changed again since, within one tick of its file system's clock.
+
+        Args:
+            began: when the stamp was about to be taken, nanoseconds.
+        """
+        return self.newest < began - SETTLED_NS
+
+
+def stamp_files(paths: Iterable[Path]) -> Stamp | None:
+    """The stamp of files and folders, which need not be there; None where a link leads to a folder, or one is
+    unreadable."""
+    total, newest = hashlib.sha256(), 0
+    try:
+        for file in itertools.chain.from_iterable(map(_files_of, paths)):
+            status = os.stat(file) if os.path.lexists(file) else None  # noqa: PTH116  (a third of Path's time)
+            if status:
+                newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
+            total.update(repr((file, status and _facts(status))).encode(errors="surrogateescape"))
+    except OSError:
+        return None
+    return Stamp(total.hexdigest(), newest)
+
+
+def _files_of(path: Path) -> Iterator[str]:
+    """A file, or all that are in a folder, by their absolute paths."""
+    if not path.is_dir():
+        yield str(path.absolute())
+        return
+    for folder, folders, names in os.walk(path.absolute()):
+        folders.sort()
+        if links := [name for name in folders if Path(folder, name).is_symlink()]:
+            raise OSError(f"{folder} has links to folders: {links}")
+        yield from (f"{folder}{os.sep}{name}" for name in (".", *sorted(names)))
+
+
+def _facts(status: os.stat_result) -> tuple[int, int, int, int]:
+    """All that a change of a file would change."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _announce(root: Path, sizes: NDArray[np.int64]) -> None:
@@ -119,8 +166,7 @@ def _looked_at(root: Path, names: Sequence[str]) -> tuple[NDArray[Any], NDArray[
     for place, name in enumerate(names):
         status = os.stat(f"{root}{os.sep}{name}")  # noqa: PTH116  (a third of Path's time, on a million files)
         sizes[place], changed[place] = status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
-        facts = (name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        keys[place] = int.from_bytes(hashlib.sha256(repr(facts).encode()).digest()[:8], "little")
+        keys[place] = int.from_bytes(hashlib.sha256(repr((name, *_facts(status))).encode()).digest()[:8], "little")
     return keys, sizes, changed
 
 

@@ -52,9 +52,7 @@ class FolderDataset(Dataset):
         Raises:
             UsageError: the folder, a split or a class is missing, the splits' classes differ, or a link is broken.
         """
-        root = self._path
-        if not root.is_dir() and data_dir is not None:
-            root = data_dir / root
+        root = self._root(data_dir)
         if not root.is_dir():
             raise UsageError(f"folder:{self._path} is not a folder (looked for as {root.resolve()})")
         notes: list[str] = []
@@ -81,6 +79,13 @@ class FolderDataset(Dataset):
             _read(tune, classes, notes) if tune else None,
             notes=tuple(notes),
         )
+
+    def files(self, data_dir: Path | None) -> list[Path]:
+        """The folder itself."""
+        return [self._root(data_dir)]
+
+    def _root(self, data_dir: Path | None) -> Path:
+        return data_dir / self._path if data_dir is not None and not self._path.is_dir() else self._path
 
 
 class ImageFiles:

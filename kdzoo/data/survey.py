@@ -18,7 +18,6 @@ from pydantic import BaseModel, ValidationError
 from torch.utils.data import DataLoader, Dataset
 
 from kdzoo import foreign
-from kdzoo.data.contents import cache_folder
 from kdzoo.data.dataset import Labels, Samples
 from kdzoo.data.decoding import WORKERS, WORTH_WORKERS, FileSource
 from kdzoo.data.duplicates import Duplicates, Keys, find_duplicates, key_of
@@ -27,7 +26,7 @@ from kdzoo.data.load import LoadedData, Split
 from kdzoo.data.loaders import ArraySource
 from kdzoo.data.rgb import RULES, SHOWN, DamagedImageError, ImageOrigin, damage_text, one_line, origin, to_rgb
 from kdzoo.errors import UsageError
-from kdzoo.files import atomic_write
+from kdzoo.files import atomic_write, cache_folder
 from kdzoo.interruption import heed
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ import torch
 
 from kdzoo.cell import Cell
 from kdzoo.combination import only
+from kdzoo.declarations import Signal
 from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, give_nothing
 from kdzoo.engine.distiller import teach
 from kdzoo.engine.feed import Feed
-from kdzoo.outputs import Batch, Outputs, Signal
+from kdzoo.outputs import Batch, Outputs
 from kdzoo.strategy import Phase
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from kdzoo.cell import DataRef
+from kdzoo.declarations import Signature
 from kdzoo.engine.distiller import Distiller
-from kdzoo.outputs import Signature
 from kdzoo.recipe import Recipe
 from kdzoo.signals import student_signals
 

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from kdzoo.declarations import SIGNALS, Signal, Signature, StageShape
 from kdzoo.errors import PairError, UsageError
-from kdzoo.outputs import SIGNALS, Classifier, Outputs, Signal, Signature, StageShape
+from kdzoo.outputs import Classifier, Outputs
 
 ISOTROPIC_STAGES = 4
 """Blocks that stand for the stages of a network whose maps all have one resolution."""
@@ -251,15 +252,3 @@ def _entering(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def pair_stages(student: Signature, teacher: Signature) -> tuple[tuple[int, int], ...]:
-    """Pair stages by position from the deepest; the longer network's first stages stay alone.
-
-    Returns:
-        (student stage, teacher stage) indices, from the input to the deepest.
-    """
-    surplus = len(student.stages) - len(teacher.stages)
-    students = range(max(surplus, 0), len(student.stages))
-    teachers = range(max(-surplus, 0), len(teacher.stages))
-    return tuple(zip(students, teachers, strict=True))

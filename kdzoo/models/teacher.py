@@ -8,9 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from kdzoo.declarations import Signal, Signature
 from kdzoo.models.memory_format import by_channels
 from kdzoo.models.taps import TappedModel
-from kdzoo.outputs import Classifier, Outputs, Signal, Signature
+from kdzoo.outputs import Classifier, Outputs
 
 
 class Teacher(nn.Module):

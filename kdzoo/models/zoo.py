@@ -16,6 +16,7 @@ from timm.models import parse_model_name, resolve_model_input_args
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo.cell import DataRef, Input, ModelRef
+from kdzoo.declarations import Profile
 from kdzoo.errors import UsageError, unknown
 from kdzoo.models.folders import timm_name
 from kdzoo.models.patches import check_patches
@@ -250,19 +251,6 @@ def _reason(error: Exception) -> str:
         return lines[0].rstrip(".:")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "timm" in Path(frame.filename).parts]
     return f"{type(error).__name__}: {frames[-1].line}" if frames else type(error).__name__
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a network costs.
-
-    Args:
-        parameters: trainable and frozen.
-        macs: multiply-accumulates of convolutions, matrix products and attention for one image.
-    """
-
-    parameters: int
-    macs: int
 
 
 def profile_model(tapped: TappedModel, data: DataRef) -> Profile:

@@ -98,8 +98,9 @@ def test_a_wrong_argument_is_told_in_one_sentence(
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_a_device_that_is_not_there_is_told(
-    dry: list[str], refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    dry: list[str], refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # an earlier test may have found it there
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert refused("--device", "cuda", *dry) == "--device cuda is not available on this machine; there is cpu"

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from kdzoo.data import contents
-from kdzoo.data.contents import cache_folder, file_digests
+from kdzoo.data.contents import file_digests
 from kdzoo.data.factory import TimmDataset
 from kdzoo.data.folder import FolderDataset
+from kdzoo.files import cache_folder
 
 NAMES = ["a/0.png", "a/1.png", "b/0.png"]
 

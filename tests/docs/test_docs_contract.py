@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from docs_pages import blocks, execute, read, run_kdzoo, shown_commands, tool, write_files
 
-from kdzoo.outputs import SIGNALS, Batch, Outputs
+from kdzoo.declarations import SIGNALS
+from kdzoo.outputs import Batch, Outputs
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy, Terms
 from kdzoo.testing import CHECKS, run_checks

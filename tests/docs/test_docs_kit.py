@@ -12,7 +12,7 @@ from docs_pages import NAMES, blocks, inline_commands, run_kdzoo, shown_commands
 from typer.testing import CliRunner
 
 from kdzoo.cli import app
-from kdzoo.registry import Entry, Registry
+from kdzoo.registry import Registered, Registry
 from kdzoo.strategy import Strategy
 from kdzoo.testing import CHECKS, run_checks
 from kdzoo.testing.checks import GROUPS
@@ -57,7 +57,7 @@ def test_a_whole_strategy_passes_every_check(
     assert re.search(rf"^{command.split()[2]} \(file \w+\): \d+ passed", told, re.MULTILINE), told
 
 
-def parts(page: str, folder: Path) -> Iterator[Entry[type[Strategy]]]:
+def parts(page: str, folder: Path) -> Iterator[Registered[type[Strategy]]]:
     """The strategies of a page's blocks without a file's name, as one plugin."""
     told = blocks(page, "python")
     code = [block for block in told if not (block.title or "").startswith("kdzoo_")]

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Setup, Strategy, UsageError
-from kdzoo.models.taps import TappedModel, pair_stages
-from kdzoo.outputs import SIGNALS
+from kdzoo.declarations import SIGNALS, pair_stages
+from kdzoo.models.taps import TappedModel
 
 Make = Callable[..., TappedModel]
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kdzoo.errors import UsageError, unknown
-from kdzoo.registry import Entry
+from kdzoo.registry import Registered
 from kdzoo.strategy import Strategy
 from kdzoo.testing.checks.arguments import ARGUMENT_ORDER
 from kdzoo.testing.checks.card import CARD, EXAMPLES, PREDICT, SIGNALS_READ
@@ -92,7 +92,7 @@ CHECKS: tuple[Check, ...] = tuple(check for checks in GROUPS.values() for check 
 
 
 def run_checks(
-    strategy: type[Strategy] | Entry[type[Strategy]],
+    strategy: type[Strategy] | Registered[type[Strategy]],
     params: Mapping[str, Any] | None = None,
     *,
     only: Collection[str] = (),

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdzoo.combine import combine
+from kdzoo.combination import combine
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import first_difference, same

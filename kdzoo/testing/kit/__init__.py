@@ -18,7 +18,7 @@ from kdzoo import foreign
 from kdzoo.errors import PairError
 from kdzoo.interruption import heed
 from kdzoo.process_state import ProcessState
-from kdzoo.registry import Entry
+from kdzoo.registry import Registered
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit.subject import Subject, parts_of
 
@@ -97,16 +97,18 @@ def skipped(text: str) -> CheckResult:
     return CheckResult("skip", text)
 
 
-def make_subject(strategy: type[Strategy] | Entry[type[Strategy]], params: Mapping[str, Any] | None = None) -> Subject:
+def make_subject(
+    strategy: type[Strategy] | Registered[type[Strategy]], params: Mapping[str, Any] | None = None
+) -> Subject:
     """What the checks look at.
 
     Raises:
         UsageError: a wrong parameter.
     """
-    kind = strategy.value if isinstance(strategy, Entry) else strategy
+    kind = strategy.value if isinstance(strategy, Registered) else strategy
     given = dict(params or {})
     kind.resolve(given)
-    if isinstance(strategy, Entry):
+    if isinstance(strategy, Registered):
         return Subject(kind, given, strategy.plugin.distribution, strategy.plugin.version)
     return Subject(kind, given)
 

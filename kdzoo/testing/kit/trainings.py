@@ -16,6 +16,7 @@ from torch import Tensor
 from kdzoo.bench.build import build_strategy
 from kdzoo.cell import Cell, ModelRef, StrategyRef
 from kdzoo.data.load import LoadedData
+from kdzoo.declarations import Signature
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Unwatched
 from kdzoo.engine.devices import make_accelerator, seed_everything
@@ -24,7 +25,7 @@ from kdzoo.engine.train import Training
 from kdzoo.errors import NonFiniteLossError, PairError
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
-from kdzoo.outputs import Outputs, Signature
+from kdzoo.outputs import Outputs
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.strategy import Phase, Strategy, Terms
 from kdzoo.testing.kit.synthetic import open_quadrants

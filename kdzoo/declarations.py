@@ -1,0 +1,161 @@
+"""What strategies and networks say of themselves in plain values: names, signals, parameters, shapes, sizes.
+
+No torch here: what is kept of a strategy between two commands (:mod:`kdzoo.known`) can be read without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from kdzoo.parameters import Param
+
+if TYPE_CHECKING:
+    from kdzoo.strategy import Strategy
+
+Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier"]
+SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a strategy comes from. ``id`` is an arXiv number or a DOI, ``code`` the authors' code if there is any."""
+
+    title: str
+    authors: str
+    year: int
+    venue: str
+    id: str
+    code: str | None = None
+
+
+class StageShape(NamedTuple):
+    """The shape of one stage's map, without the batch: C x H x W."""
+
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a strategy may know of a network: shapes only.
+
+    Args:
+        stages: one shape per stage, from the input to the deepest.
+        embedding: width of the pooled features that enter the classifier.
+        num_classes: width of the logits.
+    """
+
+    stages: tuple[StageShape, ...]
+    embedding: int
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a network costs.
+
+    Args:
+        parameters: trainable and frozen.
+        macs: multiply-accumulates of convolutions, matrix products and attention for one image.
+    """
+
+    parameters: int
+    macs: int
+
+
+def pair_stages(student: Signature, teacher: Signature) -> tuple[tuple[int, int], ...]:
+    """Pair stages by position from the deepest; the longer network's first stages stay alone.
+
+    Returns:
+        (student stage, teacher stage) indices, from the input to the deepest.
+    """
+    surplus = len(student.stages) - len(teacher.stages)
+    students = range(max(surplus, 0), len(student.stages))
+    teachers = range(max(-surplus, 0), len(teacher.stages))
+    return tuple(zip(students, teachers, strict=True))
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a strategy's class declares.
+
+    Args:
+        name: see :class:`kdzoo.Strategy`, as of all up to ``teacher_signals``.
+        family: see there.
+        revision: see there.
+        paper: see there.
+        signals: see there.
+        teacher_signals: see there.
+        params: its hyperparameters by name.
+        doc: its docstring.
+        module: the module that defines it.
+        file: the file that defines it; empty where it is in none.
+        own_check: whether it checks the values of its hyperparameters in a way of its own.
+    """
+
+    name: str
+    family: str
+    revision: str
+    paper: Paper | None
+    signals: tuple[Signal, ...]
+    teacher_signals: tuple[Signal, ...] | None
+    params: dict[str, Param]
+    doc: str
+    module: str
+    file: str
+    own_check: bool
+
+    @classmethod
+    def of(cls, kind: type[Strategy]) -> Declared:
+        """What a class declares."""
+        try:
+            file = inspect.getsourcefile(kind) or ""
+        except TypeError:  # made without a file
+            file = ""
+        return cls(
+            name=kind.name,
+            family=kind.family,
+            revision=kind.revision,
+            paper=kind.paper,
+            signals=kind.signals,
+            teacher_signals=kind.teacher_signals,
+            params=kind.hyperparameters(),
+            doc=inspect.getdoc(kind) or "",
+            module=kind.__module__,
+            file=file,
+            own_check=next(base for base in kind.__mro__ if "resolve" in vars(base)).__module__ != "kdzoo.strategy",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which :meth:`from_json` makes it again."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Declared:
+        """What :meth:`to_json` gave, after a way through JSON."""
+        params = {
+            name: Param(
+                **spec | {"choices": tuple(spec["choices"]), "search": spec["search"] and tuple(spec["search"])}
+            )
+            for name, spec in value["params"].items()
+        }
+        paper = Paper(**value["paper"]) if value["paper"] else None
+        teacher = value["teacher_signals"]
+        return cls(
+            **value
+            | {
+                "params": params,
+                "paper": paper,
+                "signals": tuple(value["signals"]),
+                "teacher_signals": None if teacher is None else tuple(teacher),
+            }
+        )
+
+
+def _param(value: dict[str, Any]) -> Param:
+    search = value["search"]
+    return Param(**value | {"choices": tuple(value["choices"]), "search": None if search is None else tuple(search)})
