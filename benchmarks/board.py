@@ -22,8 +22,9 @@ from common import Run, run, tell
 
 from kdzoo.board.cache import FILE
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.measures import image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
 from kdzoo.store import Store
 
 if TYPE_CHECKING:
@@ -58,16 +59,16 @@ def cells() -> Iterator[Cell]:
 
 def pattern(cell: Cell) -> Record:
     """A done record, as every other one but for what :func:`record` changes."""
-    measures = Measures(n=TEST, correct1=8_200, correct5=9_500, nll=1.0, ece=5.0)
+    measures = image_scores(n=TEST, correct1=8_200, correct5=9_500, nll=1.0, ece=5.0)
     curve = tuple(
-        Epoch(epoch=epoch, phase="main", terms={"ce": 1.0, "kl": 0.5}, lr=0.05, tune_top1=70.0)
+        Epoch(epoch=epoch, phase="main", terms={"ce": 1.0, "kl": 0.5}, lr=0.05, tune={"top1": 70.0})
         for epoch in range(EPOCHS)
     )
     size = Size(parameters=1_000_000, macs=10_000_000)
     return Record(
         id=cell.id, status="done", cell=cell, family="response", curve=curve, tune=measures, test=measures,
         agreement=80.0, student=size, teacher=TeacherMeasures(size=size, tune=measures, test=measures),
-        cost=Cost(train=100.0, teacher=30.0, evaluate=5.0, peak_memory=10**9),
+        cost={"train": 100.0, "teacher": 30.0, "evaluate": 5.0, "peak_memory": 10**9},
         environment=Environment(versions={"kdzoo": version("kdzoo")}, device="cpu", threads=2),
         started="2026-01-01T00:00:00Z", ended="2026-01-01T00:02:00Z", command="kdzoo bench",
     )  # fmt: skip
@@ -76,7 +77,7 @@ def pattern(cell: Cell) -> Record:
 def record(cell: Cell, place: int, like: Record) -> Record:
     """A done record whose accuracy follows from its place."""
     right = 7_000 + place * 7919 % 997
-    test = Measures(n=TEST, correct1=right, correct5=right + 1_500, nll=1.0, ece=5.0)
+    test = image_scores(n=TEST, correct1=right, correct5=right + 1_500, nll=1.0, ece=5.0)
     size = Size(parameters=1_000_000 + 1_000 * (place % STUDENTS), macs=10_000_000)
     return like.model_copy(update={"id": cell.id, "cell": cell, "test": test, "student": size})
 

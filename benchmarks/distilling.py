@@ -124,7 +124,7 @@ def in_turn(store: Path, flags: dict[str, Any], seed: int) -> dict[str, list[flo
 def spent(record: Record) -> float:
     """Seconds that a cell trained, measured, and made or opened views of the bank."""
     cost = record.cost
-    return cost.train + cost.evaluate + cost.bank if cost else 0.0
+    return cost["train"] + cost["evaluate"] + cost["bank"] if cost else 0.0
 
 
 def beside(seconds: float, found: Sequence[Record]) -> float:

@@ -50,7 +50,7 @@ def main() -> None:
                 seconds.append(done.seconds)
                 if workers == 1:
                     costs = [one.cost for one in records(store) if one.cell.recipe.epochs == args.epochs and one.cost]
-                    spent = [cost.train + cost.evaluate for cost in costs]
+                    spent = [cost["train"] + cost["evaluate"] for cost in costs]
                     cell_seconds.append(statistics.median(spent))
                     shares.append(1 - sum(spent) / done.seconds)
     one, many = (statistics.median(values) for values in times.values())

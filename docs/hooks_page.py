@@ -84,9 +84,9 @@ TRACKERS = """\
 
 `--log-with tensorboard`, `wandb`, `mlflow`, or several in a comma list, logs every cell by
 [accelerate](https://huggingface.co/docs/accelerate)'s trackers: the mean of each loss term (`loss/...`), the learning
-rate (`lr`) and top-1 on tune (`tune/top1`) at each epoch, and the measures of the record at the end (`test/top1`,
-`test/nll`, `agreement`, `cost/train` and others). `pip install "kdzoo[trackers]"` brings all three libraries. Logging
-is no part of a cell's identity: a cell that is found done is not logged again.
+rate (`lr`) and the main measure on tune (`tune/top1`) at each epoch, and the measures of the record at the end
+(`test/top1`, `test/nll`, `test/agreement`, `cost/train` and others). `pip install "kdzoo[trackers]"` brings all three
+libraries. Logging is no part of a cell's identity: a cell that is found done is not logged again.
 
 ```console
 $ kdzoo bench --strategies soft --log-with tensorboard

@@ -9,9 +9,9 @@ from typing import Any
 
 from reference import ROOT, table
 
-from kdzoo.board.data import BOARD_SCHEMA
-from kdzoo.board.display import NONE, interval_text, millions, number, seeds_text, strategy_text
-from kdzoo.board.escape import markdown
+from kdzoo.board.exports import BOARD_SCHEMA, markdown
+from kdzoo.board.printed import NONE, interval_text, millions, number, seeds_text, strategy_text
+from kdzoo.measures import TOP1
 
 FOLDER = ROOT / "leaderboards"
 TOP = 3
@@ -104,7 +104,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "variant": row["variant"] or NONE,
         "top-1 %": number(row["top1"]) + spread,
         "vs ce": number(row["diff_ce"], sign=True),
-        "95% interval": interval_text(row),
+        "95% interval": interval_text(row, TOP1),
         "seeds": seeds_text(row),
     }
     # The table escapes bars itself.

@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 from tabulate import tabulate
 
-from kdzoo.board.columns import COLUMNS
+from kdzoo.board.columns import COLUMNS, Column
 from kdzoo.cli import app, main
 from kdzoo.config import BenchConfig
 from kdzoo.flags import OPTIONS
@@ -65,9 +65,14 @@ def configuration_page() -> str:
         "## Commands\n\n" + "\n".join(_commands()),
         "## Exit codes\n\n" + exit_codes() + EXIT_CODES,
         "## Columns of a board\n\nWhat `kdzoo board --format csv` and `json` give, and what `--sort` takes.\n\n"
-        + table([[f"`{one.name}`", one.kind, one.help] for one in COLUMNS], ["column", "kind", "meaning"]),
+        + columns_table(COLUMNS),
     ]
     return "\n".join(section.rstrip("\n") + "\n" for section in sections)
+
+
+def columns_table(columns: Iterable[Column]) -> str:
+    """A table of the columns of a board's frame."""
+    return table([[f"`{one.name}`", one.kind, one.help] for one in columns], ["column", "kind", "meaning"])
 
 
 def model_table(model: type[BaseModel]) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
     from kdzoo.declarations import Paper, Signature, StageShape
     from kdzoo.errors import KdzooError, PairError, UsageError
+    from kdzoo.measures import Measure
     from kdzoo.outputs import Batch, Classifier, Outputs
     from kdzoo.parameters import Param, param
     from kdzoo.plugins import hookimpl
@@ -27,6 +28,7 @@ _HOMES = {
     "kdzoo.cell": ("Cell",),
     "kdzoo.errors": ("KdzooError", "PairError", "UsageError"),
     "kdzoo.declarations": ("Paper", "Signature", "StageShape"),
+    "kdzoo.measures": ("Measure",),
     "kdzoo.outputs": ("Batch", "Classifier", "Outputs"),
     "kdzoo.parameters": ("Param", "param"),
     "kdzoo.plugins": ("hookimpl",),
@@ -47,6 +49,7 @@ __all__ = [
     "Epoch",
     "FileData",
     "KdzooError",
+    "Measure",
     "Outputs",
     "PairError",
     "Paper",

@@ -70,7 +70,7 @@ def kdzoo_epoch_ended(cell: Cell, epoch: Epoch) -> None:
 
     Args:
         cell: what is trained, a copy.
-        epoch: its number, phase, loss terms, learning rate and top-1 on tune.
+        epoch: its number, phase, loss terms, learning rate and main measure on tune.
     """
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json, to_json
 
 from kdzoo.cell import canonical_json
 from kdzoo.errors import DamagedError, KdzooError, NewerError
@@ -35,7 +37,13 @@ def damaged(where: str, told: str) -> DamagedError:
     return DamagedError(f"{where}: {told}; {MEND}")
 
 
-def parse(model: type[M], text: str | bytes, where: str, *, version: str, newest: int) -> M:
+Modern: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns the JSON of an older version into today's form; raises ValueError where it cannot."""
+
+
+def parse(
+    model: type[M], text: str | bytes, where: str, *, version: str, newest: int, modern: Modern | None = None
+) -> M:
     """Read a value from its JSON.
 
     Args:
@@ -44,11 +52,14 @@ def parse(model: type[M], text: str | bytes, where: str, *, version: str, newest
         where: what to call the file in a message.
         version: the field that holds the version of the form.
         newest: the newest version that this kdzoo reads.
+        modern: turns older versions into today's form; None where the model reads them as they are.
 
     Raises:
         DamagedError: it is not JSON, or not such a value.
         NewerError: it is of a newer version.
     """
+    if modern is not None:
+        text = _in_todays_form(text, where, modern)
     try:
         value = model.model_validate_json(text)
     except ValidationError as error:
@@ -58,6 +69,21 @@ def parse(model: type[M], text: str | bytes, where: str, *, version: str, newest
     if getattr(value, version) > newest:
         raise _newer(model, where, getattr(value, version), newest)
     return value
+
+
+def _in_todays_form(text: str | bytes, where: str, modern: Modern) -> str | bytes:
+    """A text whose value is of today's form; one that is no JSON object stays as it is, for the model to refuse."""
+    try:
+        old = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return text
+    if not isinstance(old, dict):
+        return text
+    try:
+        new = modern(old)
+    except ValueError as error:
+        raise damaged(where, str(error)) from None
+    return text if new is old else to_json(new)
 
 
 def _told(
@@ -108,15 +134,17 @@ def unsealed(text: bytes) -> tuple[bytes, bool | None]:
     return body, text[start + len(_MARK) : stop] == hashlib.sha256(body.rstrip()).hexdigest().encode()
 
 
-def parse_sealed(model: type[M], text: str | bytes, where: str, *, version: str, newest: int) -> M:
-    """As :func:`kdzoo.jsontext.parse`, of a text that may have a seal.
+def parse_sealed(
+    model: type[M], text: str | bytes, where: str, *, version: str, newest: int, modern: Modern | None = None
+) -> M:
+    """As :func:`parse`, of a text that may have a seal.
 
     Raises:
         DamagedError: it is not JSON, not such a value, or was changed after it was sealed.
         NewerError: it is of a newer version.
     """
     body, fits = unsealed(text if isinstance(text, bytes) else text.encode(errors="replace"))
-    value = parse(model, body, where, version=version, newest=newest)
+    value = parse(model, body, where, version=version, newest=newest, modern=modern)
     if fits is False:
         raise damaged(where, "its contents do not fit its SHA-256, so it was changed after it was written")
     return value

@@ -8,12 +8,26 @@ from pydantic import ConfigDict, Field, model_validator
 
 from kdzoo.cell import Cell, Frozen, canonical_json
 from kdzoo.jsontext import damaged, parse_sealed, sealed
+from kdzoo.measures import (
+    AGREEMENT,
+    BANK,
+    IMAGES,
+    TOP1,
+    Measure,
+    Scores,
+    declaration_fault,
+    image_counts,
+    image_scores,
+    known,
+    main_of,
+    scores_fault,
+)
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
 bank did; 4 epochs that were not measured on tune, and compiled networks; 5 how a teacher from a file is shown images,
 which of the file's entries was taken, teachers that were vouched for, settings that a strategy changed, cells that
-ended their process, a seal, and the digests of the weights.
+ended their process, a seal, and the digests of the weights; 6 scores by the names of measures, in the place of counts.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -21,52 +35,17 @@ A reader refuses what is newer than itself and still reads what is older.
 EVALUATION = 1
 """Version of how measures are computed; raised when the same weights would be given other numbers."""
 
-Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 _SEALED = 5
 """The first schema whose records are sealed."""
 
+_NAMED = 6
+"""The first schema whose scores go by the names of measures."""
 
-class Measures(Frozen):
-    """What one network scores on one split.
-
-    Args:
-        n: samples.
-        correct1: samples whose first guess is right.
-        correct5: samples whose label is among the first five guesses (all guesses, below five classes).
-        nll: mean negative log-likelihood of the label, nats.
-        ece: expected calibration error, 15 equal-width bins of confidence, percent.
-    """
-
-    n: Annotated[int, Field(ge=1)]
-    correct1: Count
-    correct5: Count
-    nll: Annotated[float, Field(ge=0)]
-    ece: Percent
-
-    @model_validator(mode="after")
-    def _counts_fit(self) -> Measures:
-        if not self.correct1 <= self.correct5 <= self.n:
-            raise ValueError("counts must satisfy correct1 <= correct5 <= n")
-        return self
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Samples, and those that are right by the first guess and by the first five."""
-        return self.n, self.correct1, self.correct5
-
-    @property
-    def top1(self) -> float:
-        """Top-1 accuracy, percent."""
-        return 100 * self.correct1 / self.n
-
-    @property
-    def top5(self) -> float:
-        """Top-5 accuracy, percent."""
-        return 100 * self.correct5 / self.n
+_OLD_TUNE = TOP1.on("tune")
+"""What a line of the curve called its score before."""
 
 
 class Size(Frozen):
@@ -77,7 +56,8 @@ class Size(Frozen):
 
 
 class Epoch(Frozen):
-    """One line of the learning curve: mean of each loss term over the epoch, and top-1 on tune after it, percent.
+    """One line of the learning curve: mean of each loss term over the epoch, and the main measure on tune after it, by
+    its name.
 
     The latter is None where tune was not measured after the epoch (``eval_every``); after the last one it always is.
     """
@@ -86,7 +66,12 @@ class Epoch(Frozen):
     phase: str
     terms: dict[str, float]
     lr: float
-    tune_top1: Percent | None
+    tune: Scores | None
+
+    @property
+    def score(self) -> float | None:
+        """The main measure on tune, if it was measured."""
+        return None if self.tune is None else next(iter(self.tune.values()))
 
 
 class TeacherMeasures(Frozen):
@@ -100,27 +85,9 @@ class TeacherMeasures(Frozen):
     """
 
     size: Size
-    tune: Measures
-    test: Measures
+    tune: Scores
+    test: Scores
     vouched: bool = False
-
-
-class Cost(Frozen):
-    """What the cell took. Seconds of wall time; all sittings together where a run was resumed.
-
-    Args:
-        train: training steps, the teacher's passes included.
-        teacher: the teacher's passes alone, as part of ``train``.
-        evaluate: evaluation of tune and test.
-        bank: filling the teacher bank with what this cell was the first to read; not part of ``train``.
-        peak_memory: largest memory of the process (resident) or, on an accelerator, of the device; bytes.
-    """
-
-    train: Seconds
-    teacher: Seconds
-    evaluate: Seconds
-    bank: Seconds = 0.0
-    peak_memory: Count
 
 
 class Environment(Frozen):
@@ -157,13 +124,13 @@ class Summary(Frozen):
         status: ``done``, ``failed``, or of a trial ``pruned``.
         cell: what was run, with all its configuration.
         family: the strategy's family.
-        tune: the finished student on tune.
-        test: the finished student on test; None for a trial.
-        agreement: how often student and teacher guess the same class on test, percent.
+        measures: the declarations of the measures that are not kdzoo's own.
+        tune: the scores of the finished student on tune.
+        test: its scores on test, how often it agrees with its teacher included; None for a trial.
         teacher: the teacher's size and measures; None for a teacher's own training.
         student: the student's size, with the modules that its strategy leaves in it.
         adapter_parameters: parameters of the strategy that are left behind.
-        cost: what it took.
+        cost: what it took, by the names of measures: seconds of wall time, bytes.
         environment: where it ran.
         ended: when it was recorded, UTC.
         reason: why it failed or was pruned.
@@ -177,34 +144,66 @@ class Summary(Frozen):
     status: Literal["done", "pruned", "failed"]
     cell: Cell
     family: str = ""
-    tune: Measures | None = None
-    test: Measures | None = None
-    agreement: Percent | None = None
+    measures: tuple[Measure, ...] = ()
+    tune: Scores | None = None
+    test: Scores | None = None
     teacher: TeacherMeasures | None = None
     student: Size | None = None
     adapter_parameters: Count = 0
-    cost: Cost | None = None
+    cost: Scores | None = None
     environment: Environment
     ended: str
     reason: str = ""
 
+    @property
+    def main(self) -> Measure:
+        """The measure that ranks it."""
+        return main_of(self.measures)
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         trial = self.cell.kind == "trial"
-        if trial and (self.test, self.agreement) != (None, None):
+        if trial and self.test is not None:
             raise ValueError("a trial is not measured on test")
         if self.status == "pruned" and not trial:
             raise ValueError("only a trial is pruned")
         if self.status != "done" and not self.reason:
             raise ValueError(f"a {self.status} record needs a reason")
-        if self.status == "done":
-            needed = {"tune", "student", "cost"}
-            needed |= set() if trial else {"test"}
-            needed |= {"teacher"} if self.cell.teacher else set()
-            needed |= {"agreement"} if self.cell.teacher and not trial else set()
-            missing = sorted(name for name in needed if getattr(self, name) is None)
-            if missing:
-                raise ValueError(f"a done record needs {', '.join(missing)}")
+        if self.status == "done" and (missing := sorted(self._missing(trial))):
+            raise ValueError(f"a done record needs {', '.join(missing)}")
+        return self
+
+    def _missing(self, trial: bool) -> set[str]:
+        """What a done record lacks."""
+        needed = {"tune", "student", "cost"} | ({"teacher"} if self.cell.teacher else set())
+        if not trial:
+            needed.add("test")
+        missing = {name for name in needed if getattr(self, name) is None}
+        scored = [self.main.name]
+        if self.main is TOP1:
+            scored = [measure.name for measure in IMAGES if measure is not AGREEMENT]
+        for split, scores in (("tune", self.tune), ("test", self.test)):
+            missing |= {f"{name} on {split}" for name in scored if scores is not None and name not in scores}
+        if self.main is TOP1 and self.cell.teacher and self.test is not None and AGREEMENT.name not in self.test:
+            missing.add(AGREEMENT.name)
+        return missing
+
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        if fault := declaration_fault(self.measures):
+            raise ValueError(fault)
+        scored = {"tune": self.tune, "test": self.test}
+        if self.teacher is not None:
+            scored |= {"teacher.tune": self.teacher.tune, "teacher.test": self.teacher.test}
+        for place, scores in scored.items():
+            if scores is not None and (fault := scores_fault(scores, self.measures)):
+                raise ValueError(f"{place}: {fault}")
+        measures = known(self.measures)
+        for name, value in (self.cost or {}).items():
+            if name not in measures or not measures[name].volatile:
+                raise ValueError(f"cost: {name} is no measure of what a cell takes")
+            if fault := measures[name].fault(value, 1):
+                raise ValueError(f"cost: {fault}")
         return self
 
 
@@ -233,8 +232,13 @@ class Record(Summary):
     def _whole(self) -> Self:
         if self.id != self.cell.id:
             raise ValueError(f"the id {self.id!r} is not the hash of the cell, {self.cell.id!r}")
-        if self.status == "done" and self.curve and self.curve[-1].tune_top1 is None:
-            raise ValueError("a done record needs top-1 on tune after its last epoch")
+        if self.status == "done" and self.curve and self.curve[-1].tune is None:
+            raise ValueError(f"a done record needs {self.main.title} on tune after its last epoch")
+        for number, line in enumerate(self.curve):
+            if line.tune is not None and line.tune.keys() != {self.main.name}:
+                raise ValueError(f"curve.{number}: tune needs {self.main.name} and nothing else")
+            if line.score is not None and (fault := self.main.bound_fault(line.score)):
+                raise ValueError(f"curve.{number}: {fault}")
         return self
 
     def outcome(self) -> dict[str, Any]:
@@ -244,9 +248,11 @@ class Record(Summary):
         return self.model_dump(mode="json", exclude=volatile)
 
     def to_json(self) -> str:
-        """The record as it stands in its file: one canonical line, sealed (see :mod:`kdzoo.jsontext`)."""
-        told = self.model_dump(mode="json")
-        return sealed(told) if self.record_schema >= _SEALED else canonical_json(told) + "\n"
+        """The record as it stands in its file: one canonical line of its schema, sealed (see :mod:`kdzoo.jsontext`)."""
+        values = self.model_dump(mode="json")
+        if self.record_schema < _NAMED:
+            values = _in_older_form(values)
+        return sealed(values) if self.record_schema >= _SEALED else canonical_json(values) + "\n"
 
 
 def parse_record(text: str | bytes, where: str, *, cell_id: str | None = None) -> Record:
@@ -261,7 +267,67 @@ def parse_record(text: str | bytes, where: str, *, cell_id: str | None = None) -
         DamagedError: it is not JSON, not a record, another cell's, or was changed after it was written.
         NewerError: it is of a newer schema.
     """
-    record = parse_sealed(Record, text, where, version="record_schema", newest=SCHEMA)
+    record = parse_sealed(Record, text, where, version="record_schema", newest=SCHEMA, modern=in_todays_form)
     if cell_id is not None and record.id != cell_id:
         raise damaged(where, f"the record of cell {record.id}, which belongs into the folder of that name")
     return record
+
+
+def in_todays_form(values: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of a record of any schema as today's has it; it keeps its number, by which it is written again.
+
+    Raises:
+        ValueError: an older record holds what its schema does not.
+    """
+    version = values.get("record_schema")
+    if not isinstance(version, int) or not 1 <= version < _NAMED:
+        return values
+    values = dict(values)
+    teacher = values.get("teacher")
+    if isinstance(teacher, dict):
+        values["teacher"] = teacher = dict(teacher)
+    for place, holder in (("", values), ("teacher.", teacher or {})):
+        for split in ("tune", "test"):
+            if isinstance(counts := holder.get(split), dict):
+                holder[split] = _scores_of(counts, place + split)
+    agreement = values.pop(AGREEMENT.name, None)
+    if agreement is not None:
+        if values.get("test") is None:
+            raise ValueError("a trial is not measured on test")
+        values["test"][AGREEMENT.name] = agreement
+    if isinstance(values.get("cost"), dict):
+        values["cost"] = {BANK.name: 0.0} | values["cost"]
+    if isinstance(curve := values.get("curve"), list):
+        values["curve"] = [line_in_todays_form(line) for line in curve]
+    return values
+
+
+def line_in_todays_form(line: Any) -> Any:
+    """A line of a learning curve of any schema as today's has it."""
+    if isinstance(line, dict) and _OLD_TUNE in line:
+        score = line[_OLD_TUNE]
+        return _without(line, _OLD_TUNE) | {"tune": None if score is None else {TOP1.name: score}}
+    return line
+
+
+def _scores_of(counts: dict[str, Any], place: str) -> Scores:
+    try:
+        return image_scores(**counts)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _in_older_form(values: dict[str, Any]) -> dict[str, Any]:
+    """Today's JSON of a record as the schemas before the sixth had it."""
+    agreement = (values["test"] or {}).pop(AGREEMENT.name, None)
+    teacher = values["teacher"]
+    for holder in (values, teacher or {}):
+        for split in ("tune", "test"):
+            if holder.get(split):
+                holder[split] = image_counts(holder[split])
+    curve = [_without(line, "tune") | {_OLD_TUNE: (line["tune"] or {}).get(TOP1.name)} for line in values["curve"]]
+    return _without(values, "measures") | {AGREEMENT.name: agreement, "curve": curve}
+
+
+def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}

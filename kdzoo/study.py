@@ -21,12 +21,16 @@ from kdzoo.cell import (
     content_hash,
 )
 from kdzoo.jsontext import parse_sealed, sealed
+from kdzoo.measures import TOP1, Measure
 from kdzoo.recipe import Recipe
 from kdzoo.space import Range
 
-STUDY_SCHEMA = 4
+STUDY_SCHEMA = 5
 """Version of the study's form: 2 brought the plan's protocol; 3 epochs that were not measured; 4 what students start
-from, and a seal."""
+from, and a seal; 5 which measure selects."""
+
+_SELECTS = 5
+"""The first schema that says which measure selects."""
 
 _SEALED = 4
 """The first schema whose studies are sealed."""
@@ -45,7 +49,6 @@ TRIAL_SEED = 1_000_000
 """Seed index of every trial. Final runs count theirs from 0, so none repeats a trial's draws."""
 
 Pruner = Literal["none", "median", "hyperband"]
-Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class Trial(Frozen):
@@ -56,7 +59,7 @@ class Trial(Frozen):
         values: what was tried, by full name (``soft.temperature``, ``recipe.lr``).
         state: ``asked`` until its cell has a record; ``done``; ``pruned`` by the pruner or a non-finite loss;
             ``failed`` by anything else.
-        curve: top-1 on tune after each epoch, percent; None where it was not measured.
+        curve: the score (the study's main measure on tune) after each epoch; None where it was not measured.
         seconds: training and evaluation, the teacher's passes included.
         reason: why it was pruned or failed.
     """
@@ -64,7 +67,7 @@ class Trial(Frozen):
     cell: str
     values: dict[str, Scalar]
     state: Literal["asked", "done", "pruned", "failed"] = "asked"
-    curve: tuple[Percent | None, ...] = ()
+    curve: tuple[float | None, ...] = ()
     seconds: Annotated[float, Field(ge=0)] = 0.0
     reason: str = ""
 
@@ -73,20 +76,20 @@ class Trial(Frozen):
         if self.state == "done" and not self.curve:
             raise ValueError("a done trial needs a curve")
         if self.state == "done" and self.curve[-1] is None:
-            raise ValueError("a done trial needs top-1 on tune after its last epoch")
+            raise ValueError("a done trial needs a score on tune after its last epoch")
         if self.state in ("pruned", "failed") and not self.reason:
             raise ValueError(f"a {self.state} trial needs a reason")
         return self
 
     @property
-    def tune_top1(self) -> float | None:
-        """The objective: top-1 on tune after the last epoch, percent; None unless it is done."""
+    def score(self) -> float | None:
+        """The objective: the score after the last epoch; None unless it is done."""
         return self.curve[-1] if self.state == "done" else None
 
     @property
-    def last_top1(self) -> float | None:
-        """Top-1 on tune when it was last measured, percent, also of a trial that was ended early; None if never."""
-        return next((top1 for top1 in reversed(self.curve) if top1 is not None), None)
+    def last_score(self) -> float | None:
+        """The score when it was last measured, also of a trial that was ended early; None if never."""
+        return next((score for score in reversed(self.curve) if score is not None), None)
 
 
 class StudyPlan(Frozen):
@@ -219,12 +222,14 @@ class Study(Frozen):
         id: the plan's id.
         plan: what is searched, and how.
         trials: as far as they were asked for; as many as the plan's length once it is finished.
+        main: the measure on tune that selects.
     """
 
     study_schema: Annotated[int, Field(ge=1)] = STUDY_SCHEMA
     id: str
     plan: StudyPlan
     trials: tuple[Trial, ...] = ()
+    main: Measure = TOP1
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Study:
@@ -237,6 +242,9 @@ class Study(Frozen):
                 raise ValueError(f"trial {number} does not try what the plan searches")
             if trial.cell != self.plan.trial(trial.values).id:
                 raise ValueError(f"trial {number} names another cell than that of its values")
+            for score in trial.curve:
+                if score is not None and (fault := self.main.bound_fault(score)):
+                    raise ValueError(f"trial {number}: {fault}")
         if self.trials and self.trials[0].values != self.plan.defaults():
             raise ValueError("trial 0 does not try the values that the plan begins with")
         return self
@@ -258,9 +266,9 @@ class Study(Frozen):
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the highest top-1 on tune, the first of equals; None if none is done."""
-        done = [trial for trial in self.trials if trial.tune_top1 is not None]
-        return max(done, key=lambda trial: trial.tune_top1 or 0.0, default=None)
+        """The trial with the best score, the first of equals; None if none is done."""
+        done = [(self.main.sign * trial.score, trial) for trial in self.trials if trial.score is not None]
+        return max(done, key=lambda scored: scored[0])[1] if done else None
 
     @property
     def seconds(self) -> float:
@@ -278,8 +286,9 @@ class Study(Frozen):
 
     def to_json(self) -> str:
         """The study as it stands in its file: one canonical line, sealed (see :mod:`kdzoo.jsontext`)."""
-        told = self.model_dump(mode="json")
-        return sealed(told) if self.study_schema >= _SEALED else canonical_json(told) + "\n"
+        older = {"main"} if self.study_schema < _SELECTS else None
+        values = self.model_dump(mode="json", exclude=older)
+        return sealed(values) if self.study_schema >= _SEALED else canonical_json(values) + "\n"
 
 
 def parse_study(text: str | bytes, where: str) -> Study:

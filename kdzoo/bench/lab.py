@@ -187,7 +187,7 @@ class Lab:
                 test = self._measure(teacher, data, "test")
                 tune = self._measure(teacher, data, "tune")
                 size = self.size(ref.model, teacher.model, data)
-                found = TeacherMeasures(size=size, tune=tune.measures, test=test.measures), test.guesses
+                found = TeacherMeasures(size=size, tune=tune.scores, test=test.scores), test.guesses
                 write_measures(folder, *found)
             advice = advise(
                 teacher,
@@ -217,7 +217,7 @@ class Lab:
 
     def _measure(self, teacher: Teacher, data: LoadedData, split: Split) -> Evaluation:
         batches = data.eval_batches(split, batch_for(data.ref, self.device), self.device)
-        return evaluate(lambda inputs: teacher(inputs, {"logits"}).logits, batches)
+        return evaluate(lambda inputs: teacher(inputs, {"logits"}).logits, batches, score=data.score)
 
     def _weights(self, ref: TeacherRef, data: LoadedData) -> Path | None:
         """The file of a teacher's weights; None for timm's own.

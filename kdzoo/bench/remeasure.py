@@ -24,6 +24,7 @@ from kdzoo.engine.train import measure
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.foreign import printable
 from kdzoo.interruption import heed
+from kdzoo.measures import SAMPLES, Scores
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
@@ -31,13 +32,10 @@ from kdzoo.models.weightfile import read_header
 from kdzoo.models.weights import load_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
-from kdzoo.record import EVALUATION, Measures, Record
+from kdzoo.record import EVALUATION, Record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
-
-TOP1_TOLERANCE = 0.05
-"""Points of top-1 by which a record and the new measurement may differ."""
 
 
 def remeasure(
@@ -64,7 +62,7 @@ def remeasure(
 
     Returns:
         One line ``id: reason`` for each record that could not be confirmed; it lacks its weights or its dataset, has
-        foreign ones, or differs in parameters, or in top-1 by more than 0.05 points.
+        foreign ones, or differs in parameters, or in the main measure by more than the measure allows.
 
     Raises:
         UsageError: the device is not there.
@@ -152,7 +150,7 @@ def _fault(
     try:
         deployment, strategy = rebuild(record.cell, store.folder(record.id), data, registry)
         lay_out(deployment.student.model, device)
-        test = measure(deployment.to(device), strategy.to(device), data, "test", device).measures
+        test = measure(deployment.to(device), strategy.to(device), data, "test", device).scores
     except KdzooError as error:
         return foreign.line(foreign.text_of(error))
     except BaseException as error:  # a plugin's strategy may fail in any way
@@ -165,16 +163,20 @@ def _fault(
     return _difference(record, test, parameters) or _damage(record.id, store)
 
 
-def _difference(record: Record, test: Measures, parameters: int) -> str:
+def _difference(record: Record, test: Scores, parameters: int) -> str:
     """Where a record differs from what was measured; empty where it does not."""
     if record.test is None or record.student is None:
         return "the record lacks its measures"
     if record.student.parameters != parameters:
         return f"the student has {parameters:,} parameters, and the record says {record.student.parameters:,}"
-    if record.test.n != test.n:
-        return f"there are {test.n:,} test samples, and the record says {record.test.n:,}"
-    if abs(test.top1 - record.test.top1) > TOP1_TOLERANCE:
-        return f"top-1 on test is {test.top1:.2f} %, and the record says {record.test.top1:.2f} %"
+    if record.test[SAMPLES] != test[SAMPLES]:
+        return f"there are {test[SAMPLES]:,} test samples, and the record says {record.test[SAMPLES]:,}"
+    main, recorded = record.main, record.test[record.main.name]
+    if main.name not in test:
+        return f"the dataset here does not measure {main.title}, which the record has"
+    if abs(test[main.name] - recorded) > main.tolerance_elsewhere:
+        here, there = (main.text(value, " ") for value in (test[main.name], recorded))
+        return f"{main.title} on test is {here}, and the record says {there}"
     return ""
 
 

@@ -36,11 +36,12 @@ from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.interruption import LeftError, heed
 from kdzoo.matrix import cell_title
+from kdzoo.measures import AGREEMENT, PEAK_MEMORY
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
-from kdzoo.record import Cost, Record, Size
+from kdzoo.record import Record, Size
 from kdzoo.signals import student_signals
 from kdzoo.strategy import Strategy
 
@@ -181,7 +182,8 @@ def _train_and_measure(
     return outcome | {
         "curve": tuple(training.curve),
         "teacher": taught.measures if taught else None,
-        "cost": Cost(**training.seconds, peak_memory=peak_memory(lab.device)),
+        "measures": data.measures,
+        "cost": {**training.seconds, PEAK_MEMORY.name: peak_memory(lab.device)},
         "environment": environment_of(cell, lab, source.summary()),
     }
 
@@ -198,12 +200,12 @@ def _finish(
             raise
         return {"status": "pruned", "reason": str(error)}
     state.put_back()  # the files that follow may have names that start in the current folder
-    measured: dict[str, Any] = {"tune": (training.last or training.on_tune()).measures}
+    measured: dict[str, Any] = {"tune": (training.last or training.on_tune()).scores}
     with training.timed("evaluate"):
         if not trial:
             test = measure(trained, strategy, data, "test", lab.device, lab.world)
-            measured["test"] = test.measures
-            measured["agreement"] = agreement(test.guesses, taught.guesses) if taught else None
+            agreed = {AGREEMENT.name: agreement(test.guesses, taught.guesses)} if taught else {}
+            measured["test"] = test.scores | agreed
     if not trial and lab.world.leads:
         measured["weights"] = _keep_weights(cell, lab, trained, data)
     extra = _count(trained.extra)

@@ -141,7 +141,9 @@ class Pruning:
         """Why the trial ends after these epochs; empty where it goes on."""
         plan = self.study.plan
         decide = {"none": _never, "median": _by_median, "hyperband": _by_hyperband}[plan.pruner]
-        values = {place: line.tune_top1 for place, line in enumerate(curve) if line.tune_top1 is not None}
+        values = {
+            place: self.study.main.sign * line.score for place, line in enumerate(curve) if line.score is not None
+        }
         # A trial that another bench began may hold epochs that were not measured; after one, nothing is decided.
         ends = len(curve) - 1 in values and decide(self.study, self.number, values)
         return plan.prune_reason(len(curve)) if ends else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from kdzoo.bench.banking import expect
 from kdzoo.bench.events import Reporter
@@ -18,9 +18,10 @@ from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop
+from kdzoo.measures import EVALUATE, TRAIN
 from kdzoo.record import Record
 from kdzoo.store import Store
-from kdzoo.study import Study, StudyPlan, Trial
+from kdzoo.study import STUDY_SCHEMA, Study, StudyPlan, Trial
 
 
 def run_bench(
@@ -203,19 +204,23 @@ def _collect(plan: StudyPlan, store: Store, records: Mapping[str, Record]) -> No
     """Write down the results of the trials that have any."""
     with store.claim(f"study-{plan.id}", wait=True):
         study = _load(plan, store)
-        trials = tuple(_ended(trial, store, records) if trial.state == "asked" else trial for trial in study.trials)
-        store.write_study(study.model_copy(update={"trials": trials}))
+        asked = [trial.cell for trial in study.trials if trial.state == "asked"]
+        found = {cell: records.get(cell) or store.find_record(cell) for cell in asked}
+        update: dict[str, Any] = {"trials": tuple(_ended(trial, found.get(trial.cell)) for trial in study.trials)}
+        if main := next((record.main for record in found.values() if record and record.main != study.main), None):
+            update |= {"main": main, "study_schema": STUDY_SCHEMA}
+        store.write_study(study.model_copy(update=update))
 
 
-def _ended(trial: Trial, store: Store, records: Mapping[str, Record]) -> Trial:
-    record = records.get(trial.cell) or store.find_record(trial.cell)
-    if record is None:  # asked for meanwhile, by another bench
+def _ended(trial: Trial, record: Record | None) -> Trial:
+    """The trial with what its record has, if it was asked for and has one by now."""
+    if record is None:
         return trial
     return Trial(
         cell=trial.cell,
         values=trial.values,
         state=record.status,
-        curve=tuple(line.tune_top1 for line in record.curve),
-        seconds=record.cost.train + record.cost.evaluate if record.cost else 0.0,
+        curve=tuple(line.score for line in record.curve),
+        seconds=record.cost[TRAIN.name] + record.cost[EVALUATE.name] if record.cost else 0.0,
         reason=record.reason,
     )

@@ -20,6 +20,7 @@ from kdzoo.errors import KdzooError, OddFileError
 from kdzoo.files import MOST_KEPT, atomic_write, make_folder, read_plain
 from kdzoo.foreign import printable
 from kdzoo.jsontext import sealed, unsealed
+from kdzoo.measures import SAMPLES
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weightfile import open_weights
 from kdzoo.record import Digest, TeacherMeasures
@@ -34,11 +35,11 @@ class _Kept(Frozen):
     """The content of ``measures.json``.
 
     Args:
-        measures: of the teacher.
+        scores: of the teacher.
         guesses: SHA-256 of ``guesses.npy``.
     """
 
-    measures: TeacherMeasures
+    scores: TeacherMeasures
     guesses: Digest
 
 
@@ -56,7 +57,7 @@ def read_measures(folder: Path) -> tuple[TeacherMeasures, Guesses] | None:
         guesses = np.load(io.BytesIO(content), allow_pickle=False)
     except (OSError, OddFileError, ValidationError, ValueError):
         return None
-    return (kept.measures, guesses) if guesses.shape == (kept.measures.test.n,) else None
+    return (kept.scores, guesses) if guesses.shape == (kept.scores.test[SAMPLES],) else None
 
 
 def write_measures(folder: Path, measures: TeacherMeasures, guesses: Guesses) -> None:
@@ -64,7 +65,7 @@ def write_measures(folder: Path, measures: TeacherMeasures, guesses: Guesses) ->
     make_folder(folder)
     buffer = io.BytesIO()
     np.save(buffer, guesses, allow_pickle=False)
-    kept = _Kept(measures=measures, guesses=hashlib.sha256(buffer.getvalue()).hexdigest())
+    kept = _Kept(scores=measures, guesses=hashlib.sha256(buffer.getvalue()).hexdigest())
     atomic_write(folder / "guesses.npy", buffer.getvalue())
     atomic_write(folder / "measures.json", sealed(kept.model_dump(mode="json")).encode())
 
@@ -205,11 +206,11 @@ def admit(
     labels = data.labels("test").numpy()
     above = knows(guesses, labels)
     if not above:
-        compared = "no" if measures.test.correct1 <= expected_hits(guesses, labels) else "not surely"
-        chance = 100 * expected_hits(guesses, labels) / len(labels)
+        right, expected = int((guesses == labels).sum()), expected_hits(guesses, labels)
+        compared = "no" if right <= expected else "not surely"
         finding = (
-            f"the teacher {ref.model} scores {measures.test.top1:.1f}% on test, {compared} better than chance "
-            f"({chance:.1f}%, its own guesses in random order)"
+            f"the teacher {ref.model} scores {100 * right / len(labels):.1f}% on test, {compared} better than "
+            f"chance ({100 * expected / len(labels):.1f}%, its own guesses in random order)"
         )
         if not trusted:
             raise KdzooError(f"{finding}; {_mend(ref, advice)}, or vouch for it (--trust-teacher)")

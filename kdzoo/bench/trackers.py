@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 from kdzoo.cell import Cell
 from kdzoo.errors import UsageError, unknown
 from kdzoo.matrix import cell_title
-from kdzoo.record import Epoch, Measures, Record
+from kdzoo.measures import SAMPLES
+from kdzoo.record import Epoch, Record
 from kdzoo.store import Store
 
 BUILT_IN = ("mlflow", "tensorboard", "wandb")
@@ -59,8 +60,8 @@ def check_trackers(names: Sequence[str], brought: Iterable[str], *, lockstep: in
 
 
 class Tracking:
-    """One tracker, with a run for each cell: loss terms, learning rate and top-1 on tune at each epoch, and at the end
-    what the record says.
+    """One tracker, with a run for each cell: loss terms, learning rate and the main measure on tune at each epoch, and
+    at the end what the record says.
 
     A cell that is taken up again goes on with its run; one that begins anew gets a new one.
 
@@ -87,7 +88,7 @@ class Tracking:
             self._runs[cell.id] = self._start(cell, fresh=epoch.epoch == 0)
             self._failed -= 1
         terms = {f"loss/{name}": value for name, value in epoch.terms.items()}
-        measured = {} if epoch.tune_top1 is None else {"tune/top1": epoch.tune_top1}
+        measured = {f"tune/{name}": float(value) for name, value in (epoch.tune or {}).items()}
         self._runs[cell.id].log({**terms, "lr": epoch.lr, **measured}, step=epoch.epoch)
 
     def record_written(self, record: Record) -> None:
@@ -154,21 +155,16 @@ def _slug(cell: Cell) -> str:
 
 def _final(record: Record) -> dict[str, float]:
     """What was measured and what it took."""
-    values: dict[str, float] = {}
-    for split, measures in (("tune", record.tune), ("test", record.test)):
-        values |= _measured(split, measures)
+    scored = {"tune": record.tune, "test": record.test}
     if record.teacher:
-        values |= _measured("teacher/test", record.teacher.test)
-    if record.agreement is not None:
-        values["agreement"] = record.agreement
-    if record.cost:
-        values |= {f"cost/{name}": float(value) for name, value in record.cost.model_dump().items()}
-    return values
-
-
-def _measured(split: str, measures: Measures | None) -> dict[str, float]:
-    names = ("top1", "top5", "nll", "ece")
-    return {f"{split}/{name}": float(getattr(measures, name)) for name in names} if measures else {}
+        scored["teacher/test"] = record.teacher.test
+    scored["cost"] = record.cost
+    return {
+        f"{place}/{name}": float(value)
+        for place, scores in scored.items()
+        for name, value in (scores or {}).items()
+        if name != SAMPLES
+    }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

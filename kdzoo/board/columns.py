@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 
 from kdzoo.errors import UsageError, unknown
+from kdzoo.measures import COST, IMAGES, TOP1, Measure
 
 Kind = Literal["text", "integer", "number", "flag"]
 
@@ -32,12 +34,86 @@ class Column:
     high: bool = False
 
 
-def _difference(to: str) -> tuple[Column, ...]:
-    name = f"diff_{to}"
+def frame_columns(mains: Sequence[Measure], measures: Sequence[Measure]) -> tuple[Column, ...]:
+    """The columns of a board's frame.
+
+    Args:
+        mains: the measures that rank its rows: one, or one for each kind of data.
+        measures: all its measures, the main ones included.
+    """
+    names = " or ".join(main.name for main in mains)
+    teachers = " or ".join(main.on("teacher") for main in mains)
+    others = [measure for measure in measures if "frame" in measure.shown and measure not in mains]
+    costs = [measure for measure in others if measure.volatile]
     return (
-        Column(name, "number", f"mean difference to {to} on the same seeds, points", high=True),
-        Column(f"{name}_low", "number", "lower end of its 95% paired t interval", high=True),
-        Column(f"{name}_high", "number", "upper end of its 95% paired t interval", high=True),
+        Column("group", "integer", "number of the group; rows of different groups are not comparable"),
+        Column("rank", "integer", f"place by {names} within the group; ties share one"),
+        *_SETTINGS,
+        *_TEACHER,
+        *(_teacher_column(main) for main in mains),
+        *_STUDENT,
+        *_SEEDS,
+        *(column for main in mains for column in _main_columns(main)),
+        *(_measure_column(measure) for measure in others if not measure.volatile),
+        *(_tune_column(main) for main in mains),
+        *_difference("ce", mains),
+        *_difference("soft", mains),
+        Column("bold", "flag", "whether the interval of the difference to ce excludes 0", high=True),
+        Column(
+            "gap_recovered",
+            "number",
+            f"({names} - ce) / (teacher - ce) on shared seeds, as a share; ce as in diff_ce_to",
+            high=True,
+        ),
+        Column("gap_recovered_low", "number", "lower end of its 95% bootstrap-t interval", high=True),
+        Column("gap_recovered_high", "number", "upper end of its 95% bootstrap-t interval", high=True),
+        Column("gap_recovered_n", "integer", "seeds in gap_recovered", high=True),
+        Column("gap_recovered_note", "text", "why there is no share or no interval"),
+        Column("retention", "number", f"{names} / {teachers}, as a share", high=True),
+        *(_measure_column(measure) for measure in costs if measure.unit == "seconds"),
+        *_TIMES,
+        *(_measure_column(measure) for measure in costs if measure.unit != "seconds"),
+        Column("records", "text", "ids of the records, in the order of their seeds"),
+    )
+
+
+def _teacher_column(main: Measure) -> Column:
+    text = f"test {main.title} of the teacher{main.unit_words}"
+    return Column(main.on("teacher"), "number", text, high=main.best == "highest")
+
+
+def _tune_column(main: Measure) -> Column:
+    text = f"mean {main.title} on tune{main.unit_words}"
+    return Column(main.on("tune"), "number", text, high=main.best == "highest")
+
+
+def _main_columns(main: Measure) -> tuple[Column, ...]:
+    high, name = main.best == "highest", main.name
+    return (
+        _measure_column(main),
+        Column(f"{name}_sd", "number", f"its standard deviation over seeds (n-1){main.difference_words}"),
+        Column(f"{name}_low", "number", "lower end of its 95% t interval", high=high),
+        Column(f"{name}_high", "number", "upper end of its 95% t interval", high=high),
+        Column(f"{name}_note", "text", "why there is no interval"),
+    )
+
+
+def _measure_column(measure: Measure) -> Column:
+    kind: Kind = "integer" if measure.unit == "bytes" else "number"
+    text = measure.help or f"mean {measure.title} on test{measure.unit_words}"
+    return Column(measure.column, kind, text, high=measure.best == "highest")
+
+
+def _difference(to: str, mains: Sequence[Measure]) -> tuple[Column, ...]:
+    name = f"diff_{to}"
+    units = {main.difference_words for main in mains}
+    high = all(main.best == "highest" for main in mains)
+    return (
+        Column(
+            name, "number", f"mean difference to {to} on the same seeds{units.pop() if len(units) == 1 else ''}", high
+        ),
+        Column(f"{name}_low", "number", "lower end of its 95% paired t interval", high),
+        Column(f"{name}_high", "number", "upper end of its 95% paired t interval", high),
         Column(f"{name}_p", "number", "two-sided p value of the paired t test"),
         Column(f"{name}_p_holm", "number", "the p value, Holm-corrected over the rows of the pair"),
         Column(f"{name}_n", "integer", f"seeds that the row and {to} both have", high=True),
@@ -52,9 +128,7 @@ def _difference(to: str) -> tuple[Column, ...]:
     )
 
 
-COLUMNS: tuple[Column, ...] = (
-    Column("group", "integer", "number of the group; rows of different groups are not comparable"),
-    Column("rank", "integer", "place by top1 within the group; ties share one"),
+_SETTINGS: tuple[Column, ...] = (
     Column("dataset", "text", "dataset, with its subset"),
     Column("img_size", "text", "height x width of the images that networks see"),
     Column("fingerprint", "text", "hash of the samples and labels"),
@@ -71,46 +145,27 @@ COLUMNS: tuple[Column, ...] = (
     Column("distribution", "text", "the distribution that brings the strategy"),
     Column("revision", "text", "revision of the strategy's maths"),
     Column("family", "text", "family of the strategy"),
+)
+_TEACHER: tuple[Column, ...] = (
     Column("teacher", "text", "teacher, with what tells it from its namesakes"),
     Column("teacher_weights", "text", "where the teacher's weights come from"),
     Column("teacher_parameters", "integer", "parameters of the teacher"),
     Column("teacher_macs", "integer", "multiply-accumulates of the teacher, one sample"),
-    Column("teacher_top1", "number", "test top-1 of the teacher, percent", high=True),
+)
+_STUDENT: tuple[Column, ...] = (
     Column("student", "text", "student"),
     Column("student_parameters", "integer", "parameters of the student"),
     Column("student_macs", "integer", "multiply-accumulates of the student, one sample"),
     Column("adapter_parameters", "integer", "parameters of the adapters, which only training needs"),
     Column("compression", "number", "teacher's parameters / student's parameters", high=True),
+)
+_SEEDS: tuple[Column, ...] = (
     Column("seeds", "integer", "seeds asked for", high=True),
     Column("done", "integer", "seeds done: the n of every mean of the row", high=True),
     Column("failed", "integer", "seeds that failed", high=True),
     Column("missing", "integer", "seeds not run yet", high=True),
-    Column("top1", "number", "mean test top-1, percent", high=True),
-    Column("top1_sd", "number", "its standard deviation over seeds (n-1), points"),
-    Column("top1_low", "number", "lower end of its 95% t interval", high=True),
-    Column("top1_high", "number", "upper end of its 95% t interval", high=True),
-    Column("top1_note", "text", "why there is no interval"),
-    Column("top5", "number", "mean test top-5, percent", high=True),
-    Column("nll", "number", "mean negative log-likelihood on test, nats"),
-    Column("ece", "number", "mean expected calibration error on test, percent"),
-    Column("agreement", "number", "share of test samples on which student and teacher guess alike, percent", high=True),
-    Column("tune_top1", "number", "mean top-1 on tune, percent", high=True),
-    *_difference("ce"),
-    *_difference("soft"),
-    Column("bold", "flag", "whether the interval of the difference to ce excludes 0", high=True),
-    Column(
-        "gap_recovered",
-        "number",
-        "(top1 - ce) / (teacher - ce) on shared seeds, as a share; ce as in diff_ce_to",
-        high=True,
-    ),
-    Column("gap_recovered_low", "number", "lower end of its 95% bootstrap-t interval", high=True),
-    Column("gap_recovered_high", "number", "upper end of its 95% bootstrap-t interval", high=True),
-    Column("gap_recovered_n", "integer", "seeds in gap_recovered", high=True),
-    Column("gap_recovered_note", "text", "why there is no share or no interval"),
-    Column("retention", "number", "top1 / teacher_top1, as a share", high=True),
-    Column("train_seconds", "number", "mean seconds of training steps, the teacher's passes included"),
-    Column("teacher_seconds", "number", "mean seconds of the teacher's passes"),
+)
+_TIMES: tuple[Column, ...] = (
     Column(
         "time_vs_ce",
         "number",
@@ -132,28 +187,28 @@ COLUMNS: tuple[Column, ...] = (
     Column("pruner", "text", "what could end trials early: none, median or hyperband"),
     Column("tune_space", "text", "what was searched: JSON of full name -> low:high[:log]"),
     Column("study", "text", "id of the study; ids, the smallest budget first, where several have this winner"),
-    Column("peak_memory", "integer", "largest memory of any seed, bytes"),
-    Column("records", "text", "ids of the records, in the order of their seeds"),
 )
 
-BY_NAME = {column.name: column for column in COLUMNS}
+COLUMNS = frame_columns((TOP1,), (*IMAGES, *COST))
+"""Those of a board of images."""
 
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a board's frame as plain values; None where there is none."""
     # Several times as fast as to_dict("records"), which looks at the type of every value.
-    columns = (frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in BY_NAME)
-    return [dict(zip(BY_NAME, values, strict=True)) for values in zip(*columns, strict=True)]
+    names = [str(name) for name in frame.columns]
+    columns = (frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in names)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def sort_column(text: str) -> tuple[Column, bool]:
+def sort_column(text: str, columns: Sequence[Column]) -> tuple[Column, bool]:
     """The column that ``--sort`` names and whether its values descend; a leading ``-`` turns the order round.
 
     Raises:
         UsageError: there is no such column.
     """
     name = text.removeprefix("-")
-    if name not in BY_NAME:
-        raise UsageError(unknown("column to sort by", name, BY_NAME))
-    column = BY_NAME[name]
+    column = next((column for column in columns if column.name == name), None)
+    if column is None:
+        raise UsageError(unknown("column to sort by", name, [column.name for column in columns]))
     return column, column.high != text.startswith("-")

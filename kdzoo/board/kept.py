@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -11,11 +12,12 @@ from pydantic_core import from_json, to_json
 from kdzoo.board.cells import Cells, Value, cut, id_of
 from kdzoo.board.entries import Entries, Entry, Parts
 from kdzoo.board.identity import Context, Setting
-from kdzoo.board.results import Result, Scores, Teacher, Timing, result_of
+from kdzoo.board.results import Result, Teacher, Timing, result_of
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.jsontext import unsealed
+from kdzoo.measures import Measure
 from kdzoo.recipe import Recipe
-from kdzoo.record import SCHEMA, Environment, Size, Summary, TeacherMeasures, parse_record
+from kdzoo.record import SCHEMA, Environment, Size, Summary, TeacherMeasures, in_todays_form, parse_record
 
 _KINDS: dict[str, Any] = {
     "data": DataRef,
@@ -84,7 +86,8 @@ class Keeper:
         try:
             return self._line(cell_id, *self._read(_without_curve(body)), stamp)
         except (ValueError, KeyError, TypeError, AttributeError):
-            told = parse_record(text, where, cell_id=cell_id).model_dump(mode="json")
+            record = parse_record(text, where, cell_id=cell_id)
+            told = record.model_copy(update={"record_schema": SCHEMA}).model_dump(mode="json")
         return self._line(cell_id, told, self._cells.read(told["cell"]), stamp)
 
     def _read(self, text: bytes) -> tuple[dict[str, Any], dict[str, Value]]:
@@ -102,6 +105,8 @@ class Keeper:
     def _line(self, cell_id: str, told: dict[str, Any], values: dict[str, Value], stamp: str) -> bytes:
         if told["record_schema"] > SCHEMA:
             raise ValueError
+        told = in_todays_form(told)
+        told["measures"] = tuple(_measure(to_json(one)) for one in told.get("measures", ()))
         told["cell"] = cell = Cell(**{field: value.value for field, value in values.items()})
         for name, kind in _ALIKE.items():
             if told[name] is not None:
@@ -117,6 +122,12 @@ class Keeper:
         digests = [None if values[field].value is None else values[field].digest for field in _KINDS]
         parts = (*digests, cell.init, cell.protocol)
         return to_json((summary.id, stamp, parts, cell.seed, summary.evaluation, result_of(summary)[1:]))
+
+
+@lru_cache(256)
+def _measure(text: bytes) -> Measure:
+    """The declaration, of which many records have the same ones."""
+    return Measure.model_validate_json(text)
 
 
 def _without_curve(text: bytes) -> bytes:
@@ -177,14 +188,15 @@ def entries_of(kept: Iterable[Kept], texts: Mapping[str, str]) -> list[Entry]:
 
 
 def _result(cell_id: str, values: list[Any]) -> Result:
-    ended, family, teacher, scores, timing, reason = values
+    ended, family, measures, teacher, scores, timing, reason = values
     return Result(
         cell_id,
         ended,
         family,
+        tuple(_measure(to_json(one)) for one in measures),
         teacher and Teacher(*teacher),
-        scores and Scores(*scores),
-        timing and Timing(timing[0], timing[1], timing[2], tuple(timing[3]), timing[4]),
+        scores,
+        timing and Timing(timing[0], tuple(timing[1]), timing[2]),
         reason,
     )
 

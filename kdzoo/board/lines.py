@@ -11,6 +11,7 @@ from kdzoo.board.labels import OWN_DISTRIBUTION
 from kdzoo.board.rows import Row
 from kdzoo.board.tuning import Budget, Tuning
 from kdzoo.cell import StrategyRef
+from kdzoo.measures import TOP1, Measure
 
 BASELINES = ("ce", "soft")
 """The strategies that the others are compared with."""
@@ -29,6 +30,7 @@ class Line:
         params: its parameters as JSON.
         values: the line's columns, as far as they are known.
         vouched: whether its teacher taught only because somebody vouched for it.
+        main: the measure that ranks it.
     """
 
     row: Row
@@ -39,6 +41,7 @@ class Line:
     params: str
     values: dict[str, Any] = field(default_factory=dict)
     vouched: bool = False
+    main: Measure = TOP1
 
     @property
     def strategy(self) -> StrategyRef:

@@ -21,6 +21,7 @@ from kdzoo.board.standings import (
     standings_of,
 )
 from kdzoo.board.table import Board
+from kdzoo.measures import Measure
 
 FEWEST_TESTED = 5
 """Pairs below which there is no test: from fewer, ranks show next to nothing, whatever p says."""
@@ -45,10 +46,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Overall:
-    """All pairs that share protocol and evaluation, and of their rows those of one kind.
+    """All pairs that share protocol, evaluation and the measure that ranks, and of their rows those of one kind.
 
     Attributes:
-        protocol, evaluation: what they share.
+        protocol, evaluation, main: what they share.
         kind: ``default`` or ``tuned`` rows, which are ranked apart; empty where no study concerns any row.
         blocks: at least two; of the tuned rows, the pairs that have any.
         standings: at least two; the ranked ones first, best first.
@@ -61,6 +62,7 @@ class Overall:
 
     protocol: int
     evaluation: int
+    main: Measure
     kind: Kind
     blocks: tuple[Block, ...]
     standings: tuple[Standing, ...]
@@ -87,10 +89,11 @@ def overall(board: Board) -> list[Overall]:
 
     Rows without a teacher are of no pair, unless they stand with every pair of their student.
     """
-    shared: dict[tuple[int, int], list[Values]] = defaultdict(list)
+    shared: dict[tuple[int, int, str], list[Values]] = defaultdict(list)
     for row in plain_rows(board.frame):
         if row["teacher"]:
-            shared[row["protocol"], row["evaluation"]].append(row)
+            main = board.mains[row["group"]]
+            shared[row["protocol"], row["evaluation"], main.name].append(row)
     found = []
     for key in sorted(shared):
         kinds: tuple[Kind, ...] = ("default", "tuned") if any(row["variant"] for row in shared[key]) else ("",)
@@ -98,7 +101,8 @@ def overall(board: Board) -> list[Overall]:
     return [one for one in found if len(one.blocks) >= FEWEST and len(one.standings) >= FEWEST]
 
 
-def _overall(board: Board, protocol: int, evaluation: int, kind: Kind, rows: Sequence[Values]) -> Overall:
+def _overall(board: Board, protocol: int, evaluation: int, measure: str, kind: Kind, rows: Sequence[Values]) -> Overall:
+    main = next(one for one in board.mains if one.name == measure)
     by_block: dict[tuple[str, ...], list[Values]] = defaultdict(list)
     for row in rows:
         by_block[_block_key(board, row)].append(row)
@@ -108,13 +112,14 @@ def _overall(board: Board, protocol: int, evaluation: int, kind: Kind, rows: Seq
     for number, (_, key) in enumerate(named if kind == "tuned" else [], start=1):
         for name in sorted({row["strategy"] for row in by_block[key] if is_default_that_won(row)}):
             unmoved[name].append(number)
-    standings, complete = ranked(standings_of([by_block[key] for _, key in named], kind))
-    tested = _tested(complete, len(named))
+    standings, complete = ranked(standings_of([by_block[key] for _, key in named], main, kind), main)
+    tested = _tested(complete, len(named), main)
     difference = None if tested.chi2 is None else critical_difference(len(complete), len(named))
     together = () if difference is None else alike([one.mean_rank or 0.0 for one in complete], difference)
     return Overall(
         protocol=protocol,
         evaluation=evaluation,
+        main=main,
         kind=kind,
         blocks=tuple(_block(text, by_block[key][0]) for text, key in named),
         standings=tuple(standings),
@@ -125,10 +130,10 @@ def _overall(board: Board, protocol: int, evaluation: int, kind: Kind, rows: Seq
     )
 
 
-def _tested(complete: Sequence[Standing], blocks: int) -> Friedman:
+def _tested(complete: Sequence[Standing], blocks: int, main: Measure) -> Friedman:
     if blocks < FEWEST_TESTED:
         return Friedman(blocks, len(complete), note=f"it needs at least {FEWEST_TESTED} pairs")
-    return friedman(scores_of(complete, blocks))
+    return friedman(main.sign * scores_of(complete, blocks))
 
 
 _BLOCK_FACTS = ("recipe", "init", "data", "recipe_hash", "fingerprint")

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from kdzoo.board.display import NONE, Shown, Values, number
 from kdzoo.board.overall import FEWEST_TESTED, Overall
+from kdzoo.board.printed import NONE, PrintedColumn, RowValues, number
 from kdzoo.board.ranks import SIGNIFICANCE, Friedman
 from kdzoo.board.standings import Standing
+from kdzoo.measures import Measure
 
 _MOST_NAMED = 2
 """Pairs that are named beside their numbers."""
@@ -20,7 +21,7 @@ _ENOUGH_BLOCKS, _ENOUGH_STRATEGIES = 10, 5
 
 
 @dataclass(frozen=True)
-class Section:
+class OverallText:
     """The printed form of one :class:`Overall`.
 
     Attributes:
@@ -33,18 +34,18 @@ class Section:
 
     title: str
     pairs: list[str]
-    columns: Sequence[Shown]
-    rows: list[Values]
+    columns: Sequence[PrintedColumn]
+    rows: list[RowValues]
     lacking: list[str]
     findings: list[str]
 
 
-def section(overall: Overall) -> Section:
+def overall_text(overall: Overall) -> OverallText:
     """The words of one summary over pairs."""
-    return Section(
+    return OverallText(
         title=f"{scope(overall)} (protocol {overall.protocol}, evaluation {overall.evaluation})",
         pairs=[block.text for block in overall.blocks],
-        columns=_COLUMNS,
+        columns=_columns(overall.main),
         rows=[{"standing": standing, "bold": standing.diff_ce.excludes_zero} for standing in overall.standings],
         lacking=[_lacking(standing, overall) for standing in overall.standings if not standing.complete],
         findings=[*_tests(overall), *_unmoved(overall)],
@@ -65,10 +66,11 @@ def overall_notes(overalls: Sequence[Overall], emphasis: str) -> list[str]:
     """
     if not overalls:
         return []
+    titles = " or ".join(main.title for main in dict.fromkeys(one.main for one in overalls))
     lines = [
-        "mean rank: place by mean top-1 within a pair, ties sharing the mean of their places, averaged over all pairs;"
-        " only strategies with every seed done on every pair are ranked, and no mean is taken over fewer pairs",
-        "mean top-1, mean vs ce: means over the pairs of the pairs' own means, n their number; the 95% interval:"
+        f"mean rank: place by mean {titles} within a pair, ties sharing the mean of their places, averaged over all"
+        " pairs; only strategies with every seed done on every pair are ranked, and no mean is taken over fewer pairs",
+        f"mean {titles}, mean vs ce: means over the pairs of the pairs' own means, n their number; the 95% interval:"
         f" Student's t over the pairs, {emphasis} where it excludes 0",
     ]
     if any(standing.diff_ce.note == "n<3" for one in overalls for standing in one.standings):
@@ -88,34 +90,36 @@ def overall_notes(overalls: Sequence[Overall], emphasis: str) -> list[str]:
     return lines
 
 
-def _standing(row: Values) -> Standing:
+def _standing(row: RowValues) -> Standing:
     return cast(Standing, row["standing"])
 
 
-def _pairs(row: Values) -> str:
+def _pairs(row: RowValues) -> str:
     standing = _standing(row)
     return f"{sum(not lack for lack in standing.lacking)}/{len(standing.lacking)}"
 
 
-def _seeds(row: Values) -> str:
+def _seeds(row: RowValues) -> str:
     seeds = _standing(row).seeds
     return str(min(seeds)) if min(seeds) == max(seeds) else f"{min(seeds)}-{max(seeds)}"
 
 
-def _interval(row: Values) -> str:
+def _interval(row: RowValues, digits: int) -> str:
     found = _standing(row).diff_ce
-    return found.note or f"[{number(found.low, sign=True)}, {number(found.high, sign=True)}]"
+    return found.note or f"[{number(found.low, digits, sign=True)}, {number(found.high, digits, sign=True)}]"
 
 
-_COLUMNS = (
-    Shown("mean rank", "right", lambda row: number(_standing(row).mean_rank)),
-    Shown("strategy", "left", lambda row: _standing(row).text),
-    Shown("pairs", "right", _pairs),
-    Shown("seeds", "right", _seeds),
-    Shown("mean top-1 %", "right", lambda row: number(_standing(row).top1)),
-    Shown("mean vs ce", "right", lambda row: number(_standing(row).diff_ce.mean, sign=True)),
-    Shown("95% interval", "left", _interval),
-)
+def _columns(main: Measure) -> list[PrintedColumn]:
+    digits = main.digits
+    return [
+        PrintedColumn("mean rank", "right", lambda row: number(_standing(row).mean_rank)),
+        PrintedColumn("strategy", "left", lambda row: _standing(row).text),
+        PrintedColumn("pairs", "right", _pairs),
+        PrintedColumn("seeds", "right", _seeds),
+        PrintedColumn(f"mean {main.heading}", "right", lambda row: number(_standing(row).score, digits)),
+        PrintedColumn("mean vs ce", "right", lambda row: number(_standing(row).diff_ce.mean, digits, sign=True)),
+        PrintedColumn("95% interval", "left", lambda row: _interval(row, digits)),
+    ]
 
 
 def _lacking(standing: Standing, overall: Overall) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from kdzoo.board.columns import sort_column
-from kdzoo.board.data import to_csv, to_json
 from kdzoo.board.display import Table, tables
 from kdzoo.board.entries import Entry
-from kdzoo.board.markup import to_latex, to_markdown
-from kdzoo.board.power_text import checked_points, to_power
+from kdzoo.board.exports import to_csv, to_json, to_latex, to_markdown
+from kdzoo.board.power import checked_points, to_power
 from kdzoo.board.table import Board, make_board
 from kdzoo.board.terminal import to_terminal
 from kdzoo.board.titles import checked_grouping
@@ -27,19 +25,18 @@ FORMATS: dict[str, Callable[[Board, Sequence[Table], int], str]] = {
 }
 
 
-def check_request(*, format: str = "table", sort: str = "rank", by: str = "pair", points: float | None = None) -> None:
+def check_request(*, format: str = "table", by: str = "pair", points: float | None = None) -> None:
     """Refuse what no board can be printed by, before anything is read for it.
 
     Args:
-        format, sort, by: as :func:`board_text` takes them.
+        format, by: as :func:`board_text` takes them.
         points: as :func:`power_text` takes them, if it is asked.
 
     Raises:
-        UsageError: an unknown format, column or grouping, or points that are not above 0 and finite.
+        UsageError: an unknown format or grouping, or points that are not above 0 and finite.
     """
     if format not in FORMATS:
         raise UsageError(unknown("board format", format, FORMATS))
-    sort_column(sort)
     checked_grouping(by)
     if points is not None:
         checked_points(points)
@@ -64,9 +61,9 @@ def board_text(
         width: columns that a terminal's table may take, where that is possible.
 
     Raises:
-        UsageError: as :func:`check_request`.
+        UsageError: as :func:`check_request`, or an unknown column.
     """
-    check_request(format=format, sort=sort, by=by)
+    check_request(format=format, by=by)
     board = make_board(records, planned, studies, by=by)
     return FORMATS[format](board, tables(board, sort), width)
 
@@ -85,12 +82,12 @@ def power_text(
 
     Args:
         records, planned, studies, by: as :func:`kdzoo.board.table.make_board` takes them.
-        points: the difference, points of top-1.
+        points: the difference, in points where the measure that ranks is a percentage.
         sort, width: as :func:`board_text` takes them.
 
     Raises:
-        UsageError: as :func:`check_request`.
+        UsageError: as :func:`check_request`, or an unknown column.
     """
-    check_request(sort=sort, by=by, points=points)
+    check_request(by=by, points=points)
     board = make_board(records, planned, studies, by=by)
     return to_power(tables(board, sort), points, width)

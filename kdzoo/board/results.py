@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from kdzoo.foreign import MOST_OF_A_REASON, bounded
+from kdzoo.measures import SAMPLES, Measure
 from kdzoo.record import Summary
 
 
 class Teacher(NamedTuple):
-    """A teacher as a record tells of it; top-1 on test, percent, and whether somebody vouched for it."""
+    """A teacher as a record has it; its score is the main measure on test."""
 
-    top1: float
+    score: float
     parameters: int
     macs: int
     vouched: bool
 
 
-class Scores(NamedTuple):
-    """What a done cell measured. Units as in :class:`kdzoo.record.Record`."""
-
-    top1: float
-    top5: float
-    nll: float
-    ece: float
-    tune_top1: float
-    agreement: float | None
-    parameters: int
-    macs: int
-    adapter_parameters: int
-
-
 class Timing(NamedTuple):
-    """What a done cell took, and where: seconds compare only between equal machines, and not where they hold the time
-    that compiling took."""
+    """What a done cell took, by the names of measures, and where: seconds compare only between equal machines, and not
+    where they hold the time that compiling took."""
 
-    train: float
-    teacher: float
-    peak_memory: int
+    cost: Mapping[str, float]
     machine: tuple[str, int]
     compiled: bool
 
 
 class Result(NamedTuple):
-    """One seed of a row. A failed one has a reason in the place of scores."""
+    """One seed of a row. A failed one has a reason in the place of scores.
+
+    Attributes:
+        measures: the declarations of the measures that are not kdzoo's own.
+        scores: column of the frame -> number: the measures on test, the main one on tune, and the sizes.
+    """
 
     id: str
     ended: str
     family: str
+    measures: tuple[Measure, ...]
     teacher: Teacher | None
-    scores: Scores | None
+    scores: Mapping[str, float] | None
     timing: Timing | None
     reason: str
 
@@ -64,26 +56,31 @@ class Result(NamedTuple):
 
 def result_of(record: Summary) -> Result:
     """The result that a record holds."""
-    scores = timing = teacher = None
-    if record.status == "done" and record.test and record.tune and record.student and record.cost:
-        scores = Scores(
-            top1=record.test.top1,
-            top5=record.test.top5,
-            nll=record.test.nll,
-            ece=record.test.ece,
-            tune_top1=record.tune.top1,
-            agreement=record.agreement,
-            parameters=record.student.parameters,
-            macs=record.student.macs,
-            adapter_parameters=record.adapter_parameters,
-        )
+    main, teacher, timing = record.main, None, None
+    scores = dict(_scores(record))
+    if scores and record.cost:
         machine = (record.environment.device, record.environment.threads)
-        timing = Timing(
-            record.cost.train, record.cost.teacher, record.cost.peak_memory, machine, record.environment.compiled
-        )
+        timing = Timing(record.cost, machine, record.environment.compiled)
     if record.teacher is not None:
         size = record.teacher.size
-        teacher = Teacher(record.teacher.test.top1, size.parameters, size.macs, record.teacher.vouched)
+        teacher = Teacher(record.teacher.test[main.name], size.parameters, size.macs, record.teacher.vouched)
     return Result(
-        record.id, record.ended, record.family, teacher, scores, timing, bounded(record.reason, MOST_OF_A_REASON)
+        record.id,
+        record.ended,
+        record.family,
+        record.measures,
+        teacher,
+        scores or None,
+        timing,
+        bounded(record.reason, MOST_OF_A_REASON),
     )
+
+
+def _scores(record: Summary) -> Iterator[tuple[str, float]]:
+    """What was measured of a done student; nothing of another one."""
+    if record.status == "done" and record.test and record.tune and record.student and record.cost:
+        yield from ((name, value) for name, value in record.test.items() if name != SAMPLES)
+        yield record.main.on("tune"), record.tune[record.main.name]
+        yield "student_parameters", record.student.parameters
+        yield "student_macs", record.student.macs
+        yield "adapter_parameters", record.adapter_parameters

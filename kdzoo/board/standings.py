@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kdzoo.board.labels import params_text
 from kdzoo.board.ranks import ranks
 from kdzoo.board.stats import Estimate, estimate
+from kdzoo.measures import Measure
 
 FEWEST = 2
 """Pairs, and strategies, below which there is nothing to sum up."""
@@ -39,11 +40,11 @@ class Standing:
         strategy, variant: as in the frame.
         params: its parameters as text, only where strategy and variant name several rows of a block.
         seeds: seeds done in each block.
-        scores: mean top-1 in each block, percent; None where there is no row, or a seed of it failed or is missing.
+        scores: mean of the main measure in each block; None where there is no row, or where a seed of it lacks.
         lacking: for each block why it has no score; empty where it has.
         mean_rank: mean over the blocks of its place among the ranked strategies.
-        top1: mean of the scores, percent.
-        diff_ce: mean over the blocks of the mean difference to ce, points, with its t interval and test; n is blocks.
+        score: mean of the scores.
+        diff_ce: mean over the blocks of the mean difference to ce, with its t interval and test; n is blocks.
     """
 
     text: str
@@ -54,7 +55,7 @@ class Standing:
     scores: tuple[float | None, ...]
     lacking: tuple[str, ...]
     mean_rank: float | None
-    top1: float | None
+    score: float | None
     diff_ce: Estimate
 
     @property
@@ -71,11 +72,12 @@ class _Entrant(NamedTuple):
     params: str = ""
 
 
-def standings_of(blocks: Sequence[Sequence[Values]], kind: Kind = "") -> list[Standing]:
+def standings_of(blocks: Sequence[Sequence[Values]], main: Measure, kind: Kind = "") -> list[Standing]:
     """The strategies in the order of their names, not ranked yet.
 
     Args:
         blocks: all rows of each block.
+        main: the measure that ranks them.
         kind: which of them are ranked.
     """
     variants = _Variants(kind, blocks)
@@ -87,15 +89,15 @@ def standings_of(blocks: Sequence[Sequence[Values]], kind: Kind = "") -> list[St
             for row in rows:
                 entered[_Entrant(*key, row["params"] if key in crowded else "")][place] = row
     called = [{_text(row): row for row in rows} for rows in blocks]
-    return [_standing(entrant, entered[entrant], called) for entrant in sorted(entered)]
+    return [_standing(entrant, entered[entrant], called, main) for entrant in sorted(entered)]
 
 
-def ranked(standings: Sequence[Standing]) -> tuple[list[Standing], list[Standing]]:
+def ranked(standings: Sequence[Standing], main: Measure) -> tuple[list[Standing], list[Standing]]:
     """All standings with their mean ranks, the best first and the incomplete last; and the complete ones alone."""
     complete = [standing for standing in standings if standing.complete]
     rest = [standing for standing in standings if not standing.complete]
     if len(complete) >= FEWEST:
-        means = ranks(scores_of(complete, len(complete[0].scores))).mean(axis=0)
+        means = ranks(main.sign * scores_of(complete, len(complete[0].scores))).mean(axis=0)
         complete = [replace(one, mean_rank=float(mean)) for one, mean in zip(complete, means, strict=True)]
         complete.sort(key=lambda standing: standing.mean_rank or 0.0)
     return complete + rest, complete
@@ -157,10 +159,12 @@ def _by_variant(rows: Sequence[Values], variants: _Variants) -> dict[tuple[str, 
     return found
 
 
-def _standing(entrant: _Entrant, rows: Sequence[Values | None], called: Sequence[dict[str, Values]]) -> Standing:
+def _standing(
+    entrant: _Entrant, rows: Sequence[Values | None], called: Sequence[dict[str, Values]], main: Measure
+) -> Standing:
     params = _params(entrant.params) if entrant.params else ""
     lacking = tuple(_lacks(row) for row in rows)
-    scores = tuple(None if row is None or lack else row["top1"] for row, lack in zip(rows, lacking, strict=True))
+    scores = tuple(None if row is None or lack else row[main.name] for row, lack in zip(rows, lacking, strict=True))
     differences = [
         # A difference to a baseline that lacks seeds is not the whole pair's.
         None if row is None or lack or _lacks(named.get(row["diff_ce_to"])) else row["diff_ce"]
@@ -175,7 +179,7 @@ def _standing(entrant: _Entrant, rows: Sequence[Values | None], called: Sequence
         scores=scores,
         lacking=lacking,
         mean_rank=None,
-        top1=_mean(scores),
+        score=_mean(scores),
         diff_ce=_over_blocks(differences, [row for row in rows if row is not None]),
     )
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Literal
 
 import pandas as pd
 
-from kdzoo.board.columns import BY_NAME, COLUMNS, DTYPES
+from kdzoo.board.aggregate import fill_pair
+from kdzoo.board.columns import DTYPES, Column, frame_columns
 from kdzoo.board.entries import Entry
 from kdzoo.board.labels import data_text, params_text, recipe_text
 from kdzoo.board.lines import Line
-from kdzoo.board.measures import fill_pair
 from kdzoo.board.rows import Row, RowKey, Rows
 from kdzoo.board.searches import Searched, budget_text, rowless, searched, unequal
 from kdzoo.board.titles import PairKey, Titles, checked_grouping
 from kdzoo.board.tunings import Tunings
 from kdzoo.cell import Cell
+from kdzoo.measures import COST, IMAGES, TOP1, Measure, in_order
 from kdzoo.record import EVALUATION, Record
 from kdzoo.study import Study
 
@@ -82,12 +82,29 @@ class Group:
 
 @dataclass(frozen=True)
 class Board:
-    """The frame (columns as in :data:`kdzoo.board.columns.COLUMNS`), its groups, problems and remarks."""
+    """Rows as a frame, with all that is said about them.
+
+    Attributes:
+        frame: one line a row.
+        columns: what its columns are.
+        groups: by their numbers.
+        mains: the measure that ranks the rows of each group, by its number.
+        measures: all measures that its columns are of.
+        problems, remarks: what went wrong, and what was odd.
+    """
 
     frame: pd.DataFrame
+    columns: tuple[Column, ...]
     groups: tuple[Group, ...]
+    mains: tuple[Measure, ...]
+    measures: tuple[Measure, ...]
     problems: tuple[Problem, ...]
     remarks: tuple[str, ...]
+
+    @property
+    def ranked_by(self) -> list[Measure]:
+        """The measures that rank rows: one, or one for each kind of data."""
+        return [measure for measure in self.measures if measure in self.mains] or [TOP1]
 
 
 def make_board(
@@ -114,8 +131,11 @@ def make_board(
     if rows.conflicts:
         remarks.add(f"cells with different results, of which the one that ended last is used: {len(rows.conflicts)}")
     grouped: dict[tuple[Any, ...], list[tuple[PairKey, Line]]] = defaultdict(list)
+    measures: dict[str, Measure] = {}
     for key, lines in _pairs(rows, titles, tunings).items():
-        for remark in fill_pair(lines):
+        found, measured = fill_pair(lines)
+        measures |= {measure.name: measure for measure in measured}
+        for remark in found:
             remarks.add(f"{titles.teacher(key)} -> {titles.student(key)}: {remark}")
         for line in lines:
             grouped[titles.group_key(key, line)].append((key, line))
@@ -139,7 +159,12 @@ def make_board(
         if unequal(group):
             remarks.add(f"{groups[-1].full_title}: unequal tuning budgets, so its tuned rows do not compare fairly")
     remarks.update(rowless(study) for study in untold.values())
-    return Board(_frame(values), tuple(groups), tuple(problems), tuple(sorted(remarks)))
+    mains = tuple(group[0][1].main for group in members)
+    ordered = in_order(measures.values()) or (*IMAGES, *COST)
+    columns = frame_columns([one for one in ordered if one in mains] or [TOP1], ordered)
+    return Board(
+        _frame(values, columns), columns, tuple(groups), mains, ordered, tuple(problems), tuple(sorted(remarks))
+    )
 
 
 def _pairs(rows: Rows, titles: Titles, tunings: Tunings) -> dict[PairKey, list[Line]]:
@@ -167,8 +192,10 @@ def _line(titles: Titles, tunings: Tunings, key: RowKey, row: Row) -> Line:
 
 
 def _rank(lines: Sequence[Line]) -> None:
-    """Place the lines by mean top-1; equal means, up to rounding, share a place, and a row without a mean has none."""
-    scores = [None if line.values["top1"] is None else round(line.values["top1"], 9) for line in lines]
+    """Place the lines by the mean of their main measure; equal means, up to rounding, share a place, and a row without
+    a mean has none."""
+    means = [(line.values[line.main.name], line.main.sign) for line in lines]
+    scores = [None if mean is None else round(sign * mean, 9) for mean, sign in means]
     place_of: dict[float, int] = {}
     for place, score in enumerate(sorted((score for score in scores if score is not None), reverse=True), start=1):
         place_of.setdefault(score, place)
@@ -215,11 +242,13 @@ def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, Line]],
     )
 
 
-def _frame(values: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    columns = list(zip(*map(itemgetter(*BY_NAME), values), strict=True)) or [()] * len(COLUMNS)
+def _frame(values: Sequence[dict[str, Any]], columns: Sequence[Column]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            column.name: pd.Series(list(cells), dtype=DTYPES[column.kind])
-            for column, cells in zip(COLUMNS, columns, strict=True)
+            column.name: pd.Series(
+                [row.get(column.name, "" if column.kind == "text" else None) for row in values],
+                dtype=DTYPES[column.kind],
+            )
+            for column in columns
         }
     )

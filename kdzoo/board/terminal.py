@@ -9,10 +9,10 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from kdzoo.board.display import INTERVAL, Shown, Table, Values, heading, notes, problem_text, shown, title
-from kdzoo.board.more import WHERE
+from kdzoo.board.display import Table, heading, notes, problem_text, where_more
 from kdzoo.board.overall import overall
-from kdzoo.board.overall_text import Section, overall_notes, section
+from kdzoo.board.overall_text import OverallText, overall_notes, overall_text
+from kdzoo.board.printed import INTERVAL, PrintedColumn, RowValues
 from kdzoo.board.table import Board
 from kdzoo.foreign import printable
 
@@ -21,7 +21,7 @@ _GAP = "  "
 _LONGEST_LIST = 5_000
 """The same for a list of names."""
 
-_LEAST = ({"strategy": 18, "teacher": 11, "student": 11}, {"seeds": 15, "tuning": 9}, {INTERVAL.header: 10})
+_LEAST = ({"strategy": 18, "teacher": 11, "student": 11}, {"seeds": 15, "tuning": 9}, {INTERVAL: 10})
 """The columns that are folded to fit the terminal, first to last, and the width that is left to it."""
 
 
@@ -35,22 +35,22 @@ def to_terminal(board: Board, printed: Sequence[Table], width: int) -> str:
     if not printed:
         return "no cells yet\n"
     overalls = overall(board)
-    blocks = [_table(table, width) for table in printed] + [_section(section(one), width) for one in overalls]
-    method = [*notes(board, printed, "*"), *overall_notes(overalls, "*"), WHERE]
+    blocks = [_table(table, width) for table in printed] + [_overall(overall_text(one), width) for one in overalls]
+    method = [*notes(board, printed, "*"), *overall_notes(overalls, "*"), where_more(board)]
     return "\n\n\n".join([*blocks, "\n".join(folded(note, width, 2) for note in method)]) + "\n"
 
 
 def _table(table: Table, width: int) -> str:
-    lines = [folded(title(table.group), width, 2)]
+    lines = [folded(table.group.full_title, width, 2)]
     lines += [folded(f"  {word:<9}{text}", width, 11) for word, text in heading(table)]
-    lines += ["", grid(shown(table), table.rows, width), ""]
+    lines += ["", grid(table.columns, table.rows, width), ""]
     for problem in table.problems:
         text = problem_text(problem, with_pair=len(table.same) < 2)
         lines.append(folded(f"{problem.kind:<9}{text}", width, 9))
     return "\n".join(lines).rstrip("\n")
 
 
-def _section(words: Section, width: int) -> str:
+def _overall(words: OverallText, width: int) -> str:
     lines = [folded(words.title, width, 2)]
     room = max(4, len(f"{len(words.pairs)} "))
     lines += [folded(f"  pair {number:<{room}}{pair}", width, 11) for number, pair in enumerate(words.pairs, start=1)]
@@ -60,7 +60,7 @@ def _section(words: Section, width: int) -> str:
     return "\n".join(lines)
 
 
-def grid(columns: Sequence[Shown], rows: Sequence[Values], width: int) -> str:
+def grid(columns: Sequence[PrintedColumn], rows: Sequence[RowValues], width: int) -> str:
     """The rows under their headers, folded to the width where that is possible."""
     cells = [[_cell(column, row) for column in columns] for row in rows]
     rooms = [max(len(column.header), *(len(row[place]) for row in cells)) for place, column in enumerate(columns)]
@@ -81,19 +81,19 @@ def _wrapped(text: str, room: int) -> list[str]:
     return textwrap.wrap(text, room, subsequent_indent=" ", break_on_hyphens=False)
 
 
-def _line(columns: Sequence[Shown], widths: Sequence[int], texts: Sequence[str]) -> str:
+def _line(columns: Sequence[PrintedColumn], widths: Sequence[int], texts: Sequence[str]) -> str:
     return _GAP.join(
         text.ljust(room) if column.align == "left" else text.rjust(room)
         for column, room, text in zip(columns, widths, texts, strict=True)
     ).rstrip()
 
 
-def _cell(column: Shown, row: Values) -> str:
-    star = " *" if column.header == INTERVAL.header and row["bold"] else ""
+def _cell(column: PrintedColumn, row: RowValues) -> str:
+    star = " *" if column.header == INTERVAL and row["bold"] else ""
     return printable(column.text(row)) + star
 
 
-def _fit(columns: Sequence[Shown], widths: list[int], width: int) -> None:
+def _fit(columns: Sequence[PrintedColumn], widths: list[int], width: int) -> None:
     """Take from the widest of the columns that may be folded until the line fits or nothing is left to take."""
     excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
     for least in _LEAST:

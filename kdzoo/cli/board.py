@@ -39,7 +39,7 @@ def _print_board(out: Path, format: str, sort: str, by: str, power: float | None
 
     if power is not None and format != "table":
         raise UsageError("--power prints a table for the terminal; leave out --format")
-    check_request(format=format, sort=sort, by=by, points=power)
+    check_request(format=format, by=by, points=power)
     store = Store.open(out)
     studies, problems = store.readable_studies()
     read = read_entries(store, processes=usable_cores())

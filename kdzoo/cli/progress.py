@@ -18,6 +18,7 @@ from rich.text import Text
 from kdzoo.cell import Cell
 from kdzoo.foreign import MOST_OF_A_REASON, bounded, visible
 from kdzoo.matrix import cell_title, values_text
+from kdzoo.measures import OWN, Measure, Scores
 from kdzoo.record import Epoch, Record
 
 _QUIET_SECONDS = 20.0
@@ -131,9 +132,9 @@ class PlainReport:
         left = self.pace.left()
         took = _duration(time.monotonic() - ran.began) + (f", about {_duration(left)} left" if left else "")
         if record.cell.kind == "trial":
-            tune = f"{record.tune.top1:.2f}% on tune" if record.tune else f"pruned ({record.reason})"
+            tune = f"{_score(record, record.tune)} on tune" if record.tune else f"pruned ({record.reason})"
             return f"{values_text(record.cell)}: {tune}, {took}"
-        return f"{record.test.top1:.2f}% on test, {took}" if record.test else took
+        return f"{_score(record, record.test)} on test, {took}" if record.test else took
 
     def say(self, text: str) -> None:
         """One plain line."""
@@ -242,9 +243,15 @@ def _kind(cell: Cell) -> _Kind:
     return cell.kind == "teacher", str(cell.student)
 
 
+def _score(record: Record, scores: Scores) -> str:
+    return record.main.text(scores[record.main.name])
+
+
 def _line_text(line: Epoch) -> str:
     terms = ", ".join(f"{name} {value:.4g}" for name, value in line.terms.items())
-    measured = "" if line.tune_top1 is None else f", tune {line.tune_top1:.2f}%"
+    measured = "".join(
+        f", tune {OWN.get(name, Measure(name=name)).text(value)}" for name, value in (line.tune or {}).items()
+    )
     return f"{line.phase}: {terms or 'no terms'}{measured}"
 
 

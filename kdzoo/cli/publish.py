@@ -120,8 +120,8 @@ def check(
     remeasure: Annotated[
         Path | None,
         typer.Option(
-            help="Measure the students again, with the weights of this folder of runs; top-1 must agree within "
-            "0.05 points.",
+            help="Measure the students again, with the weights of this folder of runs; the main measure must agree "
+            "within 0.05 points.",
             metavar="RUNS",
         ),
     ] = None,

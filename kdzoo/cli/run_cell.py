@@ -187,6 +187,7 @@ def _compared(published: Record, made: Record) -> str:
 def _result(record: Record) -> str:
     if record.status != "done":
         return f"{record.status} ({record.reason})"
+    main = record.main
     if record.test is None:
-        return f"{record.tune.top1:.2f}% on tune" if record.tune else record.status
-    return f"{record.test.top1:.2f}% on test"
+        return f"{main.text(record.tune[main.name])} on tune" if record.tune else record.status
+    return f"{main.text(record.test[main.name])} on test"

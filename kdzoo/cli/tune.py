@@ -41,7 +41,7 @@ def tune(
         ),
     ] = None,
 ) -> None:
-    """Search each strategy's parameters by top-1 on tune, and print the studies. 20 trials unless told otherwise.
+    """Search each strategy's parameters by the main measure on tune, and print the studies. 20 trials by default.
 
     `kdzoo bench` with the same options finds these studies done and trains the winners.
 

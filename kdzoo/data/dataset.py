@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from kdzoo.data.hashing import digest
 from kdzoo.errors import UsageError
+from kdzoo.measures import Measure
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 
 Images: TypeAlias = NDArray[np.uint8]
@@ -166,12 +168,15 @@ class Dataset(ABC):
         img_size: height and width at which networks see the images when nobody asks for another size, pixels.
         pads: whether smaller images in memory reach ``img_size`` by a zero margin. Any other size, or False: they
             are interpolated.
+        measures: what :meth:`score` gives beside the measures of images; a main one among them is what
+            tuning selects and boards rank by.
     """
 
     name: str
     help: str = ""
     img_size: tuple[int, int]
     pads: ClassVar[bool] = False
+    measures: tuple[Measure, ...] = ()
 
     @abstractmethod
     def load(self, data_dir: Path | None, download: bool) -> Splits:
@@ -184,6 +189,15 @@ class Dataset(ABC):
         Raises:
             UsageError: it is missing or damaged; the sentence says where it was looked for and how to get it.
         """
+
+    def score(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """The values of :attr:`measures`, by name, of a network on a whole split.
+
+        Args:
+            logits: N x classes, float64, on the CPU.
+            labels: N, int64.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares measures and has no method score")
 
 
 class _Subset:

@@ -22,11 +22,14 @@ from kdzoo.data.loaders import ArraySource, ImageSource, Request, Resizing
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
 from kdzoo.errors import UsageError
 from kdzoo.interruption import heed
+from kdzoo.measures import Measure, Scores, declaration_fault
 from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Augment, Recipe
 
 Split = Literal["fit", "tune", "test"]
+Score = Callable[[Tensor, Tensor], Scores]
+"""Gives further scores of the logits of a split and its labels."""
 
 
 class LoadedData:
@@ -39,6 +42,8 @@ class LoadedData:
         notes: what people should know of how the data were read.
         covers: what the fingerprint covers and what it trusts.
         shown: how the originals become the images that networks see.
+        measures: what the dataset declares beside the measures of images.
+        score: gives them; None where there are none.
         changed: what loading it changed of the process, which was put back, in a sentence; empty where nothing was.
 
     Args:
@@ -70,6 +75,8 @@ class LoadedData:
         self.notes, self.covers = notes, covers
         self._sources, self._labels = sources, labels
         self.changed = ""
+        self.measures: tuple[Measure, ...] = ()
+        self.score: Score | None = None
 
     def labels(self, split: Split) -> Tensor:
         """The labels of a split in its order: N, int64, on the CPU."""
@@ -222,7 +229,29 @@ def open_data(
     finally:
         state.put_back()
     loaded.changed = f"{shown} {state.told()}" if state.changed else ""
+    if dataset.measures:
+        loaded.measures, loaded.score = tuple(dataset.measures), _checked_score(dataset)
     return loaded
+
+
+def _checked_score(dataset: Dataset) -> Score:
+    """What scores a split by the measures of a dataset.
+
+    Raises:
+        UsageError: the declarations cannot be.
+    """
+    measures = {measure.name: measure for measure in dataset.measures if not measure.volatile}
+    if fault := declaration_fault(dataset.measures):
+        raise UsageError(f"the dataset {dataset.name}: {fault}")
+
+    def score(logits: Tensor, labels: Tensor) -> Scores:
+        found = dataset.score(logits, labels)
+        if found.keys() != measures.keys():
+            names, given = ", ".join(sorted(measures)), ", ".join(sorted(map(str, found))) or "nothing"
+            raise UsageError(f"the dataset {dataset.name} declares the measures {names}, and its score gives {given}")
+        return {name: float(value) for name, value in found.items()}
+
+    return score
 
 
 def _dataset(base: str, lookup: Callable[[str], Dataset], img_size: tuple[int, int] | None) -> Dataset:

@@ -1,4 +1,4 @@
-"""Measures a network on a split: exact counts, likelihood, calibration, and its guesses."""
+"""Measures a network on a split: exact counts, likelihood, calibration, what the dataset adds, and its guesses."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import Tensor
 from kdzoo.cell import DataRef
 from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import NonFiniteLossError
+from kdzoo.measures import Scores, image_scores
 from kdzoo.outputs import Batch
-from kdzoo.record import Measures
 
 ECE_BINS = 15
 
@@ -43,26 +43,35 @@ def batch_for(data: DataRef, device: torch.device | None = None) -> int:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Measures of a split, and the first guess for each of its samples, int64, in the split's order."""
+    """The scores on a split, and the first guess for each of its samples, int64, in the split's order."""
 
-    measures: Measures
+    scores: Scores
     guesses: npt.NDArray[np.int64]
 
 
 @torch.inference_mode()
-def evaluate(predict: Callable[[Any], Tensor], batches: Iterable[Batch], world: World = ALONE) -> Evaluation:
+def evaluate(
+    predict: Callable[[Any], Tensor],
+    batches: Iterable[Batch],
+    world: World = ALONE,
+    *,
+    score: Callable[[Tensor, Tensor], Scores] | None = None,
+) -> Evaluation:
     """Run a network over a whole split, every sample once.
 
     Args:
         predict: inputs -> logits, B x classes; its modules are in eval mode.
         batches: the split in its fixed order; of several ranks, each has those that are its turns.
         world: the ranks, which all get the same result.
+        score: gives further scores of all logits (N x classes, float64) and labels (N), on the CPU; see
+            :meth:`kdzoo.data.dataset.Dataset.score`.
 
     Raises:
         NonFiniteLossError: the network gives NaN or infinite logits.
     """
     parts: list[Tensor] = []
     guesses: list[Tensor] = []
+    answers: list[Tensor] = []
     for batch in batches:
         logits = predict(batch.inputs)
         labels = batch.labels
@@ -71,18 +80,23 @@ def evaluate(predict: Callable[[Any], Tensor], batches: Iterable[Batch], world: 
         logits = logits.double()
         parts.append(_sums(logits, labels))
         guesses.append(logits.argmax(dim=1))
+        if score is not None:
+            answers.append(torch.cat([logits, labels[:, None].double()], dim=1).cpu())
     if world.size > 1:
-        parts, guesses = _in_order(world, parts), _in_order(world, guesses)
+        parts, guesses, answers = (_in_order(world, own) for own in (parts, guesses, answers))
     if not parts:
         raise ValueError("cannot measure an empty split")
     sums = functools.reduce(torch.add, parts)
-    n, strange, correct1, correct5, nll, *bins = sums.tolist()
+    n, strange, first, among_five, nll, *bins = sums.tolist()
     if strange:
         raise NonFiniteLossError("the network's logits are not finite, so it cannot be measured")
     gaps = np.asarray(bins).reshape(ECE_BINS, 2)
     ece = 100 * float(np.abs(gaps[:, 0] - gaps[:, 1]).sum()) / n
-    measures = Measures(n=int(n), correct1=int(correct1), correct5=int(correct5), nll=max(nll / n, 0.0), ece=ece)
-    return Evaluation(measures, torch.cat(guesses).cpu().numpy())
+    scores = image_scores(int(n), int(first), int(among_five), max(nll / n, 0.0), ece)
+    if score is not None:
+        together = torch.cat(answers)
+        scores |= score(together[:, :-1], together[:, -1].long())
+    return Evaluation(scores, torch.cat(guesses).cpu().numpy())
 
 
 def _in_order(world: World, own: list[Tensor]) -> list[Tensor]:

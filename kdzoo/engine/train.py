@@ -27,10 +27,11 @@ from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average
 from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.interruption import LeftError
+from kdzoo.measures import main_of
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Batch
-from kdzoo.record import Epoch
+from kdzoo.record import Epoch, line_in_todays_form
 from kdzoo.strategy import Phase, Strategy, Terms
 
 
@@ -127,8 +128,9 @@ class Training:
                 terms, rate = yield from self.train_epoch(number, signals_of)
             self.distiller.refuse_late()
             self.last = self._measured_after(number)
-            top1 = None if self.last is None else self.last.measures.top1
-            line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune_top1=top1)
+            main = main_of(self.data.measures).name
+            tune = None if self.last is None else {main: self.last.scores[main]}
+            line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune=tune)
             self.curve.append(line)
             self.checkpoints.save(len(self.curve), self._state())
             self.watch.epoch(line, len(self.plan))
@@ -228,7 +230,7 @@ class Training:
         state = self.checkpoints.load(self.device)
         if state is None:
             return
-        self.curve = [Epoch.model_validate(line) for line in state["curve"]]
+        self.curve = [Epoch.model_validate(line_in_todays_form(line)) for line in state["curve"]]
         self.seconds |= state["seconds"]
         self.distiller.load_state_dict(state["distiller"])
         if self.average:
@@ -272,4 +274,4 @@ def measure(
     size = batch_for(data.ref, device)
     turns = world.turns(math.ceil(len(data.labels(split)) / size))
     batches = data.eval_batches(split, size, device, only=turns)
-    return evaluate(lambda inputs: predict(trained, strategy, inputs), batches, world)
+    return evaluate(lambda inputs: predict(trained, strategy, inputs), batches, world, score=data.score)

@@ -7,18 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from kdzoo.board.data import to_csv, to_json
 from kdzoo.board.display import Table, tables
-from kdzoo.board.display import title as table_title
-from kdzoo.board.markup import to_latex, to_markdown
+from kdzoo.board.exports import to_csv, to_json, to_latex, to_markdown
 from kdzoo.board.overall import overall
 from kdzoo.board.table import Board, make_board
 from kdzoo.drawing import png, svg
-from kdzoo.leaderboard.charts.accuracy import accuracy_chart, headline
-from kdzoo.leaderboard.charts.forest import forest_chart
+from kdzoo.leaderboard.charts.comparison import forest_chart, rank_chart
 from kdzoo.leaderboard.charts.parts import Chart
-from kdzoo.leaderboard.charts.ranking import rank_chart
-from kdzoo.leaderboard.layout import PLOTS, Leaderboard, dataset_slug, path_of_record, path_of_study
+from kdzoo.leaderboard.charts.scores import accuracy_chart, headline
+from kdzoo.leaderboard.layout import (
+    PLOTS,
+    Leaderboard,
+    dataset_slug,
+    path_of_record,
+    path_of_study,
+)
 from kdzoo.leaderboard.page.html import dataset_page, index_page
 from kdzoo.leaderboard.summary import board_markdown, cards, index_markdown
 from kdzoo.record import Record
@@ -145,10 +148,10 @@ def _charts(whole: Board, board: Board) -> dict[str, tuple[str, Chart]]:
     printed = tables(whole, "rank")
     for number, table in enumerate(printed, start=1):
         end = f"-{number}" if number > 1 else ""
-        about = table_title(table.group)
-        if chart := accuracy_chart(table.rows, about):
-            found[f"accuracy-parameters{end}"] = (f"{headline(chart)}, {about}", chart)
-        if chart := forest_chart(table.rows, about):
+        about = table.group.full_title
+        if chart := accuracy_chart(table.rows, about, table.main):
+            found[f"accuracy-parameters{end}"] = (f"{headline(chart, table.main)}, {about}", chart)
+        if chart := forest_chart(table.rows, about, table.main):
             found[f"forest{end}"] = (f"Differences to ce, {about}", chart)
     for number, one in enumerate(overall(board), start=1):
         if chart := rank_chart(one, "Mean ranks"):

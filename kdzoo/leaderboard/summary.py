@@ -11,9 +11,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from kdzoo.board.display import Table, Values, interval_text, number, strategy_text, was_vouched
-from kdzoo.board.escape import markdown
+from kdzoo.board.display import Table
+from kdzoo.board.exports import markdown
 from kdzoo.board.labels import OWN_DISTRIBUTION, VOUCHED
+from kdzoo.board.printed import RowValues, interval_text, number, strategy_text, was_vouched
+from kdzoo.measures import Measure, in_order
 from kdzoo.record import Record
 
 _MADE = "<!-- Made from the records by `kdzoo publish`. Do not edit: `kdzoo check` compares. -->"
@@ -53,7 +55,7 @@ def index_markdown(found: Sequence[tuple[str, Sequence[str], int, Sequence[Table
         blocks.append(f"## [{name}]({slug}/board.md)\n\n{counted}.\n\n{_best(printed)}")
     if found:
         blocks.append(
-            "The best row of each pair is the one with the highest mean top-1 on test, or those that share it; its "
+            f"The best row of each pair is the one with the {_best_mean(found)} on test, or those that share it; its "
             "difference to ce is over the same seeds, with a 95% paired t interval, and is bold where that excludes 0, "
             "not corrected for the number of rows. The best of many rows is partly so by luck: the boards show all of "
             "them."
@@ -61,9 +63,17 @@ def index_markdown(found: Sequence[tuple[str, Sequence[str], int, Sequence[Table
     return "\n\n".join(blocks) + "\n"
 
 
+def _best_mean(found: Sequence[tuple[str, Sequence[str], int, Sequence[Table]]]) -> str:
+    mains = in_order({table.main for _, _, _, printed in found for table in printed})
+    return " or ".join(f"{main.best} mean {main.title}" for main in mains)
+
+
 def _best(printed: Sequence[Table]) -> str:
     lines = [_line(table) for table in printed]
-    headers = ["pair", "recipe", "best row", "seeds", "top-1 %", "vs ce", "95% interval", "teacher %"]
+    mains = in_order({table.main for table in printed})
+    scores = " or ".join(main.heading for main in mains)
+    teacher = "teacher %" if all(main.unit == "%" for main in mains) else "teacher"
+    headers = ["pair", "recipe", "best row", "seeds", scores, "vs ce", "95% interval", teacher]
     align = ["left", "left", "left", "right", "right", "right", "left", "right"]
     return tabulate(lines, headers=headers, tablefmt="pipe", colalign=align, disable_numparse=True)
 
@@ -74,22 +84,22 @@ def _line(table: Table) -> list[str]:
     best = [row for row in table.rows if row["rank"] == 1]
     if not best:
         return [*head, "none done", "-", "-", "-", "-", "-"]
-    cells = zip(*([_strong(text, row) for text in _cells(row)] for row in best), strict=True)
+    cells = zip(*([_strong(text, row) for text in _cells(row, table.main)] for row in best), strict=True)
     return [*head, *("; ".join(dict.fromkeys(texts)) for texts in cells)]
 
 
-def _strong(text: str, row: Values) -> str:
+def _strong(text: str, row: RowValues) -> str:
     return f"**{markdown(text)}**" if row["bold"] and text != "-" else markdown(text)
 
 
-def _cells(row: Values) -> list[str]:
+def _cells(row: RowValues, main: Measure) -> list[str]:
     return [
         strategy_text(row),
         f"{row['done']}/{row['seeds']}",
-        number(row["top1"]),
-        number(row["diff_ce"], sign=True),
-        interval_text(row),
-        number(row["teacher_top1"]) + (f" ({VOUCHED})" if was_vouched(row) else ""),
+        number(row[main.name], main.digits),
+        number(row["diff_ce"], main.digits, sign=True),
+        interval_text(row, main),
+        number(row[main.on("teacher")], main.digits) + (f" ({VOUCHED})" if was_vouched(row) else ""),
     ]
 
 

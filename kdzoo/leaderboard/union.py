@@ -55,7 +55,7 @@ class Union:
         """Take more in.
 
         Where one cell has two records, a done one goes before a failed one, and of two failed ones the later one.
-        Two done ones with different outcomes are a conflict; NLL and ECE within 1e-4 of each other are not different.
+        Two done ones with different outcomes are a conflict; each measure says within what its values do not differ.
 
         Args:
             records: as they are published.
@@ -100,11 +100,15 @@ def _choose_record(old: Record, new: Record) -> Literal["same", "first", "second
 
 
 def _differences(old: Record, new: Record) -> list[str]:
-    return differences(publishable(old).outcome(), publishable(new).outcome())
+    return differences(publishable(old).outcome(), publishable(new).outcome(), declared=new.measures)
 
 
 def _choose_study(old: Study, new: Study) -> Literal["same", "conflict"]:
-    return "conflict" if differences(_outcome(old), _outcome(new)) else "same"
+    return "conflict" if _trial_differences(old, new) else "same"
+
+
+def _trial_differences(old: Study, new: Study) -> list[str]:
+    return differences(_outcome(old), _outcome(new), "trials", declared=[new.main])
 
 
 def _outcome(study: Study) -> list[dict[str, Any]]:
@@ -123,14 +127,15 @@ def _explain_record(old: Record, new: Record) -> str:
 
 
 def _result_text(record: Record) -> str:
-    top1 = f"{record.test.top1:.2f}%" if record.test else "no measure"
-    return f"{top1}, evaluation {record.evaluation}"
+    main = record.main
+    score = main.text(record.test[main.name]) if record.test else "no measure"
+    return f"{score}, evaluation {record.evaluation}"
 
 
 def _explain_study(old: Study, new: Study) -> str:
     plan = old.plan
     what = f"{plan.strategy.name} {plan.teacher.model} -> {plan.student} on {plan.data.name}"
-    found = differences(_outcome(old), _outcome(new), "trials")
+    found = _trial_differences(old, new)
     return f"study {old.id} ({what}): its trials gave other results: {told(found)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from kdzoo.drawing import NEUTRAL, PALETTE, png, svg
 from kdzoo.errors import UsageError, os_reason
 from kdzoo.files import atomic_write
 from kdzoo.foreign import printable
+from kdzoo.measures import Measure
 from kdzoo.space import Range
 from kdzoo.study import Study
 from kdzoo.tuning.optuna_study import Importance, importance
@@ -29,7 +31,7 @@ _WIDTH, _HEIGHT = 560, 300
 _PANEL, _COLUMNS = 250, 3
 _TICKS = 20
 _POINTS = 1.0
-"""Room above and below the values, in points of top-1."""
+"""Room above and below percentages, in points; of other scores, a share of them makes room."""
 
 _BLUE, _RED, _GREEN, _ORANGE = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[4]
 _MARKS = {
@@ -41,7 +43,6 @@ _MARKS = {
 """What a trial looks like: shape and colour."""
 
 _DONE = ("done", "default")
-_TOP1 = "top-1 on tune, %"
 
 
 def study_charts(study: Study, title: str) -> dict[str, Spec]:
@@ -56,7 +57,7 @@ def study_charts(study: Study, title: str) -> dict[str, Spec]:
     """
     charts: dict[str, Spec] = {}
     points = _points(study)
-    if any(point["top1"] is not None for point in points):
+    if any(point["score"] is not None for point in points):
         charts["history"] = _history(study, title, points)
     if any(point["state"] in _DONE for point in points):
         charts["slice"] = _slice(study, title, points)
@@ -104,12 +105,12 @@ def _file_name(study: Study) -> str:
 
 
 def _points(study: Study) -> list[dict[str, Any]]:
-    """One point a trial that has ended: its number, what became of it, and its last top-1 on tune if it has one."""
+    """One point a trial that has ended: its number, what became of it, and its last score on tune if it has one."""
     return [
         {
             "trial": number,
             "state": "default" if number == 0 and trial.state == "done" else trial.state,
-            "top1": trial.last_top1,
+            "score": trial.last_score,
             "values": dict(trial.values),
         }
         for number, trial in enumerate(study.trials)
@@ -123,17 +124,15 @@ def _head(study: Study, title: str, what: str, *more: str) -> Spec:
 
 
 def _history(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
-    """Top-1 by trial, and the best so far as a line. A trial without a value stands on the axis."""
-    low, high = _extent(points)
-    shown_points = [{**point, "top1": low if point["top1"] is None else point["top1"]} for point in points]
+    """The score by trial, and the best so far as a line. A trial without a value stands on the axis."""
+    low, high = _extent(points, study.main)
+    shown_points = [{**point, "score": low if point["score"] is None else point["score"]} for point in points]
     best: list[dict[str, Any]] = []
     for point in points:
-        top1 = point["top1"] if point["state"] in _DONE else None
-        highest = max(
-            (value for value in (top1, best[-1]["best"] if best else None) if value is not None), default=None
-        )
-        if highest is not None:
-            best.append({"trial": point["trial"], "best": highest})
+        score = point["score"] if point["state"] in _DONE else None
+        known = [value for value in (score, best[-1]["best"] if best else None) if value is not None]
+        if known:
+            best.append({"trial": point["trial"], "best": max(known, key=lambda value: study.main.sign * value)})
     last = points[-1]["trial"]
     x = {
         "field": "trial",
@@ -142,11 +141,11 @@ def _history(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
         "scale": _fixed(-0.5, last + 0.5),
         "axis": {"values": list(range(0, last + 1, 1 + last // _TICKS)), "format": "d", "grid": False},
     }
-    y = {"type": "quantitative", "title": _TOP1, "scale": _fixed(low, high)}
+    y = {"type": "quantitative", "title": _axis_title(study.main), "scale": _fixed(low, high)}
     notes = ["the line is the best so far"]
     if any(point["state"] == "pruned" for point in points):
         notes.append("a pruned trial stands where it ended")
-    if any(point["top1"] is None for point in points):
+    if any(point["score"] is None for point in points):
         notes.append("one without a value on the axis")
     return {
         **_head(study, title, "history", "; ".join(notes)),
@@ -159,16 +158,18 @@ def _history(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
                 "encoding": {"x": x, "y": {**y, "field": "best"}},
             },
             {
-                "data": {"values": [{key: point[key] for key in ("trial", "state", "top1")} for point in shown_points]},
+                "data": {
+                    "values": [{key: point[key] for key in ("trial", "state", "score")} for point in shown_points]
+                },
                 "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9, "clip": False},
-                "encoding": {"x": x, "y": {**y, "field": "top1"}, **_states(points)},
+                "encoding": {"x": x, "y": {**y, "field": "score"}, **_states(points)},
             },
         ],
     }
 
 
 def _slice(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
-    """Top-1 of the done trials against the value of each parameter, the other ones as they happened to be."""
+    """The score of the done trials against the value of each parameter, the other ones as they happened to be."""
     done = [point for point in points if point["state"] in _DONE]
     panels, notes = [], []
     for name, tried in sorted(study.plan.space.items()):
@@ -180,14 +181,21 @@ def _slice(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
             for point in done
             if not _has_place(point["values"][name], tried)
         ]
-        panels.append(_panel(name, tried, drawn, _extent(done), _states(done)))
+        panels.append(_panel(name, tried, drawn, study.main, _extent(done, study.main), _states(done)))
     if len(done) < len(points):
         notes.append("pruned and failed trials are left out")
     return {**_head(study, title, "slices", *notes), "concat": panels, "columns": _COLUMNS}
 
 
-def _panel(name: str, tried: Range, drawn: list[dict[str, Any]], extent: tuple[float, float], states: Spec) -> Spec:
-    rows = [{key: point[key] for key in ("trial", "state", "top1", "value")} for point in drawn]
+def _panel(
+    name: str,
+    tried: Range,
+    drawn: list[dict[str, Any]],
+    main: Measure,
+    extent: tuple[float, float],
+    states: Spec,
+) -> Spec:
+    rows = [{key: point[key] for key in ("trial", "state", "score", "value")} for point in drawn]
     return {
         "width": _PANEL,
         "height": _HEIGHT * 2 // 3,
@@ -196,7 +204,7 @@ def _panel(name: str, tried: Range, drawn: list[dict[str, Any]], extent: tuple[f
         "mark": {"type": "point", "filled": True, "size": 80, "opacity": 0.8, "aria": False},
         "encoding": {
             "x": {"field": "value", "type": "quantitative", "title": printable(name), **_scale(tried, rows)},
-            "y": {"field": "top1", "type": "quantitative", "title": _TOP1, "scale": _fixed(*extent)},
+            "y": {"field": "score", "type": "quantitative", "title": _axis_title(main), "scale": _fixed(*extent)},
             **states,
         },
     }
@@ -232,11 +240,18 @@ def _importance(study: Study, title: str, found: Importance) -> Spec:
     }
 
 
-def _extent(points: list[dict[str, Any]]) -> tuple[float, float]:
-    """The axis of top-1: all values with some room, within 0 and 100."""
-    values = [point["top1"] for point in points if point["top1"] is not None]
-    room = max(_POINTS, 0.08 * (max(values) - min(values)))
-    return max(0.0, min(values) - room), min(100.0, max(values) + room)
+def _axis_title(main: Measure) -> str:
+    return f"{main.title} on tune" + (f", {main.unit}" if main.unit else "")
+
+
+def _extent(points: list[dict[str, Any]], main: Measure) -> tuple[float, float]:
+    """The axis of the score: all values with some room, within what there is."""
+    values = [point["score"] for point in points if point["score"] is not None]
+    least = _POINTS if main.unit == "%" else 0.01 * max(map(abs, values)) or 1.0
+    room = max(least, 0.08 * (max(values) - min(values)))
+    low = -math.inf if main.low is None else main.low
+    high = math.inf if main.high is None else main.high
+    return max(low, min(values) - room), min(high, max(values) + room)
 
 
 def _scale(tried: Range, rows: list[dict[str, Any]]) -> Spec:
@@ -256,5 +271,5 @@ def _states(points: list[dict[str, Any]]) -> Spec:
     return {
         "shape": {**field, "scale": {"domain": states, "range": list(shapes)}},
         "color": {**field, "scale": {"domain": states, "range": list(colours)}},
-        "tooltip": [{"field": name} for name in ("trial", "state", "top1")],
+        "tooltip": [{"field": name} for name in ("trial", "state", "score")],
     }

@@ -35,7 +35,7 @@ TRIALS_PER_PARAMETER = 10
 
 _SEED = 0
 _LEAST_STEP = 1e-6
-"""Share of a range, and points of top-1, below which the forest cannot tell two values apart."""
+"""Share of a range, and difference of scores, below which the forest cannot tell two values apart."""
 
 
 def distribution(tried: Range) -> BaseDistribution:
@@ -48,14 +48,14 @@ def distribution(tried: Range) -> BaseDistribution:
 def frozen_trials(study: Study) -> list[FrozenTrial]:
     """The trials as Optuna keeps them, in the order in which they were asked for.
 
-    Top-1 on tune after each epoch that was measured, percent, is the intermediate value of that epoch, counted from 0;
-    the last one is the value of a done trial. A trial that Optuna could not have asked for is left out: trial 0, where
-    a default lies outside of the range.
+    The score after each epoch that was measured, with its sign changed where the lowest is best, is the intermediate
+    value of that epoch, counted from 0; the last one is the value of a done trial. A trial that Optuna could not have
+    asked for is left out: trial 0, where a default lies outside of the range.
     """
     space = study.plan.space
     distributions = {name: distribution(tried) for name, tried in space.items()}
     return [
-        _frozen(number, trial, distributions)
+        _frozen(number, trial, distributions, study.main.sign)
         for number, trial in enumerate(study.trials)
         if all(_may_be_asked(trial.values[name], tried) for name, tried in space.items())
     ]
@@ -89,7 +89,7 @@ def _may_be_asked(value: Scalar, tried: Range) -> bool:
     return fits and value in tried
 
 
-def _frozen(number: int, trial: Trial, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+def _frozen(number: int, trial: Trial, distributions: dict[str, BaseDistribution], sign: int) -> FrozenTrial:
     params = {
         name: int(value) if isinstance(distributions[name], IntDistribution) else float(value)
         for name, value in trial.values.items()
@@ -97,10 +97,10 @@ def _frozen(number: int, trial: Trial, distributions: dict[str, BaseDistribution
     }
     return create_trial(
         state=_STATES[trial.state],
-        value=trial.tune_top1,
+        value=None if trial.score is None else sign * trial.score,
         params=params,
         distributions=distributions,
-        intermediate_values={epoch: top1 for epoch, top1 in enumerate(trial.curve) if top1 is not None},
+        intermediate_values={epoch: sign * score for epoch, score in enumerate(trial.curve) if score is not None},
         user_attrs={NUMBER: number},
     )
 
@@ -128,9 +128,9 @@ class Importance:
 def importance(study: Study) -> Importance:
     """fANOVA (Hutter et al., 2014) as Optuna computes it, from the done trials that lie in the searched ranges.
 
-    A parameter's importance is the share of the variance of top-1 on tune, over the searched ranges, that it explains
-    by itself; the shares are scaled to sum to 1. The forest's seed is fixed. What was searched on a log scale is
-    weighed on that scale, so that each magnitude counts alike.
+    A parameter's importance is the share of the variance of the score on tune, over the searched ranges, that it
+    explains by itself; the shares are scaled to sum to 1. The forest's seed is fixed. What was searched on a log scale
+    is weighed on that scale, so that each magnitude counts alike.
     """
     space = study.plan.space
     done = [trial for trial in frozen_trials(study) if trial.state == TrialState.COMPLETE]

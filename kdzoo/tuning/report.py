@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from kdzoo.board.display import NONE, number
 from kdzoo.board.labels import params_text, recipe_text, strategy_labels, teacher_labels, value_text
+from kdzoo.board.printed import NONE, number, score_text
 from kdzoo.board.titles import size_text
 from kdzoo.board.tuning import pruner_text, settings_text
 from kdzoo.errors import counted
 from kdzoo.foreign import printable
+from kdzoo.measures import Measure, in_order
 from kdzoo.study import Study, Trial
 from kdzoo.tuning.optuna_study import TRIALS_PER_PARAMETER, importance
 
@@ -23,9 +24,9 @@ _LEAST = 24
 """Characters that are left to the reasons, however narrow the terminal."""
 
 _NOTES = (
-    "top-1: on the tune split, after the last epoch of a trial, one seed; it selects, it was looked at as often as "
+    "{score}: on the tune split, after the last epoch of a trial, one seed; it selects, it was looked at as often as "
     "there are trials, and it is no accuracy to quote: those are on the board, on test, from fresh seeds",
-    "importance: fANOVA by Optuna, the share of the variance of top-1 over the searched ranges that a parameter "
+    "importance: fANOVA by Optuna, the share of the variance of {score} over the searched ranges that a parameter "
     f"explains by itself; rough below {TRIALS_PER_PARAMETER} done trials for each parameter",
     "seconds: training and evaluation, the teacher's passes included",
 )
@@ -45,7 +46,8 @@ def studies_text(studies: Iterable[Study], *, width: int = 120) -> str:
     if not listed:
         return "no studies yet\n"
     blocks = [_block(title, study, width) for title, study in listed]
-    notes = "\n".join(_folded(note, width, 2) for note in _NOTES)
+    score = " or ".join(main.title for main in in_order({study.main for _, study in listed}))
+    notes = "\n".join(_folded(note.format(score=score), width, 2) for note in _NOTES)
     return "\n\n\n".join([*blocks, notes]) + "\n"
 
 
@@ -108,16 +110,18 @@ def _facts(study: Study) -> list[tuple[str, str]]:
 
 def _best_text(study: Study) -> str:
     best = study.best
-    if best is None or best.tune_top1 is None:
+    if best is None or best.score is None:
         return "none: no trial is done"
     place = study.trials.index(best)
-    words = f"{params_text(best.values)}: top-1 {number(best.tune_top1)} % (trial {place})"
-    default = study.trials[0].tune_top1
+    main = study.main
+    words = f"{params_text(best.values)}: {main.title} {score_text(best.score, main, space=' ')} (trial {place})"
+    default = study.trials[0].score
     if place == 0:
         return f"{words}, the default"
     if default is None:
         return words
-    return f"{words}, {number(best.tune_top1 - default, sign=True)} points against the default"
+    points = " points" if main.unit == "%" else ""
+    return f"{words}, {number(best.score - default, main.digits, sign=True)}{points} against the default"
 
 
 def _default_text(study: Study) -> str:
@@ -125,10 +129,13 @@ def _default_text(study: Study) -> str:
     if not study.trials:
         return f"{values}: not tried yet"
     first = study.trials[0]
-    top1 = "no top-1, " + first.state if first.tune_top1 is None else f"top-1 {number(first.tune_top1)} %"
+    main = study.main
+    score = f"{main.title} {score_text(first.score, main, space=' ')}"
+    if first.score is None:
+        score = f"no {main.title}, {first.state}"
     outside = [name for name, tried in sorted(study.plan.space.items()) if first.values[name] not in tried]
     note = f"; {', '.join(outside)} lies outside of what is searched" if outside else ""
-    return f"{values}: {top1} (trial 0){note}"
+    return f"{values}: {score} (trial 0){note}"
 
 
 def _importance_text(study: Study) -> str:
@@ -142,8 +149,15 @@ def _importance_text(study: Study) -> str:
 def _grid(study: Study, width: int) -> str:
     names = sorted(study.plan.space)
     own = f"{study.plan.strategy.name}."
-    headers = ["#", "state", *(printable(name.removeprefix(own)) for name in names), "top-1 %", "seconds", "reason"]
-    rows = [_row(place, trial, names) for place, trial in enumerate(study.trials)]
+    headers = [
+        "#",
+        "state",
+        *(printable(name.removeprefix(own)) for name in names),
+        study.main.heading,
+        "seconds",
+        "reason",
+    ]
+    rows = [_row(place, trial, names, study.main) for place, trial in enumerate(study.trials)]
     if not any(row[-1] for row in rows):
         headers.pop()
         rows = [row[:-1] for row in rows]
@@ -158,10 +172,10 @@ def _grid(study: Study, width: int) -> str:
     return textwrap.indent("\n".join(line.rstrip() for line in text.splitlines()), "  ")
 
 
-def _row(place: int, trial: Trial, names: Sequence[str]) -> list[str]:
+def _row(place: int, trial: Trial, names: Sequence[str], main: Measure) -> list[str]:
     values = [value_text(trial.values[name]) for name in names]
     seconds = NONE if trial.state == "asked" else number(trial.seconds, 1)
-    return [str(place), trial.state, *values, number(trial.tune_top1), seconds, printable(trial.reason)]
+    return [str(place), trial.state, *values, number(trial.score, main.digits), seconds, printable(trial.reason)]
 
 
 def _folded(line: str, width: int, indent: int) -> str:

@@ -174,7 +174,7 @@ def measured(tmp_path: Path, teacher_file: str) -> tuple[Any, Path]:
         ("advice.json", b'{"order": 1}'),
         ("advice.json", None),
         ("advice.json", b"{}"),
-        ("measures.json", re.compile(rb'"correct1":[0-9]')),
+        ("measures.json", re.compile(rb'"top1":[0-9]')),
         ("guesses.npy", re.compile(rb"[^\0](?=\0{7}$)")),
         ("measures.json", Path()),
         ("guesses.npy", Path()),
@@ -208,7 +208,7 @@ def test_measures_of_an_older_kdzoo_are_taken_again(
     bench, folder = measured
     path = folder / "measures.json"
     new = path.read_bytes()
-    path.write_text(json.dumps(json.loads(new)["measures"]))
+    path.write_text(json.dumps(json.loads(new)["scores"]))
     again = run(tmp_path, [], rerun="always", teacher_weights=teacher_file, epochs=1)
     assert again.only("ce").outcome() == bench.only("ce").outcome()
     assert path.read_bytes() == new
@@ -231,7 +231,7 @@ def test_measures_belong_to_the_weights(tmp_path: Path) -> None:
     store.write_record(store.record(path.parent.name).model_copy(update={"weights": told}))
     bench = run(tmp_path, ["soft"], teacher_epochs=6, epochs=1)
     new = bench.only("soft").teacher
-    assert new.test.nll > bench.only("ce").teacher.test.nll + 10
+    assert new.test["nll"] > bench.only("ce").teacher.test["nll"] + 10
     assert len(list((tmp_path / "teachers").iterdir())) == 2
     assert old.exists()
 

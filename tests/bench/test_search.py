@@ -12,8 +12,9 @@ from kdzoo.bench.search import Pruning, ask, make_pruner
 from kdzoo.bench.session import run_studies
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.engine.course import Stop
+from kdzoo.measures import image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
 from kdzoo.space import Range
 from kdzoo.store import Store
 from kdzoo.study import TRIAL_SEED, TUNER, Study, StudyPlan, Trial
@@ -50,10 +51,11 @@ def score(cell: Cell) -> float:
 
 def make_record(cell: Cell, **changes: Any) -> Record:
     right = round(1000 * score(cell))
-    tune = Measures(n=1000, correct1=right, correct5=1000, nll=1.0, ece=1.0)
+    tune = image_scores(n=1000, correct1=right, correct5=1000, nll=1.0, ece=1.0)
     epochs = cell.recipe.epochs
     curve = tuple(
-        Epoch(epoch=n, phase="main", terms={}, lr=0.1, tune_top1=right / 10 * (n + 1) / epochs) for n in range(epochs)
+        Epoch(epoch=n, phase="main", terms={}, lr=0.1, tune={"top1": right / 10 * (n + 1) / epochs})
+        for n in range(epochs)
     )
     size = Size(parameters=1, macs=1)
     values: dict[str, Any] = {
@@ -64,7 +66,7 @@ def make_record(cell: Cell, **changes: Any) -> Record:
         "tune": tune,
         "teacher": TeacherMeasures(size=size, tune=tune, test=tune),
         "student": size,
-        "cost": Cost(train=2.0, teacher=1.0, evaluate=0.5, peak_memory=1),
+        "cost": {"train": 2.0, "teacher": 1.0, "evaluate": 0.5, "peak_memory": 1},
         "environment": Environment(versions={}, device="cpu", threads=1),
         "started": "2026",
         "ended": "2026",
@@ -117,9 +119,9 @@ def test_a_study_has_exactly_its_trials_and_the_first_is_the_default(tmp_path: P
 def test_the_search_finds_what_it_looks_for(tmp_path: Path) -> None:
     (study,), _ = run(tmp_path, [make_plan(trials=40)])
     assert study.best is not None
-    scores = [trial.tune_top1 for trial in study.trials]
-    assert study.best.tune_top1 == max(scores)
-    assert study.best.tune_top1 > 92
+    scores = [trial.score for trial in study.trials]
+    assert study.best.score == max(scores)
+    assert study.best.score > 92
     assert sum(scores[20:]) > sum(scores[1:21])  # and looks more and more where it was good
 
 
@@ -184,7 +186,7 @@ def test_a_study_that_its_sampler_would_end_in_one_place_goes_on_elsewhere(tmp_p
         return make_record(cell, curve=flat(99.0 if cell.strategy.params["k"] == 7 else 1.0))
 
     def flat(top1: float) -> tuple[Epoch, ...]:
-        return tuple(Epoch(epoch=n, phase="main", terms={}, lr=0.1, tune_top1=top1) for n in range(4))
+        return tuple(Epoch(epoch=n, phase="main", terms={}, lr=0.1, tune={"top1": top1}) for n in range(4))
 
     plan = make_plan(space={"soft.k": Range(low=1, high=40, whole=True)}, trials=38)
     (study,), _ = run(tmp_path, [plan], record=peak)
@@ -293,7 +295,7 @@ def test_of_equal_trials_the_first_wins() -> None:
 
 
 def curve(*values: float) -> list[Epoch]:
-    return [Epoch(epoch=n, phase="main", terms={}, lr=0.1, tune_top1=value) for n, value in enumerate(values)]
+    return [Epoch(epoch=n, phase="main", terms={}, lr=0.1, tune={"top1": value}) for n, value in enumerate(values)]
 
 
 def with_trials(plan: StudyPlan, curves: Sequence[Sequence[float]]) -> Study:

@@ -17,7 +17,8 @@ from kdzoo.bench.remeasure import remeasure
 from kdzoo.bench.teacher_checks import Advice, admit
 from kdzoo.cell import ModelRef, TeacherRef
 from kdzoo.data.load import open_data
-from kdzoo.record import Measures, Record, Size, TeacherMeasures
+from kdzoo.measures import image_scores
+from kdzoo.record import Record, Size, TeacherMeasures
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ class Fruit(Dataset):
 def admitted(hits: int, weights: str = "trained") -> TeacherMeasures:
     """What is admitted of a teacher that gets so many of 57 + 3 right and calls the others apples."""
     data = open_data("fruit", lambda _: Fruit())
-    measures = Measures(n=60, correct1=hits, correct5=60, nll=0.1, ece=1.0)
+    measures = image_scores(n=60, correct1=hits, correct5=60, nll=0.1, ece=1.0)
     taken = TeacherMeasures(size=Size(parameters=1, macs=1), tune=measures, test=measures)
     guesses = data.labels("test").numpy().copy()
     guesses[hits:] = 0
@@ -107,7 +108,7 @@ def test_it_is_refused_and_taken_all_the_same_by_the_same_cells(tmp_path: Path, 
     )
     # The measures that are kept are the network's, whoever vouches.
     (folder,) = (tmp_path / "out" / "teachers").iterdir()
-    assert json.loads((folder / "measures.json").read_text())["measures"]["vouched"] is False
+    assert json.loads((folder / "measures.json").read_text())["scores"]["vouched"] is False
     # Finished cells stand, without the flag too.
     again, said = bench_of(tmp_path / "out", ignorant, trust=False)
     assert [record.status for record in again.records] == ["done", "done"]

@@ -69,7 +69,6 @@ def test_trials_are_cells_that_never_see_test(whole: tuple[Run, BenchResult]) ->
     assert finals == {0, 1}
     for record in trials:
         assert record.test is None
-        assert record.agreement is None
         assert record.cell.seed not in finals
         assert record.cell.recipe.epochs == 1
         names = {path.name for path in bench.folder(record).iterdir()}
@@ -77,7 +76,7 @@ def test_trials_are_cells_that_never_see_test(whole: tuple[Run, BenchResult]) ->
     done = [record for record in trials if record.status == "done"]
     for record in done:
         assert record.tune is not None
-        assert record.curve[-1].tune_top1 == record.tune.top1
+        assert record.curve[-1].score == record.tune["top1"]
 
 
 def test_a_loss_that_is_not_finite_prunes_the_trial(whole: tuple[Run, BenchResult]) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.measures import Scores, image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Cost, Environment, Measures, Record, Size, TeacherMeasures
+from kdzoo.record import Environment, Record, Size, TeacherMeasures
 from kdzoo.space import Range
 from kdzoo.study import Study, StudyPlan, Trial
 
@@ -25,8 +26,8 @@ PARAMS: dict[str, dict[str, Any]] = {
 SIZES = {"resnet20": 270_000, "resnet8": 90_000, "resnet14": 180_000, "vit": 1_350_000}
 
 
-def measures(correct1: int, n: int = 1000) -> Measures:
-    return Measures(n=n, correct1=correct1, correct5=n, nll=0.5, ece=2.0)
+def measures(correct1: int, n: int = 1000) -> Scores:
+    return image_scores(n=n, correct1=correct1, correct5=n, nll=0.5, ece=2.0)
 
 
 def make_cell(strategy: str = "ce", seed: int = 0, **changes: Any) -> Cell:
@@ -67,7 +68,7 @@ def make_record(
         "test": measures(correct1),
         "agreement": 95.0,
         "student": size,
-        "cost": Cost(train=seconds, teacher=seconds / 4, evaluate=1.0, peak_memory=1_000_000),
+        "cost": {"train": seconds, "teacher": seconds / 4, "evaluate": 1.0, "peak_memory": 1_000_000},
         "environment": Environment(versions={"kdzoo": "0.1.0"}, device="cpu", threads=threads),
         "started": "2026-01-01T00:00:00Z",
         "ended": "2026-01-01T00:01:00Z",
@@ -78,7 +79,10 @@ def make_record(
         values["teacher"] = TeacherMeasures(
             size=teacher_size, tune=measures(teacher_correct1), test=measures(teacher_correct1)
         )
-    return Record(**(values | changes))
+    values |= changes
+    if (agreement := values.pop("agreement")) is not None and values["test"] is not None:
+        values["test"] = {"agreement": agreement} | values["test"]
+    return Record(**values)
 
 
 def make_failure(cell: Cell, reason: str = "the loss became NaN in epoch 3") -> Record:

@@ -23,7 +23,8 @@ def a_record(schema: int) -> Record:
     """With a short curve, so that a damage often hits what boards use."""
     base = next(one for one in Store.open(SWEEP).records() if one.status == "done" and one.cell.teacher)
     curve = tuple(
-        Epoch(epoch=number, phase="main", terms={"ce": 1.5, 'a]"': 0.5}, lr=0.1, tune_top1=50.0) for number in range(2)
+        Epoch(epoch=number, phase="main", terms={"ce": 1.5, 'a]"': 0.5}, lr=0.1, tune={"top1": 50.0})
+        for number in range(2)
     )
     return base.model_copy(update={"curve": curve, "record_schema": schema})
 

@@ -160,7 +160,7 @@ def test_every_figure_by_hand(three_pairs: list[Record]) -> None:
         ("ce", pytest.approx((3 + 3 + 2) / 3)),
     ]
     soft = named(found)["soft"]
-    assert soft.top1 == pytest.approx((93.0 + 95.1 + 70.6) / 3)
+    assert soft.score == pytest.approx((93.0 + 95.1 + 70.6) / 3)
     expected = reference.ttest_1samp([3.0, 1.0, -0.4], 0)
     assert (soft.diff_ce.n, soft.diff_ce.mean) == (3, pytest.approx(1.2))
     assert soft.diff_ce.p == pytest.approx(expected.pvalue)
@@ -204,7 +204,7 @@ def test_a_missing_cell_blanks_the_mean(kind: str, three_pairs: list[Record], ce
     records += [failure(lost[0])] if kind == "failed" else []
     found = only(records, lost if kind == "missing" else [])
     at = named(found)["at"]
-    assert (at.mean_rank, at.top1, at.diff_ce.mean, at.diff_ce.note) == (None, None, None, "incomplete")
+    assert (at.mean_rank, at.score, at.diff_ce.mean, at.diff_ce.note) == (None, None, None, "incomplete")
     reason = "no row" if kind == "no row" else f"1 {kind} of 3 seeds"
     assert at.lacking == ("", "", reason)
     # The others are ranked among themselves: ce 2, 2, 1.
@@ -223,7 +223,7 @@ def test_a_baseline_that_lacks_a_seed_blanks_the_differences_to_it(
     lost = cell("ce", 2, student="vit")
     found = only([record for record in three_pairs if record.cell != lost] + [failure(lost)])
     soft = named(found)["soft"]
-    assert soft.top1 is not None
+    assert soft.score is not None
     assert soft.mean_rank is not None
     assert (soft.diff_ce.mean, soft.diff_ce.note) == (None, "incomplete")
 
@@ -349,7 +349,7 @@ def test_tuned_rows_are_one_strategy_whatever_their_values(rows: Factory, record
         ("soft tuned", "tuned", 1.0),
         ("ce", "", 2.0),
     ]
-    assert named(tuned)["soft tuned"].top1 == pytest.approx(93.05)
+    assert named(tuned)["soft tuned"].score == pytest.approx(93.05)
 
 
 def test_a_row_of_no_study_is_a_default_and_its_pair_has_no_tuned_rows(rows: Factory, cell: Factory) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from kdzoo.board.columns import COLUMNS
-from kdzoo.board.more import TITLE
+from kdzoo.board.display import MORE
 from kdzoo.board.render import FORMATS, board_text
 from kdzoo.board.table import make_board
 from kdzoo.cell import Cell
@@ -145,7 +145,7 @@ def test_latex_is_balanced_and_escaped(cell: Factory, record: Factory) -> None:
 
 def second_table(text: str) -> dict[str, dict[str, str]]:
     """Strategy -> header -> cell of the second table of a Markdown board, without what makes it bold."""
-    lines = text[text.index(f"{TITLE}:") :].splitlines()
+    lines = text[text.index(f"{MORE}:") :].splitlines()
     table = [line for line in lines[: lines.index("", 2)] if line.startswith("|")]
     cells = [[cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in table]
     return {row[0].split()[0]: dict(zip(cells[0], row, strict=True)) for row in cells[2:]}

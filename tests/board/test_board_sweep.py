@@ -22,6 +22,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from kdzoo.cli.board import board
+from kdzoo.measures import TOP5, hits
 from kdzoo.record import Record, parse_record
 from kdzoo.store import Store
 
@@ -80,7 +81,7 @@ def top1(records: dict[int, Record]) -> dict[int, float]:
     found = {}
     for seed, record in sorted(records.items()):
         assert record.test is not None
-        found[seed] = 100 * record.test.correct1 / record.test.n
+        found[seed] = 100 * hits(record.test) / record.test["n"]
     return found
 
 
@@ -220,19 +221,19 @@ def test_recovered_gaps(rows: dict[Key, dict[str, Any]], results: dict[Key, dict
 
 def test_the_other_means(rows: dict[Key, dict[str, Any]], results: dict[Key, dict[int, Record]]) -> None:
     measured: dict[str, Callable[[Any], float]] = {
-        "ece": lambda record: record.test.ece,
-        "nll": lambda record: record.test.nll,
-        "top5": lambda record: 100 * record.test.correct5 / record.test.n,
-        "tune_top1": lambda record: 100 * record.tune.correct1 / record.tune.n,
-        "agreement": lambda record: record.agreement,
-        "train_seconds": lambda record: record.cost.train,
+        "ece": lambda record: record.test["ece"],
+        "nll": lambda record: record.test["nll"],
+        "top5": lambda record: 100 * hits(record.test, TOP5) / record.test["n"],
+        "tune_top1": lambda record: 100 * hits(record.tune) / record.tune["n"],
+        "agreement": lambda record: record.test["agreement"],
+        "train_seconds": lambda record: record.cost["train"],
     }
     for key, row in rows.items():
         for name, value in measured.items():
             assert row[name] == pytest.approx(np.mean([value(record) for record in results[key].values()]))
         reference = results[baseline(key, "ce")]
         seeds = results[key].keys() & reference.keys()
-        own, other = ([one[seed].cost.train for seed in seeds] for one in (results[key], reference))  # type: ignore[union-attr]
+        own, other = ([one[seed].cost["train"] for seed in seeds] for one in (results[key], reference))  # type: ignore[union-attr]
         steady = max(max(each) / min(each) for each in (own, other)) <= 1.5
         ratios = [one / two for one, two in zip(own, other, strict=True)]
         assert row["time_vs_ce"] == (pytest.approx(np.median(ratios)) if steady else None)

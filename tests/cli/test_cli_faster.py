@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kdzoo.bench.search import Pruning
-from kdzoo.leaderboard.charts.curves import Curve, curves_chart
+from kdzoo.leaderboard.charts.scores import Curve, curves_chart
 from kdzoo.leaderboard.check.agreement import differences
 from kdzoo.record import Epoch
 from kdzoo.study import Study, Trial, parse_study
@@ -29,7 +29,7 @@ def test_eval_every_leaves_epochs_out_of_curves_studies_and_boards(
     first = kdzoo(*bench, *tuning, "--eval-every", 2)
     assert first.code == 0, first.err
     records = [json.loads(path.read_text()) for path in out.glob("cells/*/record.json")]
-    curves = {(record["cell"]["kind"], *(line["tune_top1"] is None for line in record["curve"])) for record in records}
+    curves = {(record["cell"]["kind"], *(line["tune"] is None for line in record["curve"])) for record in records}
     assert curves == {("teacher", True, False, False), ("trial", True, False), ("student", True, False, False)}
     text = " ".join(first.err.split())
     assert "epoch 1/3, main: ce " in text
@@ -37,7 +37,7 @@ def test_eval_every_leaves_epochs_out_of_curves_studies_and_boards(
     assert re.search(r"epoch 2/3, main: [^%]*, tune [^%]*%", text)
     (study,) = (parse_study(path.read_bytes(), path.name) for path in out.glob("studies/*.json"))
     assert [trial.curve[0] for trial in study.trials] == [None, None]
-    assert all(trial.tune_top1 == trial.last_top1 for trial in study.trials)
+    assert all(trial.score == trial.last_score for trial in study.trials)
     assert kdzoo("board", "--out", out, "--format", "csv").code == 0
     begun = starts(out)
     again = kdzoo(*bench, *tuning)  # another k names the same cells, which are done
@@ -82,26 +82,28 @@ def test_no_pruner_decides_after_an_epoch_that_was_not_measured(pruner: str) -> 
     study = kept()
     plan = study.plan.model_copy(update={"pruner": pruner})
     open_study = study.model_copy(update={"plan": plan})
-    lines = [Epoch(epoch=0, phase="main", terms={}, lr=0.1, tune_top1=None)]
+    lines = [Epoch(epoch=0, phase="main", terms={}, lr=0.1, tune=None)]
     assert Pruning(open_study, 1)(lines) == ""
 
 
 def test_trials_end_with_a_measure() -> None:
-    with pytest.raises(ValueError, match="needs top-1 on tune after its last epoch"):
+    with pytest.raises(ValueError, match="needs a score on tune after its last epoch"):
         with_gaps(kept(), (30.0, None))
 
 
 def test_a_chart_leaves_epochs_out() -> None:
     chart = curves_chart([Curve("seed 0", (None, 30.0, None, 60.0)), Curve("seed 1", (None, None))])
-    assert [(point["epoch"], point["top1"]) for point in chart["data"]["values"]] == [(2, 30.0), (4, 60.0)]
+    assert [(point["epoch"], point["score"]) for point in chart["data"]["values"]] == [(2, 30.0), (4, 60.0)]
     assert curves_chart([Curve("seed 0", (None,))]) is None
 
 
 def test_the_same_training_measured_otherwise_is_no_contradiction() -> None:
-    one = {"curve": [{"epoch": 0, "tune_top1": None, "lr": 0.1}, {"epoch": 1, "tune_top1": 40.0, "lr": 0.1}]}
-    other = {"curve": [{"epoch": 0, "tune_top1": 20.0, "lr": 0.1}, {"epoch": 1, "tune_top1": 40.0, "lr": 0.1}]}
+    one = {"curve": [{"epoch": 0, "tune": None, "lr": 0.1}, {"epoch": 1, "tune": {"top1": 40.0}, "lr": 0.1}]}
+    other = {
+        "curve": [{"epoch": 0, "tune": {"top1": 20.0}, "lr": 0.1}, {"epoch": 1, "tune": {"top1": 40.0}, "lr": 0.1}]
+    }
     assert differences(one, other) == []
     assert differences({"curve": [None, 40.0]}, {"curve": [20.0, 40.0]}, "trials[0]") == []
-    other["curve"][1]["tune_top1"] = 41.0
-    assert differences(one, other) == ["curve[1].tune_top1 40.0 and 41.0"]
+    other["curve"][1]["tune"] = {"top1": 41.0}
+    assert differences(one, other) == ["curve[1].tune.top1 40.0 and 41.0"]
     assert differences({"lr": None}, {"lr": 0.1}) == ["lr nothing and 0.1"]

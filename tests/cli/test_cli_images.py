@@ -58,7 +58,7 @@ def test_damage_is_told_before_anything_trains_and_once(
     (shades / "train/bright/7.png").unlink()
     assert kdzoo(*command).code == 0
     tested = [each["test"] for each in records(tmp_path / "runs").values()]
-    assert [(each["correct1"], each["n"]) for each in tested] == [(32, 32), (32, 32)]
+    assert [(each["top1"], each["n"]) for each in tested] == [(100, 32), (100, 32)]
     monkeypatch.setattr("kdzoo.data.survey._look", pytest.fail)
     assert "folder:shades: all 111 images can be read" in kdzoo(*command, "--dry-run").out
     assert kdzoo(*command, "--seeds", "2").code == 0

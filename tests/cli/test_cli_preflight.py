@@ -149,7 +149,7 @@ def test_what_was_tried_changes_no_number_and_what_is_done_is_not_tried(
         patch.setattr("kdzoo.bench.preflight.Preflight.strategies", lambda self, store: [])
         assert kdzoo(*asked, "--out", "untried").code == 0
     untried = records(tmp_path / "untried")
-    for name in ("curve", "tune", "test", "agreement", "teacher"):
+    for name in ("curve", "tune", "test", "teacher"):
         assert {key: one[name] for key, one in tried.items()} == {key: one[name] for key, one in untried.items()}
 
     def refuse(*_: Any) -> None:

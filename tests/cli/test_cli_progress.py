@@ -13,11 +13,12 @@ from rich.console import Console
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.cli import progress
 from kdzoo.cli.progress import LiveReport, Pace, PlainReport, make_report
+from kdzoo.measures import image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
 
 RECIPE = Recipe(name="r", epochs=4, batch_size=8)
-MEASURES = Measures(n=200, correct1=150, correct5=200, nll=0.5, ece=1.0)
+MEASURES = image_scores(n=200, correct1=150, correct5=200, nll=0.5, ece=1.0)
 SIZE = Size(parameters=10, macs=20)
 
 
@@ -36,12 +37,12 @@ def cell(seed: int) -> Cell:
 def record(of: Cell, reason: str = "", ended: str = "9") -> Record:
     """One that ends after every bench began, unless ``ended`` says otherwise."""
     done: dict[str, Any] = {
-        "tune": MEASURES, "test": MEASURES, "agreement": 90.0, "student": SIZE,
+        "tune": MEASURES, "test": MEASURES | {"agreement": 90.0}, "student": SIZE,
         "teacher": TeacherMeasures(size=SIZE, tune=MEASURES, test=MEASURES),
-        "cost": Cost(train=1.0, teacher=0.5, evaluate=0.1, peak_memory=1),
+        "cost": {"train": 1.0, "teacher": 0.5, "evaluate": 0.1, "peak_memory": 1},
     }  # fmt: skip
     if of.kind == "trial":
-        done |= {"test": None, "agreement": None}
+        done |= {"test": None}
     frame: dict[str, Any] = {
         "id": of.id, "cell": of, "environment": Environment(versions={}, device="cpu", threads=1),
         "started": "1", "ended": ended, "command": "c",
@@ -72,7 +73,7 @@ def test_a_winner_is_told_from_the_default_and_a_failed_trial_names_its_values()
 
 
 def epoch(number: int) -> Epoch:
-    return Epoch(epoch=number, phase="main", terms={"ce": 1.23456, "kl": 0.5}, lr=0.1, tune_top1=62.5)
+    return Epoch(epoch=number, phase="main", terms={"ce": 1.23456, "kl": 0.5}, lr=0.1, tune={"top1": 62.5})
 
 
 class Clock:

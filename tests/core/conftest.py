@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.measures import image_scores
 from kdzoo.recipe import Augment, Recipe
-from kdzoo.record import Cost, Environment, Measures, Record, Size, TeacherMeasures
+from kdzoo.record import Environment, Record, Size, TeacherMeasures
 
 RECIPE = Recipe(name="quick", epochs=12, batch_size=64, warmup=0.1, augment=Augment(crop=2))
 
@@ -41,7 +42,7 @@ def make_record(cell: Cell) -> Callable[..., Record]:
     """A done record of the cell (or of another one), with changes."""
 
     def make(of: Cell = cell, **changes: Any) -> Record:
-        measures = Measures(n=359, correct1=300, correct5=350, nll=0.5, ece=2.0)
+        measures = image_scores(n=359, correct1=300, correct5=350, nll=0.5, ece=2.0)
         size = Size(parameters=1000, macs=2000)
         values: dict[str, Any] = {
             "id": of.id,
@@ -52,12 +53,15 @@ def make_record(cell: Cell) -> Callable[..., Record]:
             "agreement": 90.0,
             "teacher": TeacherMeasures(size=size, tune=measures, test=measures),
             "student": size,
-            "cost": Cost(train=1.0, teacher=0.5, evaluate=0.1, peak_memory=1),
+            "cost": {"train": 1.0, "teacher": 0.5, "evaluate": 0.1, "peak_memory": 1},
             "environment": Environment(versions={"kdzoo": "0.1.0"}, device="cpu", threads=1),
             "started": "2026-01-01T00:00:00Z",
             "ended": "2026-01-01T00:01:00Z",
             "command": "kdzoo bench",
         }
-        return Record(**(values | changes))
+        values |= changes
+        if (agreement := values.pop("agreement")) is not None and values["test"] is not None:
+            values["test"] = {"agreement": agreement} | values["test"]
+        return Record(**values)
 
     return make

@@ -90,7 +90,6 @@ def test_a_range_is_written_as_it_is_given_to_search() -> None:
         ({"state": "pruned"}, "a pruned trial needs a reason"),
         ({"state": "failed"}, "a failed trial needs a reason"),
         ({"state": "running"}, "state"),
-        ({"curve": (101.0,)}, "less than or equal to 100"),
         ({"seconds": -1.0}, "greater than or equal to 0"),
     ],
 )
@@ -101,7 +100,7 @@ def test_a_trial_is_complete(fields: dict[str, Any], message: str) -> None:
 
 def test_only_a_done_trial_has_an_objective_and_it_is_the_last_epochs() -> None:
     def objective(**fields: Any) -> float | None:
-        return Trial(cell="0" * 16, values={}, **fields).tune_top1
+        return Trial(cell="0" * 16, values={}, **fields).score
 
     assert objective(state="done", curve=(90.0, 70.0)) == 70.0
     assert objective(state="pruned", curve=(90.0,), reason="slow") is None

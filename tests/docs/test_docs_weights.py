@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from kdzoo.data.dataset import ArrayData
+from kdzoo.measures import hits
 from kdzoo.record import Record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
@@ -71,8 +72,8 @@ def test_on_files(student: str, pictures: Path, tmp_path: Path, monkeypatch: pyt
     labels = torch.tensor([classes.index(path.parent.name) for path in paths])
     images = torch.stack([lines["finish"](lines["from_file"](Image.open(path).convert("RGB"))) for path in paths])
     assert record.test is not None
-    assert correct(lines["model"], images, labels) == record.test.correct1
-    assert record.test.n // 3 < record.test.correct1 < record.test.n
+    assert correct(lines["model"], images, labels) == hits(record.test)
+    assert record.test["n"] // 3 < hits(record.test) < record.test["n"]
     # Without the crop that the header tells it is another number, so that the lines are put to the test.
     whole = torch.stack(
         [torch.from_numpy(np.array(Image.open(path).convert("RGB").resize((16, 16)))) for path in paths]
@@ -111,5 +112,5 @@ def check_in_memory(
     assert record.test is not None
     assert lines["header"]["margin"] is margin
     assert images.shape[-2:] == record.cell.data.img_size
-    assert correct(lines["model"], images, torch.from_numpy(test.labels)) == record.test.correct1
-    assert record.test.correct1 > record.test.n / 5
+    assert correct(lines["model"], images, torch.from_numpy(test.labels)) == hits(record.test)
+    assert hits(record.test) > record.test["n"] / 5

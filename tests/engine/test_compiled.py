@@ -44,7 +44,7 @@ def test_a_bench_learns_the_same_and_is_resumed_the_same(tmp_path: Path, teacher
     assert (one.environment.compiled, record.environment.compiled) == (False, True)
     for line, other in zip(one.curve, record.curve, strict=True):
         assert other.terms == pytest.approx(line.terms, rel=1e-4)
-    assert record.test.nll == pytest.approx(one.test.nll, rel=1e-3)
+    assert record.test["nll"] == pytest.approx(one.test["nll"], rel=1e-3)
     assert record.student == one.student  # counted before it is compiled
     assert record.teacher.size == one.teacher.size
     assert again.outcome() == record.outcome()

@@ -13,7 +13,7 @@ from kdzoo.record import Record
 
 
 def numbered(record: Record) -> list[bool]:
-    return [line.tune_top1 is not None for line in record.curve]
+    return [line.score is not None for line in record.curve]
 
 
 def run_every(out: Path, every: int, teacher_file: str, **config: Any) -> Record:
@@ -32,11 +32,11 @@ def test_every_kth_epoch_and_the_last(every: int, measured: list[int], tmp_path:
     assert numbered(found) == [bool(one) for one in measured]
     assert found.id == each.id
     for line, other in zip(found.curve, each.curve, strict=True):
-        assert line.model_copy(update={"tune_top1": other.tune_top1}) == other
-        assert line.tune_top1 in (None, other.tune_top1)
+        assert line.model_copy(update={"tune": other.tune}) == other
+        assert line.score in (None, other.score)
     ends = {"curve": ()}
     assert found.model_copy(update=ends).outcome() == each.model_copy(update=ends).outcome()
-    assert found.curve[-1].tune_top1 == found.tune.top1
+    assert found.curve[-1].score == found.tune["top1"]
 
 
 def test_a_training_that_was_stopped_may_go_on_with_another_k(tmp_path: Path, teacher_file: str) -> None:
@@ -69,7 +69,7 @@ def test_the_last_measure_is_not_taken_twice(
     monkeypatch.setattr("kdzoo.bench.run.measure", counted)
     record = run(tmp_path, [], teacher_weights=teacher_file, epochs=2).only("ce")
     assert splits == ["tune", "tune", "test"]
-    assert record.tune.top1 == record.curve[-1].tune_top1
+    assert record.tune["top1"] == record.curve[-1].score
 
 
 def test_a_run_that_was_killed_after_its_last_epoch_is_measured_again(tmp_path: Path, teacher_file: str) -> None:

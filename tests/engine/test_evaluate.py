@@ -13,6 +13,7 @@ from torch import Tensor
 from kdzoo import Batch
 from kdzoo.engine.evaluate import Evaluation, agreement, evaluate
 from kdzoo.errors import NonFiniteLossError
+from kdzoo.measures import TOP5, hits
 
 
 def _batches(labels: Tensor, size: int) -> Iterator[Batch]:
@@ -50,11 +51,11 @@ def _naive(logits: Tensor, labels: Tensor) -> tuple[int, int, float, float]:
 def test_measures_equal_a_naive_loop(classes: int, scale: float) -> None:
     torch.manual_seed(classes)
     logits, labels = scale * torch.randn(101, classes), torch.randint(classes, (101,))
-    found = _evaluate(logits, labels).measures
+    found = _evaluate(logits, labels).scores
     correct1, correct5, nll, ece = _naive(logits, labels)
-    assert (found.n, found.correct1, found.correct5) == (101, correct1, correct5)
-    assert found.nll == pytest.approx(nll, rel=1e-12)
-    assert found.ece == pytest.approx(ece, rel=1e-9)
+    assert (found["n"], hits(found), hits(found, TOP5)) == (101, correct1, correct5)
+    assert found["nll"] == pytest.approx(nll, rel=1e-12)
+    assert found["ece"] == pytest.approx(ece, rel=1e-9)
 
 
 def test_ties_go_to_the_lower_class_as_argmax_has_it() -> None:
@@ -62,22 +63,22 @@ def test_ties_go_to_the_lower_class_as_argmax_has_it() -> None:
     logits, labels = torch.randint(0, 3, (200, 9)).float(), torch.randint(9, (200,))
     found = _evaluate(logits, labels)
     correct1, correct5, _, _ = _naive(logits, labels)
-    assert (found.measures.correct1, found.measures.correct5) == (correct1, correct5)
-    assert found.measures.correct1 == int((logits.argmax(1) == labels).sum())
+    assert (hits(found.scores), hits(found.scores, TOP5)) == (correct1, correct5)
+    assert hits(found.scores) == int((logits.argmax(1) == labels).sum())
     assert found.guesses.tolist() == logits.argmax(1).tolist()
 
 
 def test_a_network_that_says_the_same_for_all_classes_knows_nothing() -> None:
-    found = _evaluate(torch.zeros(100, 10), torch.arange(100) % 10).measures
-    assert (found.correct1, found.correct5) == (10, 50)
-    assert found.nll == pytest.approx(math.log(10))
-    assert found.ece == pytest.approx(0, abs=1e-9)
+    found = _evaluate(torch.zeros(100, 10), torch.arange(100) % 10).scores
+    assert (hits(found), hits(found, TOP5)) == (10, 50)
+    assert found["nll"] == pytest.approx(math.log(10))
+    assert found["ece"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_perfect_and_sure_network_has_no_loss() -> None:
     labels = torch.arange(30) % 3
-    found = _evaluate(1000 * torch.nn.functional.one_hot(labels, 3).float(), labels).measures
-    assert (found.correct1, found.nll, found.ece) == (30, 0.0, 0.0)
+    found = _evaluate(1000 * torch.nn.functional.one_hot(labels, 3).float(), labels).scores
+    assert (hits(found), found["nll"], found["ece"]) == (30, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("size", [1, 10, 53, 1000])
@@ -85,10 +86,10 @@ def test_the_batch_size_does_not_matter_and_nothing_is_dropped(size: int) -> Non
     torch.manual_seed(1)
     logits, labels = torch.randn(53, 6), torch.randint(6, (53,))
     found, whole = _evaluate(logits, labels, size), _evaluate(logits, labels, 53)
-    counts = ("n", "correct1", "correct5")
-    assert [getattr(found.measures, each) for each in counts] == [getattr(whole.measures, each) for each in counts]
-    assert found.measures.nll == pytest.approx(whole.measures.nll, rel=1e-14)
-    assert found.measures.ece == pytest.approx(whole.measures.ece, rel=1e-12)
+    counts = ("n", "top1", "top5")
+    assert [found.scores[each] for each in counts] == [whole.scores[each] for each in counts]
+    assert found.scores["nll"] == pytest.approx(whole.scores["nll"], rel=1e-14)
+    assert found.scores["ece"] == pytest.approx(whole.scores["ece"], rel=1e-12)
     assert np.array_equal(found.guesses, whole.guesses)
 
 
@@ -103,8 +104,8 @@ def test_a_logit_that_is_not_finite_is_an_error(value: float, place: tuple[int, 
 
 def test_half_precision_logits_are_summed_in_float64() -> None:
     logits = torch.full((5000, 2), 0.5, dtype=torch.bfloat16)
-    found = _evaluate(logits, torch.zeros(5000, dtype=torch.int64), size=64).measures
-    assert found.nll == pytest.approx(math.log(2), rel=1e-12)
+    found = _evaluate(logits, torch.zeros(5000, dtype=torch.int64), size=64).scores
+    assert found["nll"] == pytest.approx(math.log(2), rel=1e-12)
 
 
 def test_an_empty_split_is_refused() -> None:

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from kdzoo import Strategy
 from kdzoo.bench.executors.local import run_cells
+from kdzoo.measures import hits
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.record import Record
@@ -43,8 +44,8 @@ def test_deployed_modules_predict_are_counted_and_are_kept(tmp_path: Path, teach
     assert list(record.curve[0].terms) == ["embedding"]  # ce_weight 0 leaves the hard-label loss out
 
     logits, labels = _predict(bench, record)
-    assert int((logits.argmax(1) == labels).sum()) == record.test.correct1
-    assert record.test.nll == pytest.approx(float(cross_entropy(logits, labels)), rel=1e-5)
+    assert int((logits.argmax(1) == labels).sum()) == hits(record.test)
+    assert record.test["nll"] == pytest.approx(float(cross_entropy(logits, labels)), rel=1e-5)
     deployed = load_file(bench.folder(record) / "deployed.safetensors")
     assert torch.equal(deployed["head.weight"], load_file(teacher_file)["classifier.weight"])
     assert not (bench.folder(plain) / "deployed.safetensors").exists()
@@ -73,7 +74,7 @@ def test_averaging_reaches_deployed_modules(tmp_path: Path, teacher_file: str) -
         assert torch.equal(kept[name], average[f"module.extra.{name}"])
         assert torch.equal(kept[name], live[f"strategy.{name}"]) == name.startswith("head.")
     logits, labels = _predict(prepared, record)
-    assert record.test.nll == pytest.approx(float(cross_entropy(logits, labels)), rel=1e-5)
+    assert record.test["nll"] == pytest.approx(float(cross_entropy(logits, labels)), rel=1e-5)
 
 
 def test_a_memory_meets_each_sample_once_an_epoch(tmp_path: Path, teacher_file: str) -> None:
@@ -149,7 +150,7 @@ def test_a_strategy_without_teacher_signals_never_runs_the_teacher(tmp_path: Pat
         patch.setattr(Teacher, "forward", lambda *_: pytest.fail("the teacher was run"))
         records = run_cells(prepared.plan.cells, prepared.lab, Quiet(), "failed")
     assert [record.status for record in records] == ["done", "done"]
-    assert records[1].agreement is not None
+    assert records[1].test["agreement"] is not None
     assert records[1].teacher == records[0].teacher
 
 

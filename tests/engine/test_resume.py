@@ -82,7 +82,7 @@ def test_seconds_of_all_sittings_are_summed(tmp_path: Path, teacher_file: str) -
         run_cells(prepared.plan.cells, prepared.lab, report, "failed")
     earlier = seen[1][-1]["seconds"]["train"]
     record = run(tmp_path, [], **config).only("ce")
-    assert record.cost.train > earlier > 0
+    assert record.cost["train"] > earlier > 0
 
 
 def test_a_done_cell_leaves_no_checkpoint_and_nothing_half_written(tmp_path: Path, teacher_file: str) -> None:

@@ -17,8 +17,9 @@ from kdzoo.leaderboard.charts.parts import Chart
 from kdzoo.leaderboard.layout import Leaderboard, read_leaderboard
 from kdzoo.leaderboard.publish import write_published
 from kdzoo.matrix import teacher_cell
+from kdzoo.measures import Scores, image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
 from kdzoo.space import Range
 from kdzoo.store import Store
 from kdzoo.study import Study, StudyPlan, Trial
@@ -61,9 +62,9 @@ def make_cell(strategy: str = "ce", seed: int = 0, **changes: Any) -> Cell:
     return Cell(**(values | changes))
 
 
-def measures(right: int, n: int = 1000) -> Measures:
+def measures(right: int, n: int = 1000) -> Scores:
     """So many right answers of 1000, or the same share of another number."""
-    return Measures(n=n, correct1=right * n // 1000, correct5=n, nll=0.5, ece=2.0)
+    return image_scores(n=n, correct1=right * n // 1000, correct5=n, nll=0.5, ece=2.0)
 
 
 def make_record(cell: Cell, right: int = 900, **changes: Any) -> Record:
@@ -79,7 +80,13 @@ def make_record(cell: Cell, right: int = 900, **changes: Any) -> Record:
         "cell": cell,
         "family": "response",
         "curve": tuple(
-            Epoch(epoch=epoch, phase="main", terms={"ce": 0.5}, lr=0.05, tune_top1=tune.top1 if epoch == last else 50.0)
+            Epoch(
+                epoch=epoch,
+                phase="main",
+                terms={"ce": 0.5},
+                lr=0.05,
+                tune={"top1": tune["top1"] if epoch == last else 50.0},
+            )
             for epoch in range(cell.recipe.epochs)
         ),
         "tune": tune,
@@ -87,13 +94,16 @@ def make_record(cell: Cell, right: int = 900, **changes: Any) -> Record:
         "agreement": 95.0 if student else None,
         "teacher": teacher if cell.teacher else None,
         "student": large if cell.kind == "teacher" else Size(parameters=400_000, macs=1000),
-        "cost": Cost(train=10.0, teacher=2.5, evaluate=1.0, peak_memory=1_000_000),
+        "cost": {"train": 10.0, "teacher": 2.5, "evaluate": 1.0, "peak_memory": 1_000_000},
         "environment": Environment(versions={"kdzoo": "0.1.0"}, device="cpu", threads=2),
         "started": "2026-01-01T00:00:00Z",
         "ended": "2026-01-01T00:01:00Z",
         "command": "kdzoo bench",
     }
-    return Record(**(values | changes))
+    values |= changes
+    if (agreement := values.pop("agreement")) is not None and values["test"] is not None:
+        values["test"] = {"agreement": agreement} | values["test"]
+    return Record(**values)
 
 
 def make_failure(cell: Cell, reason: str = "the loss became NaN in epoch 3", **changes: Any) -> Record:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.measures import Scores, image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
 
 RECIPE = Recipe(name="quick", epochs=5, batch_size=32, warmup=0.1)
 DATA = DataRef(
@@ -24,8 +25,8 @@ SIZES = {"resnet10t": 5_400_000, "test_resnet": 470_000, "test_vit": 370_000, "r
 LABEL_ONLY = StrategyRef(name="ce", distribution="kdzoo", revision="1")
 
 
-def measures(correct1: int, n: int = 1000) -> Measures:
-    return Measures(n=n, correct1=correct1, correct5=n, nll=0.5, ece=2.0)
+def measures(correct1: int, n: int = 1000) -> Scores:
+    return image_scores(n=n, correct1=correct1, correct5=n, nll=0.5, ece=2.0)
 
 
 def make_teacher(name: str = "resnet10t", **changes: Any) -> TeacherRef:
@@ -58,7 +59,7 @@ def make_curve(top1: float, epochs: int = 5) -> tuple[Epoch, ...]:
     """A curve that rises to ``top1`` percent."""
     reached = [round(top1 * (1 - math.exp(-1.5 * (epoch + 1))), 4) for epoch in range(epochs)]
     return tuple(
-        Epoch(epoch=epoch, phase="main", terms={"ce": 1.0 / (epoch + 1)}, lr=0.05, tune_top1=value)
+        Epoch(epoch=epoch, phase="main", terms={"ce": 1.0 / (epoch + 1)}, lr=0.05, tune={"top1": value})
         for epoch, value in enumerate(reached)
     )
 
@@ -76,7 +77,7 @@ def make_record(cell: Cell, correct1: int = 900, *, teacher_correct1: int = 980,
         "test": None if cell.kind == "trial" else measures(correct1),
         "agreement": 95.0 if cell.kind == "student" and cell.teacher else None,
         "student": size,
-        "cost": Cost(train=10.0, teacher=2.5, evaluate=1.0, peak_memory=1_000_000),
+        "cost": {"train": 10.0, "teacher": 2.5, "evaluate": 1.0, "peak_memory": 1_000_000},
         "environment": Environment(versions={"kdzoo": "0.1.0", "torch": "2.14.1"}, device="cpu", threads=2),
         "started": "2026-01-01T00:00:00Z",
         "ended": "2026-01-01T00:01:00Z",
@@ -88,7 +89,10 @@ def make_record(cell: Cell, correct1: int = 900, *, teacher_correct1: int = 980,
             tune=measures(teacher_correct1),
             test=measures(teacher_correct1),
         )
-    return Record(**(values | changes))
+    values |= changes
+    if (agreement := values.pop("agreement")) is not None and values["test"] is not None:
+        values["test"] = {"agreement": agreement} | values["test"]
+    return Record(**values)
 
 
 def make_failure(cell: Cell, reason: str = "the loss became NaN in epoch 3") -> Record:

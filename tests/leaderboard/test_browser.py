@@ -31,9 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sparse = [
         one.model_copy(
             update={
-                "curve": tuple(
-                    line.model_copy(update={"tune_top1": None}) if line.epoch % 2 else line for line in one.curve
-                )
+                "curve": tuple(line.model_copy(update={"tune": None}) if line.epoch % 2 else line for line in one.curve)
             }
         )
         for one in make_rows({"ce": [900, 910, 890]})

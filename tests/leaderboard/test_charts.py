@@ -16,10 +16,8 @@ from kdzoo.board.display import tables
 from kdzoo.board.overall import overall
 from kdzoo.board.table import make_board
 from kdzoo.drawing import chart_digest, drawer, origin_of, png, svg
-from kdzoo.leaderboard.charts.accuracy import accuracy_chart, headline
-from kdzoo.leaderboard.charts.curves import Curve, curves_chart
-from kdzoo.leaderboard.charts.forest import forest_chart
-from kdzoo.leaderboard.charts.ranking import rank_chart
+from kdzoo.leaderboard.charts.comparison import forest_chart, rank_chart
+from kdzoo.leaderboard.charts.scores import Curve, accuracy_chart, curves_chart, headline
 from kdzoo.record import Record
 
 Rows = list[dict[str, Any]]
@@ -217,11 +215,11 @@ def test_few_pairs_are_ranked_and_nothing_is_concluded(rows):
 
 def test_curves_have_a_point_an_epoch(record, cell):
     one = record(cell("soft", 1), 930)
-    chart = curves_chart([Curve("seed 1", tuple(line.tune_top1 for line in one.curve)), Curve("seed 2", ())])
+    chart = curves_chart([Curve("seed 1", tuple(line.score for line in one.curve)), Curve("seed 2", ())])
     assert [(point["curve"], point["epoch"]) for point in chart["data"]["values"]] == [
         ("seed 1", epoch) for epoch in (1, 2, 3, 4, 5)
     ]
-    assert chart["data"]["values"][-1]["top1"] == pytest.approx(92.95)
+    assert chart["data"]["values"][-1]["score"] == pytest.approx(92.95)
 
 
 def test_nothing_to_draw_is_no_chart(failure, cell, board_rows):

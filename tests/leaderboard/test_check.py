@@ -82,7 +82,7 @@ def test_good_records_have_no_fault(good: list[Record]) -> None:
 
 def curve_to(record: Record, top1: float) -> tuple[Epoch, ...]:
     """The record's curve with another end."""
-    return (*record.curve[:-1], record.curve[-1].model_copy(update={"tune_top1": top1}))
+    return (*record.curve[:-1], record.curve[-1].model_copy(update={"tune": {"top1": top1}}))
 
 
 def teacher_of(record: Record, **changes: Any) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def teacher_of(record: Record, **changes: Any) -> dict[str, Any]:
     [
         (lambda one: {"test": measures(910, 999)}, "measured test with 999 samples, and the dataset has 1,000"),
         (
-            lambda one: {"tune": measures(910, 499), "curve": curve_to(one, measures(910, 499).top1)},
+            lambda one: {"tune": measures(910, 499), "curve": curve_to(one, measures(910, 499)["top1"])},
             "measured tune with 499 samples, and the dataset has 500",
         ),
         (
@@ -137,14 +137,14 @@ def test_the_seed_of_trials_trains_no_student(good: list[Record]) -> None:
 
 def test_the_bound_of_chance() -> None:
     """Of 900 guesses of one of ten classes 113 or more are right in 0.75 % of cases, 112 or more in 1.0003 %."""
-    assert not better_than_chance(measures(900, 900).model_copy(update={"correct1": 112}), 10)
-    assert better_than_chance(measures(900, 900).model_copy(update={"correct1": 113}), 10)
+    assert not better_than_chance(measures(900, 900) | {"top1": 100 * 112 / 900}, 10)
+    assert better_than_chance(measures(900, 900) | {"top1": 100 * 113 / 900}, 10)
 
 
 @pytest.mark.parametrize("n", [1, 4, 6, 9, 60])
 def test_a_perfect_teacher_is_never_at_chance(n: int) -> None:
-    assert better_than_chance(measures(900, n).model_copy(update={"correct1": n}), 2)
-    assert not better_than_chance(measures(900, n).model_copy(update={"correct1": n // 2}), 2)
+    assert better_than_chance(measures(900, n) | {"top1": 100.0}, 2)
+    assert not better_than_chance(measures(900, n) | {"top1": 100 * (n // 2) / n}, 2)
 
 
 def test_older_evaluations_are_remarked_and_no_fault(good: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_one_teacher_taught_all(good: list[Record]) -> None:
     records, odd = replaced(good, 3, **other)
     reason = only_fault(records)
     assert reason == (
-        f"{at(odd)}had another teacher than {good[0].id}, which names the same one: test.correct1 980 and 981"
+        f"{at(odd)}had another teacher than {good[0].id}, which names the same one: test.top1 98.0 and 98.1"
     )
 
 
@@ -234,14 +234,14 @@ def test_a_teacher_that_was_measured_elsewhere_may_differ_in_rounding(
 ) -> None:
     assert good[3].teacher is not None
     test = good[3].teacher.test
-    near = test.model_copy(update={name: getattr(test, name) + off})
+    near = test | {name: test[name] + off}
     one, _ = replaced(good, 3, **teacher_of(good[3], test=near))
     two, _ = replaced(one, 2, **teacher_of(good[2], test=near))
     assert faults(one) == faults(two) == []
-    far = test.model_copy(update={name: getattr(test, name) + 2e-4})
+    far = test | {name: test[name] + 2e-4}
     records, odd = replaced(good, 3, **teacher_of(good[3], test=far))
     assert only_fault(records).startswith(f"{at(odd)}had another teacher than {good[0].id}")
-    assert only_fault(records).endswith(f": test.{name} {getattr(test, name)!r} and {getattr(far, name)!r}")
+    assert only_fault(records).endswith(f": test.{name} {test[name]!r} and {far[name]!r}")
 
 
 def test_a_teacher_of_another_size_is_another(good: list[Record]) -> None:
@@ -252,10 +252,10 @@ def test_a_teacher_of_another_size_is_another(good: list[Record]) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"test": measures(981)}, "test.correct1 980 and 981"),
+        ({"test": measures(981)}, "test.top1 98.0 and 98.1"),
         ({"student": Size(parameters=5_000_001, macs=4000)}, "size.parameters 5000000 and 5000001"),
-        ({"test": measures(980).model_copy(update={"nll": 0.5002})}, "test.nll 0.5 and 0.5002"),
-        ({"test": measures(980).model_copy(update={"nll": 0.50009})}, ""),
+        ({"test": measures(980) | {"nll": 0.5002}}, "test.nll 0.5 and 0.5002"),
+        ({"test": measures(980) | {"nll": 0.50009}}, ""),
     ],
 )
 def test_a_training_made_the_teacher_that_its_students_saw(
@@ -621,7 +621,7 @@ def test_a_number_that_was_changed_is_found(name: str, board: Path) -> None:
 
 def test_a_record_that_was_changed_shows_in_every_file(board: Path) -> None:
     path = next(path for path in board.rglob("*--*/*.json") if '"name":"soft"' in path.read_text())
-    text = path.read_text().replace('"correct1":93', '"correct1":94')
+    text = path.read_text().replace('"top1":93', '"top1":94')
     path.write_text(text)
     assert "its contents do not fit its SHA-256" in check(board).stdout
     body, fits = unsealed(text.encode())

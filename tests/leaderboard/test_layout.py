@@ -166,7 +166,7 @@ def resealed(*change: str) -> str:
         (changed(**{"\x1b[31m\n" + "k" * 10_000: 1}), "."),
         (changed(status="done", test=None), "a done record needs test"),
         (TEXT.replace('"seed":1', '"seed":2'), "not the hash of the cell"),
-        (TEXT.replace('"correct1":900', '"correct1":1001'), "counts must satisfy"),
+        (TEXT.replace('"top1":90.0', '"top1":100.1'), "top-1 cannot be 100.1"),
     ],
 )
 def test_a_bad_file_is_one_line(content: str | bytes, reason: str, tmp_path: Path) -> None:

@@ -178,9 +178,9 @@ def test_details_tell_of_seeds_curves_records_and_the_command(sweep, page):
     told = section["details"][place]
     records = [one for one in sweep if one.cell.strategy.name == "soft" and str(one.cell.student) == "test_resnet"]
     assert [seed[:4] for seed in told["seeds"]] == [
-        [one.cell.seed, one.id, f"../records/{one.id}.json", one.test.top1] for one in records
+        [one.cell.seed, one.id, f"../records/{one.id}.json", one.test["top1"]] for one in records
     ]
-    assert told["seeds"][0][4] == [round(line.tune_top1, 2) for line in records[0].curve]
+    assert told["seeds"][0][4] == [round(line.score, 2) for line in records[0].curve]
     assert told["command"].split() == ["kdzoo", "run-cell", *(str(path_of_record(one)) for one in records)]
     assert told["ran"] == "kdzoo bench"
     assert told["versions"] == "kdzoo 0.1.0, torch 2.14.1; cpu, 2 threads"
@@ -274,8 +274,9 @@ def test_a_page_without_records_says_so(page):
 
 
 def test_the_page_draws_the_charts_that_the_files_hold(sweep, page):
+
     from kdzoo.board.display import tables
-    from kdzoo.leaderboard.charts.accuracy import accuracy_chart
+    from kdzoo.leaderboard.charts.scores import accuracy_chart
 
     board = make_board(sweep, by="dataset")
     section = data_of(page(sweep))["sections"][0]

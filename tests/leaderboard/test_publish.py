@@ -265,7 +265,7 @@ def test_a_contradiction_is_named_and_writes_nothing(published: Path, tmp_path: 
     )
     assert content(published) == before
     assert kdzoo("publish", store, "--to", published, "--replace").exit_code == 0
-    assert b'"correct1":999' in content(published)[str(path_of_record(record))]
+    assert b'"top1":99.9' in content(published)[str(path_of_record(record))]
     assert check_leaderboard(published).faults == ()
 
 

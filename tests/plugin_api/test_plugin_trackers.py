@@ -95,13 +95,13 @@ def test_each_cell_has_a_run_with_its_curve_and_its_measures(
                 "loss/ce": line["terms"]["ce"],
                 "loss/soft": line["terms"]["soft"],
                 "lr": line["lr"],
-                "tune/top1": line["tune_top1"],
+                "tune/top1": line["tune"]["top1"],
             },
         ]
     step, measured = final
     assert step == 1
-    assert measured["test/top1"] == pytest.approx(100 * soft["test"]["correct1"] / soft["test"]["n"])
-    assert measured["agreement"] == soft["agreement"]
+    assert measured["test/top1"] == pytest.approx(soft["test"]["top1"])
+    assert measured["test/agreement"] == soft["test"]["agreement"]
     assert measured["cost/train"] == soft["cost"]["train"]
     assert finish == ["finish"]
     assert {line[0] for line in notes(found["teacher"]["id"])} >= {"start", 0, 1, 2, "finish"}
@@ -256,7 +256,7 @@ def test_wandb_keeps_a_run_of_each_cell_without_a_network(
 
 
 def top1(record: dict[str, Any]) -> float:
-    return 100 * float(record["test"]["correct1"]) / float(record["test"]["n"])
+    return float(record["test"]["top1"])
 
 
 def test_an_epoch_that_was_not_measured_has_no_value_on_tune(
@@ -266,7 +266,7 @@ def test_an_epoch_that_was_not_measured_has_no_value_on_tune(
     assert result.code == 0, result.err
     _, _, first, second, _, _ = notes(records()["soft"]["id"])
     assert set(first[1]) == {"loss/ce", "loss/soft", "lr"}
-    assert second[1]["tune/top1"] == records()["soft"]["curve"][1]["tune_top1"]
+    assert second[1]["tune/top1"] == records()["soft"]["curve"][1]["tune"]["top1"]
 
 
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")

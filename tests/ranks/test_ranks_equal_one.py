@@ -75,12 +75,16 @@ def test_two_ranks_give_what_one_gives(
     assert (one.status, two.status) == ("done", "done"), two.traceback
     for line, other in zip(one.curve, two.curve, strict=True):
         assert other.terms == pytest.approx(line.terms, rel=1e-6)
-        assert (other.tune_top1, other.lr) == (line.tune_top1, line.lr)
+        assert (other.score, other.lr) == (line.score, line.lr)
     for name in ("tune", "test"):
         ours, theirs = getattr(one, name), getattr(two, name)
         assert theirs.counts == ours.counts
         assert (theirs.nll, theirs.ece) == pytest.approx((ours.nll, ours.ece), rel=1e-6)
-    assert (two.agreement, two.student, two.adapter_parameters) == (one.agreement, one.student, one.adapter_parameters)
+    assert (two.test["agreement"], two.student, two.adapter_parameters) == (
+        one.test["agreement"],
+        one.student,
+        one.adapter_parameters,
+    )
     assert first.state.keys() == second.state.keys() == whole.state.keys()
     for name, value in whole.state.items():
         torch.testing.assert_close(first.state[name], value, rtol=1e-5, atol=1e-7, msg=name)

@@ -158,7 +158,7 @@ def test_one_process_trains_the_teacher_and_then_the_cell(one: tuple[Path, tuple
     record = record_of(out, cell)
     assert record.test is not None
     assert text.startswith("slow test_vit")
-    assert f"{record.test.top1:.2f}% on test" in text
+    assert f"{record.test['top1']:.2f}% on test" in text
     assert {each.cell.strategy.name for each in Store(out).records()} == {"ce", "slow"}
     assert "x cpu" not in record.environment.device
 
@@ -191,7 +191,7 @@ def test_tune_is_measured_as_often_as_asked(one: tuple[Path, Any], planned: Path
     (code, _, errors), (other, *_) = pair.call(compiling, *arguments)
     assert (code, other) == (0, 0), errors
     whole, record = record_of(one[0], cell), record_of(planned, cell)
-    assert [line.tune_top1 is None for line in record.curve] == [True, False, False]
+    assert [line.score is None for line in record.curve] == [True, False, False]
     assert (whole.environment.compiled, record.environment.compiled) == (False, True)
     for line, same in zip(whole.curve, record.curve, strict=True):
         assert same.terms == pytest.approx(line.terms, rel=1e-3)

@@ -14,6 +14,7 @@ from kdzoo.leaderboard.check.agreement import differences, told
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
+from kdzoo.measures import Measure, exact_scores
 from kdzoo.record import Record, Size, TeacherMeasures
 
 Group: TypeAlias = dict[Hashable, list[Record]]
@@ -97,27 +98,28 @@ def _teachers(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fau
             key = (data_key(record.cell.data), teacher_key(record.cell.teacher), record.evaluation)
             seen[key].append((record, record.teacher))
     for members in seen.values():
-        usual = _usual([measured for _, measured in members])
+        declared = members[0][0].measures
+        usual = _usual([measured for _, measured in members], declared)
         example = next(record for record, measured in members if measured == usual)
         expected = _measured(usual)
         for record, measured in members:
-            if found := differences(expected, _measured(measured)):
+            if found := differences(expected, _measured(measured), declared=declared):
                 yield fault(
                     path_of_record(record),
                     f"had another teacher than {example.id}, which names the same one: {told(found)}",
                 )
         training = _training(example, trainings)
-        if training and (found := differences(expected, _made(training))):
+        if training and (found := differences(expected, _made(training), declared=declared)):
             yield fault(
                 path_of_record(training), f"is not the teacher that {example.id} and others measured: {told(found)}"
             )
 
 
-def _usual(measured: Sequence[TeacherMeasures]) -> TeacherMeasures:
+def _usual(measured: Sequence[TeacherMeasures], declared: Sequence[Measure]) -> TeacherMeasures:
     """The most frequent of the measurements, where those that agree but for rounding count as one."""
-    counts = Counter((one.size, one.tune.counts, one.test.counts) for one in measured)
-    most = counts.most_common(1)[0][0]
-    return next(one for one in measured if (one.size, one.tune.counts, one.test.counts) == most)
+    exact = [(one.size, exact_scores(one.tune, declared), exact_scores(one.test, declared)) for one in measured]
+    most = Counter(exact).most_common(1)[0][0]
+    return next(one for one, scores in zip(measured, exact, strict=True) if scores == most)
 
 
 def _training(student: Record, trainings: _Trainings) -> Record | None:

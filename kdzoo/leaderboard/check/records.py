@@ -12,8 +12,9 @@ from kdzoo.cell import PROTOCOL
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.private import place_named_in, publishable
 from kdzoo.leaderboard.untrusted import Fault, fault
+from kdzoo.measures import SAMPLES, TOP1, Scores, hits
 from kdzoo.parameters import MOST_SEARCHED
-from kdzoo.record import EVALUATION, Measures, Record
+from kdzoo.record import EVALUATION, Record
 from kdzoo.space import RECIPE_KEYS
 from kdzoo.study import TRIAL_SEED, Study, StudyPlan, Trial
 
@@ -54,10 +55,11 @@ def remarks(records: Sequence[Record]) -> list[str]:
     return found
 
 
-def better_than_chance(measures: Measures, classes: int) -> bool:
+def better_than_chance(scores: Scores, classes: int) -> bool:
     """Whether guessing one of equally frequent classes rarely scores so high, or all is right (exact binomial test)."""
-    tail = bdtrc(measures.correct1 - 1, measures.n, 1 / classes) if measures.correct1 else 1.0
-    return measures.correct1 == measures.n or bool(tail <= CHANCE)
+    right, samples = hits(scores), scores[SAMPLES]
+    tail = bdtrc(right - 1, samples, 1 / classes) if right else 1.0
+    return right == samples or bool(tail <= CHANCE)
 
 
 def _reasons(record: Record) -> Iterator[str]:
@@ -80,29 +82,35 @@ def _reasons(record: Record) -> Iterator[str]:
 
 
 def _measured(record: Record) -> Iterator[str]:
-    cell = record.cell
+    cell, main = record.cell, record.main
     data = cell.data
     whose = [("", record.tune, record.test)]
     if record.teacher:
         whose.append(("its teacher on ", record.teacher.tune, record.teacher.test))
     for who, tune, test in whose:
-        for name, measures, n in (("tune", tune, data.tune), ("test", test, data.test)):
-            if measures and measures.n != n:
-                yield f"measured {who}{name} with {measures.n:,} samples, and the dataset has {n:,}"
+        for name, scores, n in (("tune", tune, data.tune), ("test", test, data.test)):
+            if scores and scores[SAMPLES] != n:
+                yield f"measured {who}{name} with {scores[SAMPLES]:,} samples, and the dataset has {n:,}"
     epochs = [line.epoch for line in record.curve]
     if len(epochs) != cell.recipe.epochs or epochs != list(range(len(epochs))):
         yield f"has a curve of {len(record.curve):,} lines, and its recipe {cell.recipe.epochs:,} epochs, one a line"
-    elif record.tune and (last := record.curve[-1].tune_top1) is not None and last != record.tune.top1:
-        yield f"ends its curve with top-1 {last:.4f}% on tune, and measured {record.tune.top1:.4f}%"
+    elif record.tune and (last := record.curve[-1].score) is not None and last != record.tune[main.name]:
+        percent = "%" if main.unit == "%" else ""
+        yield (
+            f"ends its curve with {main.title} {last:.4f}{percent} on tune, and measured "
+            f"{record.tune[main.name]:.4f}{percent}"
+        )
     if record.teacher and record.teacher.vouched:
         return  # a teacher that knows nothing may well teach to be wrong; the board says what it was
-    if record.test and record.test.top1 <= 100 / data.num_classes:
+    score = record.test.get(TOP1.name) if record.test else None
+    if score is not None and score <= 100 / data.num_classes:
         yield (
-            f"is not above chance: top-1 {record.test.top1:.2f}% on test, with {data.num_classes:,} classes; find out "
+            f"is not above chance: {TOP1.title} {score:.2f}% on test, with {data.num_classes:,} classes; find out "
             "why before it is published"
         )
-    if record.teacher and not better_than_chance(record.teacher.test, data.num_classes):
-        yield f"has a teacher no better than chance: top-1 {record.teacher.test.top1:.2f}% on test"
+    taught = record.teacher.test if record.teacher else {}
+    if TOP1.name in taught and not better_than_chance(taught, data.num_classes):
+        yield f"has a teacher no better than chance: {TOP1.title} {taught[TOP1.name]:.2f}% on test"
 
 
 def plan_reasons(plan: StudyPlan) -> Iterator[str]:

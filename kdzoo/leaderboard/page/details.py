@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kdzoo.board.escape import safe_url
 from kdzoo.board.labels import OWN_DISTRIBUTION, params_text
+from kdzoo.board.printed import RowValues
 from kdzoo.cell import canonical_json
 from kdzoo.foreign import visible
-from kdzoo.leaderboard.charts.points import Row
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import Record
@@ -44,7 +44,7 @@ class Details:
         self._studies = {study.id: study for study in studies}
         self._record_url, self._study_url = record_url, study_url
 
-    def of(self, row: Row) -> Detail:
+    def of(self, row: RowValues) -> Detail:
         """Everything that the page shows of a row beside its line, as JSON."""
         found = [self._records.get((name, row["evaluation"])) for name in row["records"].split()]
         records = [record for record in found if record is not None]
@@ -63,11 +63,12 @@ class Details:
         return detail
 
     def _seed(self, record: Record) -> list[Any]:
-        """Seed, id, URL, top-1 on test or why there is none, and the curve."""
-        top1 = record.test.top1 if record.status == "done" and record.test else None
-        curve = [None if line.tune_top1 is None else round(line.tune_top1, 2) for line in record.curve]
-        told = round(top1, 4) if top1 is not None else visible(f"{record.status}: {record.reason}")
-        return [record.cell.seed, record.id, safe_url(self._record_url(record)), told, curve]
+        """Seed, id, URL, the score on test or why there is none, and the curve."""
+        main = record.main
+        score = record.test[main.name] if record.status == "done" and record.test else None
+        curve = [None if line.score is None else round(line.score, main.digits) for line in record.curve]
+        result = round(score, main.digits + 2) if score is not None else visible(f"{record.status}: {record.reason}")
+        return [record.cell.seed, record.id, safe_url(self._record_url(record)), result, curve]
 
     def _study(self, study: Study) -> list[str]:
         return [study.id, safe_url(self._study_url(study)) if self._study_url else ""]
@@ -125,3 +126,20 @@ def _environment(versions: Mapping[str, str], record: Record) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     threads = record.environment.threads
     return f"{packages}; {record.environment.device}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
+_ADDRESS = re.compile(r"(https?://\S+|(\.{0,2}/)?[\w./-]+\.(md|html)(#[\w.-]*)?|#[\w.-]+)")
+
+
+def safe_url(url: str) -> str:
+    """The address, if it is a relative one or one of the web; else nothing, so that no address runs a script."""
+    # A browser cuts spaces off before it looks for a scheme.
+    printable = url.isprintable() and url == url.strip() and not url.startswith(("//", "/\\", "\\"))
+    scheme = _SCHEME.match(url)
+    return url if printable and (scheme is None or scheme.group().lower() in ("http:", "https:")) else ""
+
+
+def is_address(text: str) -> bool:
+    """Whether a card is the address of a page, and not the card itself."""
+    return _ADDRESS.fullmatch(text) is not None and bool(safe_url(text))

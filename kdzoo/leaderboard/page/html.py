@@ -9,16 +9,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kdzoo.board.display import notes, tables
-from kdzoo.board.escape import is_address, safe_url
-from kdzoo.board.more import NOTES
+from kdzoo.board.display import more_notes, notes, tables
 from kdzoo.board.overall import overall
 from kdzoo.board.overall_text import overall_notes
 from kdzoo.board.table import Board
 from kdzoo.drawing import THEME
 from kdzoo.foreign import visible
-from kdzoo.leaderboard.charts.accuracy import headline
-from kdzoo.leaderboard.charts.curves import Curve, curves_chart
+from kdzoo.leaderboard.charts.scores import headline
 from kdzoo.leaderboard.page.chartcode import (
     block,
     library_of,
@@ -27,15 +24,12 @@ from kdzoo.leaderboard.page.chartcode import (
     script_source,
     without_library,
 )
-from kdzoo.leaderboard.page.details import Details
+from kdzoo.leaderboard.page.details import Details, is_address, safe_url
 from kdzoo.leaderboard.page.sections import Ranking, Section, bare, caption, choices, ranking, section
 from kdzoo.record import Record
 from kdzoo.study import Study
 
 __all__ = ["dataset_page", "index_page", "library_of", "own_library", "without_library"]
-
-_CURVES = curves_chart([Curve("seed 0", (0.0,))]) or {}
-"""How learning curves are drawn; a page gives it a row's own."""
 
 _P = (
     "p (Holm): p value of the paired t test of vs ce, corrected by Holm's method for the number of rows of the pair.",
@@ -117,7 +111,7 @@ def _page(
     pages: Mapping[str, str] | None = None,
 ) -> str:
     printed = tables(board, "rank")
-    sections = [section(table, details, pages) for table in printed]
+    sections = [section(table, board.columns, details, pages) for table in printed]
     overalls = overall(board)
     rankings = [ranking(one) for one in overalls]
     code = _source("page.js")
@@ -134,7 +128,9 @@ def _page(
         headline=headline,
         choices=choices(sections),
         cards=_cards(cards),
-        notes=list(map(visible, (*notes(board, printed, "bold"), *NOTES, *_P, *overall_notes(overalls, "bold")))),
+        notes=list(
+            map(visible, (*notes(board, printed, "bold"), *more_notes(board), *_P, *overall_notes(overalls, "bold")))
+        ),
         data=script_json(_data(sections, rankings)),
         style=_source("page.css"),
         code=code,
@@ -147,7 +143,6 @@ def _page(
 def _data(sections: Iterable[Section], rankings: Iterable[Ranking]) -> dict[str, Any]:
     return {
         "theme": THEME,
-        "curves": bare(_CURVES),
         "sections": [one.data() for one in sections],
         "rankings": [
             {"spec": bare(one.chart), "points": one.chart["data"]["values"]} if one.chart else None for one in rankings

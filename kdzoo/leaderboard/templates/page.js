@@ -222,14 +222,15 @@
     row.after(detail);
     row.classList.add("chosen");
     row.querySelector(".open").setAttribute("aria-expanded", "true");
-    fill(panel, data.sections[number].details[place], points[number][place]);
+    fill(panel, data.sections[number], place, points[number][place]);
     if (scroll) row.scrollIntoView({ block: "center" });
   }
 
-  function fill(panel, told, point) {
+  function fill(panel, section, place, point) {
+    const told = section.details[place];
     // An epoch after which nothing was measured would break the line.
     const curves = told.seeds.flatMap(([seed, , , , curve]) =>
-      curve.map((top1, epoch) => ({ curve: `seed ${seed}`, epoch: epoch + 1, top1 })).filter(({ top1 }) => top1 !== null));
+      curve.map((score, epoch) => ({ curve: `seed ${seed}`, epoch: epoch + 1, score })).filter((one) => one.score !== null));
     panel.append(element("h3", `${point.strategy}${point.variant ? ` (${point.variant})` : ""}, ${point.pair}`));
     if (told.settings) panel.append(element("p", told.settings, { class: "soft" }));
     const card = [...document.querySelectorAll("[data-card]")].find((one) =>
@@ -255,14 +256,14 @@
     }
     panel.append(element("h3", "Learning curves"));
     if (curves.length) {
-      const place = element("div", undefined, { class: "drawing" });
-      panel.append(place);
-      if (typeof vegaEmbed !== "undefined") draw(place, data.curves, "curves", curves);
+      const drawing = element("div", undefined, { class: "drawing" });
+      panel.append(drawing);
+      if (typeof vegaEmbed !== "undefined") draw(drawing, section.curves, "curves", curves);
     } else panel.append(element("p", "The records hold no curve.", { class: "soft" }));
     panel.append(element("h3", "Seeds"));
     const seeds = element("ul");
     for (const [seed, id, url, result] of told.seeds) {
-      const item = element("li", `seed ${seed}: ${typeof result === "number" ? `${result.toFixed(2)} %` : result}, record `);
+      const item = element("li", `seed ${seed}: ${typeof result === "number" ? `${result.toFixed(section.digits)}${section.unit}` : result}, record `);
       item.append(linked(id, url));
       seeds.append(item);
     }

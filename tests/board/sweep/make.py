@@ -13,8 +13,9 @@ from pathlib import Path
 
 from kdzoo.cell import Cell, DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.cli.board import board
+from kdzoo.measures import Scores, image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Cost, Environment, Epoch, Measures, Record, Size, TeacherMeasures
+from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
 from kdzoo.space import Range
 from kdzoo.store import Store
 from kdzoo.study import Study, StudyPlan, Trial
@@ -108,9 +109,9 @@ def cell_of(data: DataRef, teacher_model: ModelRef, strategy: str, seed: int) ->
     )
 
 
-def measures(correct1: int, n: int) -> Measures:
+def measures(correct1: int, n: int) -> Scores:
     wrong = 1 - correct1 / n
-    return Measures(
+    return image_scores(
         n=n,
         correct1=correct1,
         correct5=n - (n - correct1) // 8,
@@ -125,6 +126,7 @@ def record_of(cell: Cell, correct1: int) -> Record:
     taught = TEACHERS[data.name, network]
     tune = round(correct1 / data.test * data.tune)
     failed = correct1 == FAILED
+    agreement = round(100 * correct1 / data.test - 1 - cell.seed / 10, 3)
     seconds = SECONDS[cell.strategy.name] * data.fit / DIGITS.fit * (1 + cell.seed / 16)
     return Record(
         id=cell.id,
@@ -134,12 +136,13 @@ def record_of(cell: Cell, correct1: int) -> Record:
         curve=()
         if failed
         else tuple(
-            Epoch(epoch=epoch, phase="main", terms={"ce": 1.5 / (1 + epoch)}, lr=0.05 / (1 + epoch), tune_top1=top1)
-            for epoch, top1 in enumerate([50.0, measures(tune, data.tune).top1])
+            Epoch(
+                epoch=epoch, phase="main", terms={"ce": 1.5 / (1 + epoch)}, lr=0.05 / (1 + epoch), tune={"top1": top1}
+            )
+            for epoch, top1 in enumerate([50.0, measures(tune, data.tune)["top1"]])
         ),
         tune=None if failed else measures(tune, data.tune),
-        test=None if failed else measures(correct1, data.test),
-        agreement=None if failed else round(100 * correct1 / data.test - 1 - cell.seed / 10, 3),
+        test=None if failed else measures(correct1, data.test) | {"agreement": agreement},
         teacher=TeacherMeasures(
             size=SIZES[network],
             tune=measures(round(taught / data.test * data.tune), data.tune),
@@ -149,7 +152,13 @@ def record_of(cell: Cell, correct1: int) -> Record:
         adapter_parameters=36_864 if cell.strategy.name == "fitnets" else 0,
         cost=None
         if failed
-        else Cost(train=seconds, teacher=seconds / 5, evaluate=0.5, peak_memory=500_000_000 + cell.seed * 1_000_000),
+        else {
+            "train": seconds,
+            "teacher": seconds / 5,
+            "evaluate": 0.5,
+            "bank": 0.0,
+            "peak_memory": 500_000_000 + cell.seed * 1_000_000,
+        },
         environment=Environment(versions={"kdzoo": "0.1.0"}, device="cpu", threads=2),
         started="2026-01-01T00:00:00Z",
         ended="2026-01-01T00:01:00Z",
