@@ -71,12 +71,13 @@ def test_the_page_names_this_command(
 def test_a_difference_is_named(published: Path, kdzoo: Callable[..., Any], tmp_path: Path) -> None:
     path = rows(published, "ce")[0]
     record = read(path)
-    assert record.agreement is not None
-    other = record.model_copy(update={"agreement": record.agreement / 2})
+    assert record.test is not None
+    agreement = record.test["agreement"]
+    other = record.model_copy(update={"test": record.test | {"agreement": agreement / 2}})
     (tmp_path / "other.json").write_text(other.to_json())
     result = kdzoo("run-cell", "other.json", "--out", "again", "--device", "cpu")
     assert result.code == 0
-    told = f"It differs from the given record: agreement {other.agreement!r} and {record.agreement!r}."
+    told = f"It differs from the given record: test.agreement {agreement / 2!r} and {agreement!r}."
     assert result.out.splitlines()[-1] == told
 
 
