@@ -177,30 +177,16 @@ AGREEMENT = Measure(
 IMAGES = (TOP1, TOP5, NLL, ECE, AGREEMENT)
 """What is measured of a network that classifies images."""
 
-TRAIN = Measure(
-    name="train",
-    unit="seconds",
-    best="lowest",
-    low=0,
-    volatile=True,
-    help="mean seconds of training steps, the teacher's passes included",
-    shown=("frame",),
-)
-TEACHER = Measure(
-    name="teacher",
-    unit="seconds",
-    best="lowest",
-    low=0,
-    volatile=True,
-    help="mean seconds of the teacher's passes",
-    shown=("frame",),
-)
-EVALUATE = Measure(
-    name="evaluate", unit="seconds", best="lowest", low=0, volatile=True, help="evaluation of tune and test", shown=()
-)
-BANK = Measure(
-    name="bank", unit="seconds", best="lowest", low=0, volatile=True, help="filling the teacher bank", shown=()
-)
+
+def _seconds(name: str, help: str, *, column: bool = False) -> Measure:
+    shown: tuple[Literal["frame"], ...] = ("frame",) if column else ()
+    return Measure(name=name, unit="seconds", best="lowest", low=0, volatile=True, help=help, shown=shown)
+
+
+TRAIN = _seconds("train", "mean seconds of training steps, the teacher's passes included", column=True)
+TEACHER = _seconds("teacher", "mean seconds of the teacher's passes", column=True)
+EVALUATE = _seconds("evaluate", "evaluation of tune and test")
+BANK = _seconds("bank", "filling the teacher bank")
 PEAK_MEMORY = Measure(
     name="peak_memory",
     unit="bytes",

@@ -17,7 +17,8 @@ from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.jsontext import unsealed
 from kdzoo.measures import Measure
 from kdzoo.recipe import Recipe
-from kdzoo.record import SCHEMA, Environment, Size, Summary, TeacherMeasures, in_todays_form, parse_record
+from kdzoo.record import SCHEMA, Environment, Size, Summary, TeacherMeasures, parse_record
+from kdzoo.record_forms import in_todays_form
 
 _KINDS: dict[str, Any] = {
     "data": DataRef,

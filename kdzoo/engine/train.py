@@ -31,7 +31,8 @@ from kdzoo.measures import main_of
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Batch
-from kdzoo.record import Epoch, line_in_todays_form
+from kdzoo.record import Epoch
+from kdzoo.record_forms import line_in_todays_form
 from kdzoo.strategy import Phase, Strategy, Terms
 
 
