@@ -8,9 +8,11 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import from_json, to_json
 
 from kdzoo.errors import UsageError
 from kdzoo.recipe import Recipe
+from kdzoo.rowkey import RowKey
 from kdzoo.yamltext import read_scalar
 
 PROTOCOL = 1
@@ -102,6 +104,11 @@ class StrategyRef(Frozen):
     distribution: str
     revision: str
     params: dict[str, Scalar] = {}
+
+    @property
+    def version(self) -> tuple[str, str, str]:
+        """Name, distribution and revision: equal for one strategy, whatever its parameters."""
+        return self.name, self.distribution, self.revision
 
 
 class Input(Frozen):
@@ -198,14 +205,44 @@ class Cell(Frozen):
         """Sixteen hex digits that name the cell: a hash of everything that can change its result."""
         return content_hash(self.identity())
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, *, names: bool = False) -> dict[str, Any]:
         """Everything that can change the cell's result: all of it but the names of recipes, which say nothing new.
 
         Values at their default are left out, so that a later version may add a field whose default means what was
         before, and old cells keep their names. A default is therefore never changed.
+
+        Args:
+            names: whether the names of recipes are in it all the same.
         """
         nameless: dict[str, Any] = {"recipe": {"name"}, "tuned_from": {"name"}, "teacher": {"recipe": {"name"}}}
-        return self.model_dump(mode="json", exclude=nameless, exclude_defaults=True) | {"protocol": self.protocol}
+        exclude = None if names else nameless
+        return self.model_dump(mode="json", exclude=exclude, exclude_defaults=True) | {"protocol": self.protocol}
+
+    def row_key(self, evaluation: int, *, names: bool = True) -> RowKey:
+        """The row of a board to which the cell belongs.
+
+        Args:
+            evaluation: version of the evaluation that measured it.
+            names: whether names of recipes keep rows apart, as they do on boards, though they do not change an id.
+        """
+        texts = {name: canonical_json(value) for name, value in self.identity(names=names).items()}
+        return RowKey.of_texts(texts, canonical_json(self.recipe_changes), evaluation)
+
+    @classmethod
+    def of_row(cls, key: RowKey) -> Cell:
+        """The cell of a row that has the seed 0, with the recipe before tuning; of a key with names."""
+        told: dict[str, Any] = from_json(key.context) | {"seed": 0}
+        told |= {"student": from_json(key.student), "teacher": from_json(key.teacher)}
+        told["strategy"] = from_json(key.setting)["strategy"]
+        return cls.model_validate_json(to_json(told))
+
+    @property
+    def recipe_changes(self) -> dict[str, Any]:
+        """What tuning changed in the recipe, by full names such as ``recipe.lr``; another name is no change."""
+        if self.tuned_from is None:
+            return {}
+        base = _flat(self.tuned_from)
+        return {f"recipe.{name}": value for name, value in _flat(self.recipe).items() if value != base[name]}
 
     def seed_for(self, purpose: str) -> int:
         """A 63-bit seed for one purpose (``init``, ``order``, ``adapters``, ...).
@@ -224,9 +261,18 @@ class Cell(Frozen):
         return int(content_hash(key), 16) >> 1
 
 
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    values = recipe.model_dump(mode="json", exclude={"name"})
+    augment = values.pop("augment")
+    return values | {f"augment.{name}": value for name, value in augment.items()}
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def content_hash(value: Any) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from kdzoo.board.lines import BASELINES, Line, baselines_of
 from kdzoo.board.results import Result, Teacher
-from kdzoo.board.rows import Row
+from kdzoo.board.rows import BASELINES, BoardLine, RowSeeds, baselines_of
 from kdzoo.board.stats import Estimate, estimate, gaps_recovered, holm, paired_difference
 from kdzoo.measures import COST, IMAGES, TOP1, TRAIN, Measure, main_of
 
@@ -27,7 +26,7 @@ def measures_of(results: Sequence[Result]) -> dict[str, Measure]:
     return {measure.name: measure for measure in (main, *images, *COST, *declared)}
 
 
-def fill_pair(lines: Sequence[Line]) -> tuple[list[str], list[Measure]]:
+def fill_pair(lines: Sequence[BoardLine]) -> tuple[list[str], list[Measure]]:
     """Compute the columns of all rows of one pair in one context.
 
     Returns:
@@ -80,7 +79,7 @@ def _retention(score: float | None, teacher: float | None, main: Measure) -> flo
     return None if score is None or not teacher or teacher < 0 or main.best == "lowest" else score / teacher
 
 
-def _own(row: Row, measures: Mapping[str, Measure], main: Measure) -> dict[str, Any]:
+def _own(row: RowSeeds, measures: Mapping[str, Measure], main: Measure) -> dict[str, Any]:
     """The columns that a row has by itself. Every mean is over the done seeds."""
     recorded = {**row.done, **row.failed}
     scores = [result.scores for result in row.done.values() if result.scores is not None]
@@ -114,7 +113,7 @@ def _values(results: Sequence[Mapping[str, float]], name: str) -> list[float]:
     return [result[name] for result in results if name in result]
 
 
-def _compare(lines: Sequence[Line], name: str, baselines: Sequence[Line | None]) -> None:
+def _compare(lines: Sequence[BoardLine], name: str, baselines: Sequence[BoardLine | None]) -> None:
     """Fill the columns ``diff_NAME…``; the correction is over all rows of the pair that have a p value."""
     lacking = f"no default {name} row" if any(line.strategy.name == name for line in lines) else f"no {name} row"
     differences = [_difference(line, baseline, lacking) for line, baseline in zip(lines, baselines, strict=True)]
@@ -136,7 +135,7 @@ def _compare(lines: Sequence[Line], name: str, baselines: Sequence[Line | None])
             line.values["bold"] = difference.excludes_zero
 
 
-def _difference(line: Line, baseline: Line | None, lacking: str) -> Estimate:
+def _difference(line: BoardLine, baseline: BoardLine | None, lacking: str) -> Estimate:
     if baseline is None:
         return Estimate(0, None, note=lacking)
     if baseline is line:
@@ -148,7 +147,7 @@ def _difference(line: Line, baseline: Line | None, lacking: str) -> Estimate:
 
 
 def _gaps(
-    lines: Sequence[Line], baselines: Sequence[Line | None], teacher: float | None, main: Measure
+    lines: Sequence[BoardLine], baselines: Sequence[BoardLine | None], teacher: float | None, main: Measure
 ) -> list[Estimate]:
     """The share of the gap to the teacher that each line recovered."""
     compared = list(zip(lines, baselines, strict=True))
@@ -162,7 +161,7 @@ def _gaps(
     return [Estimate(0, None, note=note) if note else gap for note, gap in zip(lacking, gaps, strict=True)]
 
 
-def _against_ce(line: Line, baseline: Line | None, gap: Estimate) -> None:
+def _against_ce(line: BoardLine, baseline: BoardLine | None, gap: Estimate) -> None:
     line.values |= time_values([] if baseline is None else _paired_seconds(line, baseline))
     line.values |= {
         "gap_recovered": gap.mean,
@@ -173,7 +172,7 @@ def _against_ce(line: Line, baseline: Line | None, gap: Estimate) -> None:
     }
 
 
-def _paired(line: Line, baseline: Line) -> tuple[list[float], list[float]]:
+def _paired(line: BoardLine, baseline: BoardLine) -> tuple[list[float], list[float]]:
     """The main measure of both on the seeds that both have."""
     name = line.main.name
     pairs = [
@@ -184,7 +183,7 @@ def _paired(line: Line, baseline: Line) -> tuple[list[float], list[float]]:
     return [own for own, _ in pairs], [other for _, other in pairs]
 
 
-def _paired_seconds(line: Line, baseline: Line) -> list[PairedSeconds]:
+def _paired_seconds(line: BoardLine, baseline: BoardLine) -> list[PairedSeconds]:
     """Seconds of training of both, for the seeds that both ran on the same kind of device with as many threads."""
     return [
         PairedSeconds(

@@ -26,7 +26,7 @@ from kdzoo.board.printed import (
 )
 from kdzoo.board.stats import FEWEST_RESAMPLED
 from kdzoo.board.table import Board, Group, Problem
-from kdzoo.board.tuning import pruner_text
+from kdzoo.board.tuned import pruner_text
 from kdzoo.errors import counted
 from kdzoo.measures import Measure
 

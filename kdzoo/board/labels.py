@@ -24,8 +24,8 @@ Facts = dict[str, str]
 _SUBSET = re.compile(r".+\[:(?P<count>[0-9]{1,9})\]")
 
 
-def facts(model: BaseModel, prefix: str = "") -> Facts:
-    """Every plain value of a model by its dotted name."""
+def facts(values: BaseModel | Mapping[str, Any]) -> Facts:
+    """Every plain value of a model, or of its dump, by its dotted name."""
     found: Facts = {}
 
     def visit(value: object, path: str) -> None:
@@ -35,7 +35,7 @@ def facts(model: BaseModel, prefix: str = "") -> Facts:
         else:
             found[path] = repr(value) if isinstance(value, float) else value_text(value)
 
-    visit(model.model_dump(), prefix)
+    visit(values.model_dump() if isinstance(values, BaseModel) else values, "")
     return found
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from kdzoo.board.columns import plain_rows
-from kdzoo.board.labels import short_words, telling
-from kdzoo.board.ranks import Friedman, alike, critical_difference, friedman
+from kdzoo.board.labels import Facts, short_words, telling
 from kdzoo.board.standings import (
     FEWEST,
     Kind,
@@ -20,6 +20,7 @@ from kdzoo.board.standings import (
     scores_of,
     standings_of,
 )
+from kdzoo.board.stats import Friedman, critical_difference, friedman, inseparable
 from kdzoo.board.table import Board
 from kdzoo.measures import Measure
 
@@ -103,25 +104,22 @@ def overall(board: Board) -> list[Overall]:
 
 def _overall(board: Board, protocol: int, evaluation: int, measure: str, kind: Kind, rows: Sequence[Values]) -> Overall:
     main = next(one for one in board.mains if one.name == measure)
-    by_block: dict[tuple[str, ...], list[Values]] = defaultdict(list)
-    for row in rows:
-        by_block[_block_key(board, row)].append(row)
-    texts = zip(_block_texts(list(by_block)), by_block, strict=True)
-    named = sorted((text, key) for text, key in texts if kind != "tuned" or any(map(is_tuned, by_block[key])))
+    named = sorted(_by_block(board, rows), key=itemgetter(0))
+    named = [(text, block) for text, block in named if kind != "tuned" or any(map(is_tuned, block))]
     unmoved: dict[str, list[int]] = defaultdict(list)
-    for number, (_, key) in enumerate(named if kind == "tuned" else [], start=1):
-        for name in sorted({row["strategy"] for row in by_block[key] if is_default_that_won(row)}):
+    for number, (_, block) in enumerate(named if kind == "tuned" else [], start=1):
+        for name in sorted({row["strategy"] for row in block if is_default_that_won(row)}):
             unmoved[name].append(number)
-    standings, complete = ranked(standings_of([by_block[key] for _, key in named], main, kind), main)
+    standings, complete = ranked(standings_of([block for _, block in named], main, kind), main)
     tested = _tested(complete, len(named), main)
     difference = None if tested.chi2 is None else critical_difference(len(complete), len(named))
-    together = () if difference is None else alike([one.mean_rank or 0.0 for one in complete], difference)
+    together = () if difference is None else inseparable([one.mean_rank or 0.0 for one in complete], difference)
     return Overall(
         protocol=protocol,
         evaluation=evaluation,
         main=main,
         kind=kind,
-        blocks=tuple(_block(text, by_block[key][0]) for text, key in named),
+        blocks=tuple(_block(text, block[0]) for text, block in named),
         standings=tuple(standings),
         friedman=tested,
         critical_difference=difference,
@@ -136,27 +134,35 @@ def _tested(complete: Sequence[Standing], blocks: int, main: Measure) -> Friedma
     return friedman(main.sign * scores_of(complete, blocks))
 
 
-_BLOCK_FACTS = ("recipe", "init", "data", "recipe_hash", "fingerprint")
-"""What may tell apart blocks of the same name, the most readable first."""
+def _by_block(board: Board, rows: Sequence[Values]) -> list[tuple[str, list[Values]]]:
+    """The rows of each pair in one context, under a name that no other pair has."""
+    numbers: dict[tuple[tuple[str, str], ...], int] = {}
+    contexts = [numbers.setdefault(tuple(facts.items()), len(numbers)) for facts in board.contexts]
+    found: dict[tuple[int, str, str], list[Values]] = defaultdict(list)
+    for row in rows:
+        found[contexts[row["group"]], row["teacher"], row["student"]].append(row)
+    texts = _block_texts([(rows[0], _block_facts(board, rows[0])) for rows in found.values()])
+    return list(zip(texts, found.values(), strict=True))
 
 
-def _block_key(board: Board, row: Values) -> tuple[str, ...]:
+def _block_facts(board: Board, row: Values) -> Facts:
+    """What may tell apart blocks of the same name, the most readable first."""
+    names = ("recipe", "init", "data", "recipe_hash", "fingerprint")
     # The numbers of samples are the group's, because the frame has no column for them.
-    facts = row | {"data": board.groups[row["group"]].data}
-    return tuple(str(facts[name]) for name in ("dataset", "img_size", "teacher", "student", *_BLOCK_FACTS))
+    told = row | {"data": board.groups[row["group"]].data}
+    return {name: str(told[name]) for name in names} | board.contexts[row["group"]]
 
 
-def _block_texts(keys: Sequence[tuple[str, ...]]) -> list[str]:
+def _block_texts(blocks: Sequence[tuple[Values, Facts]]) -> list[str]:
     """A name for each block: dataset and pair, and for namesakes what tells them apart, in brackets."""
-    names = ["{} {}: {} -> {}".format(*key[:4]) for key in keys]
-    facts = [dict(zip(_BLOCK_FACTS, key[4:], strict=True)) for key in keys]
-    namesakes: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for name, one in zip(names, facts, strict=True):
-        namesakes[name].append(one)
+    names = [f"{row['dataset']} {row['img_size']}: {row['teacher']} -> {row['student']}" for row, _ in blocks]
+    namesakes: dict[str, list[Facts]] = defaultdict(list)
+    for name, (_, facts) in zip(names, blocks, strict=True):
+        namesakes[name].append(facts)
     apart = {name: telling(everyone) for name, everyone in namesakes.items()}
     return [
-        f"{name} ({short_words(one, apart[name])})" if apart[name] else name
-        for name, one in zip(names, facts, strict=True)
+        f"{name} ({short_words(facts, apart[name])})" if apart[name] else name
+        for name, (_, facts) in zip(names, blocks, strict=True)
     ]
 
 

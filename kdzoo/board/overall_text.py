@@ -9,8 +9,8 @@ from typing import cast
 
 from kdzoo.board.overall import FEWEST_TESTED, Overall
 from kdzoo.board.printed import NONE, PrintedColumn, RowValues, number
-from kdzoo.board.ranks import SIGNIFICANCE, Friedman
 from kdzoo.board.standings import Standing
+from kdzoo.board.stats import SIGNIFICANCE, Friedman
 from kdzoo.measures import Measure
 
 _MOST_NAMED = 2

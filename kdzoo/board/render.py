@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from kdzoo.board.display import Table, tables
-from kdzoo.board.entries import Entry
 from kdzoo.board.exports import to_csv, to_json, to_latex, to_markdown
 from kdzoo.board.power import checked_points, to_power
+from kdzoo.board.rows import SeedResult
 from kdzoo.board.table import Board, make_board
 from kdzoo.board.terminal import to_terminal
 from kdzoo.board.titles import checked_grouping
@@ -43,7 +43,7 @@ def check_request(*, format: str = "table", by: str = "pair", points: float | No
 
 
 def board_text(
-    records: Iterable[Record | Entry],
+    records: Iterable[Record | SeedResult],
     planned: Iterable[Cell] = (),
     studies: Iterable[Study] = (),
     *,
@@ -69,7 +69,7 @@ def board_text(
 
 
 def power_text(
-    records: Iterable[Record | Entry],
+    records: Iterable[Record | SeedResult],
     planned: Iterable[Cell] = (),
     studies: Iterable[Study] = (),
     *,

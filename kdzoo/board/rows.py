@@ -1,55 +1,42 @@
-"""Records and planned cells -> rows: the seeds of one setting on one pair, and what makes rows comparable."""
+"""Records and planned cells -> rows, the seeds of one setting on one pair; and the lines of a board made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from kdzoo.board.entries import Entries, Entry, Parts
-from kdzoo.board.identity import (
-    Setting,
-    context_key,
-    model_key,
-    place_key,
-    recipe_changes,
-    setting_key,
-    teacher_key,
-)
-from kdzoo.board.results import Result
-from kdzoo.cell import Cell
-from kdzoo.record import EVALUATION, Record
+from kdzoo.board.labels import OWN_DISTRIBUTION
+from kdzoo.board.results import Result, result_of
+from kdzoo.board.tuned import Budget, Tuning
+from kdzoo.cell import Cell, StrategyRef
+from kdzoo.measures import TOP1, Measure
+from kdzoo.record import EVALUATION, Summary
+from kdzoo.rowkey import RowKey
 
-T = TypeVar("T")
+BASELINES = ("ce", "soft")
+"""The strategies that the others are compared with."""
 
 
-class Place(NamedTuple):
-    """A pair in one context, by the numbers that :class:`Rows` gives to equal things."""
+class SeedResult(NamedTuple):
+    """A student's record as boards see it: its row, its seed, its result."""
 
-    context: int
-    student: int
-    teacher: int | None
-
-
-class Identity(NamedTuple):
-    """Which row a cell belongs to, by the numbers that :class:`Rows` gives to equal things."""
-
-    context: int
-    student: int
-    teacher: int | None
-    setting: int
+    key: RowKey
+    seed: int
+    result: Result
 
 
-class RowKey(NamedTuple):
-    """A row: one identity as one version of the evaluation measured it."""
-
-    identity: Identity
-    evaluation: int
+def seed_result(record: Summary) -> SeedResult | None:
+    """What boards use of a student's record; a teacher's training and a tuning trial have nothing for them."""
+    cell = record.cell
+    if cell.kind != "student":
+        return None
+    return SeedResult(cell.row_key(record.evaluation), cell.seed, result_of(record))
 
 
 @dataclass(slots=True)
-class Row:
-    """One setting on one pair in one context: its seeds, done (in their order), failed or missing."""
+class RowSeeds:
+    """The seeds of a row: done (in their order), failed or missing."""
 
     done: dict[int, Result] = field(default_factory=dict)
     failed: dict[int, Result] = field(default_factory=dict)
@@ -61,114 +48,107 @@ class Row:
         return sorted({*self.done, *self.failed, *self.missing})
 
 
-class Numbering(Generic[T]):
-    """Gives equal things one number, so that deep keys are hashed once.
-
-    Args:
-        key: equal for equal things.
-    """
-
-    def __init__(self, key: Callable[[T], Hashable]) -> None:
-        self.things: list[T] = []
-        self._key = key
-        self._numbers: dict[Hashable, int] = {}
-        self._ids: dict[int, int] = {}  # of the things that are kept, and so keep their id
-
-    def number(self, thing: T) -> int:
-        """The number of a thing; the first of those that are equal is kept."""
-        found = self._ids.get(id(thing))
-        if found is None:
-            found = self._numbers.setdefault(self._key(thing), len(self.things))
-            if found == len(self.things):
-                self.things.append(thing)
-                self._ids[id(thing)] = found
-        return found
-
-    def find(self, key: Hashable) -> int | None:
-        """The number of a key that has one."""
-        return self._numbers.get(key)
-
-
-class Rows:
+class BoardRows:
     """All rows of a board. Only cells of students are rows: a teacher's training and a tuning trial are none.
 
     A planned cell without a record is a missing seed of its row, as the newest evaluation there measured it. So is one
     that only an older evaluation measured: what it measured stands in a row of its own.
 
     Args:
-        records: records, or entries made of them before; in any order, read once.
+        records: records, or what boards use of them; in any order, read once.
         planned: the cells that were asked for, in any order, with and without a record.
+
+    Attributes:
+        rows: by their keys.
+        conflicts: row and seed of each cell that has several different results.
     """
 
-    def __init__(self, records: Iterable[Record | Entry], planned: Iterable[Cell] = ()) -> None:
-        self.contexts = Numbering(context_key)
-        self.students = Numbering(model_key)
-        self.teachers = Numbering(teacher_key)
-        self.settings = Numbering(_setting_key)
-        self.rows: dict[RowKey, Row] = {}
+    def __init__(self, records: Iterable[Summary | SeedResult], planned: Iterable[Cell] = ()) -> None:
+        self.rows: dict[RowKey, RowSeeds] = {}
         self.conflicts: set[tuple[RowKey, int]] = set()
-        self._collect(records)
-        newest: dict[Identity, int] = {}
-        for identity, evaluation in self.rows:
-            newest[identity] = max(evaluation, newest.get(identity, evaluation))
+        for record in records:
+            found = record if isinstance(record, SeedResult) else seed_result(record)
+            if found is not None:
+                self._add(*found)
+        newest: dict[RowKey, int] = {}
+        for key in self.rows:
+            unmeasured = key._replace(evaluation=0)
+            newest[unmeasured] = max(key.evaluation, newest.get(unmeasured, 0))
         asked = [
-            (RowKey(identity, newest[identity]), seed)
-            for (identity, evaluation), row in self.rows.items()
-            if evaluation < newest[identity]
+            (key._replace(evaluation=latest), seed)
+            for key, row in self.rows.items()
+            if key.evaluation < (latest := newest[key._replace(evaluation=0)])
             for seed in row.seeds
         ]
-        entries = Entries()
         for cell in planned:
             if cell.kind == "student":
-                identity = self._number(entries.parts(cell))
-                asked.append((RowKey(identity, newest.get(identity, EVALUATION)), cell.seed))
+                key = cell.row_key(0)
+                asked.append((key._replace(evaluation=newest.get(key, EVALUATION)), cell.seed))
         for key, seed in asked:
-            row = self.rows.setdefault(key, Row())
+            row = self.rows.setdefault(key, RowSeeds())
             if seed not in row.done and seed not in row.failed:
                 row.missing.add(seed)
         for row in self.rows.values():
             row.done = dict(sorted(row.done.items()))
 
-    def place_key(self, place: Place) -> Hashable:
-        """The :func:`kdzoo.board.identity.place_key` of a place."""
-        teacher = None if place.teacher is None else self.teachers.things[place.teacher]
-        return place_key(self.contexts.things[place.context], self.students.things[place.student], teacher)
-
-    def find_setting(self, cell: Cell) -> int | None:
-        """The number of a cell's setting, if a row has it."""
-        return self.settings.find(setting_key(cell.strategy, recipe_changes(cell)))
-
-    def _collect(self, records: Iterable[Record | Entry]) -> None:
-        entries = Entries()
-        sharing: dict[tuple[int, int], list[Entry]] = {}
-        for record in records:
-            if isinstance(record, Entry):
-                # Ready entries of one row share their parts, so that most need no key of their own.
-                sharing.setdefault((id(record.parts), record.evaluation), []).append(record)
-            elif (entry := entries.entry(record)) is not None:
-                self._add([entry])
-        for row in sharing.values():
-            self._add(row)
-
-    def _add(self, entries: Sequence[Entry]) -> None:
-        """Add entries of one row."""
-        key = RowKey(self._number(entries[0].parts), entries[0].evaluation)
-        row = self.rows.setdefault(key, Row())
-        for _, seed, _, result in entries:
-            twin = row.done.pop(seed, None) or row.failed.pop(seed, None)
-            if twin is not None and twin.differs(result):
-                self.conflicts.add((key, seed))
-            used = result if twin is None else max(twin, result, key=Result.precedence)
-            (row.failed if used.scores is None else row.done)[seed] = used
-
-    def _number(self, parts: Parts) -> Identity:
-        return Identity(
-            self.contexts.number(parts.context),
-            self.students.number(parts.student),
-            None if parts.teacher is None else self.teachers.number(parts.teacher),
-            self.settings.number(parts.setting),
-        )
+    def _add(self, key: RowKey, seed: int, result: Result) -> None:
+        row = self.rows.setdefault(key, RowSeeds())
+        twin = row.done.pop(seed, None) or row.failed.pop(seed, None)
+        if twin is not None and twin.differs(result):
+            self.conflicts.add((key, seed))
+        used = result if twin is None else max(twin, result, key=Result.precedence)
+        (row.failed if used.scores is None else row.done)[seed] = used
 
 
-def _setting_key(setting: Setting) -> Hashable:
-    return setting_key(setting.strategy, setting.changes)
+@dataclass
+class BoardLine:
+    """One line of a board: a row on one pair.
+
+    Attributes:
+        row: its seeds.
+        strategy: the strategy with its parameters.
+        changes: what tuning changed in the recipe, by full name.
+        tuning: what studies say of it.
+        text: what the line is called, variant and parameters included.
+        label: what the strategy is called.
+        params: its parameters and changes as JSON.
+        values: the line's columns, as far as they are known.
+        vouched: whether its teacher taught only because somebody vouched for it.
+        main: the measure that ranks it.
+    """
+
+    row: RowSeeds
+    strategy: StrategyRef
+    changes: dict[str, Any]
+    tuning: Tuning
+    text: str
+    label: str
+    params: str
+    values: dict[str, Any] = field(default_factory=dict)
+    vouched: bool = False
+    main: Measure = TOP1
+
+
+def baselines_of(lines: Sequence[BoardLine], name: str) -> list[BoardLine | None]:
+    """What each line of a pair is compared with: never chosen by its result.
+
+    It is the line of that name which no search made: of several that of kdzoo, then a study's trial 0, then that with
+    most seeds, then by parameters. A line that a search made is compared with the line of that name which a search of
+    the same budget made, if there is one; the winners of the baseline's own searches are not, so that what tuning
+    gave the baseline can be seen.
+    """
+    named = sorted((line for line in lines if line.strategy.name == name), key=_precedence)
+    plain = next((line for line in named if line.tuning.plain and not line.changes), None)
+    tuned = [(line, line.tuning.budgets) for line in named if line.tuning.won]
+    return [_tuned_alike(line, tuned) or plain for line in lines]
+
+
+def _tuned_alike(line: BoardLine, tuned: Sequence[tuple[BoardLine, set[Budget]]]) -> BoardLine | None:
+    budgets = line.tuning.budgets
+    own = line.strategy.version
+    return next((other for other, theirs in tuned if budgets & theirs and other.strategy.version != own), None)
+
+
+def _precedence(line: BoardLine) -> tuple[bool, bool, int, str, str]:
+    foreign = line.strategy.distribution != OWN_DISTRIBUTION
+    return foreign, not line.tuning.default, -len(line.row.done), line.label, line.params

@@ -1,18 +1,124 @@
-"""What a table says of the studies behind it: the budget, whether it is equal, and which gave no row."""
+"""Studies -> the rows that they concern, and what a board must say of those that gave none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from kdzoo.board.identity import strategy_key
-from kdzoo.board.lines import Line
-from kdzoo.board.titles import PairKey, size_text
-from kdzoo.board.tuning import Budget, budget
-from kdzoo.board.tunings import Tunings
+from kdzoo.board.labels import params_text
+from kdzoo.board.titles import Members, size_text
+from kdzoo.board.tuned import UNTUNED, Budget, Tuning, budget, study_labels
+from kdzoo.cell import Cell
+from kdzoo.errors import counted
+from kdzoo.foreign import MOST_OF_A_REASON, bounded
+from kdzoo.rowkey import PairKey, RowKey
 from kdzoo.study import Study
 
-Members = Sequence[tuple[PairKey, Line]]
+
+class Tunings:
+    """What studies say of rows. Where a row was measured by several evaluations, they say it of each.
+
+    Args:
+        rows: the keys of all rows.
+        studies: in any order, read once; of two of one id that which came further counts.
+
+    Attributes:
+        studies: all of them, the smallest budget first.
+    """
+
+    def __init__(self, rows: Collection[RowKey], studies: Iterable[Study]) -> None:
+        self.studies = _distinct(studies)
+        self._rows = rows
+        self._measured: dict[PairKey, list[PairKey]] = defaultdict(list)
+        self._at: dict[PairKey, list[Study]] = defaultdict(list)
+        self._won: dict[RowKey, list[Study]] = defaultdict(list)
+        self._default: set[RowKey] = set()
+        self._apart: dict[RowKey, str] = {}
+        if self.studies:
+            self._match()
+            self._tell_apart()
+
+    def of(self, key: RowKey) -> Tuning:
+        """What they say of a row."""
+        if key not in self._won and key not in self._default:
+            return UNTUNED
+        return Tuning(tuple(self._won.get(key, ())), key in self._default, self._apart.get(key, ""))
+
+    def at(self, pair: PairKey) -> list[Study]:
+        """The studies of a pair in a context, the smallest budget first; its newest evaluation has them."""
+        newest = max((each.evaluation for each in self._measured[_unmeasured(pair)]), default=0)
+        return self._at.get(pair, []) if pair.evaluation == newest else []
+
+    def faults(self, study: Study, pair: PairKey) -> list[str]:
+        """Why a study has no winner, or its winner no row of a pair, and how many of its trials failed."""
+        untrained = []
+        for winner in study.finals([0]):
+            setting = winner.row_key(0).setting
+            if not any(RowKey(*each, setting) in self._rows for each in self._measured[_unmeasured(pair)]):
+                untrained.append(_untrained(study, {**winner.strategy.params, **winner.recipe_changes}))
+        return [*_unwon(study), *untrained]
+
+    def _match(self) -> None:
+        # A study may call the recipes otherwise than the records of its winner do.
+        nameless: dict[PairKey, list[PairKey]] = defaultdict(list)
+        for pair, key in {key.pair: key for key in self._rows}.items():
+            self._measured[_unmeasured(pair)].append(pair)
+            nameless[Cell.of_row(key).row_key(0, names=False).pair].append(pair)
+        for study in self.studies:
+            first = study.plan.final(study.plan.defaults(), 0).row_key(0, names=False)
+            winners = {cell.row_key(0).setting for cell in study.finals([0])}
+            for pair in nameless.get(first.pair, []):
+                self._at[pair].append(study)
+                if (default := RowKey(*pair, first.setting)) in self._rows:
+                    self._default.add(default)
+                for setting in winners:
+                    if (winner := RowKey(*pair, setting)) in self._rows:
+                        self._won[winner].append(study)
+
+    def _tell_apart(self) -> None:
+        namesakes: dict[Hashable, list[RowKey]] = defaultdict(list)
+        for key, studies in self._won.items():
+            namesakes[key.pair, studies[0].plan.strategy.version].append(key)
+        for keys in namesakes.values():
+            if len(keys) > 1:
+                labels = study_labels([study for key in keys for study in self._won[key]])
+                self._apart |= {
+                    key: "; ".join(filter(None, (labels[one.id] for one in self._won[key]))) for key in keys
+                }
+
+
+def _distinct(studies: Iterable[Study]) -> list[Study]:
+    best: dict[str, tuple[tuple[bool, int, str], Study]] = {}
+    for study in studies:
+        ended = sum(trial.state != "asked" for trial in study.trials)
+        reach = (study.finished, ended, study.to_json())
+        if study.id not in best or reach > best[study.id][0]:
+            best[study.id] = reach, study
+    return sorted((study for _, study in best.values()), key=lambda study: (budget(study), study.seconds, study.id))
+
+
+def _unwon(study: Study) -> Iterator[str]:
+    states = Counter(trial.state for trial in study.trials)
+    failed = [bounded(trial.reason, MOST_OF_A_REASON) for trial in study.trials if trial.state == "failed"]
+    trials = counted(study.plan.length, "trial")
+    if not study.finished:
+        yield f"{states.total() - states['asked']} of {trials} ended so far, so there is no winner yet"
+    elif study.best is None:
+        reason = failed[0] if failed else bounded(study.trials[0].reason, MOST_OF_A_REASON)
+        yield f"none of {trials} is done ({states['failed']} failed, {states['pruned']} pruned): {reason}"
+        return
+    if failed:
+        yield f"{len(failed)} of {trials} failed: {failed[0]}"
+
+
+def _untrained(study: Study, params: dict[str, Any]) -> str:
+    return f"the winner of {counted(len(study.trials), 'trial')} has no row: {params_text(params)}"
+
+
+def _unmeasured(pair: PairKey) -> PairKey:
+    """The pair whatever evaluation measured it."""
+    return pair._replace(evaluation=0)
 
 
 class Searched(NamedTuple):
@@ -31,11 +137,11 @@ def searched(tunings: Tunings, members: Members, *, rows_only: bool) -> list[Sea
         members: the table's lines.
         rows_only: leave out those of strategies without a line in the table.
     """
-    labels = {(key, strategy_key(line.strategy)): line.label for key, line in members}
+    labels = {(key, line.strategy.version): line.label for key, line in members}
     found = []
     for key in dict.fromkeys(key for key, _ in members):
-        for study in tunings.at(key.place, key.evaluation):
-            label = labels.get((key, strategy_key(study.plan.strategy)))
+        for study in tunings.at(key):
+            label = labels.get((key, study.plan.strategy.version))
             if label is not None or not rows_only:
                 found.append(Searched(key, study, label or study.plan.strategy.name))
     return found

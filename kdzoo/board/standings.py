@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdzoo.board.labels import params_text
-from kdzoo.board.ranks import ranks
-from kdzoo.board.stats import Estimate, estimate
+from kdzoo.board.stats import Estimate, estimate, rank_within_blocks
 from kdzoo.measures import Measure
 
 FEWEST = 2
@@ -97,7 +96,7 @@ def ranked(standings: Sequence[Standing], main: Measure) -> tuple[list[Standing]
     complete = [standing for standing in standings if standing.complete]
     rest = [standing for standing in standings if not standing.complete]
     if len(complete) >= FEWEST:
-        means = ranks(main.sign * scores_of(complete, len(complete[0].scores))).mean(axis=0)
+        means = rank_within_blocks(main.sign * scores_of(complete, len(complete[0].scores))).mean(axis=0)
         complete = [replace(one, mean_rank=float(mean)) for one, mean in zip(complete, means, strict=True)]
         complete.sort(key=lambda standing: standing.mean_rank or 0.0)
     return complete + rest, complete

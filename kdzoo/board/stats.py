@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import chdtrc, fdtrc, stdtr, stdtrit
 
 from kdzoo.board.bootstrap import LEVEL, NOISE, ratio_intervals
 
@@ -167,3 +169,131 @@ def _share(values: Sequence[float], baseline: Sequence[float], teacher: float) -
 @cache
 def _t_quantile(freedom: int) -> float:
     return float(stdtrit(freedom, (1 + LEVEL) / 2))
+
+
+SIGNIFICANCE = 0.05
+"""Level of Nemenyi's critical difference."""
+
+FEWEST_RANKED = 3
+"""Strategies below which Friedman's test is not defined."""
+
+_DIGITS = 9
+"""Scores that differ by less than rounding are a tie, as on the board."""
+
+
+@dataclass(frozen=True)
+class Friedman:
+    """Friedman's test that all strategies do equally well, and its refinement by Iman and Davenport.
+
+    Attributes:
+        blocks: pairs that rank, N.
+        strategies: strategies that are ranked, k.
+        chi2: the statistic, corrected for ties, with k-1 degrees of freedom; None where there is no test.
+        p: its p value.
+        f: (N-1) chi2 / (N(k-1) - chi2), with k-1 and (k-1)(N-1) degrees of freedom; None where it is infinite.
+        f_p: its p value.
+        note: why there is no test or no F; empty where there are both.
+    """
+
+    blocks: int
+    strategies: int
+    chi2: float | None = None
+    p: float | None = None
+    f: float | None = None
+    f_p: float | None = None
+    note: str = ""
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of chi2, and the first ones of F."""
+        return self.strategies - 1
+
+    @property
+    def f_freedom(self) -> int:
+        """The second degrees of freedom of F."""
+        return self.freedom * (self.blocks - 1)
+
+
+def rank_within_blocks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The place of each strategy within each block: 1 for the highest score, the mean of their places for ties.
+
+    Args:
+        scores: blocks x strategies, finite, higher is better.
+
+    Returns:
+        blocks x strategies.
+    """
+    return pd.DataFrame(np.round(scores, _DIGITS)).rank(axis=1, ascending=False).to_numpy(dtype=np.float64)
+
+
+def friedman(scores: NDArray[np.float64]) -> Friedman:
+    """Friedman's test (1937, JASA 32: 675-701) and its F (Iman and Davenport 1980, Communications in Statistics A 9:
+    571-595).
+
+    The form with the correction for ties (Conover 1999, Practical Nonparametric Statistics), from scipy.
+
+    Both p values are approximations: Demsar asks for more than 10 blocks and more than 5 strategies.
+
+    Args:
+        scores: blocks x strategies, finite, higher is better; at least two blocks.
+    """
+    from scipy.stats import friedmanchisquare  # takes as long to import as a small board takes to print
+
+    blocks, strategies = scores.shape
+    if strategies < FEWEST_RANKED:
+        return Friedman(blocks, strategies, note=f"it needs at least {FEWEST_RANKED} ranked strategies")
+    placed = rank_within_blocks(scores)
+    if np.ptp(placed) == 0:
+        return Friedman(blocks, strategies, note="all strategies tie on every pair")
+    freedom = strategies - 1
+    chi2 = _stable(friedmanchisquare(*placed.T).statistic)
+    p = float(chdtrc(freedom, chi2))
+    room = blocks * freedom - chi2
+    if room < 10**-_DIGITS:
+        return Friedman(blocks, strategies, chi2, p, note="every pair ranks the strategies alike, so F is infinite")
+    f = (blocks - 1) * chi2 / room
+    return Friedman(blocks, strategies, chi2, p, f, float(fdtrc(freedom, freedom * (blocks - 1), f)))
+
+
+def critical_difference(strategies: int, blocks: int) -> float:
+    """Mean ranks that differ by at least this much differ at the 0.05 level (Nemenyi 1963, thesis, Princeton).
+
+    q / sqrt(2) * sqrt(k (k+1) / (6 N)), q the 95% quantile of the studentized range of k means with infinitely many
+    degrees of freedom. It holds for all comparisons of the k strategies together.
+
+    Args:
+        strategies: k, at least 2.
+        blocks: N, at least 1.
+    """
+    from scipy.stats import studentized_range  # type: ignore[attr-defined]
+
+    q = _stable(studentized_range.ppf(1 - SIGNIFICANCE, strategies, math.inf))
+    return q / math.sqrt(2) * math.sqrt(strategies * (strategies + 1) / (6 * blocks))
+
+
+def _stable(value: float) -> float:
+    """Without the last digits, which depend on the processor: published boards are compared to the letter."""
+    return round(float(value), _DIGITS)
+
+
+def inseparable(mean_ranks: Sequence[float], difference: float) -> tuple[tuple[int, ...], ...]:
+    """The largest sets of strategies of which no two differ by the critical difference or more.
+
+    Args:
+        mean_ranks: one a strategy, in any order.
+        difference: the critical difference.
+
+    Returns:
+        Sets of two or more places in ``mean_ranks``, the best first, in and among themselves.
+    """
+    order = sorted(range(len(mean_ranks)), key=lambda place: mean_ranks[place])
+    found: list[tuple[int, ...]] = []
+    reached = 0
+    for start, first in enumerate(order):
+        end = start
+        while end < len(order) and mean_ranks[order[end]] - mean_ranks[first] < difference:
+            end += 1
+        if end > reached and end - start > 1:
+            found.append(tuple(order[start:end]))
+        reached = max(reached, end)
+    return tuple(found)

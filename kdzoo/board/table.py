@@ -11,16 +11,14 @@ import pandas as pd
 
 from kdzoo.board.aggregate import fill_pair
 from kdzoo.board.columns import DTYPES, Column, frame_columns
-from kdzoo.board.entries import Entry
-from kdzoo.board.labels import data_text, params_text, recipe_text
-from kdzoo.board.lines import Line
-from kdzoo.board.rows import Row, RowKey, Rows
-from kdzoo.board.searches import Searched, budget_text, rowless, searched, unequal
-from kdzoo.board.titles import PairKey, Titles, checked_grouping
-from kdzoo.board.tunings import Tunings
+from kdzoo.board.labels import Facts, data_text, recipe_text
+from kdzoo.board.rows import BoardLine, BoardRows, SeedResult
+from kdzoo.board.searches import Searched, Tunings, budget_text, rowless, searched, unequal
+from kdzoo.board.titles import Titles, checked_grouping
 from kdzoo.cell import Cell
 from kdzoo.measures import COST, IMAGES, TOP1, Measure, in_order
 from kdzoo.record import EVALUATION, Record
+from kdzoo.rowkey import NO_TEACHER, PairKey
 from kdzoo.study import Study
 
 
@@ -88,6 +86,7 @@ class Board:
         frame: one line a row.
         columns: what its columns are.
         groups: by their numbers.
+        contexts: of each group, all that its rows share, by dotted names.
         mains: the measure that ranks the rows of each group, by its number.
         measures: all measures that its columns are of.
         problems, remarks: what went wrong, and what was odd.
@@ -96,6 +95,7 @@ class Board:
     frame: pd.DataFrame
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
+    contexts: tuple[Facts, ...]
     mains: tuple[Measure, ...]
     measures: tuple[Measure, ...]
     problems: tuple[Problem, ...]
@@ -108,12 +108,16 @@ class Board:
 
 
 def make_board(
-    records: Iterable[Record | Entry], planned: Iterable[Cell] = (), studies: Iterable[Study] = (), *, by: str = "pair"
+    records: Iterable[Record | SeedResult],
+    planned: Iterable[Cell] = (),
+    studies: Iterable[Study] = (),
+    *,
+    by: str = "pair",
 ) -> Board:
     """The board of some records. Equal records give an equal board, whatever their order.
 
     Args:
-        records: done and failed, of any kind, or the entries made of them. Those of teachers and trials are no rows.
+        records: done and failed, of any kind, or what boards use of them. Those of teachers and trials are no rows.
             They are read once, and what boards do not use of them is not kept.
         planned: the cells that were asked for; one without a record is a missing seed.
         studies: what tells which rows are ``tuned`` or ``default``, and what the tuning took.
@@ -124,13 +128,13 @@ def make_board(
         UsageError: ``by`` is none of these.
     """
     grouping = checked_grouping(by)
-    rows = Rows(records, planned)
-    tunings = Tunings(rows, studies)
-    titles = Titles(rows, grouping)
+    rows = BoardRows(records, planned)
+    tunings = Tunings(rows.rows, studies)
+    titles = Titles(rows.rows, grouping)
     remarks = set()
     if rows.conflicts:
         remarks.add(f"cells with different results, of which the one that ended last is used: {len(rows.conflicts)}")
-    grouped: dict[tuple[Any, ...], list[tuple[PairKey, Line]]] = defaultdict(list)
+    grouped: dict[tuple[Any, ...], list[tuple[PairKey, BoardLine]]] = defaultdict(list)
     measures: dict[str, Measure] = {}
     for key, lines in _pairs(rows, titles, tunings).items():
         found, measured = fill_pair(lines)
@@ -159,39 +163,36 @@ def make_board(
         if unequal(group):
             remarks.add(f"{groups[-1].full_title}: unequal tuning budgets, so its tuned rows do not compare fairly")
     remarks.update(rowless(study) for study in untold.values())
+    contexts = tuple(titles.context_facts(group[0][0]) for group in members)
     mains = tuple(group[0][1].main for group in members)
     ordered = in_order(measures.values()) or (*IMAGES, *COST)
     columns = frame_columns([one for one in ordered if one in mains] or [TOP1], ordered)
     return Board(
-        _frame(values, columns), columns, tuple(groups), mains, ordered, tuple(problems), tuple(sorted(remarks))
+        frame=_frame(values, columns),
+        columns=columns,
+        groups=tuple(groups),
+        contexts=contexts,
+        mains=mains,
+        measures=ordered,
+        problems=tuple(problems),
+        remarks=tuple(sorted(remarks)),
     )
 
 
-def _pairs(rows: Rows, titles: Titles, tunings: Tunings) -> dict[PairKey, list[Line]]:
+def _pairs(rows: BoardRows, titles: Titles, tunings: Tunings) -> dict[PairKey, list[BoardLine]]:
     """The lines of each pair; a row without a teacher stands with every pair of its student."""
-    teachers: dict[tuple[int, int, int], dict[int, None]] = defaultdict(dict)
-    for identity, evaluation in rows.rows:
-        if identity.teacher is not None:
-            teachers[identity.context, evaluation, identity.student][identity.teacher] = None
-    pairs: dict[PairKey, list[Line]] = defaultdict(list)
+    teachers: dict[PairKey, dict[str, None]] = defaultdict(dict)
+    for key in rows.rows:
+        if key.teacher != NO_TEACHER:
+            teachers[key.pair._replace(teacher=NO_TEACHER)][key.teacher] = None
+    pairs: dict[PairKey, list[BoardLine]] = defaultdict(list)
     for key, row in rows.rows.items():
-        place = (key.identity.context, key.evaluation, key.identity.student)
-        own = key.identity.teacher
-        for teacher in teachers.get(place, [None]) if own is None else [own]:
-            pairs[PairKey(*place, teacher)].append(_line(titles, tunings, key, row))
+        for teacher in teachers.get(key.pair, [NO_TEACHER]) if key.teacher == NO_TEACHER else [key.teacher]:
+            pairs[key.pair._replace(teacher=teacher)].append(titles.line(key, row, tunings.of(key)))
     return pairs
 
 
-def _line(titles: Titles, tunings: Tunings, key: RowKey, row: Row) -> Line:
-    number = key.identity.setting
-    setting = titles.rows.settings.things[number]
-    label = titles.strategies[number]
-    tuning = tunings.of(key)
-    text = " ".join(filter(None, (label, tuning.variant, params_text(setting.params))))
-    return Line(row, setting, tuning, text, label, titles.params[number])
-
-
-def _rank(lines: Sequence[Line]) -> None:
+def _rank(lines: Sequence[BoardLine]) -> None:
     """Place the lines by the mean of their main measure; equal means, up to rounding, share a place, and a row without
     a mean has none."""
     means = [(line.values[line.main.name], line.main.sign) for line in lines]
@@ -203,12 +204,12 @@ def _rank(lines: Sequence[Line]) -> None:
         line.values["rank"] = None if score is None else place_of[score]
 
 
-def _line_order(titles: Titles, key: PairKey, line: Line) -> tuple[Any, ...]:
+def _line_order(titles: Titles, key: PairKey, line: BoardLine) -> tuple[Any, ...]:
     rank = line.values["rank"]
     return (rank is None, rank or 0, line.label, line.params, titles.teacher(key), titles.student(key))
 
 
-def _problems(number: int, titles: Titles, key: PairKey, line: Line) -> list[Problem]:
+def _problems(number: int, titles: Titles, key: PairKey, line: BoardLine) -> list[Problem]:
     names = (number, line.text, titles.teacher(key), titles.student(key))
     seeds_by_reason: dict[str, list[int]] = defaultdict(list)
     for seed in sorted(line.row.failed):
@@ -221,10 +222,10 @@ def _problems(number: int, titles: Titles, key: PairKey, line: Line) -> list[Pro
 
 def _tuning_problems(number: int, titles: Titles, tunings: Tunings, one: Searched) -> list[Problem]:
     names = (number, one.label, titles.teacher(one.key), titles.student(one.key))
-    return [Problem(*names, (), "tuning", fault) for fault in tunings.faults(one.study, one.key.place)]
+    return [Problem(*names, (), "tuning", fault) for fault in tunings.faults(one.study, one.key)]
 
 
-def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, Line]], apart: str, tuning: str) -> Group:
+def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, BoardLine]], apart: str, tuning: str) -> Group:
     key, _ = members[0]
     context = titles.context(key)
     return Group(

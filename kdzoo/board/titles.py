@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from kdzoo.board.identity import Context
-from kdzoo.board.labels import VOUCHED, Facts, facts, short_words, strategy_labels, teacher_labels, telling
-from kdzoo.board.lines import Line
-from kdzoo.board.rows import Place, Rows
-from kdzoo.cell import canonical_json, content_hash
+from kdzoo.board.labels import VOUCHED, Facts, facts, params_text, short_words, strategy_labels, teacher_labels, telling
+from kdzoo.board.rows import BoardLine, RowSeeds
+from kdzoo.board.tuned import Tuning
+from kdzoo.cell import Cell, StrategyRef, canonical_json, content_hash
 from kdzoo.errors import UsageError, unknown
+from kdzoo.rowkey import NO_CONTEXT, PairKey, RowKey
 
-Members = Sequence[tuple["PairKey", Line]]
+Members = Sequence[tuple[PairKey, BoardLine]]
 """The lines of one table, each with its pair."""
 
 By = Literal["pair", "dataset", "teacher", "student", "strategy"]
@@ -31,54 +31,65 @@ def checked_grouping(by: str) -> By:
     return by
 
 
-class PairKey(NamedTuple):
-    """A pair in one context, by the numbers of :class:`kdzoo.board.rows.Rows`; the teacher may be none."""
+class _Setting(NamedTuple):
+    """What a row tries, as :class:`kdzoo.board.rows.BoardLine` has it."""
 
-    context: int
-    evaluation: int
-    student: int
-    teacher: int | None
-
-    @property
-    def place(self) -> Place:
-        """The pair in its context, however it was measured."""
-        return Place(self.context, self.student, self.teacher)
+    strategy: StrategyRef
+    changes: dict[str, Any]
+    label: str
+    params: str
+    words: str
 
 
 class Titles:
     """Names for the things of a board, computed once each.
 
     Args:
-        rows: all rows, because a name is made longer only where it would be ambiguous.
+        keys: of all rows, because a name is made longer only where it would be ambiguous.
         by: what one table holds.
     """
 
-    def __init__(self, rows: Rows, by: By) -> None:
-        self.rows = rows
+    def __init__(self, keys: Iterable[RowKey], by: By) -> None:
         self.by = by
-        self.strategies = strategy_labels([setting.strategy for setting in rows.settings.things])
-        self.params = [canonical_json(setting.params) for setting in rows.settings.things]
-        self._teachers = self._teacher_labels()
-        self._students = [str(student) for student in rows.students.things]
-        self._recipe_hashes = [content_hash(context.recipe.model_dump(mode="json")) for context in rows.contexts.things]
+        keys = list(keys)
+        self._cells = _by_part(keys, "context")
+        self._students = {text: str(cell.student) for text, cell in _by_part(keys, "student").items()}
+        self._taught = {text: cell.teacher for text, cell in _by_part(keys, "teacher").items() if cell.teacher}
+        self._teachers = self._teacher_labels(keys)
+        self._settings = _settings(keys)
+        self._recipe_hashes = {
+            text: content_hash(cell.recipe.model_dump(mode="json")) for text, cell in self._cells.items()
+        }
 
-    def context(self, key: PairKey) -> Context:
-        """What all rows of the table share."""
-        return self.rows.contexts.things[key.context]
+    def line(self, key: RowKey, row: RowSeeds, tuning: Tuning) -> BoardLine:
+        """The line of a row."""
+        setting = self._settings[key.setting]
+        text = " ".join(filter(None, (setting.label, tuning.variant, setting.words)))
+        return BoardLine(row, setting.strategy, setting.changes, tuning, text, setting.label, setting.params)
+
+    def context(self, key: PairKey) -> Cell:
+        """A cell of the context, with the recipe before tuning."""
+        return self._cells[key.context]
+
+    def context_facts(self, key: PairKey) -> Facts:
+        """All that the rows of a context share, by dotted names, the most readable first."""
+        values = self.context(key).model_dump(exclude=set(NO_CONTEXT))
+        first = {name: values.pop(name) for name in ("recipe", "data")}
+        return facts(first | values) | {"evaluation": str(key.evaluation)}
 
     def teacher(self, key: PairKey, *, bare: bool = False) -> str:
         """The teacher's label, empty for none; ``bare`` leaves out what tells it from others of the same model."""
-        if key.teacher is None:
+        if key.teacher not in self._taught:
             return ""
         if bare:
-            return str(self.rows.teachers.things[key.teacher].model)
+            return str(self._taught[key.teacher].model)
         return self._teachers[self._dataset(key.context), key.teacher]
 
     def student(self, key: PairKey) -> str:
         """The student's label."""
         return self._students[key.student]
 
-    def group_key(self, key: PairKey, line: Line) -> tuple[Any, ...]:
+    def group_key(self, key: PairKey, line: BoardLine) -> tuple[Any, ...]:
         """Equal for the lines that share a table."""
         subject = {
             "pair": (key.student, key.teacher),
@@ -114,6 +125,7 @@ class Titles:
             context.protocol,
             key.evaluation,
             canonical_json(context.data.model_dump(mode="json")),
+            key.context,
         )
 
     def apart(self, tables: Sequence[Members]) -> list[str]:
@@ -127,14 +139,14 @@ class Titles:
             namesakes[self.title(members, bare=True), recipe].append(place)
         apart = [""] * len(tables)
         for places in namesakes.values():
-            everyone = [self._facts(tables[place][0][0]) for place in places]
+            everyone = [self.context_facts(tables[place][0][0]) for place in places]
             names = telling(everyone)
             for place, one in zip(places, everyone, strict=True):
                 several = len(recipes[self._dataset(tables[place][0][0].context)]) > 1
                 apart[place] = short_words(one, [*(["recipe.name"] if several else []), *names])
         return apart
 
-    def columns(self, key: PairKey, line: Line) -> dict[str, Any]:
+    def columns(self, key: PairKey, line: BoardLine) -> dict[str, Any]:
         """The columns that say what a line is about."""
         context = self.context(key)
         return {
@@ -157,22 +169,22 @@ class Titles:
         }
 
     def _weights(self, key: PairKey) -> str:
-        return "" if key.teacher is None else self.rows.teachers.things[key.teacher].weights
+        return self._taught[key.teacher].weights if key.teacher in self._taught else ""
 
-    def _dataset(self, context: int) -> str:
-        data = self.rows.contexts.things[context].data
+    def _dataset(self, context: str) -> str:
+        data = self._cells[context].data
         return f"{data.name} {size_text(data.img_size)}"
 
-    def _teacher_labels(self) -> dict[tuple[str, int], str]:
-        """Dataset and number -> label. The same network on another dataset is no namesake."""
-        taught: dict[str, set[int]] = defaultdict(set)
-        for identity, _ in self.rows.rows:
-            if identity.teacher is not None:
-                taught[self._dataset(identity.context)].add(identity.teacher)
-        found: dict[tuple[str, int], str] = {}
-        for dataset, numbers in taught.items():
-            labels = teacher_labels([self.rows.teachers.things[number] for number in numbers])
-            found |= {(dataset, number): label for number, label in zip(numbers, labels, strict=True)}
+    def _teacher_labels(self, keys: Iterable[RowKey]) -> dict[tuple[str, str], str]:
+        """Dataset and teacher -> label. The same network on another dataset is no namesake."""
+        taught: dict[str, dict[str, None]] = defaultdict(dict)
+        for key in keys:
+            if key.teacher in self._taught:
+                taught[self._dataset(key.context)][key.teacher] = None
+        found: dict[tuple[str, str], str] = {}
+        for dataset, texts in taught.items():
+            labels = teacher_labels([self._taught[text] for text in texts])
+            found |= {(dataset, text): label for text, label in zip(texts, labels, strict=True)}
         return found
 
     def _shared_pair(self, members: Members, teacher: str) -> str:
@@ -183,15 +195,21 @@ class Titles:
         student = self.student(members[0][0]) if len(students) == 1 else f"{len(students)} students"
         return f"{teacher} -> {student}" if teacher else student
 
-    def _facts(self, key: PairKey) -> Facts:
-        context = self.context(key)
-        return {
-            **facts(context.recipe, "recipe"),
-            **facts(context.data, "data"),
-            "init": context.init,
-            "protocol": str(context.protocol),
-            "evaluation": str(key.evaluation),
-        }
+
+def _by_part(keys: Iterable[RowKey], part: str) -> dict[str, Cell]:
+    """For each text of a part of the keys the cell of a row that has it: in this part they are all equal."""
+    return {text: Cell.of_row(key) for text, key in {getattr(key, part): key for key in keys}.items()}
+
+
+def _settings(keys: Iterable[RowKey]) -> dict[str, _Setting]:
+    """What the rows try, by its text in their keys."""
+    rows = {key.setting: key for key in keys}
+    strategies = [cell.strategy for cell in _by_part(keys, "setting").values()]
+    found = {}
+    for key, strategy, label in zip(rows.values(), strategies, strategy_labels(strategies), strict=True):
+        params = {**strategy.params, **key.changes}
+        found[key.setting] = _Setting(strategy, key.changes, label, canonical_json(params), params_text(params))
+    return found
 
 
 def size_text(img_size: tuple[int, int]) -> str:

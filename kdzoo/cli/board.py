@@ -30,7 +30,7 @@ def board(
 
 def _print_board(out: Path, format: str, sort: str, by: str, power: float | None) -> list[str]:
     """Print a board, and say what could not be read."""
-    from kdzoo.board.cache import read_entries
+    from kdzoo.board.cache import read_results
     from kdzoo.board.render import board_text, check_request, power_text
     from kdzoo.board.terminal import output_width
     from kdzoo.engine.resources import usable_cores
@@ -42,12 +42,12 @@ def _print_board(out: Path, format: str, sort: str, by: str, power: float | None
     check_request(format=format, by=by, points=power)
     store = Store.open(out)
     studies, problems = store.readable_studies()
-    read = read_entries(store, processes=usable_cores())
+    read = read_results(store, processes=usable_cores())
     planned = store.planned(read.ids, problems)
     if power is None:
-        text = board_text(read.entries, planned, studies, format=format, sort=sort, by=by, width=output_width())
+        text = board_text(read.results, planned, studies, format=format, sort=sort, by=by, width=output_width())
     else:
-        text = power_text(read.entries, planned, studies, points=power, sort=sort, by=by, width=output_width())
+        text = power_text(read.results, planned, studies, points=power, sort=sort, by=by, width=output_width())
     problems += read.problems
     for problem in problems:
         typer.echo(f"warning: left out: {problem}", err=True)

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from kdzoo.board.labels import params_text, recipe_text, strategy_labels, teacher_labels, value_text
 from kdzoo.board.printed import NONE, number, score_text
 from kdzoo.board.titles import size_text
-from kdzoo.board.tuning import pruner_text, settings_text
+from kdzoo.board.tuned import pruner_text, settings_text
 from kdzoo.errors import counted
 from kdzoo.foreign import printable
 from kdzoo.measures import Measure, in_order

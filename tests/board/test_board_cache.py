@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
-from multiprocessing import connection
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from kdzoo.board import cache, reading
-from kdzoo.board.cache import FILE, read_entries
-from kdzoo.board.kept import Keeper
-from kdzoo.board.reading import Readings
+from kdzoo.board import cache
+from kdzoo.board.cache import FILE, Readings, read_results
+from kdzoo.board.parsing import RecordParser
 from kdzoo.board.table import make_board
 from kdzoo.cli import app
 from kdzoo.measures import hits
@@ -34,13 +36,13 @@ def store(tmp_path: Path) -> Store:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the records that are parsed."""
     ids: list[str] = []
-    whole = Keeper.line
+    whole = RecordParser.line
 
-    def noted(self: Keeper, cell_id: str, text: bytes, where: str, stamp: str) -> bytes:
+    def noted(self: RecordParser, cell_id: str, text: bytes, where: str, stamp: str) -> bytes:
         ids.append(cell_id)
         return whole(self, cell_id, text, where, stamp)
 
-    monkeypatch.setattr(Keeper, "line", noted)
+    monkeypatch.setattr(RecordParser, "line", noted)
     return ids
 
 
@@ -61,13 +63,13 @@ def test_each_record_is_parsed_once(store: Store, parsed: list[str]) -> None:
     assert len(first.splitlines()) > 10
 
 
-def test_a_board_of_entries_is_that_of_their_records(store: Store) -> None:
+def test_a_board_of_what_is_kept_is_that_of_their_records(store: Store) -> None:
     planned, studies = list(store.planned()), store.readable_studies()[0]
     direct = make_board(store.records(), planned, studies, by="dataset")
     for _ in range(2):
-        read = read_entries(store)
+        read = read_results(store)
         assert read.problems == []
-        kept = make_board(read.entries, store.planned(read.ids), studies, by="dataset")
+        kept = make_board(read.results, store.planned(read.ids), studies, by="dataset")
         assert kept.frame.equals(direct.frame)
         assert kept.groups == direct.groups
         assert kept.problems == direct.problems
@@ -83,15 +85,15 @@ def test_new_changed_and_lost_records_are_seen(store: Store, parsed: list[str]) 
     store.write_record(changed.model_copy(update={"test": better}))
     (store.folder(lost.id) / "record.json").unlink()
     parsed.clear()
-    entries = {entry.result.id: entry for entry in read_entries(store).entries}
+    results = {one.result.id: one for one in read_results(store).results}
     assert parsed == [changed.id]
-    assert lost.id not in entries
-    scores = entries[changed.id].result.scores
+    assert lost.id not in results
+    scores = results[changed.id].result.scores
     assert scores is not None
     assert scores["top1"] == better["top1"]
     store.write_record(lost)
     parsed.clear()
-    assert lost.id in {entry.result.id for entry in read_entries(store).entries}
+    assert lost.id in {one.result.id for one in read_results(store).results}
     assert parsed == [lost.id]
 
 
@@ -99,7 +101,7 @@ def test_an_unreadable_record_is_told_each_time(store: Store, parsed: list[str])
     cell_id = store.records()[0].id
     (store.folder(cell_id) / "record.json").write_text("{}", encoding="utf-8")
     for _ in range(2):
-        read = read_entries(store)
+        read = read_results(store)
         assert len(read.problems) == 1
         assert cell_id not in read.ids
     board(store, exit_code=1)
@@ -173,14 +175,14 @@ def test_odd_files_are_told_and_the_rest_is_read(store: Store) -> None:
         assert "cell.json is damaged" in done.stderr
         assert f"{'0' * 16}/record.json: is no plain file but a folder; run the same bench again" in done.stderr
         assert f"{copied}.bak/record.json: the record of cell {copied}, which belongs into" in done.stderr
-    assert len(read_entries(store).ids) == number
+    assert len(read_results(store).ids) == number
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_record_that_may_not_be_read_is_told(store: Store) -> None:
     cell_id = store.records()[0].id
     (store.folder(cell_id) / "record.json").chmod(0)
-    read = read_entries(store)
+    read = read_results(store)
     assert cell_id not in read.ids
     assert "permission denied" in read.problems[0]
 
@@ -199,70 +201,71 @@ def test_where_nothing_can_be_written_the_board_is_the_same(store: Store, monkey
 def test_several_processes_read_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     (store.folder("0" * 16)).mkdir()
     (store.folder("0" * 16) / "record.json").write_text("{}", encoding="utf-8")
-    alone = read_entries(store)
+    alone = read_results(store)
     (store.path / FILE).unlink()
     heard = share_all(monkeypatch)
-    together = read_entries(store, processes=2)
+    together = read_results(store, processes=2)
     assert together == alone
     assert len(together.problems) == 1
     assert sum(len(one.lines) for one in heard) > 10
 
 
 def share_all(monkeypatch: pytest.MonkeyPatch) -> list[Readings]:
-    """Share few records too, and let the other process start first; what it said."""
+    """Share few records too, and let the other process do all that it can; what it gave."""
     heard: list[Readings] = []
-    start = reading._start
+    started = cache._started
 
-    def started(cells: Path, number: int) -> Any:
-        helpers = start(cells, number)
-        connection.wait([helper.connection for helper in helpers])
-        return helpers
+    @contextmanager
+    def waited(*given: Any) -> Iterator[list[Future[Readings]]]:
+        with started(*given) as futures:
+            done, _ = wait(futures)
+            heard.extend(one.result() for one in done if not one.exception())
+            yield futures
 
-    def add(self: Readings, more: Readings) -> None:
-        heard.append(more)
-        whole(self, more)
-
-    whole = Readings.add
-    monkeypatch.setattr(reading, "_LEAST", 1)
-    monkeypatch.setattr(reading, "_BATCH", 2)
-    monkeypatch.setattr(reading, "_start", started)
-    monkeypatch.setattr(Readings, "add", add)
+    monkeypatch.setattr(cache, "_LEAST", 1)
+    monkeypatch.setattr(cache, "_BATCH", 2)
+    monkeypatch.setattr(cache, "_started", waited)
     return heard
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_with_a_batch(cells: Path, ids: list[str]) -> None:
+    killed()
 
 
 @pytest.mark.parametrize("when", ["at its start", "with its first batch"])
 def test_records_are_read_though_other_processes_die(when: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = read_entries(store)
+    alone = read_results(store)
     (store.path / FILE).unlink()
-    share_all(monkeypatch)
-    give = reading._Helper.give
-    started = reading._start
-
-    def killed_start(cells: Path, number: int) -> Any:
-        helpers = started(cells, number)
-        helpers[0].process.kill()
-        return helpers
-
-    def killed_give(self: Any, batch: Any) -> None:
-        give(self, batch)
-        self.process.kill()
-
+    heard = share_all(monkeypatch)
     if when == "at its start":
-        monkeypatch.setattr(reading, "_start", killed_start)
+        monkeypatch.setattr(cache, "_prepare_worker", killed)
     else:
-        monkeypatch.setattr(reading._Helper, "give", killed_give)
-    assert read_entries(store, processes=3) == alone
+        monkeypatch.setattr(cache, "_read_in_worker", killed_with_a_batch)
+    assert read_results(store, processes=3) == alone
+    assert heard == []
+
+
+def test_two_processes_meet_in_the_middle(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = read_results(store)
+    (store.path / FILE).unlink()
+    monkeypatch.setattr(cache, "_LEAST", 1)
+    monkeypatch.setattr(cache, "_BATCH", 2)
+    assert read_results(store, processes=2) == alone
 
 
 def test_where_no_process_can_be_started_this_one_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(self: Any, cells: Path) -> None:
+    def refused(self: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    alone = read_entries(store)
+    alone = read_results(store)
     (store.path / FILE).unlink()
-    monkeypatch.setattr(reading, "_LEAST", 1)
-    monkeypatch.setattr(reading._Helper, "__init__", refused)
-    assert read_entries(store, processes=2) == alone
+    monkeypatch.setattr(cache, "_LEAST", 1)
+    monkeypatch.setattr(SpawnProcess, "start", refused)
+    assert read_results(store, processes=2) == alone
 
 
 def test_times_of_compiled_cells_are_not_compared(store: Store) -> None:

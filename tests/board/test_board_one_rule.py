@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kdzoo.board.kept import Keeper
-from kdzoo.board.reading import Reader
+from kdzoo.board.cache import read_batch
+from kdzoo.board.parsing import RecordParser
 from kdzoo.errors import KdzooError
 from kdzoo.jsontext import sealed, unsealed
 from kdzoo.record import SCHEMA, Epoch, Record, parse_record
@@ -76,12 +76,12 @@ def verdict(read: Callable[[], object]) -> str:
 def test_both_readers_say_the_same(damage: Callable[[bytes], Iterator[bytes]], schema: int) -> None:
     record = a_record(schema)
     text = record.to_json().encode()
-    keeper = Keeper()
-    keeper.line(record.id, text, "here", "stamp")  # now it knows the values
+    parser = RecordParser()
+    parser.line(record.id, text, "here", "stamp")  # now it knows the values
     verdicts = {"a record": 0, "": 0}
     for broken in damage(text):
         strict = verdict(lambda broken=broken: parse_record(broken, "here", cell_id=record.id))
-        assert verdict(lambda broken=broken: keeper.line(record.id, broken, "here", "stamp")) == strict
+        assert verdict(lambda broken=broken: parser.line(record.id, broken, "here", "stamp")) == strict
         verdicts[strict if strict == "a record" else ""] += 1
         if schema == SCHEMA and strict == "a record":
             # Nothing is believed but what was written; at its end a line may have lost or won blank space, and the
@@ -105,7 +105,7 @@ def test_a_seal_that_was_made_anew_vouches_for_no_bad_cell() -> None:
         text = sealed(record.model_dump(mode="json") | change).encode()
         strict = verdict(lambda text=text: parse_record(text, "here", cell_id=record.id))
         assert strict != "a record"
-        assert verdict(lambda text=text: Keeper().line(record.id, text, "here", "stamp")) == strict
+        assert verdict(lambda text=text: RecordParser().line(record.id, text, "here", "stamp")) == strict
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_both_readers_say_the_same_of_what_stands_in_a_records_place(what: str, 
         case "huge":
             with path.open("wb") as file:
                 file.truncate(2**40)
-    found = Reader(store.cells).read([cell_id])
+    found = read_batch(RecordParser(), store.cells, [cell_id])
     try:
         strict = "a record" if store.record(cell_id) else ""
     except FileNotFoundError:

@@ -11,9 +11,9 @@ import pytest
 from scipy import stats as reference
 
 from kdzoo.board.overall import Overall, overall
-from kdzoo.board.ranks import Friedman, alike, critical_difference, friedman, ranks
 from kdzoo.board.render import board_text
 from kdzoo.board.standings import Standing
+from kdzoo.board.stats import Friedman, critical_difference, friedman, inseparable, rank_within_blocks
 from kdzoo.board.table import make_board
 from kdzoo.cell import Cell, Scalar
 from kdzoo.record import Record
@@ -45,17 +45,17 @@ DEMSAR = np.array(
 
 def test_ranks_by_hand() -> None:
     scores = np.array([[90.0, 92.0, 91.0], [90.0, 90.0, 95.0], [90.0, 90.0 + 1e-12, 90.0]])
-    assert ranks(scores).tolist() == [[3, 1, 2], [2.5, 2.5, 1], [2, 2, 2]]
+    assert rank_within_blocks(scores).tolist() == [[3, 1, 2], [2.5, 2.5, 1], [2, 2, 2]]
 
 
 def test_ranks_equal_scipy() -> None:
     scores = np.random.RandomState(0).randint(0, 6, size=(40, 7)).astype(np.float64)
-    assert np.array_equal(ranks(scores), reference.rankdata(-scores, axis=1))
+    assert np.array_equal(rank_within_blocks(scores), reference.rankdata(-scores, axis=1))
 
 
 def test_the_published_example() -> None:
     # The paper's mean ranks, critical difference and, without the correction for ties, statistics.
-    means = ranks(DEMSAR).mean(axis=0)
+    means = rank_within_blocks(DEMSAR).mean(axis=0)
     assert means == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
     assert critical_difference(4, 14) == pytest.approx(1.25, abs=5e-3)
     uncorrected = 12 * 14 / (4 * 5) * (sum(means**2) - 4 * 5**2 / 4)
@@ -122,7 +122,7 @@ def test_sets_of_the_undistinguished_equal_every_subset() -> None:
                 if all(abs(means[a] - means[b]) < difference for a, b in itertools.combinations(subset, 2))
             ]
             largest = [subset for subset in close if not any(subset < other for other in close)]
-            found = alike(means, difference)
+            found = inseparable(means, difference)
             assert sorted(map(sorted, largest)) == sorted(map(sorted, found))
             assert [means[place] for place in sum(found, ())] == [
                 means[place] for one in found for place in sorted(one, key=lambda place: means[place])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdzoo.board.cache import FILE, read_entries
+from kdzoo.board.cache import FILE, read_results
 from kdzoo.board.render import board_text
 from kdzoo.files import atomic_write
 from kdzoo.record import Record
@@ -69,7 +69,7 @@ def test_a_table_of_several_teachers_says_it_in_their_column(store: Store) -> No
 def test_what_is_kept_of_records_says_it_too(store: Store) -> None:
     whole = board_text(store.records(), format="json")
     for _ in range(2):  # parsed, then from the file
-        assert board_text(read_entries(store).entries, format="json") == whole
+        assert board_text(read_results(store).results, format="json") == whole
     assert (store.path / FILE).exists()
 
 

@@ -83,6 +83,53 @@ def test_a_value_at_its_default_is_not_in_the_identity(cell: Cell) -> None:
     assert cell.identity()["protocol"] == PROTOCOL
 
 
+def test_seeds_share_a_row_and_every_other_value_is_in_its_key(cell: Cell) -> None:
+    key = cell.row_key(1)
+    assert replaced(cell, "seed", 7).row_key(1) == key
+    assert cell.row_key(2) != key
+    parts = {
+        "data.fingerprint": "context", "recipe.lr": "context", "recipe.name": "context", "init": "context",
+        "protocol": "context", "student.name": "student", "teacher.model.name": "teacher",
+        "teacher.recipe.name": "teacher", "strategy.revision": "setting",
+    }  # fmt: skip
+    for place, part in parts.items():
+        value = {"recipe.lr": 0.7, "protocol": 2, "init": "pretrained"}.get(place, "other")
+        other = replaced(cell, place, value).row_key(1)
+        assert {name for name in key._fields if getattr(key, name) != getattr(other, name)} == {part}
+    rows = {replaced(cell, "strategy.params", {"x": value}).row_key(1) for value in (True, 1, 1.0, "1", None)}
+    assert len(rows) == 5
+
+
+def test_the_key_without_names_keeps_recipes_of_other_names_together(cell: Cell) -> None:
+    for place in ("recipe.name", "teacher.recipe.name"):
+        other = replaced(cell, place, "other")
+        assert other.row_key(1) != cell.row_key(1)
+        assert other.row_key(1, names=False) == cell.row_key(1, names=False)
+
+
+def test_what_tuning_changed_is_part_of_the_setting(cell: Cell) -> None:
+    recipe = cell.recipe.model_copy(update={"lr": 0.3, "name": "tuned"})
+    augment = recipe.augment.model_copy(update={"flip": not recipe.augment.flip})
+    tuned = cell.model_copy(
+        update={"recipe": recipe.model_copy(update={"augment": augment}), "tuned_from": cell.recipe}
+    )
+    assert tuned.recipe_changes == {"recipe.lr": 0.3, "recipe.augment.flip": augment.flip}
+    assert tuned.row_key(1).pair == cell.row_key(1).pair
+    assert tuned.row_key(1) != cell.row_key(1)
+    unchanged = cell.model_copy(update={"recipe": cell.recipe, "tuned_from": cell.recipe})
+    assert unchanged.row_key(1) == cell.row_key(1)
+
+
+def test_a_cell_is_made_of_its_rows_key(cell: Cell) -> None:
+    alone = cell.model_copy(update={"teacher": None, "kind": "teacher"})
+    tuned = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"lr": 0.3}), "tuned_from": cell.recipe})
+    for one in (cell, alone, replaced(cell, "student.args", {"a": 1.0, "b": None})):
+        assert Cell.of_row(one.row_key(1)) == one.model_copy(update={"seed": 0})
+        assert one.row_key(1).changes == {}
+    assert Cell.of_row(tuned.row_key(1)) == cell.model_copy(update={"seed": 0})
+    assert tuned.row_key(1).changes == {"recipe.lr": 0.3}
+
+
 def test_a_teachers_training_draws_otherwise_than_the_student_of_its_kind(cell: Cell) -> None:
     teacher = replaced(cell, "kind", "teacher")
     assert {teacher.seed_for(purpose) for purpose in PURPOSES}.isdisjoint(cell.seed_for(each) for each in PURPOSES)

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
-from kdzoo.board.identity import data_key, model_key, recipe_changes, recipe_key, setting_key, teacher_key
 from kdzoo.board.labels import params_text
 from kdzoo.cell import Cell
 from kdzoo.leaderboard.check.agreement import differences, told
@@ -16,9 +15,7 @@ from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
 from kdzoo.measures import Measure, exact_scores
 from kdzoo.record import Record, Size, TeacherMeasures
-
-Group: TypeAlias = dict[Hashable, list[Record]]
-"""The rows of one table of a board, each with its records."""
+from kdzoo.rowkey import PairKey, RowKey
 
 _Trainings: TypeAlias = dict[tuple[str, int], Record]
 """Cell and evaluation -> the done training of a teacher."""
@@ -28,9 +25,9 @@ def group_faults(records: Sequence[Record]) -> list[Fault]:
     """The faults of rows, pairs and teachers."""
     students = [record for record in records if record.cell.kind == "student"]
     faults = []
-    for group in by_table(students):
-        place = path_of_record(next(iter(group.values()))[0]).parent
-        faults += [fault(place, reason) for reason in _rows(group)]
+    for rows in _by_pair(students):
+        place = path_of_record(rows[0][0]).parent
+        faults += [fault(place, reason) for reason in _row_faults(rows)]
     trainings = {
         (record.id, record.evaluation): record
         for record in records
@@ -39,35 +36,32 @@ def group_faults(records: Sequence[Record]) -> list[Fault]:
     return faults + list(_teachers(students, trainings)) + list(_trainings(students, trainings))
 
 
-def by_table(students: Iterable[Record]) -> list[Group]:
-    """The records by the tables in which a board would print them, and there by rows."""
-    tables: dict[Hashable, Group] = defaultdict(lambda: defaultdict(list))
+def _by_pair(students: Iterable[Record]) -> list[list[list[Record]]]:
+    """The records by pairs in their contexts, and there by rows."""
+    pairs: dict[PairKey, dict[RowKey, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in students:
-        cell = record.cell
-        base = cell.tuned_from or cell.recipe
-        teacher = cell.teacher and teacher_key(cell.teacher)
-        context = (data_key(cell.data), recipe_key(base), cell.init, cell.protocol, record.evaluation)
-        row = setting_key(cell.strategy, recipe_changes(cell))
-        tables[context, model_key(cell.student), teacher][row].append(record)
-    return list(tables.values())
+        key = record.cell.row_key(record.evaluation)
+        pairs[key.pair][key].append(record)
+    return [list(rows.values()) for rows in pairs.values()]
 
 
 def row_text(cell: Cell) -> str:
     """What a row is called."""
-    return f"{cell.strategy.name} {params_text({**cell.strategy.params, **recipe_changes(cell)})}".strip()
+    return f"{cell.strategy.name} {params_text({**cell.strategy.params, **cell.recipe_changes})}".strip()
 
 
-def _rows(group: Group) -> Iterator[str]:
-    baselines = [row for row in group.values() if row[0].cell.strategy.name == BASELINE]
-    any_record = next(iter(group.values()))[0]
+def _row_faults(rows: Sequence[Sequence[Record]]) -> Iterator[str]:
+    """What is wrong with the rows of one pair, each given by its records."""
+    baselines = [row for row in rows if row[0].cell.strategy.name == BASELINE]
+    any_record = rows[0][0]
     recipe = any_record.cell.tuned_from or any_record.cell.recipe
     where = f"under the recipe {recipe.name}, evaluation {any_record.evaluation}"
     if not baselines:
         yield f"has no {BASELINE} row {where}: the pair has no baseline"
-    elif any(_done(row) for row in group.values()) and not any(_done(row) for row in baselines):
+    elif any(_done(row) for row in rows) and not any(_done(row) for row in baselines):
         yield f"has no {BASELINE} seed that is done {where}"
     most = max((len(row) for row in baselines), default=0)
-    for row in group.values():
+    for row in rows:
         seeds = sorted(record.cell.seed for record in row)
         lacking = sorted(set(range(max(len(seeds), most))) - set(seeds))
         if lacking:
@@ -95,8 +89,8 @@ def _teachers(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fau
     seen: dict[Hashable, list[tuple[Record, TeacherMeasures]]] = defaultdict(list)
     for record in students:
         if record.cell.teacher and record.teacher:
-            key = (data_key(record.cell.data), teacher_key(record.cell.teacher), record.evaluation)
-            seen[key].append((record, record.teacher))
+            teacher = record.cell.row_key(record.evaluation).teacher
+            seen[record.cell.data, teacher, record.evaluation].append((record, record.teacher))
     for members in seen.values():
         declared = members[0][0].measures
         usual = _usual([measured for _, measured in members], declared)

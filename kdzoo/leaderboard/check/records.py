@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from scipy.special import bdtrc
 
-from kdzoo.board.identity import recipe_key
 from kdzoo.cell import PROTOCOL
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.private import place_named_in, publishable
@@ -116,7 +115,7 @@ def _measured(record: Record) -> Iterator[str]:
 def plan_reasons(plan: StudyPlan) -> Iterator[str]:
     """Why no bench makes such a plan."""
     same = {"epochs": 1, "name": ""}
-    if recipe_key(plan.trial_recipe.model_copy(update=same)) != recipe_key(plan.recipe.model_copy(update=same)):
+    if plan.trial_recipe.model_copy(update=same) != plan.recipe.model_copy(update=same):
         yield "has trials of another recipe than its winner's; only the epochs may differ"
     keys = sorted(name.removeprefix(_RECIPE) for name in plan.space if name.startswith(_RECIPE))
     if forbidden := sorted(set(keys) - set(RECIPE_KEYS)):

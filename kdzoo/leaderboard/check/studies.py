@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
-from kdzoo.board.identity import Context, place_key, recipe_changes, setting_key, strategy_key
 from kdzoo.board.labels import differing, facts
-from kdzoo.board.tuning import pruner_text, search_text
+from kdzoo.board.tuned import pruner_text, search_text
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.errors import counted
 from kdzoo.leaderboard.check.groups import row_text
@@ -18,6 +17,7 @@ from kdzoo.leaderboard.private import place_named_in, publishable_study
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE
 from kdzoo.record import Record
+from kdzoo.rowkey import PairKey, RowKey
 from kdzoo.study import TUNER, Study
 
 _RECIPE = "recipe."
@@ -25,18 +25,18 @@ _RECIPE = "recipe."
 
 def study_faults(records: Sequence[Record], studies: Sequence[Study]) -> list[Fault]:
     """The faults of studies, of rows that they tuned, and of rows that nothing tuned though they say so."""
-    at: dict[Hashable, list[Study]] = defaultdict(list)
+    at: dict[PairKey, list[Study]] = defaultdict(list)
     for study in studies:
-        at[_place(_final(study, 0))].append(study)
-    tried = {place: _tried(inner) for place, inner in at.items()}
+        at[_key(_final(study, 0)).pair].append(study)
+    tried = {pair: _tried(inner) for pair, inner in at.items()}
     students = [record for record in records if record.cell.kind == "student"]
-    rows = {_row(record.cell) for record in students}
+    rows = {_key(record.cell) for record in students}
     faults = [fault(path_of_study(study), reason) for study in studies for reason in _alone(study, rows)]
     for inner in at.values():
         faults += [fault(path_of_study(inner[0]).parent, reason) for reason in _budgets(inner)]
     for record in students:
-        place = _place(record.cell)
-        reason = _tuned(record.cell, at.get(place, []), tried.get(place, {}))
+        pair = _key(record.cell).pair
+        reason = _tuned(record.cell, at.get(pair, []), tried.get(pair, {}))
         if reason:
             faults.append(fault(path_of_record(record), reason))
     return faults
@@ -48,24 +48,16 @@ def _final(study: Study, number: int) -> Cell:
     return study.plan.final(values, 0)
 
 
-def _place(cell: Cell) -> Hashable:
-    context = Context(cell.data, cell.tuned_from or cell.recipe, cell.init, cell.protocol)
-    return place_key(context, cell.student, cell.teacher)
-
-
-def _setting(cell: Cell) -> Hashable:
-    return setting_key(cell.strategy, recipe_changes(cell))
-
-
-def _row(cell: Cell) -> Hashable:
-    return _place(cell), _setting(cell)
+def _key(cell: Cell) -> RowKey:
+    """The row of a cell, whatever evaluation measured it: a study may call the recipes otherwise than records do."""
+    return cell.row_key(0, names=False)
 
 
 def _best(study: Study) -> int | None:
     return None if study.best is None else study.trials.index(study.best)
 
 
-def _alone(study: Study, rows: set[Hashable]) -> Iterator[str]:
+def _alone(study: Study, rows: set[RowKey]) -> Iterator[str]:
     """What is wrong with one study, given the rows that are there."""
     plan = study.plan
     if plan.tuner > TUNER:
@@ -79,31 +71,31 @@ def _alone(study: Study, rows: set[Hashable]) -> Iterator[str]:
     if not study.finished:
         ended = sum(trial.state != "asked" for trial in study.trials)
         yield f"is not finished: {ended} of {plan.length} trials ended"
-    elif (best := _best(study)) is not None and _row(_final(study, best)) not in rows:
+    elif (best := _best(study)) is not None and _key(_final(study, best)) not in rows:
         yield f"found values for {plan.strategy.name} that have no record here; train and publish its winner"
 
 
-def _tried(studies: Sequence[Study]) -> dict[Hashable, list[tuple[Study, int]]]:
-    """Setting -> the trials, of the studies of one pair, that tried it."""
-    found: dict[Hashable, list[tuple[Study, int]]] = defaultdict(list)
+def _tried(studies: Sequence[Study]) -> dict[RowKey, list[tuple[Study, int]]]:
+    """Row -> the trials, of the studies of one pair, that tried it."""
+    found: dict[RowKey, list[tuple[Study, int]]] = defaultdict(list)
     for study in studies:
         for number in range(len(study.trials)):
-            found[_setting(_final(study, number))].append((study, number))
+            found[_key(_final(study, number))].append((study, number))
     return found
 
 
-def _tuned(cell: Cell, studies: Sequence[Study], tried: dict[Hashable, list[tuple[Study, int]]]) -> str:
+def _tuned(cell: Cell, studies: Sequence[Study], tried: dict[RowKey, list[tuple[Study, int]]]) -> str:
     """Why a row is not what tuning gave; empty where it is, or where nothing says that it was tuned."""
-    trials = tried.get(_setting(cell), [])
+    trials = tried.get(_key(cell), [])
     if any(number == 0 or (study.finished and number == _best(study)) for study, number in trials):
         return ""
     if trials:
         study, number = trials[0]
         return f"has the values of trial {number} of study {study.id}, which is not its best one ({_best(study)})"
-    changes = recipe_changes(cell)
+    changes = cell.recipe_changes
     if not changes:
         return ""
-    own = [study for study in studies if strategy_key(study.plan.strategy) == strategy_key(cell.strategy)]
+    own = [study for study in studies if study.plan.strategy.version == cell.strategy.version]
     searched = {name for study in own for name in study.plan.space}
     foreign = sorted(changes.keys() - searched)
     if own and foreign:
@@ -117,7 +109,7 @@ def _budgets(studies: Sequence[Study]) -> Iterator[str]:
     recipes: dict[Hashable, str] = {}
     names: dict[Hashable, str] = {}
     for study in studies:
-        key = strategy_key(study.plan.strategy)
+        key = study.plan.strategy.version
         names[key] = study.plan.strategy.name
         budgets[key].append(_budget(study))
         recipes[key] = canonical_json(_recipe_space(study))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from kdzoo.board.cells import Cells, cut, id_of
-from kdzoo.board.entries import Entries, Entry
-from kdzoo.board.kept import Keeper, entries_of, kept_of
+from kdzoo.board import parsing
+from kdzoo.board.parsing import RecordParser, parse_lines, results_of
+from kdzoo.board.rows import SeedResult, seed_result
 from kdzoo.cell import Cell, ModelRef, StrategyRef, TeacherRef
 from kdzoo.errors import KdzooError
 from kdzoo.record import SCHEMA, Epoch, Record, parse_record
@@ -49,22 +49,16 @@ def everything() -> list[Record]:
     return made
 
 
-def line(keeper: Keeper, text: str, cell_id: str = "") -> bytes:
-    return keeper.line(cell_id or json.loads(text)["id"], text.encode(), "here", "stamp")
+def line(parser: RecordParser, text: str, cell_id: str = "") -> bytes:
+    return parser.line(cell_id or json.loads(text)["id"], text.encode(), "here", "stamp")
 
 
-def through_lines(*texts: str) -> list[Entry]:
-    keeper = Keeper()
-    lines = [line(keeper, text) for text in texts]
-    texts_of_digests = keeper.new_texts()
-    assert keeper.new_texts() == {}
-    return entries_of(kept_of(lines), texts_of_digests)
-
-
-def plain(entry: Entry | None) -> Any:
-    assert entry is not None
-    context, student, teacher, setting = entry.parts
-    return (*context, student, teacher, *setting, entry.seed, entry.evaluation, entry.result)
+def through_lines(*texts: str) -> list[SeedResult]:
+    parser = RecordParser()
+    lines = [line(parser, text) for text in texts]
+    texts_of_digests = parser.new_texts()
+    assert parser.new_texts() == {}
+    return results_of(parse_lines(lines), texts_of_digests)
 
 
 def variants(cell: Cell) -> list[Cell]:
@@ -92,57 +86,47 @@ def variants(cell: Cell) -> list[Cell]:
     ]
 
 
-def test_ids_from_shared_values_are_those_of_the_cells() -> None:
-    everyone = variants(a_done().cell)
-    assert len({one.id for one in everyone}) == len(everyone)
-    cells = Cells()
-    for _ in range(2):  # the second time every value is known
-        for cell in everyone:
-            told = json.loads(cell.model_dump_json())
-            assert id_of(cells.read(told)) == cell.id
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The records that are parsed as a whole."""
+    found: list[str] = []
+
+    def noted(text: bytes, where: str, **more: Any) -> Record:
+        record = parse_record(text, where, **more)
+        found.append(record.id)
+        return record
+
+    monkeypatch.setattr(parsing, "parse_record", noted)
+    return found
 
 
-def test_entries_are_those_of_the_whole_records() -> None:
-    made = everything()
+@pytest.mark.parametrize("schema", [SCHEMA - 1, SCHEMA])  # without a seal, and with one
+def test_what_boards_use_is_that_of_the_whole_records(schema: int, whole: list[str]) -> None:
+    made = [one.model_copy(update={"record_schema": schema}) for one in everything()]
     assert {one.cell.kind for one in made} == {"student", "teacher", "trial"}
     assert {one.status for one in made} == {"done", "failed", "pruned"}
     assert any(one.cell.tuned_from for one in made)
+    assert len({one.cell.row_key(1) for one in made}) > 20
     found = through_lines(*(one.to_json() for one in made + made))  # the second time every value is known
-    expected = [entry for one in made + made if (entry := Entries().entry(one)) is not None]
-    assert [plain(one) for one in found] == [plain(one) for one in expected]
+    assert found == [result for one in made + made if (result := seed_result(one)) is not None]
     assert 50 < len(found) < len(made + made)
+    if schema == SCHEMA:  # but for where a value has a field's name in it, so that the text is cut elsewhere
+        odd = {one.id for one in made if one.cell.strategy.name == "s" or one.cell.student.name == "a"}
+        assert set(whole) <= odd
 
 
-def test_the_cell_is_cut_out_of_a_text_and_its_values_are_known_by_theirs() -> None:
-    cells = Cells()
-    for record in everything():
-        parts = cut(record.to_json().encode())
-        assert parts is not None
-        told = json.loads(record.to_json())
-        cells.learn(parts.pieces, told["cell"], cells.read(told["cell"]))
-        expected = {key: value for key, value in told.items() if key != "cell"}
-        if known := cells.known(parts.pieces):
-            assert json.loads(parts.rest) == expected
-            assert known == cells.read(told["cell"])
-        else:  # a value has a field's name in it, so that the text is cut elsewhere
-            assert record.cell.student.name == "a" or record.cell.strategy.name == "s"
-
-
-def test_equal_parts_are_one_thing() -> None:
+def test_equal_rows_have_one_key() -> None:
     texts = [one.to_json() for one in students() if one.cell.data.name == "digits"]
-    entries = through_lines(*texts)
-    assert len(entries) > len({id(one.parts.setting) for one in entries})
-    for name in ("context", "student", "setting"):
-        things = [getattr(one.parts, name) for one in entries]
-        assert len({id(thing) for thing in things}) == len({repr(thing) for thing in things})
+    keys = [one.key for one in through_lines(*texts)]
+    assert len({id(key) for key in keys}) == len(set(keys)) < len(keys)
+    assert len({id(key.context) for key in keys}) == len({key.context for key in keys})
 
 
 @pytest.mark.parametrize("path", OLD, ids=[path.stem for path in OLD])
 def test_records_of_older_versions_are_kept(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    entry = Entries().entry(parse_record(text, "here"))
-    found = through_lines(text)
-    assert [plain(one) for one in found] == ([] if entry is None else [plain(entry)])
+    result = seed_result(parse_record(text, "here"))
+    assert through_lines(text) == ([] if result is None else [result])
 
 
 @pytest.mark.parametrize("name", ["kl", "a]", '],"id":"0"', 'quo"te]', "\\]"])
@@ -150,7 +134,7 @@ def test_names_of_terms_cannot_confuse(name: str) -> None:
     epoch = Epoch(epoch=0, phase="main", terms={name: 1.0}, lr=0.1, tune={"top1": 50.0})
     record = a_done().model_copy(update={"curve": (epoch,), "command": 'say \'"curve":[{}],"id":"0"\''})
     for text in (record.to_json(), json.dumps(json.loads(record.to_json()), indent=1)):
-        assert [plain(one) for one in through_lines(text)] == [plain(Entries().entry(record))]
+        assert through_lines(text) == [seed_result(record)]
 
 
 def _changed(**changes: Any) -> Callable[[str], str]:
@@ -181,10 +165,10 @@ def test_what_is_wrong_is_told_as_of_a_whole_record(damage: Callable[[str], str]
     text = damage(record.to_json())
     with pytest.raises(KdzooError) as whole:
         parse_record(text, "here")
-    keeper = Keeper()
-    line(keeper, record.to_json())  # now it knows the values
+    parser = RecordParser()
+    line(parser, record.to_json())  # now it knows the values
     with pytest.raises(KdzooError) as told:
-        line(keeper, text, record.id)
+        line(parser, text, record.id)
     assert str(told.value) == str(whole.value)
 
 
@@ -200,15 +184,15 @@ def test_what_boards_do_not_use_is_vouched_for_by_the_seal_or_looked_at(change: 
             with pytest.raises(KdzooError) as whole:
                 parse_record(broken, "here")
             with pytest.raises(KdzooError) as told:
-                line(Keeper(), broken, a_done().id)
+                line(RecordParser(), broken, a_done().id)
             assert str(told.value) == str(whole.value)
-    keeper = Keeper()
-    line(keeper, text)
-    assert [plain(one) for one in through_lines(text)] == [plain(Entries().entry(parse_record(text, "here")))]
+    parser = RecordParser()
+    line(parser, text)
+    assert through_lines(text) == [seed_result(parse_record(text, "here"))]
 
 
 def test_a_record_of_another_cell_is_told() -> None:
     record = a_done()
     for text in (record.to_json(), record.to_json().replace('"lr":', ' "lr" : ')):
         with pytest.raises(KdzooError, match=f"here: the record of cell {record.id}, which belongs into the folder"):
-            line(Keeper(), text, "0" * 16)
+            line(RecordParser(), text, "0" * 16)
