@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdzoo.board.aggregate import COMPILED, STEADY, UNSTEADY
-from kdzoo.board.columns import plain_rows, sort_column
+from kdzoo.board.columns import sort_column
 from kdzoo.board.labels import VOUCHED
 from kdzoo.board.printed import (
     NONE,
@@ -81,12 +81,12 @@ def tables(board: Board, sort: str) -> list[Table]:
         UsageError: ``sort`` names no column.
     """
     column, descending = sort_column(sort, board.columns)
-    frame = board.frame.sort_values(column.name, ascending=not descending, kind="stable", na_position="last")
+    ordered = board.frame[column.name].sort_values(ascending=not descending, kind="stable", na_position="last")
     found = [Table(group, main, board.measures, [], []) for group, main in zip(board.groups, board.mains, strict=True)]
-    for row in plain_rows(frame):
-        row["params"] = json.loads(row["params"])
-        row["tune_space"] = json.loads(row["tune_space"]) if row["tune_space"] else None
-        found[row["group"]].rows.append(row)
+    for place in ordered.index:
+        row = board.rows[place]
+        params, space = json.loads(row["params"]), json.loads(row["tune_space"]) if row["tune_space"] else None
+        found[row["group"]].rows.append({**row, "params": params, "tune_space": space})
     for problem in board.problems:
         found[problem.group].problems.append(problem)
     return found

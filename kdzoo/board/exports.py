@@ -17,7 +17,7 @@ from typing import Any
 from tabulate import DataRow, Line, TableFormat, tabulate
 
 from kdzoo.board.display import MORE, Table, heading, more_notes, notes, problem_text
-from kdzoo.board.overall import Overall, overall
+from kdzoo.board.overall import Overall
 from kdzoo.board.overall_text import OverallText, overall_notes, overall_text
 from kdzoo.board.printed import PrintedColumn, RowValues
 from kdzoo.board.standings import Standing
@@ -51,9 +51,10 @@ def to_markdown(board: Board, printed: Sequence[Table], width: int) -> str:
     """GitHub tables."""
     if not printed:
         return "No cells yet.\n"
-    overalls = overall(board)
-    blocks = [_markdown_table(table) for table in printed] + [_markdown_overall(overall_text(one)) for one in overalls]
-    method = "\n".join(f"- {markdown(note)}" for note in _all_notes(board, printed, overalls))
+    blocks = [_markdown_table(table) for table in printed] + [
+        _markdown_overall(overall_text(one)) for one in board.overalls
+    ]
+    method = "\n".join(f"- {markdown(note)}" for note in _all_notes(board, printed))
     return "\n\n".join([*blocks, "#### How to read it", method]) + "\n"
 
 
@@ -83,9 +84,8 @@ def to_latex(board: Board, printed: Sequence[Table], width: int) -> str:
     blocks = ["% needs \\usepackage{booktabs}"]
     if not printed:
         return "\n".join([*blocks, "% no cells yet"]) + "\n"
-    overalls = overall(board)
-    blocks += [_latex_table(table) for table in printed] + [_latex_overall(overall_text(one)) for one in overalls]
-    items = "\n".join(f"\\item {_latex_text(note)}" for note in _all_notes(board, printed, overalls))
+    blocks += [_latex_table(table) for table in printed] + [_latex_overall(overall_text(one)) for one in board.overalls]
+    items = "\n".join(f"\\item {_latex_text(note)}" for note in _all_notes(board, printed))
     return "\n\n".join([*blocks, f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}"]) + "\n"
 
 
@@ -114,8 +114,8 @@ def _latex_float(
     return "\n".join([*lines, *(f"\\par {_latex_text(text)}" for text in below), "\\end{table}"])
 
 
-def _all_notes(board: Board, printed: Sequence[Table], overalls: Sequence[Overall]) -> list[str]:
-    return [*notes(board, printed, "bold"), *more_notes(board), *overall_notes(overalls, "bold")]
+def _all_notes(board: Board, printed: Sequence[Table]) -> list[str]:
+    return [*notes(board, printed, "bold"), *more_notes(board), *overall_notes(board.overalls, "bold")]
 
 
 def _grid(
@@ -163,10 +163,9 @@ def to_json(board: Board, printed: Sequence[Table], width: int) -> str:
     Each row has a line of its own, so that a published board's changes can be read.
     """
     groups = ",\n".join(_json_group(table) for table in printed)
-    overalls = overall(board)
-    method = json.dumps(_all_notes(board, printed, overalls), indent=1)
+    method = json.dumps(_all_notes(board, printed), indent=1)
     columns = json.dumps({column.name: column.help for column in board.columns}, indent=1)
-    summaries = ",\n".join(_json_overall(one) for one in overalls)
+    summaries = ",\n".join(_json_overall(one) for one in board.overalls)
     return (
         f'{{"board_schema": {BOARD_SCHEMA},\n"notes": {method},\n"columns": {columns},\n"groups": [\n{groups}\n],\n'
         f'"overall": [\n{summaries}\n]}}\n'

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
-from kdzoo.board.columns import plain_rows
 from kdzoo.board.labels import Facts, short_words, telling
 from kdzoo.board.standings import (
     FEWEST,
@@ -21,8 +21,10 @@ from kdzoo.board.standings import (
     standings_of,
 )
 from kdzoo.board.stats import Friedman, critical_difference, friedman, inseparable
-from kdzoo.board.table import Board
 from kdzoo.measures import Measure
+
+if TYPE_CHECKING:
+    from kdzoo.board.table import Board
 
 FEWEST_TESTED = 5
 """Pairs below which there is no test: from fewer, ranks show next to nothing, whatever p says."""
@@ -91,7 +93,7 @@ def overall(board: Board) -> list[Overall]:
     Rows without a teacher are of no pair, unless they stand with every pair of their student.
     """
     shared: dict[tuple[int, int, str], list[Values]] = defaultdict(list)
-    for row in plain_rows(board.frame):
+    for row in board.rows:
         if row["teacher"]:
             main = board.mains[row["group"]]
             shared[row["protocol"], row["evaluation"], main.name].append(row)

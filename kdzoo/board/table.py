@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
 
 from kdzoo.board.aggregate import fill_pair
-from kdzoo.board.columns import DTYPES, Column, frame_columns
+from kdzoo.board.columns import DTYPES, Column, frame_columns, plain_rows
 from kdzoo.board.labels import Facts, data_text, recipe_text
+from kdzoo.board.overall import Overall, overall
 from kdzoo.board.rows import BoardLine, BoardRows, SeedResult
 from kdzoo.board.searches import Searched, Tunings, budget_text, rowless, searched, unequal
 from kdzoo.board.titles import Titles, checked_grouping
@@ -100,6 +102,16 @@ class Board:
     measures: tuple[Measure, ...]
     problems: tuple[Problem, ...]
     remarks: tuple[str, ...]
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the frame as plain values, None where there is none; worked out once, and not to be changed."""
+        return plain_rows(self.frame)
+
+    @cached_property
+    def overalls(self) -> tuple[Overall, ...]:
+        """What it says over its pairs, worked out once."""
+        return tuple(overall(self))
 
     @property
     def ranked_by(self) -> list[Measure]:

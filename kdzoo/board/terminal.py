@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from kdzoo.board.display import Table, heading, notes, problem_text, where_more
-from kdzoo.board.overall import overall
 from kdzoo.board.overall_text import OverallText, overall_notes, overall_text
 from kdzoo.board.printed import INTERVAL, PrintedColumn, RowValues
 from kdzoo.board.table import Board
@@ -34,9 +33,10 @@ def to_terminal(board: Board, printed: Sequence[Table], width: int) -> str:
     star."""
     if not printed:
         return "no cells yet\n"
-    overalls = overall(board)
-    blocks = [_table(table, width) for table in printed] + [_overall(overall_text(one), width) for one in overalls]
-    method = [*notes(board, printed, "*"), *overall_notes(overalls, "*"), where_more(board)]
+    blocks = [_table(table, width) for table in printed] + [
+        _overall(overall_text(one), width) for one in board.overalls
+    ]
+    method = [*notes(board, printed, "*"), *overall_notes(board.overalls, "*"), where_more(board)]
     return "\n\n\n".join([*blocks, "\n".join(folded(note, width, 2) for note in method)]) + "\n"
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from kdzoo.board.display import Table, tables
 from kdzoo.board.exports import to_csv, to_json, to_latex, to_markdown
-from kdzoo.board.overall import overall
 from kdzoo.board.table import Board, make_board
 from kdzoo.drawing import png, svg
 from kdzoo.leaderboard.charts.comparison import forest_chart, rank_chart
@@ -122,7 +121,8 @@ def _add_dataset(
     folder = PurePosixPath(dataset.slug)
     title = ", ".join(dataset.names)
     whole = make_board(dataset.records, (), dataset.studies, by="dataset")
-    charts = _charts(whole, board)
+    sections = tables(whole, "rank")
+    charts = _charts(sections, board)
     made.charts.update({folder / PLOTS / name: chart for name, (_, chart) in charts.items()})
     pictures = [(text, f"{PLOTS}/{name}.svg") for name, (text, _) in charts.items()]
     made.texts[folder / "board.md"] = board_markdown(title, pictures, to_markdown(board, printed, _WIDTH))
@@ -139,21 +139,21 @@ def _add_dataset(
         cards=cards(dataset.records),
         links=_LINKS,
         with_library=with_library,
+        printed=sections,
     )
 
 
-def _charts(whole: Board, board: Board) -> dict[str, tuple[str, Chart]]:
+def _charts(sections: Sequence[Table], board: Board) -> dict[str, tuple[str, Chart]]:
     """File's name without suffix -> (what it shows, chart)."""
     found: dict[str, tuple[str, Chart]] = {}
-    printed = tables(whole, "rank")
-    for number, table in enumerate(printed, start=1):
+    for number, table in enumerate(sections, start=1):
         end = f"-{number}" if number > 1 else ""
         about = table.group.full_title
         if chart := accuracy_chart(table.rows, about, table.main):
             found[f"accuracy-parameters{end}"] = (f"{headline(chart, table.main)}, {about}", chart)
         if chart := forest_chart(table.rows, about, table.main):
             found[f"forest{end}"] = (f"Differences to ce, {about}", chart)
-    for number, one in enumerate(overall(board), start=1):
+    for number, one in enumerate(board.overalls, start=1):
         if chart := rank_chart(one, "Mean ranks"):
             about = f"Mean ranks of {one.kind} rows" if one.kind else "Mean ranks over all pairs"
             found["ranks" + (f"-{number}" if number > 1 else "")] = (about, chart)

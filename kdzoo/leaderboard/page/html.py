@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kdzoo.board.display import more_notes, notes, tables
-from kdzoo.board.overall import overall
+from kdzoo.board.display import Table, more_notes, notes, tables
 from kdzoo.board.overall_text import overall_notes
 from kdzoo.board.table import Board
 from kdzoo.drawing import THEME
@@ -58,6 +57,7 @@ def dataset_page(
     cards: Mapping[str, str] = {},
     links: Mapping[str, str] = {},
     with_library: bool = True,
+    printed: Sequence[Table] | None = None,
 ) -> str:
     """The page of one board. Equal input gives equal bytes, whatever the order of the records.
 
@@ -74,9 +74,10 @@ def dataset_page(
         cards: label or bare name of a strategy -> its card as plain text, or the address of its card.
         links: label -> URL, shown at the top.
         with_library: whether the charts' library is in the page; without it they are not drawn.
+        printed: the board's tables, best first, if they were made before.
     """
     details = Details(records, studies, record_url, study_url)
-    return _page(title, _INTRODUCTION, board, cards, links, with_library, details=details)
+    return _page(title, _INTRODUCTION, board, cards, links, with_library, details=details, printed=printed)
 
 
 def index_page(
@@ -109,11 +110,11 @@ def _page(
     *,
     details: Details | None = None,
     pages: Mapping[str, str] | None = None,
+    printed: Sequence[Table] | None = None,
 ) -> str:
-    printed = tables(board, "rank")
+    printed = tables(board, "rank") if printed is None else printed
     sections = [section(table, board.columns, details, pages) for table in printed]
-    overalls = overall(board)
-    rankings = [ranking(one) for one in overalls]
+    rankings = [ranking(one) for one in board.overalls]
     code = _source("page.js")
     library = load_library() if with_library else None
     policy = [script_source(code)] + ([script_source(library.code)] if library else [])
@@ -129,7 +130,10 @@ def _page(
         choices=choices(sections),
         cards=_cards(cards),
         notes=list(
-            map(visible, (*notes(board, printed, "bold"), *more_notes(board), *_P, *overall_notes(overalls, "bold")))
+            map(
+                visible,
+                (*notes(board, printed, "bold"), *more_notes(board), *_P, *overall_notes(board.overalls, "bold")),
+            )
         ),
         data=script_json(_data(sections, rankings)),
         style=_source("page.css"),
