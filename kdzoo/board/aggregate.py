@@ -8,7 +8,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from kdzoo.board.results import Result, Teacher
+from kdzoo.board.results import Result, TeacherResult
 from kdzoo.board.rows import BASELINES, BoardLine, RowSeeds, baselines_of
 from kdzoo.board.stats import Estimate, estimate, gaps_recovered, holm, paired_difference
 from kdzoo.measures import COST, IMAGES, TOP1, TRAIN, Measure, main_of
@@ -57,7 +57,7 @@ def fill_pair(lines: Sequence[BoardLine]) -> tuple[list[str], list[Measure]]:
     return remarks, list(measures.values())
 
 
-def _teacher(measured: Collection[Teacher], main: Measure) -> tuple[float | None, dict[str, Any], list[str]]:
+def _teacher(measured: Collection[TeacherResult], main: Measure) -> tuple[float | None, dict[str, Any], list[str]]:
     scores = sorted({teacher.score for teacher in measured})
     score = _mean(scores)
     values = {

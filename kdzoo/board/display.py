@@ -25,7 +25,7 @@ from kdzoo.board.printed import (
     was_vouched,
 )
 from kdzoo.board.stats import FEWEST_RESAMPLED
-from kdzoo.board.table import Board, Group, Problem
+from kdzoo.board.table import Board, Problem, RowGroup
 from kdzoo.board.tuned import pruner_text
 from kdzoo.errors import counted
 from kdzoo.measures import Measure
@@ -46,7 +46,7 @@ class Table:
         problems: those of the group.
     """
 
-    group: Group
+    group: RowGroup
     main: Measure
     measures: tuple[Measure, ...]
     rows: list[RowValues]

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from kdzoo.board.labels import Facts, short_words, telling
 from kdzoo.board.standings import (
-    FEWEST,
-    Kind,
+    FEWEST_SUMMED,
+    FrameRow,
+    RowKind,
     Standing,
-    Values,
     is_default_that_won,
-    is_tuned,
     ranked,
     scores_of,
     standings_of,
+    won_a_study,
 )
 from kdzoo.board.stats import Friedman, critical_difference, friedman, inseparable
 from kdzoo.measures import Measure
@@ -66,7 +66,7 @@ class Overall:
     protocol: int
     evaluation: int
     main: Measure
-    kind: Kind
+    kind: RowKind
     blocks: tuple[Block, ...]
     standings: tuple[Standing, ...]
     friedman: Friedman
@@ -92,22 +92,24 @@ def overall(board: Board) -> list[Overall]:
 
     Rows without a teacher are of no pair, unless they stand with every pair of their student.
     """
-    shared: dict[tuple[int, int, str], list[Values]] = defaultdict(list)
+    shared: dict[tuple[int, int, str], list[FrameRow]] = defaultdict(list)
     for row in board.rows:
         if row["teacher"]:
             main = board.mains[row["group"]]
             shared[row["protocol"], row["evaluation"], main.name].append(row)
     found = []
     for key in sorted(shared):
-        kinds: tuple[Kind, ...] = ("default", "tuned") if any(row["variant"] for row in shared[key]) else ("",)
+        kinds: tuple[RowKind, ...] = ("default", "tuned") if any(row["variant"] for row in shared[key]) else ("",)
         found += [_overall(board, *key, kind, shared[key]) for kind in kinds]
-    return [one for one in found if len(one.blocks) >= FEWEST and len(one.standings) >= FEWEST]
+    return [one for one in found if len(one.blocks) >= FEWEST_SUMMED and len(one.standings) >= FEWEST_SUMMED]
 
 
-def _overall(board: Board, protocol: int, evaluation: int, measure: str, kind: Kind, rows: Sequence[Values]) -> Overall:
+def _overall(
+    board: Board, protocol: int, evaluation: int, measure: str, kind: RowKind, rows: Sequence[FrameRow]
+) -> Overall:
     main = next(one for one in board.mains if one.name == measure)
     named = sorted(_by_block(board, rows), key=itemgetter(0))
-    named = [(text, block) for text, block in named if kind != "tuned" or any(map(is_tuned, block))]
+    named = [(text, block) for text, block in named if kind != "tuned" or any(map(won_a_study, block))]
     unmoved: dict[str, list[int]] = defaultdict(list)
     for number, (_, block) in enumerate(named if kind == "tuned" else [], start=1):
         for name in sorted({row["strategy"] for row in block if is_default_that_won(row)}):
@@ -136,18 +138,18 @@ def _tested(complete: Sequence[Standing], blocks: int, main: Measure) -> Friedma
     return friedman(main.sign * scores_of(complete, blocks))
 
 
-def _by_block(board: Board, rows: Sequence[Values]) -> list[tuple[str, list[Values]]]:
+def _by_block(board: Board, rows: Sequence[FrameRow]) -> list[tuple[str, list[FrameRow]]]:
     """The rows of each pair in one context, under a name that no other pair has."""
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
     contexts = [numbers.setdefault(tuple(facts.items()), len(numbers)) for facts in board.contexts]
-    found: dict[tuple[int, str, str], list[Values]] = defaultdict(list)
+    found: dict[tuple[int, str, str], list[FrameRow]] = defaultdict(list)
     for row in rows:
         found[contexts[row["group"]], row["teacher"], row["student"]].append(row)
     texts = _block_texts([(rows[0], _block_facts(board, rows[0])) for rows in found.values()])
     return list(zip(texts, found.values(), strict=True))
 
 
-def _block_facts(board: Board, row: Values) -> Facts:
+def _block_facts(board: Board, row: FrameRow) -> Facts:
     """What may tell apart blocks of the same name, the most readable first."""
     names = ("recipe", "init", "data", "recipe_hash", "fingerprint")
     # The numbers of samples are the group's, because the frame has no column for them.
@@ -155,7 +157,7 @@ def _block_facts(board: Board, row: Values) -> Facts:
     return {name: str(told[name]) for name in names} | board.contexts[row["group"]]
 
 
-def _block_texts(blocks: Sequence[tuple[Values, Facts]]) -> list[str]:
+def _block_texts(blocks: Sequence[tuple[FrameRow, Facts]]) -> list[str]:
     """A name for each block: dataset and pair, and for namesakes what tells them apart, in brackets."""
     names = [f"{row['dataset']} {row['img_size']}: {row['teacher']} -> {row['student']}" for row, _ in blocks]
     namesakes: dict[str, list[Facts]] = defaultdict(list)
@@ -168,5 +170,5 @@ def _block_texts(blocks: Sequence[tuple[Values, Facts]]) -> list[str]:
     ]
 
 
-def _block(text: str, row: Values) -> Block:
+def _block(text: str, row: FrameRow) -> Block:
     return Block(text, row["dataset"], row["recipe"], row["init"], row["teacher"], row["student"])

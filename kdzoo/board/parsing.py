@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-from kdzoo.board.results import Result, Teacher, Timing, result_of
+from kdzoo.board.results import Result, TeacherResult, Timing, result_of
 from kdzoo.board.rows import SeedResult
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.jsontext import unsealed
@@ -231,7 +231,7 @@ def _result(cell_id: str, values: list[Any]) -> Result:
         ended,
         family,
         tuple(_measure(to_json(one)) for one in measures),
-        teacher and Teacher(*teacher),
+        teacher and TeacherResult(*teacher),
         scores,
         timing and Timing(timing[0], tuple(timing[1]), timing[2]),
         reason,

@@ -21,13 +21,10 @@ from kdzoo.board.printed import (
     number,
     teacher_column,
 )
-from kdzoo.board.stats import FEWEST
+from kdzoo.board.stats import FEWEST, SIGNIFICANCE
 from kdzoo.board.terminal import folded, grid
 from kdzoo.errors import UsageError
 from kdzoo.measures import Measure
-
-SIGNIFICANCE = 0.05
-"""Level of the two-sided paired t test."""
 
 POWER = 0.8
 """Probability with which a difference that is there shall be shown."""

@@ -10,7 +10,7 @@ from kdzoo.measures import SAMPLES, Measure
 from kdzoo.record import Summary
 
 
-class Teacher(NamedTuple):
+class TeacherResult(NamedTuple):
     """A teacher as a record has it; its score is the main measure on test."""
 
     score: float
@@ -40,7 +40,7 @@ class Result(NamedTuple):
     ended: str
     family: str
     measures: tuple[Measure, ...]
-    teacher: Teacher | None
+    teacher: TeacherResult | None
     scores: Mapping[str, float] | None
     timing: Timing | None
     reason: str
@@ -63,7 +63,7 @@ def result_of(record: Summary) -> Result:
         timing = Timing(record.cost, machine, record.environment.compiled)
     if record.teacher is not None:
         size = record.teacher.size
-        teacher = Teacher(record.teacher.test[main.name], size.parameters, size.macs, record.teacher.vouched)
+        teacher = TeacherResult(record.teacher.test[main.name], size.parameters, size.macs, record.teacher.vouched)
     return Result(
         record.id,
         record.ended,

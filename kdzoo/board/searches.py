@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kdzoo.board.labels import params_text
-from kdzoo.board.titles import Members, size_text
+from kdzoo.board.titles import Members, img_size_text
 from kdzoo.board.tuned import UNTUNED, Budget, Tuning, budget, study_labels
 from kdzoo.cell import Cell
 from kdzoo.errors import counted
@@ -171,5 +171,5 @@ def _shared(members: Members) -> set[Budget]:
 def rowless(study: Study) -> str:
     """The remark on a study whose pair or strategy has no row on the board."""
     plan = study.plan
-    pair = f"{plan.data.name} {size_text(plan.data.img_size)}: {plan.teacher.model} -> {plan.student}"
+    pair = f"{plan.data.name} {img_size_text(plan.data.img_size)}: {plan.teacher.model} -> {plan.student}"
     return f"{pair}: study {study.id} of {plan.strategy.name} has no row"

@@ -17,15 +17,15 @@ from kdzoo.board.labels import params_text
 from kdzoo.board.stats import Estimate, estimate, rank_within_blocks
 from kdzoo.measures import Measure
 
-FEWEST = 2
+FEWEST_SUMMED = 2
 """Pairs, and strategies, below which there is nothing to sum up."""
 
 _DEFAULT = "default"
 
-Kind = Literal["", "default", "tuned"]
+RowKind = Literal["", "default", "tuned"]
 """Rows that are ranked together; empty where no study concerns any row."""
 
-Values = dict[str, Any]
+FrameRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Entrant(NamedTuple):
     params: str = ""
 
 
-def standings_of(blocks: Sequence[Sequence[Values]], main: Measure, kind: Kind = "") -> list[Standing]:
+def standings_of(blocks: Sequence[Sequence[FrameRow]], main: Measure, kind: RowKind = "") -> list[Standing]:
     """The strategies in the order of their names, not ranked yet.
 
     Args:
@@ -82,7 +82,7 @@ def standings_of(blocks: Sequence[Sequence[Values]], main: Measure, kind: Kind =
     variants = _Variants(kind, blocks)
     found = [_by_variant(rows, variants) for rows in blocks]
     crowded = {key for block in found for key, rows in block.items() if len(rows) > 1}
-    entered: dict[_Entrant, list[Values | None]] = defaultdict(lambda: [None] * len(blocks))
+    entered: dict[_Entrant, list[FrameRow | None]] = defaultdict(lambda: [None] * len(blocks))
     for place, block in enumerate(found):
         for key, rows in block.items():
             for row in rows:
@@ -95,7 +95,7 @@ def ranked(standings: Sequence[Standing], main: Measure) -> tuple[list[Standing]
     """All standings with their mean ranks, the best first and the incomplete last; and the complete ones alone."""
     complete = [standing for standing in standings if standing.complete]
     rest = [standing for standing in standings if not standing.complete]
-    if len(complete) >= FEWEST:
+    if len(complete) >= FEWEST_SUMMED:
         means = rank_within_blocks(main.sign * scores_of(complete, len(complete[0].scores))).mean(axis=0)
         complete = [replace(one, mean_rank=float(mean)) for one, mean in zip(complete, means, strict=True)]
         complete.sort(key=lambda standing: standing.mean_rank or 0.0)
@@ -107,17 +107,17 @@ def scores_of(standings: Sequence[Standing], blocks: int) -> NDArray[np.float64]
     return np.array([standing.scores for standing in standings], dtype=np.float64).reshape(len(standings), blocks).T
 
 
-def is_tuned(row: Values) -> bool:
+def won_a_study(row: FrameRow) -> bool:
     """Whether a row won a study."""
     return bool(_parts(row)[1])
 
 
-def is_default_that_won(row: Values) -> bool:
+def is_default_that_won(row: FrameRow) -> bool:
     """Whether a row is a default that won its study."""
     return all(_parts(row))
 
 
-def _parts(row: Values) -> tuple[bool, str]:
+def _parts(row: FrameRow) -> tuple[bool, str]:
     """Whether a row is a study's default, and the variant that it has for having won one; empty if it won none."""
     first, _, rest = row["variant"].partition(", ")
     return (True, rest) if first == _DEFAULT else (False, row["variant"])
@@ -131,13 +131,13 @@ class _Variants:
         blocks: all rows of each block.
     """
 
-    def __init__(self, kind: Kind, blocks: Sequence[Sequence[Values]]) -> None:
+    def __init__(self, kind: RowKind, blocks: Sequence[Sequence[FrameRow]]) -> None:
         self._kind = kind
         rows = [row for block in blocks for row in block]
         self._defaults = {(row["strategy"], row["params"]) for row in rows if _parts(row)[0]}
         self._searched = {row["strategy"] for row in rows if row["variant"]}
 
-    def of(self, row: Values) -> str | None:
+    def of(self, row: FrameRow) -> str | None:
         """The variant by which a row is ranked; None where it is not."""
         default, won = _parts(row)
         if self._kind == "tuned":
@@ -148,9 +148,9 @@ class _Variants:
         return None if won else ""
 
 
-def _by_variant(rows: Sequence[Values], variants: _Variants) -> dict[tuple[str, str], list[Values]]:
+def _by_variant(rows: Sequence[FrameRow], variants: _Variants) -> dict[tuple[str, str], list[FrameRow]]:
     """The rows of a block that are ranked, by label and variant."""
-    found: dict[tuple[str, str], list[Values]] = defaultdict(list)
+    found: dict[tuple[str, str], list[FrameRow]] = defaultdict(list)
     for row in rows:
         variant = variants.of(row)
         if variant is not None:
@@ -159,7 +159,7 @@ def _by_variant(rows: Sequence[Values], variants: _Variants) -> dict[tuple[str, 
 
 
 def _standing(
-    entrant: _Entrant, rows: Sequence[Values | None], called: Sequence[dict[str, Values]], main: Measure
+    entrant: _Entrant, rows: Sequence[FrameRow | None], called: Sequence[dict[str, FrameRow]], main: Measure
 ) -> Standing:
     params = _params(entrant.params) if entrant.params else ""
     lacking = tuple(_lacks(row) for row in rows)
@@ -183,7 +183,7 @@ def _standing(
     )
 
 
-def _text(row: Values) -> str:
+def _text(row: FrameRow) -> str:
     """What ``diff_ce_to`` calls a row."""
     return " ".join(filter(None, (row["strategy"], row["variant"], _params(row["params"]))))
 
@@ -193,7 +193,7 @@ def _params(text: str) -> str:
     return params_text(json.loads(text))
 
 
-def _lacks(row: Values | None) -> str:
+def _lacks(row: FrameRow | None) -> str:
     """Why a row has no score for its block; empty where it has."""
     if row is None:
         return "no row"
@@ -206,7 +206,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
-def _over_blocks(differences: Sequence[float | None], rows: Sequence[Values]) -> Estimate:
+def _over_blocks(differences: Sequence[float | None], rows: Sequence[FrameRow]) -> Estimate:
     known = [difference for difference in differences if difference is not None]
     if len(known) == len(differences):
         return estimate(known)

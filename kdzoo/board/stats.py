@@ -172,7 +172,7 @@ def _t_quantile(freedom: int) -> float:
 
 
 SIGNIFICANCE = 0.05
-"""Level of Nemenyi's critical difference."""
+"""Level of every test: of the paired t test and of Nemenyi's critical difference."""
 
 FEWEST_RANKED = 3
 """Strategies below which Friedman's test is not defined."""

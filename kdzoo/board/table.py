@@ -47,7 +47,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows that may be compared: equal data, recipe, protocol and evaluation.
 
     Attributes:
@@ -96,7 +96,7 @@ class Board:
 
     frame: pd.DataFrame
     columns: tuple[Column, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
     contexts: tuple[Facts, ...]
     mains: tuple[Measure, ...]
     measures: tuple[Measure, ...]
@@ -159,7 +159,7 @@ def make_board(
     apart = titles.apart(members)
     values: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    groups: list[Group] = []
+    groups: list[RowGroup] = []
     untold = {study.id: study for study in tunings.studies}
     for number, group in enumerate(members):
         _rank([line for _, line in group])
@@ -237,10 +237,12 @@ def _tuning_problems(number: int, titles: Titles, tunings: Tunings, one: Searche
     return [Problem(*names, (), "tuning", fault) for fault in tunings.faults(one.study, one.key)]
 
 
-def _group(number: int, titles: Titles, members: Sequence[tuple[PairKey, BoardLine]], apart: str, tuning: str) -> Group:
+def _group(
+    number: int, titles: Titles, members: Sequence[tuple[PairKey, BoardLine]], apart: str, tuning: str
+) -> RowGroup:
     key, _ = members[0]
     context = titles.context(key)
-    return Group(
+    return RowGroup(
         number=number,
         title=titles.title(members),
         recipe=recipe_text(context.recipe),

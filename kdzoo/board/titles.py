@@ -151,7 +151,7 @@ class Titles:
         context = self.context(key)
         return {
             "dataset": context.data.name,
-            "img_size": size_text(context.data.img_size),
+            "img_size": img_size_text(context.data.img_size),
             "fingerprint": context.data.fingerprint,
             "recipe": context.recipe.name,
             "recipe_hash": self._recipe_hashes[key.context],
@@ -173,7 +173,7 @@ class Titles:
 
     def _dataset(self, context: str) -> str:
         data = self._cells[context].data
-        return f"{data.name} {size_text(data.img_size)}"
+        return f"{data.name} {img_size_text(data.img_size)}"
 
     def _teacher_labels(self, keys: Iterable[RowKey]) -> dict[tuple[str, str], str]:
         """Dataset and teacher -> label. The same network on another dataset is no namesake."""
@@ -212,6 +212,6 @@ def _settings(keys: Iterable[RowKey]) -> dict[str, _Setting]:
     return found
 
 
-def size_text(img_size: tuple[int, int]) -> str:
+def img_size_text(img_size: tuple[int, int]) -> str:
     """Height x width."""
     return f"{img_size[0]}x{img_size[1]}"

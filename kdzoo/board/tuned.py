@@ -38,7 +38,7 @@ class Budget(NamedTuple):
         """``15 trials, 5 epochs a trial, TPE (search 2), no pruner``, with a word after the number of trials."""
         parts = [counted(self.trials, "trial") + each, f"{counted(self.epochs, 'epoch')} a trial"]
         parts += [f"{self.batch} at a time"] if self.batch > 1 else []
-        parts += [f"{_SAMPLER} ({search_text(self.tuner)})", pruner_text(self.pruner)]
+        parts += [f"{_SAMPLER} ({tuner_text(self.tuner)})", pruner_text(self.pruner)]
         parts += [f"{' and '.join(self.recipe)} of the recipe searched too"] if self.recipe else []
         return ", ".join(parts)
 
@@ -55,7 +55,7 @@ def pruner_text(pruner: str) -> str:
     return f"{'no' if pruner == 'none' else pruner} pruner"
 
 
-def search_text(tuner: int) -> str:
+def tuner_text(tuner: int) -> str:
     """``search 2``: the version that decides what is tried next."""
     return f"search {tuner}"
 
@@ -133,6 +133,6 @@ def _facts(study: Study, names: Sequence[str]) -> Facts:
         **{name: f"{name}={plan.space[name]}" if name in plan.space else "" for name in names},
         "from": f"from {params_text(plan.strategy.params)}",
         "batch": f"{plan.batch} at a time",
-        "tuner": search_text(plan.tuner),
+        "tuner": tuner_text(plan.tuner),
         "study": f"study {study.id}",
     }

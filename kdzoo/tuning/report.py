@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from kdzoo.board.labels import params_text, recipe_text, strategy_labels, teacher_labels, value_text
 from kdzoo.board.printed import NONE, number, score_text
-from kdzoo.board.titles import size_text
+from kdzoo.board.titles import img_size_text
 from kdzoo.board.tuned import pruner_text, settings_text
 from kdzoo.errors import counted
 from kdzoo.foreign import printable
@@ -57,7 +57,7 @@ def titled(studies: Iterable[Study]) -> list[tuple[str, Study]]:
     teachers = teacher_labels([study.plan.teacher for study in listed])
     strategies = strategy_labels([study.plan.strategy for study in listed])
     titles = [
-        f"{study.plan.data.name} {size_text(study.plan.data.img_size)}: {teacher} -> {study.plan.student}, {strategy}"
+        f"{study.plan.data.name} {img_size_text(study.plan.data.img_size)}: {teacher} -> {study.plan.student}, {strategy}"
         for study, teacher, strategy in zip(listed, teachers, strategies, strict=True)
     ]
     return sorted(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
+from kdzoo.board import table
+from kdzoo.board.display import tables
 from kdzoo.board.overall import Overall, overall
-from kdzoo.board.render import board_text
+from kdzoo.board.render import FORMATS, board_text
 from kdzoo.board.standings import Standing
 from kdzoo.board.stats import Friedman, critical_difference, friedman, inseparable, rank_within_blocks
-from kdzoo.board.table import make_board
+from kdzoo.board.table import Board, make_board
 from kdzoo.cell import Cell, Scalar
 from kdzoo.record import Record
 from kdzoo.space import Range
@@ -399,3 +402,30 @@ def test_json_holds_every_figure(three_pairs: list[Record]) -> None:
     assert (friedman["chi2"], friedman["f"], friedman["blocks"]) == (None, None, 3)
     assert friedman["note"] == "it needs at least 5 pairs"
     assert [one["student"] for one in found["pairs"]] == ["resnet14", "resnet8", "vit"]
+
+
+def test_scipys_tests_are_imported_only_where_there_are_pairs_enough(
+    rows: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    students = ("resnet8", "resnet14", "vit", "resnet20", "resnet26")
+    pairs = [rows(RESULTS["vit" if student == "vit" else "resnet8"], student=student) for student in students]
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)  # which takes as long to import as a small board takes
+    assert "4 pairs are too few" in board_text([one for records in pairs[:4] for one in records])
+    with pytest.raises(ImportError, match="scipy"):
+        board_text([one for records in pairs for one in records])
+
+
+def test_what_a_board_says_over_its_pairs_is_worked_out_once(
+    three_pairs: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards = []
+
+    def counted(board: Board) -> list[Overall]:
+        boards.append(board)
+        return overall(board)
+
+    monkeypatch.setattr(table, "overall", counted)
+    board = make_board(three_pairs)
+    for name, form in FORMATS.items():
+        assert form(board, tables(board, "rank"), 100) == board_text(three_pairs, format=name, width=100)
+    assert sum(one is board for one in boards) == 1

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from kdzoo.board.labels import differing, facts
-from kdzoo.board.tuned import pruner_text, search_text
+from kdzoo.board.tuned import pruner_text, tuner_text
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.errors import counted
 from kdzoo.leaderboard.check.groups import row_text
@@ -135,7 +135,7 @@ def _budget(study: Study) -> dict[str, str]:
         "epochs": f"{counted(plan.trial_recipe.epochs, 'epoch')} a trial",
         "pruner": pruner_text(plan.pruner),
         "batch": f"{plan.batch} at a time",
-        "tuner": search_text(plan.tuner),
+        "tuner": tuner_text(plan.tuner),
         **{name: f"{name}={value}" for name, value in recipe.items()},
     }
 
