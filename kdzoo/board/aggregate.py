@@ -8,8 +8,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from kdzoo.board.results import Result, TeacherResult
-from kdzoo.board.rows import BASELINES, BoardLine, RowSeeds, baselines_of
+from kdzoo.board.rows import BASELINES, BoardLine, Result, RowSeeds, TeacherResult, baselines_of
 from kdzoo.board.stats import Estimate, estimate, gaps_recovered, holm, paired_difference
 from kdzoo.measures import COST, IMAGES, TOP1, TRAIN, Measure, main_of
 

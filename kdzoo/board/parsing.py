@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-from kdzoo.board.results import Result, TeacherResult, Timing, result_of
-from kdzoo.board.rows import SeedResult
+from kdzoo.board.rows import Result, SeedResult, TeacherResult, Timing, result_of
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.jsontext import unsealed
 from kdzoo.measures import Measure
