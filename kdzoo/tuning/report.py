@@ -57,8 +57,8 @@ def titled(studies: Iterable[Study]) -> list[tuple[str, Study]]:
     teachers = teacher_labels([study.plan.teacher for study in listed])
     strategies = strategy_labels([study.plan.strategy for study in listed])
     titles = [
-        f"{study.plan.data.name} {img_size_text(study.plan.data.img_size)}: {teacher} -> {study.plan.student}, {strategy}"
-        for study, teacher, strategy in zip(listed, teachers, strategies, strict=True)
+        f"{plan.data.name} {img_size_text(plan.data.img_size)}: {teacher} -> {plan.student}, {strategy}"
+        for plan, teacher, strategy in zip((study.plan for study in listed), teachers, strategies, strict=True)
     ]
     return sorted(
         ((printable(title), study) for title, study in zip(titles, listed, strict=True)), key=lambda pair: pair[0]
