@@ -182,7 +182,7 @@ def test_the_history_shows_each_trial_and_the_best_so_far() -> None:
     line, points = chart["layer"]
     assert values_of(line, "trial", "best") == [(0, 85.0), (1, 88.0), (2, 88.0), (3, 90.25), (4, 90.25)]
     low = 31.0 - 0.08 * (90.25 - 31.0)
-    assert values_of(points, "trial", "state", "top1") == [
+    assert values_of(points, "trial", "state", "score") == [
         (0, "default", 85.0),
         (1, "done", 88.0),
         (2, "pruned", 31.0),
@@ -196,7 +196,7 @@ def test_the_history_shows_each_trial_and_the_best_so_far() -> None:
 def test_a_slice_has_a_panel_for_each_parameter_on_its_scale() -> None:
     chart = study_charts(usual(), "title")["slice"]
     alpha, temperature = chart["concat"]
-    assert values_of(alpha, "trial", "value", "top1") == [(0, 0.5, 85.0), (1, 0.9, 88.0), (3, 0.3, 90.25)]
+    assert values_of(alpha, "trial", "value", "score") == [(0, 0.5, 85.0), (1, 0.9, 88.0), (3, 0.3, 90.25)]
     assert values_of(temperature, "value") == [(4.0,), (8.0,), (16.0,)]
     assert "type" not in alpha["encoding"]["x"]["scale"]
     assert temperature["encoding"]["x"]["scale"] == {"domain": [1.0, 16.0], "zero": False, "nice": False, "type": "log"}

@@ -25,7 +25,7 @@ from kdzoo.board.overall import overall
 from kdzoo.board.table import make_board
 from kdzoo.cell import Cell
 from kdzoo.cli import app
-from kdzoo.leaderboard.check.folder import content_faults
+from kdzoo.leaderboard.check.published import content_faults
 from kdzoo.store import Store
 
 
