@@ -66,8 +66,8 @@ def pattern(cell: Cell) -> Record:
     )
     size = Size(parameters=1_000_000, macs=10_000_000)
     return Record(
-        id=cell.id, status="done", cell=cell, family="response", curve=curve, tune=measures, test=measures,
-        agreement=80.0, student=size, teacher=TeacherMeasures(size=size, tune=measures, test=measures),
+        id=cell.id, status="done", cell=cell, family="response", curve=curve, tune=measures, test=measures | {"agreement": 80.0},
+        student=size, teacher=TeacherMeasures(size=size, tune=measures, test=measures),
         cost={"train": 100.0, "teacher": 30.0, "evaluate": 5.0, "peak_memory": 10**9},
         environment=Environment(versions={"kdzoo": version("kdzoo")}, device="cpu", threads=2),
         started="2026-01-01T00:00:00Z", ended="2026-01-01T00:02:00Z", command="kdzoo bench",
@@ -77,7 +77,7 @@ def pattern(cell: Cell) -> Record:
 def record(cell: Cell, place: int, like: Record) -> Record:
     """A done record whose accuracy follows from its place."""
     right = 7_000 + place * 7919 % 997
-    test = image_scores(n=TEST, correct1=right, correct5=right + 1_500, nll=1.0, ece=5.0)
+    test = image_scores(n=TEST, correct1=right, correct5=right + 1_500, nll=1.0, ece=5.0) | {"agreement": 80.0}
     size = Size(parameters=1_000_000 + 1_000 * (place % STUDENTS), macs=10_000_000)
     return like.model_copy(update={"id": cell.id, "cell": cell, "test": test, "student": size})
 

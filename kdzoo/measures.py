@@ -207,7 +207,7 @@ OWN = {measure.name: measure for measure in (*IMAGES, *COST)}
 
 def known(declared: Sequence[Measure]) -> dict[str, Measure]:
     """All measures that a record may hold, by name: those it declares, and kdzoo's own."""
-    return OWN | {measure.name: measure for measure in declared}
+    return OWN | {measure.name: measure for measure in declared} if declared else OWN
 
 
 def in_order(measures: Iterable[Measure]) -> tuple[Measure, ...]:
