@@ -187,12 +187,7 @@ class StudyPlan(Frozen):
         return self._cell("student", self.recipe, values, seed)
 
     def _cell(
-        self,
-        kind: Literal["student", "trial"],
-        recipe: Recipe,
-        values: dict[str, Scalar],
-        seed: int,
-        study: str = "",
+        self, kind: Literal["student", "trial"], recipe: Recipe, values: dict[str, Scalar], seed: int, study: str = ""
     ) -> Cell:
         params, changes = dict(self.strategy.params), dict[str, Scalar]()
         for name, value in values.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kdzoo.data.hashing import digest
 from kdzoo.errors import UsageError
-from kdzoo.measures import Measure
+from kdzoo.measures import Measure, Scores, declaration_fault
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -249,3 +249,23 @@ def escape(name: str) -> str:
 def unescape(name: str) -> str:
     """A name without the backslashes before its brackets and commas."""
     return re.sub(r"\\([\[\],])", r"\1", name)
+
+
+def checked_score(dataset: Dataset) -> Callable[[Tensor, Tensor], Scores]:
+    """What scores a split by the measures of a dataset.
+
+    Raises:
+        UsageError: the declarations cannot be.
+    """
+    measures = {measure.name: measure for measure in dataset.measures if not measure.volatile}
+    if fault := declaration_fault(dataset.measures):
+        raise UsageError(f"the dataset {dataset.name}: {fault}")
+
+    def score(logits: Tensor, labels: Tensor) -> Scores:
+        found = dataset.score(logits, labels)
+        if found.keys() != measures.keys():
+            names, given = ", ".join(sorted(measures)), ", ".join(sorted(map(str, found))) or "nothing"
+            raise UsageError(f"the dataset {dataset.name} declares the measures {names}, and its score gives {given}")
+        return {name: float(value) for name, value in found.items()}
+
+    return score

@@ -13,23 +13,21 @@ from torch import Tensor
 
 from kdzoo import foreign
 from kdzoo.cell import DataRef
-from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits, parse_subset
+from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits, checked_score, parse_subset
 from kdzoo.data.decoding import CROP, INTERPOLATION, FileSource
 from kdzoo.data.factory import PREFIXES, TimmDataset
 from kdzoo.data.folder import FolderDataset
 from kdzoo.data.hashing import digest, permutation, seed_from
-from kdzoo.data.loaders import ArraySource, ImageSource, Request, Resizing
+from kdzoo.data.loaders import ArraySource, ImageSource, Request, Resizing, channel_statistics
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
 from kdzoo.errors import UsageError
 from kdzoo.interruption import heed
-from kdzoo.measures import Measure, Scores, declaration_fault
+from kdzoo.measures import Measure, Scores
 from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Augment, Recipe
 
 Split = Literal["fit", "tune", "test"]
-Score = Callable[[Tensor, Tensor], Scores]
-"""Gives further scores of the logits of a split and its labels."""
 
 
 class LoadedData:
@@ -76,7 +74,7 @@ class LoadedData:
         self._sources, self._labels = sources, labels
         self.changed = ""
         self.measures: tuple[Measure, ...] = ()
-        self.score: Score | None = None
+        self.score: Callable[[Tensor, Tensor], Scores] | None = None
 
     def labels(self, split: Split) -> Tensor:
         """The labels of a split in its order: N, int64, on the CPU."""
@@ -230,28 +228,8 @@ def open_data(
         state.put_back()
     loaded.changed = f"{shown} {state.told()}" if state.changed else ""
     if dataset.measures:
-        loaded.measures, loaded.score = tuple(dataset.measures), _checked_score(dataset)
+        loaded.measures, loaded.score = tuple(dataset.measures), checked_score(dataset)
     return loaded
-
-
-def _checked_score(dataset: Dataset) -> Score:
-    """What scores a split by the measures of a dataset.
-
-    Raises:
-        UsageError: the declarations cannot be.
-    """
-    measures = {measure.name: measure for measure in dataset.measures if not measure.volatile}
-    if fault := declaration_fault(dataset.measures):
-        raise UsageError(f"the dataset {dataset.name}: {fault}")
-
-    def score(logits: Tensor, labels: Tensor) -> Scores:
-        found = dataset.score(logits, labels)
-        if found.keys() != measures.keys():
-            names, given = ", ".join(sorted(measures)), ", ".join(sorted(map(str, found))) or "nothing"
-            raise UsageError(f"the dataset {dataset.name} declares the measures {names}, and its score gives {given}")
-        return {name: float(value) for name, value in found.items()}
-
-    return score
 
 
 def _dataset(base: str, lookup: Callable[[str], Dataset], img_size: tuple[int, int] | None) -> Dataset:
@@ -278,7 +256,7 @@ def _loaded(name: str, splits: Splits, img_size: tuple[int, int], *, pads: bool)
         train, tuned = splits.train, splits.tune
     parts: dict[Split, ArrayData | FileData] = {"fit": train, "tune": tuned, "test": splits.test}
     sources = {split: _source(data, img_size, pads=pads) for split, data in parts.items()}
-    mean, std = _statistics(sources["fit"], len(parts["fit"]))
+    mean, std = channel_statistics(sources["fit"], len(parts["fit"]))
     ref = DataRef(
         name=name,
         # A margin and an interpolation make other pixels of the same samples.
@@ -306,21 +284,3 @@ def _source(data: ArrayData | FileData, img_size: tuple[int, int], *, pads: bool
     if isinstance(data, ArrayData):
         return ArraySource(data.images, img_size, pads=pads)
     return FileSource(data.samples, img_size)
-
-
-def _statistics(source: ImageSource, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if not isinstance(source, ArraySource):
-        from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-
-        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    # Counts of the 256 values are exact, whatever the order of summation.
-    values = torch.zeros(source.channels, 256, dtype=torch.float64)
-    for ids in torch.split(torch.arange(count), 1024):
-        channels = source.take(ids, torch.device("cpu")).transpose(0, 1).flatten(1)
-        values += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
-    scale = torch.arange(256, dtype=torch.float64) / 255
-    share = values / values.sum(dim=1, keepdim=True)
-    mean = (share * scale).sum(dim=1)
-    variance = (share * (scale - mean[:, None]) ** 2).sum(dim=1)
-    # One grey level: a channel without variance must not be divided by zero.
-    return tuple(mean.tolist()), tuple(variance.sqrt().clamp(min=1 / 255).tolist())

@@ -139,3 +139,27 @@ def resize(images: Tensor, size: tuple[int, int], *, pads: bool) -> Tensor:
         return F.pad(images, (left, size[1] - width - left, top, size[0] - height - top))
     scaled = F.interpolate(images.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
     return scaled.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def channel_statistics(source: ImageSource, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all samples, in the scale from 0 to 1; ImageNet's for files.
+
+    Args:
+        source: of the images.
+        count: of its samples.
+    """
+    if not isinstance(source, ArraySource):
+        from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    # Counts of the 256 values are exact, whatever the order of summation.
+    values = torch.zeros(source.channels, 256, dtype=torch.float64)
+    for ids in torch.split(torch.arange(count), 1024):
+        channels = source.take(ids, torch.device("cpu")).transpose(0, 1).flatten(1)
+        values += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
+    scale = torch.arange(256, dtype=torch.float64) / 255
+    share = values / values.sum(dim=1, keepdim=True)
+    mean = (share * scale).sum(dim=1)
+    variance = (share * (scale - mean[:, None]) ** 2).sum(dim=1)
+    # One grey level: a channel without variance must not be divided by zero.
+    return tuple(mean.tolist()), tuple(variance.sqrt().clamp(min=1 / 255).tolist())
