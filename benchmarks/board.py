@@ -67,7 +67,8 @@ def pattern(cell: Cell) -> Record:
     size = Size(parameters=1_000_000, macs=10_000_000)
     return Record(
         id=cell.id, status="done", cell=cell, family="response", curve=curve, tune=measures,
-        test=measures | {"agreement": 80.0}, student=size, teacher=TeacherMeasures(size=size, tune=measures, test=measures),
+        test=measures | {"agreement": 80.0}, student=size,
+        teacher=TeacherMeasures(size=size, tune=measures, test=measures),
         cost={"train": 100.0, "teacher": 30.0, "evaluate": 5.0, "peak_memory": 10**9},
         environment=Environment(versions={"kdzoo": version("kdzoo")}, device="cpu", threads=2),
         started="2026-01-01T00:00:00Z", ended="2026-01-01T00:02:00Z", command="kdzoo bench",
