@@ -73,46 +73,48 @@ PAIR = "{teacher} -> {student}"
 FIGURES = (
     Figure(
         "distilling", "matrix_over_ce",
-        f"wall time of soft, fitnets, at and rkd on 3 seeds, bank included, over as many `ce` cells; {PAIR}",
+        f"wall time of soft, fitnets, at and rkd on 3 seeds, bank included, relative to as many `ce` cells; {PAIR}",
         _times,
         _of_seconds("matrix", "ce"),
     ),
     Figure(
-        "distilling", "soft_over_ce", "an epoch of soft, its bank there, over one of `ce`", _times,
+        "distilling", "soft_over_ce", "an epoch of soft with cached signals, relative to `ce`", _times,
         _listed("epochs_over_ce", "soft"),
     ),
-    Figure("distilling", "harness_share_of_30s_cells", "time beside training, measuring and bank", _percent),
-    Figure("overhead_test_resnet", "ratio", "throughput of `ce` / of a bare loop over tensors, {model}", _times),
+    Figure("distilling", "harness_share_of_30s_cells", "overhead beside training, measuring and bank", _percent),
+    Figure("overhead_test_resnet", "ratio", "throughput of `ce` relative to a bare loop over tensors, {model}", _times),
     Figure("overhead_mobilenet", "ratio", "the same, {model}", _times),
     Figure("overhead_resnet10t", "ratio", "the same, {model}", _times),
     Figure(
-        "plain_resnet50", "speedup", f"{{cells}} cells of soft, times as fast as the usual loop; {PAIR}", _times,
+        "plain_resnet50", "speedup", f"speed-up of {{cells}} cells of soft over the usual loop; {PAIR}", _times,
         _rounds,
     ),
     Figure(
-        "plain_resnet18", "speedup", f"the same where the teacher costs less than the student; {PAIR}", _times, _rounds,
+        "plain_resnet18", "speedup", f"the same, with a teacher that costs less than the student; {PAIR}", _times,
+        _rounds,
     ),
     Figure(
-        "workers_mobilenet", "speedup", "two workers over one process, {student}", _times, _of_seconds("1", "2"),
+        "workers_mobilenet", "speedup", "speed-up of two workers over one process, {student}", _times,
+        _of_seconds("1", "2"),
     ),
     Figure(
         "workers_test_resnet", "speedup", "the same, {student} ([why](docs/scaling.md#workers-on-one-machine))",
         _times, _of_seconds("1", "2"),
     ),
     Figure(
-        "lockstep", "speedup", f"four cells in lockstep over one after the other, no bank; {PAIR}", _times,
+        "lockstep", "speedup", f"speed-up of four cells in lockstep over one after the other, no bank; {PAIR}", _times,
         _of_seconds("1", "4"),
     ),
     Figure(
-        "board", "later_table_seconds", "`kdzoo board` of {records} records", _seconds,
+        "board", "later_table_seconds", "`kdzoo board` with {records} records", _seconds,
         _listed("later_table_seconds_of_each"),
     ),
     Figure(
         "board", "first_table_seconds",
-        "the same where none was parsed before, as in a copied store", _seconds,
+        "the same without a cache, as in a copied run directory", _seconds,
         _listed("first_table_seconds_of_each"),
     ),
-    Figure("board", "peak_gib", "memory of that", _gib),
+    Figure("board", "peak_gib", "its memory", _gib),
     Figure("memory", "peak_gib", "memory of `kdzoo bench`", _gib),
     Figure("startup", "help_seconds", "`kdzoo --help`", _seconds),
 )  # fmt: skip
@@ -136,8 +138,8 @@ def measured(folder: Path = RESULTS) -> str:
     costs = ", ".join(f"{name} {_times(value)}" for name, value in sorted(steps.items()) if name != "ce")
     return (
         table(rows, ["what", "measured", "bound"])
-        + "\nMedians; in brackets the lowest and the highest. An epoch of each strategy over one of `ce`, the bank"
-        + f" there: {costs}. {where.pop()}.\n"
+        + "\nMedians; in brackets the lowest and the highest. An epoch of each strategy with cached signals, relative"
+        + f" to `ce`: {costs}. {where.pop()}.\n"
     )
 
 
