@@ -106,9 +106,9 @@ rest of the process.
 def hooks_page() -> str:
     """The whole page."""
     hooks = dict(_hooks())
-    brought = [_section(name, hook) for name, hook in hooks.items() if not _tells(hook)]
-    told = [_section(name, hook) for name, hook in hooks.items() if _tells(hook)]
-    return "\n".join(part.rstrip("\n") + "\n" for part in (INTRODUCTION, *brought, EVENTS, *told, TRACKERS))
+    provided = [_section(name, hook) for name, hook in hooks.items() if not _is_event(hook)]
+    events = [_section(name, hook) for name, hook in hooks.items() if _is_event(hook)]
+    return "\n".join(part.rstrip("\n") + "\n" for part in (INTRODUCTION, *provided, EVENTS, *events, TRACKERS))
 
 
 def _hooks() -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -118,7 +118,7 @@ def _hooks() -> Iterator[tuple[str, Callable[..., Any]]]:
             yield name, value
 
 
-def _tells(hook: Callable[..., Any]) -> bool:
+def _is_event(hook: Callable[..., Any]) -> bool:
     return bool(inspect.signature(hook).parameters)
 
 

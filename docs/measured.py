@@ -29,7 +29,7 @@ def _gib(value: float) -> str:
 
 
 class Figure(NamedTuple):
-    """A row: from which file, which figure, and what it is called; ``{name}`` stands for a setting of the script.
+    """A row: its file, the name of the value in it, and its label; ``{name}`` stands for a setting of the script.
 
     ``each`` gives what the figure is the median of, from the script's whole output.
     """
@@ -42,26 +42,26 @@ class Figure(NamedTuple):
 
 
 def _of_seconds(slow: str, fast: str) -> Callable[[dict[str, Any]], list[float]]:
-    """How many times the seconds of one are those of the other, round by round."""
+    """The ratio of the seconds of the two, round by round."""
 
-    def each(told: dict[str, Any]) -> list[float]:
-        seconds = told["result"]["seconds"]
+    def each(output: dict[str, Any]) -> list[float]:
+        seconds = output["result"]["seconds"]
         return [a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]
 
     return each
 
 
-def _rounds(told: dict[str, Any]) -> list[float]:
+def _rounds(output: dict[str, Any]) -> list[float]:
     """Of the usual loop, one cell is measured and counts for all."""
-    seconds = zip(told["result"]["plain_seconds_of_one"], told["result"]["kdzoo_seconds_of_all"], strict=True)
-    return [told["settings"]["cells"] * plain / ours for plain, ours in seconds]
+    seconds = zip(output["result"]["plain_seconds_of_one"], output["result"]["kdzoo_seconds_of_all"], strict=True)
+    return [output["settings"]["cells"] * plain / ours for plain, ours in seconds]
 
 
 def _listed(*names: str) -> Callable[[dict[str, Any]], list[float]]:
     """What the script lists under these names."""
 
-    def each(told: dict[str, Any]) -> list[float]:
-        found: Any = told["result"]
+    def each(output: dict[str, Any]) -> list[float]:
+        found: Any = output["result"]
         for name in names:
             found = found[name]
         return list(found)
@@ -143,21 +143,21 @@ def measured(folder: Path = RESULTS) -> str:
     )
 
 
-def _row(figure: Figure, told: dict[str, Any]) -> list[str]:
-    settings = {name: f"{value:,}" if isinstance(value, int) else value for name, value in told["settings"].items()}
-    value = told["result"][figure.name]
-    bounds = told["bounds"].get(figure.name, {})
+def _row(figure: Figure, output: dict[str, Any]) -> list[str]:
+    settings = {name: f"{value:,}" if isinstance(value, int) else value for name, value in output["settings"].items()}
+    value = output["result"][figure.name]
+    bounds = output["bounds"].get(figure.name, {})
     bound, broken = "", False
     if bounds.get("most") is not None:
         bound, broken = f"at most {figure.text(bounds['most'])}", value > bounds["most"]
     elif bounds.get("least"):
         bound, broken = f"at least {figure.text(bounds['least'])}", value < bounds["least"]
-    each = figure.each(told) if figure.each else ()
+    each = figure.each(output) if figure.each else ()
     spread = f" ({figure.text(min(each))} to {figure.text(max(each))})" if each else ""
     return [figure.label.format(**settings), figure.text(value) + spread, bound + (" (broken)" if broken else "")]
 
 
-def _where(told: dict[str, Any]) -> str:
-    machine, versions = told["machine"], told["versions"]
+def _where(output: dict[str, Any]) -> str:
+    machine, versions = output["machine"], output["versions"]
     names = ", ".join(f"{name} {versions[name]}" for name in ("kdzoo", "torch", "timm"))
     return f"On {machine['cores']} {machine['processor']} cores; {names}"

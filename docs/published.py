@@ -15,7 +15,7 @@ from kdzoo.measures import TOP1
 
 FOLDER = ROOT / "leaderboards"
 TOP = 3
-"""Rows of each pair that the README shows, beside the baseline; the introduction says the number."""
+"""Rows of each pair that the README shows, beside the baseline; INTRODUCTION names the number."""
 
 ABSENT = (
     "No boards are published here yet: `kdzoo publish RUNS --to leaderboards` makes them from runs, and\n"
