@@ -41,8 +41,8 @@ def _described(name: str, value: Any) -> Iterator[str]:
 
 
 def _class(name: str, kind: type) -> Iterator[str]:
-    told = [one for base in kind.__bases__ for one in (base.__bases__ if _is_part(base) else (base,))]
-    bases = [base.__name__ for base in told if base is not object and not base.__name__.startswith("_")]
+    parents = [one for base in kind.__bases__ for one in (base.__bases__ if _is_part(base) else (base,))]
+    bases = [base.__name__ for base in parents if base is not object and not base.__name__.startswith("_")]
     yield f"class {name}" + (f"({', '.join(bases)})" if bases else "")
     for attribute, annotation in _attributes(kind).items():
         yield f"    {attribute}: {annotation}"
@@ -58,7 +58,7 @@ def _class(name: str, kind: type) -> Iterator[str]:
 
 
 def _is_part(kind: type) -> bool:
-    """Whether a class is told as a part of the public ones that it is the base of."""
+    """Whether a class is listed only as a part of the public classes that derive from it."""
     return kind is Summary
 
 
@@ -93,9 +93,9 @@ def _call(name: str, function: Any, indent: str) -> Iterator[str]:
 
 def _parameter(parameter: inspect.Parameter) -> str:
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-    told = "" if parameter.annotation is parameter.empty else f": {_type(parameter.annotation)}"
+    annotation = "" if parameter.annotation is parameter.empty else f": {_type(parameter.annotation)}"
     default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-    return f"{stars}{parameter.name}{told}{default}"
+    return f"{stars}{parameter.name}{annotation}{default}"
 
 
 def _marked(signature: inspect.Signature, shown: list[str]) -> list[str]:

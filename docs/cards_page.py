@@ -10,14 +10,14 @@ from kdzoo.registry import Registry
 INTRODUCTION = """\
 # Cards of the built-in strategies
 
-This page is made from the code by `python docs/generate.py`; a test compares the two. Change the docstrings in
-`plugins/kdzoo_zoo`, not this page.
-
-A card says where a strategy comes from, what it compares, its loss, what it costs, where it differs from its paper, and
-what its parameters mean. `kdzoo strategies show NAME` prints the card of any strategy, those of plugins and
-[combinations](combinations.md) included, and with `--code` its source. What to write into one's own is in
+A card describes a strategy: its source, what it compares, its loss, its cost, its differences from the paper, and its
+parameters. `kdzoo strategies show NAME` prints the card of any strategy, also of plugins and
+[combinations](combinations.md); `--code` adds its source. For your own card, see
 [writing a strategy](strategies.md#what-a-card-says). The losses alone, as functions of tensors, are in
 `kdzoo_zoo.functional`.
+
+`python docs/generate.py` makes this page from the code, and a test compares the two. Edit the docstrings in
+`plugins/kdzoo_zoo`, not this page.
 """
 
 

@@ -14,15 +14,15 @@ _ARGUMENT = re.compile(r"    (\w+): (.*)")
 INTRODUCTION = '''\
 # Hooks
 
-This page is made from `kdzoo/hookspecs.py` by `python docs/generate.py`; a test compares the two. Change the docstrings
-there, and the words around them in `docs/hooks_page.py`.
-
-A plugin is a module, or any object, with functions that bear a hook's name and are marked by `kdzoo.hookimpl`. An
+A plugin is a module, or any object, with functions that have a hook's name and are marked by `kdzoo.hookimpl`. An
 installed distribution announces it by an [entry point](strategies.md#a-package-that-others-install); a single file is
-given by `--plugin FILE.py`. A hook may leave out arguments that it does not need. `kdzoo plugins` lists what each
-plugin brings, and why one could not be loaded. The types are those of [the public names](api.md#public-names).
+passed by `--plugin FILE.py`. A hook may omit arguments that it does not need. `kdzoo plugins` lists what each plugin
+provides, or why it failed to load. The types are those of [the public names](api.md#public-names).
 
-A plugin that wants a line for each epoch, and brings a network of its own:
+`python docs/generate.py` makes this page from `kdzoo/hookspecs.py`, and a test compares the two. Edit the docstrings
+there, and the other text in `docs/hooks_page.py`.
+
+Example: a plugin that prints a line for each epoch, and provides a network:
 
 ```python title="watcher.py"
 """Prints the loss of each epoch, and brings a network with two convolutions."""
@@ -63,20 +63,20 @@ def kdzoo_record_written(record: Record) -> None:
 $ kdzoo bench --plugin watcher.py --strategies soft --student resnet_narrow
 ```
 
-## What a plugin brings
+## What a plugin provides
 '''
 
 EVENTS = """\
-## What a plugin is told of a run
+## Events of a run
 
-These are called in the process that runs the cell: in that of `kdzoo bench`, or with several workers in the worker's,
-which has loaded the plugins for itself. So what a plugin keeps in memory is not shared between cells that run at a
-time. A record that kdzoo writes for a worker which died is told in the process of `kdzoo bench`. What is found done is
-not told.
+These hooks are called in the process that runs the cell: in `kdzoo bench` itself, or with several workers in the
+worker, which loads the plugins separately. So a plugin's memory is not shared between cells that run at the same time.
+If kdzoo writes a record for a worker that died, the hook is called in the process of `kdzoo bench`. Finished cells that
+are found again cause no calls.
 
-Arguments are read-only copies: whatever a hook does to them, no other hook and no cell sees it. What a hook raises
-harms nothing but itself. It is told in one line with the plugin, the hook and the error, once for each plugin and hook
-in a process; the hook is called again the next time, and the cell and the bench go on. An answer is not read.
+Arguments are read-only copies: changes have no effect on other hooks or on the cell. If a hook raises an exception, the
+cell and the bench continue. The error is reported in one line with the plugin and the hook, once for each plugin and
+hook in a process; the hook is called again the next time. Return values are ignored.
 """
 
 TRACKERS = """\
@@ -86,29 +86,29 @@ TRACKERS = """\
 [accelerate](https://huggingface.co/docs/accelerate)'s trackers: the mean of each loss term (`loss/...`), the learning
 rate (`lr`) and the main measure on tune (`tune/top1`) at each epoch, and the measures of the record at the end
 (`test/top1`, `test/nll`, `test/agreement`, `cost/train` and others). `pip install "kdzoo[trackers]"` brings all three
-libraries. Logging is no part of a cell's identity: a cell that is found done is not logged again.
+libraries. Logging is not part of a cell's identity: a finished cell is not logged again.
 
 ```console
 $ kdzoo bench --strategies soft --log-with tensorboard
 $ tensorboard --logdir runs/cells
 ```
 
-The logs of a cell are in `cells/ID/logs/` of the folder of runs. MLflow keeps all cells in `mlflow.db` of that folder,
-unless `MLFLOW_TRACKING_URI` names another place (`mlflow ui --backend-store-uri sqlite:///runs/mlflow.db` shows them).
-Weights & Biases sends them to its project `kdzoo`; `WANDB_MODE=offline` keeps them here. A cell that is resumed goes on
-in the same run, one that is trained again gets a new one.
+The logs of a cell are in `cells/ID/logs/` of the run directory. MLflow stores all cells in `mlflow.db` there, unless
+`MLFLOW_TRACKING_URI` names another place (`mlflow ui --backend-store-uri sqlite:///runs/mlflow.db` shows them). Weights
+& Biases sends them to its project `kdzoo`; `WANDB_MODE=offline` stores them locally. A resumed cell continues in the
+same tracker run; a cell that is trained again gets a new one.
 
-A tracker that fails costs no cell, like a hook. One that could not be started twice is left out for the rest of the
-process.
+Like a hook, a tracker that fails does not fail the cell. A tracker that failed to start twice is switched off for the
+rest of the process.
 """
 
 
 def hooks_page() -> str:
     """The whole page."""
     hooks = dict(_hooks())
-    brought = [_section(name, hook) for name, hook in hooks.items() if not _tells(hook)]
-    told = [_section(name, hook) for name, hook in hooks.items() if _tells(hook)]
-    return "\n".join(part.rstrip("\n") + "\n" for part in (INTRODUCTION, *brought, EVENTS, *told, TRACKERS))
+    provided = [_section(name, hook) for name, hook in hooks.items() if not _is_event(hook)]
+    events = [_section(name, hook) for name, hook in hooks.items() if _is_event(hook)]
+    return "\n".join(part.rstrip("\n") + "\n" for part in (INTRODUCTION, *provided, EVENTS, *events, TRACKERS))
 
 
 def _hooks() -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -118,7 +118,7 @@ def _hooks() -> Iterator[tuple[str, Callable[..., Any]]]:
             yield name, value
 
 
-def _tells(hook: Callable[..., Any]) -> bool:
+def _is_event(hook: Callable[..., Any]) -> bool:
     return bool(inspect.signature(hook).parameters)
 
 

@@ -1,4 +1,4 @@
-"""Writes ``kdzoo/leaderboard/cards.json``: what published pages say of each built-in strategy.
+"""Writes ``kdzoo/leaderboard/cards.json``: the description of each built-in strategy on published pages.
 
 A page must come out the same on every machine, with or without torch, so it cannot ask the installed strategies. Run
 ``python docs/leaderboard_cards.py`` after a strategy's card or paper has changed.

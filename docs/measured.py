@@ -29,7 +29,7 @@ def _gib(value: float) -> str:
 
 
 class Figure(NamedTuple):
-    """A row: from which file, which figure, and what it is called; ``{name}`` stands for a setting of the script.
+    """A row: its file, the name of the value in it, and its label; ``{name}`` stands for a setting of the script.
 
     ``each`` gives what the figure is the median of, from the script's whole output.
     """
@@ -42,26 +42,26 @@ class Figure(NamedTuple):
 
 
 def _of_seconds(slow: str, fast: str) -> Callable[[dict[str, Any]], list[float]]:
-    """How many times the seconds of one are those of the other, round by round."""
+    """The ratio of the seconds of the two, round by round."""
 
-    def each(told: dict[str, Any]) -> list[float]:
-        seconds = told["result"]["seconds"]
+    def each(output: dict[str, Any]) -> list[float]:
+        seconds = output["result"]["seconds"]
         return [a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]
 
     return each
 
 
-def _rounds(told: dict[str, Any]) -> list[float]:
+def _rounds(output: dict[str, Any]) -> list[float]:
     """Of the usual loop, one cell is measured and counts for all."""
-    seconds = zip(told["result"]["plain_seconds_of_one"], told["result"]["kdzoo_seconds_of_all"], strict=True)
-    return [told["settings"]["cells"] * plain / ours for plain, ours in seconds]
+    seconds = zip(output["result"]["plain_seconds_of_one"], output["result"]["kdzoo_seconds_of_all"], strict=True)
+    return [output["settings"]["cells"] * plain / ours for plain, ours in seconds]
 
 
 def _listed(*names: str) -> Callable[[dict[str, Any]], list[float]]:
     """What the script lists under these names."""
 
-    def each(told: dict[str, Any]) -> list[float]:
-        found: Any = told["result"]
+    def each(output: dict[str, Any]) -> list[float]:
+        found: Any = output["result"]
         for name in names:
             found = found[name]
         return list(found)
@@ -73,46 +73,48 @@ PAIR = "{teacher} -> {student}"
 FIGURES = (
     Figure(
         "distilling", "matrix_over_ce",
-        f"wall time of soft, fitnets, at and rkd on 3 seeds, bank included, over as many `ce` cells; {PAIR}",
+        f"wall time of soft, fitnets, at and rkd on 3 seeds, bank included, relative to as many `ce` cells; {PAIR}",
         _times,
         _of_seconds("matrix", "ce"),
     ),
     Figure(
-        "distilling", "soft_over_ce", "an epoch of soft, its bank there, over one of `ce`", _times,
+        "distilling", "soft_over_ce", "an epoch of soft with cached signals, relative to `ce`", _times,
         _listed("epochs_over_ce", "soft"),
     ),
-    Figure("distilling", "harness_share_of_30s_cells", "time beside training, measuring and bank", _percent),
-    Figure("overhead_test_resnet", "ratio", "throughput of `ce` / of a bare loop over tensors, {model}", _times),
+    Figure("distilling", "harness_share_of_30s_cells", "overhead beside training, measuring and bank", _percent),
+    Figure("overhead_test_resnet", "ratio", "throughput of `ce` relative to a bare loop over tensors, {model}", _times),
     Figure("overhead_mobilenet", "ratio", "the same, {model}", _times),
     Figure("overhead_resnet10t", "ratio", "the same, {model}", _times),
     Figure(
-        "plain_resnet50", "speedup", f"{{cells}} cells of soft, times as fast as the usual loop; {PAIR}", _times,
+        "plain_resnet50", "speedup", f"speed-up of {{cells}} cells of soft over the usual loop; {PAIR}", _times,
         _rounds,
     ),
     Figure(
-        "plain_resnet18", "speedup", f"the same where the teacher costs less than the student; {PAIR}", _times, _rounds,
+        "plain_resnet18", "speedup", f"the same, with a teacher that costs less than the student; {PAIR}", _times,
+        _rounds,
     ),
     Figure(
-        "workers_mobilenet", "speedup", "two workers over one process, {student}", _times, _of_seconds("1", "2"),
+        "workers_mobilenet", "speedup", "speed-up of two workers over one process, {student}", _times,
+        _of_seconds("1", "2"),
     ),
     Figure(
         "workers_test_resnet", "speedup", "the same, {student} ([why](docs/scaling.md#workers-on-one-machine))",
         _times, _of_seconds("1", "2"),
     ),
     Figure(
-        "lockstep", "speedup", f"four cells in lockstep over one after the other, no bank; {PAIR}", _times,
+        "lockstep", "speedup", f"speed-up of four cells in lockstep over one after the other, no bank; {PAIR}", _times,
         _of_seconds("1", "4"),
     ),
     Figure(
-        "board", "later_table_seconds", "`kdzoo board` of {records} records", _seconds,
+        "board", "later_table_seconds", "`kdzoo board` with {records} records", _seconds,
         _listed("later_table_seconds_of_each"),
     ),
     Figure(
         "board", "first_table_seconds",
-        "the same where none was parsed before, as in a copied store", _seconds,
+        "the same without a cache, as in a copied run directory", _seconds,
         _listed("first_table_seconds_of_each"),
     ),
-    Figure("board", "peak_gib", "memory of that", _gib),
+    Figure("board", "peak_gib", "its memory", _gib),
     Figure("memory", "peak_gib", "memory of `kdzoo bench`", _gib),
     Figure("startup", "help_seconds", "`kdzoo --help`", _seconds),
 )  # fmt: skip
@@ -136,26 +138,26 @@ def measured(folder: Path = RESULTS) -> str:
     costs = ", ".join(f"{name} {_times(value)}" for name, value in sorted(steps.items()) if name != "ce")
     return (
         table(rows, ["what", "measured", "bound"])
-        + "\nMedians; in brackets the lowest and the highest. An epoch of each strategy over one of `ce`, the bank"
-        + f" there: {costs}. {where.pop()}.\n"
+        + "\nMedians; in brackets the lowest and the highest. An epoch of each strategy with cached signals, relative"
+        + f" to `ce`: {costs}. {where.pop()}.\n"
     )
 
 
-def _row(figure: Figure, told: dict[str, Any]) -> list[str]:
-    settings = {name: f"{value:,}" if isinstance(value, int) else value for name, value in told["settings"].items()}
-    value = told["result"][figure.name]
-    bounds = told["bounds"].get(figure.name, {})
+def _row(figure: Figure, output: dict[str, Any]) -> list[str]:
+    settings = {name: f"{value:,}" if isinstance(value, int) else value for name, value in output["settings"].items()}
+    value = output["result"][figure.name]
+    bounds = output["bounds"].get(figure.name, {})
     bound, broken = "", False
     if bounds.get("most") is not None:
         bound, broken = f"at most {figure.text(bounds['most'])}", value > bounds["most"]
     elif bounds.get("least"):
         bound, broken = f"at least {figure.text(bounds['least'])}", value < bounds["least"]
-    each = figure.each(told) if figure.each else ()
+    each = figure.each(output) if figure.each else ()
     spread = f" ({figure.text(min(each))} to {figure.text(max(each))})" if each else ""
     return [figure.label.format(**settings), figure.text(value) + spread, bound + (" (broken)" if broken else "")]
 
 
-def _where(told: dict[str, Any]) -> str:
-    machine, versions = told["machine"], told["versions"]
+def _where(output: dict[str, Any]) -> str:
+    machine, versions = output["machine"], output["versions"]
     names = ", ".join(f"{name} {versions[name]}" for name in ("kdzoo", "torch", "timm"))
     return f"On {machine['cores']} {machine['processor']} cores; {names}"

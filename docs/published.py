@@ -15,7 +15,7 @@ from kdzoo.measures import TOP1
 
 FOLDER = ROOT / "leaderboards"
 TOP = 3
-"""Rows of each pair that the README shows, beside the baseline; the introduction says the number."""
+"""Rows of each pair that the README shows, beside the baseline; INTRODUCTION names the number."""
 
 ABSENT = (
     "No boards are published here yet: `kdzoo publish RUNS --to leaderboards` makes them from runs, and\n"
@@ -24,10 +24,11 @@ ABSENT = (
 
 INTRODUCTION = "The first three rows of each pair in [{link}]({link}/index.md), and the pair's `ce`:\n"
 NOTE = """\
-`±`: standard deviation over the seeds. `vs ce`: mean difference to the student alone on the same seeds, with its 95%
-paired t interval; a row is bold where that excludes 0, in either direction. The interval is not corrected for the
-number of rows; the pages of the boards have p values that are. The first of many rows is partly first by luck; the
-boards show all of them.
+- `±`: standard deviation over the seeds.
+- `vs ce`: mean difference to the student alone on the same seeds, with its 95% paired t interval.
+- Bold: the interval excludes 0, in either direction. It is not corrected for the number of rows; the boards' pages have
+  corrected p values.
+- The first of many rows is partly luck. The boards show all rows.
 """
 
 

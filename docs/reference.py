@@ -27,29 +27,35 @@ _WORDS = {"integer": "whole number", "number": "number", "boolean": "true or fal
 INTRODUCTION = """\
 # Configuration reference
 
-This page is made from the code by `python docs/generate.py`; a test compares the two. Change `kdzoo/flags.py`, the
-docstrings and the files in `configs/`, not this page.
+- A bench is a YAML file or a shipped name, passed as `--config`. The default is `quick`.
+- Every key is also a flag of `kdzoo bench` and `kdzoo tune`, with `-` instead of `_`. Only `pairs` has no flag.
+- Flags override the file.
+- YAML is read with `safe_load`. `5e-4` is a number; a duplicate key is an error.
 
-A bench is a YAML file, or a shipped name, given by `--config`; `quick` is the default. Every key of it is also a flag
-of `kdzoo bench` and `kdzoo tune`, with `-` in the place of `_`, except `pairs`. Flags win over the file. YAML is read
-with `safe_load`; `5e-4` is a number, and a key that stands twice is an error.
+`python docs/generate.py` makes this page from the code, and a test compares the two. Edit `kdzoo/flags.py`, the
+docstrings and the files in `configs/`, not this page.
 """
 
 RECIPE = """\
 ## Recipe
 
-Keys of the files that `--recipe` and `--teacher-recipe` take. The name is the file's, unless the file gives one. On the
-command line: `--set recipe.KEY=VALUE`, with a dot for `augment`: `--set recipe.augment.crop=4`. `--set recipe.KEY`,
-`--epochs` and `--precision` change the teacher's recipe too, and `--teacher-epochs` goes before `--epochs` there.
+These are the keys of the files for `--recipe` and `--teacher-recipe`. The recipe's name is the file's name, unless the
+file sets `name`. On the command line, write `--set recipe.KEY=VALUE`, with a dot for `augment`:
+`--set recipe.augment.crop=4`. `--set recipe.KEY`, `--epochs` and `--precision` change the teacher's recipe too;
+`--teacher-epochs` overrides `--epochs` there.
 
 timm's `sgd` has Nesterov momentum; `momentum` is SGD with plain momentum.
 
 """
 
 EXIT_CODES = """
-`1` also where a strategy cannot serve a pair (the other cells ran), where `kdzoo board` left out files that it could
-not read, where `kdzoo check` found a fault, and where `kdzoo publish` or `kdzoo merge` refused, and wrote nothing, or
-published what `kdzoo check` will find fault with.
+The exit code is also `1` if
+
+- a strategy cannot serve a pair (the other cells ran);
+- `kdzoo board` left out files that it could not read;
+- `kdzoo check` found a fault;
+- `kdzoo publish` or `kdzoo merge` refused and wrote nothing, or published something in which `kdzoo check` will find a
+  fault.
 """
 
 
@@ -64,7 +70,7 @@ def configuration_page() -> str:
         "## Shipped recipes\n\n" + "\n".join(_file("recipes", path) for path in _shipped("recipes")),
         "## Commands\n\n" + "\n".join(_commands()),
         "## Exit codes\n\n" + exit_codes() + EXIT_CODES,
-        "## Columns of a board\n\nWhat `kdzoo board --format csv` and `json` give, and what `--sort` takes.\n\n"
+        "## Columns of a board\n\nThe columns of `kdzoo board --format csv` and `json`, and the names for `--sort`.\n\n"
         + columns_table(COLUMNS),
     ]
     return "\n".join(section.rstrip("\n") + "\n" for section in sections)

@@ -41,7 +41,7 @@ def shapes(model: TappedModel) -> dict[str, str]:
 
 
 def signal_shapes() -> str:
-    """Two tables: the shapes of the signals of each network, and which stages face each other in each pair."""
+    """Two tables: the shapes of the signals of each network, and the aligned stages of each pair."""
     models = {name: network(name) for name in NETWORKS}
     found = {name: shapes(model) for name, model in models.items()}
     # The first network has the most stages, so that all of them stand in order.
