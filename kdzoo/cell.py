@@ -231,10 +231,10 @@ class Cell(Frozen):
     @classmethod
     def of_row(cls, key: RowKey) -> Cell:
         """The cell of a row that has the seed 0, with the recipe before tuning; of a key with names."""
-        told: dict[str, Any] = from_json(key.context) | {"seed": 0}
-        told |= {"student": from_json(key.student), "teacher": from_json(key.teacher)}
-        told["strategy"] = from_json(key.setting)["strategy"]
-        return cls.model_validate_json(to_json(told))
+        fields: dict[str, Any] = from_json(key.context) | {"seed": 0}
+        fields |= {"student": from_json(key.student), "teacher": from_json(key.teacher)}
+        fields["strategy"] = from_json(key.setting)["strategy"]
+        return cls.model_validate_json(to_json(fields))
 
     @property
     def recipe_changes(self) -> dict[str, Any]:

@@ -81,8 +81,8 @@ class Combination(Strategy):
             raise UsageError(f"{self.name}: {first} and {second} both have phases of their own, which cannot be joined")
         lasts = [plan[-1] for plan in plans]
         if len({last.trains for last in lasts}) > 1:
-            told = ", ".join(f"{kind.name} {last.trains}" for kind, last in zip(self.kinds, lasts, strict=True))
-            raise UsageError(f"{self.name}: its parts cannot train together, as they train different things ({told})")
+            listed = ", ".join(f"{kind.name} {last.trains}" for kind, last in zip(self.kinds, lasts, strict=True))
+            raise UsageError(f"{self.name}: its parts cannot train together, as they train different things ({listed})")
         leader = several[0] if several else 0
         self._alone = {phase.name: leader for phase in plans[leader][:-1]}
         self._main = [last.name for last in lasts]
@@ -105,8 +105,8 @@ class Combination(Strategy):
             theirs = _outputs_of_part(teacher, kind.name) if self.reduces else only(teacher, teacher_signals(kind))
             own: Any = part(only(student, student_signals(kind)), theirs, seen)
             if not isinstance(own, dict):
-                told = type(own).__name__
-                raise KdzooError(f"forward of {kind.name} must give a dict such as {{'kd': loss}}, not a {told}")
+                listed = type(own).__name__
+                raise KdzooError(f"forward of {kind.name} must give a dict such as {{'kd': loss}}, not a {listed}")
             terms |= {f"{kind.name}.{name}": value for name, value in own.items()}
         return terms
 
@@ -163,10 +163,10 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     """
     name = "+".join(kind.name for kind in kinds)
     if len({kind.name for kind in kinds}) < len(kinds):
-        raise UsageError(f"{name}: a combination has each strategy once")
+        raise UsageError(f"{name}: a combination can have each strategy only once")
     if len({kind.views for kind in kinds}) > 1:
-        told = ", ".join(f"{kind.name} {kind.views}" for kind in kinds)
-        raise UsageError(f"{name}: its parts want different numbers of views of a sample ({told})")
+        listed = ", ".join(f"{kind.name} {kind.views}" for kind in kinds)
+        raise UsageError(f"{name}: its parts want different numbers of views of a sample ({listed})")
     body: dict[str, Any] = {
         "__module__": __name__,
         "__doc__": _card(kinds),

@@ -154,8 +154,8 @@ class BenchConfig(Frozen):
             raise ValueError("lockstep is for cells of one process: leave out workers and executor")
         if self.eval_every != 1 and self.pruner != "none":
             raise ValueError(
-                f"eval_every {self.eval_every} leaves the {self.pruner} pruner, which judges each epoch of a trial, "
-                "without values: leave eval_every or the pruner out"
+                f"eval_every {self.eval_every} skips epochs, but the {self.pruner} pruner needs a value after "
+                f"each: leave out eval_every or the pruner"
             )
         for key in self._changed_of("tune", self.tune is not None):
             raise ValueError(f"{key} belongs to tuning: give the number of trials too (tune)")
@@ -186,7 +186,7 @@ class BenchConfig(Frozen):
             raise ValueError("workers auto measures this machine: give a number, or leave it out, with a command")
         if self.pruner != "none":
             raise ValueError(
-                "the executor command runs each cell by itself: leave out the pruner, which compares trials"
+                "the executor command runs each cell separately: leave out the pruner, which compares trials"
             )
         return self
 

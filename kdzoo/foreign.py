@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 
 MOST = 1_000
 """Characters of a sentence."""
@@ -76,7 +76,7 @@ def text_of(value: object) -> str:
     try:
         return str.__str__(str(value))  # of a subclass, the plain text
     except BaseException as error:
-        heed(error)
+        raise_if_interrupted(error)
         return f"(its text cannot be made: {name_of(error)})"
 
 
@@ -85,7 +85,7 @@ def name_of(error: BaseException) -> str:
     try:
         return line(str.__str__(type(error).__name__), _MOST_OF_A_NAME)
     except BaseException as fault:
-        heed(fault)
+        raise_if_interrupted(fault)
         return "an error without a name"
 
 
@@ -117,7 +117,7 @@ def place_of(error: BaseException, homes: Iterable[Path]) -> str:
     try:
         return line(line_of(error, homes))
     except BaseException as fault:
-        heed(fault)
+        raise_if_interrupted(fault)
         return ""
 
 
@@ -126,7 +126,7 @@ def story_of(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
     except BaseException as fault:
-        heed(fault)
+        raise_if_interrupted(fault)
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
         text = f"Traceback (most recent call last):\n{''.join(frames)}{sentence(error)}\n"
     return story(text)

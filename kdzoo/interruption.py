@@ -1,4 +1,4 @@
-"""What ends a run from outside, told from what other people's code raises. No torch here."""
+"""Interruptions of a run, as opposed to errors that plugins raise. No torch here."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class LeftError(BaseException):
     strategy's failure."""
 
 
-class _Noted:
+class _Interrupted:
     came = False
 
 
-def _note(number: int, frame: FrameType | None) -> None:
-    _Noted.came = True
+def _record(number: int, frame: FrameType | None) -> None:
+    _Interrupted.came = True
     signal.default_int_handler(number, frame)
 
 
 @contextmanager
-def noting_ctrl_c() -> Iterator[None]:
-    """In the ``with`` block Ctrl-C is noted, and interrupts as always.
+def recording_ctrl_c() -> Iterator[None]:
+    """Record Ctrl-C in the ``with`` block; it interrupts as always.
 
     Where somebody handles SIGINT in their own way, or ignores it, that stays so.
     """
@@ -33,25 +33,25 @@ def noting_ctrl_c() -> Iterator[None]:
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    _Noted.came = False
-    signal.signal(signal.SIGINT, _note)
+    _Interrupted.came = False
+    signal.signal(signal.SIGINT, _record)
     try:
         yield
     finally:
-        _Noted.came = False
+        _Interrupted.came = False
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def heed(error: BaseException) -> None:
-    """Go on to stop where a person wants to; call it before an error of other people's code is taken for a result.
+def raise_if_interrupted(error: BaseException) -> None:
+    """Stop if the user interrupted the run; call it before an error of a plugin's code is taken for a result.
 
     Args:
         error: as it was caught. A plugin may have made it of a KeyboardInterrupt.
 
     Raises:
-        KeyboardInterrupt: somebody typed Ctrl-C. Where signals are not noted, and may come, each one counts as typed.
+        KeyboardInterrupt: the user typed Ctrl-C. where signals are not recorded, any of its kind counts.
     """
-    if _Noted.came:
+    if _Interrupted.came:
         raise KeyboardInterrupt from error
     if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         raise error

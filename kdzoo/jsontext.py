@@ -19,7 +19,7 @@ from kdzoo.errors import DamagedError, KdzooError, NewerError
 
 M = TypeVar("M", bound=BaseModel)
 
-MEND = "run the same bench again, which sets it aside and makes it anew"
+MEND = "run the same bench again, which sets the file aside and makes a new file"
 """What helps in a folder of runs."""
 
 
@@ -27,14 +27,14 @@ _MARK = b',"sha256":"'
 _DIGITS = 64
 
 
-def damaged(where: str, told: str) -> DamagedError:
+def damaged(where: str, problem: str) -> DamagedError:
     """The error of a file that is not what kdzoo wrote.
 
     Args:
         where: what to call the file.
         told: what is wrong with it.
     """
-    return DamagedError(f"{where}: {told}; {MEND}")
+    return DamagedError(f"{where}: {problem}; {MEND}")
 
 
 Modern: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
@@ -63,7 +63,7 @@ def parse(
     try:
         value = model.model_validate_json(text)
     except ValidationError as error:
-        raise _told(model, text, where, version, newest, error) from None
+        raise _damage(model, text, where, version, newest, error) from None
     if version not in value.model_fields_set:
         raise damaged(where, f"not a kdzoo {model.__name__.lower()}")
     if getattr(value, version) > newest:
@@ -86,7 +86,7 @@ def _in_todays_form(text: str | bytes, where: str, modern: Modern) -> str | byte
     return text if new is old else to_json(new)
 
 
-def _told(
+def _damage(
     model: type[BaseModel], text: str | bytes, where: str, version: str, newest: int, error: ValidationError
 ) -> KdzooError:
     """Why a text is not such a value. A file of a newer form is called so, whatever else does not fit in it."""

@@ -170,8 +170,8 @@ AGREEMENT = Measure(
     unit="%",
     low=0,
     high=100,
-    help="share of test samples on which student and teacher guess alike, percent",
-    note="share of test samples on which student and teacher guess alike",
+    help="share of test samples on which student and teacher predict the same class, percent",
+    note="share of test samples on which student and teacher predict the same class",
     shown=("frame", "more", "page"),
 )
 IMAGES = (TOP1, TOP5, NLL, ECE, AGREEMENT)
@@ -243,7 +243,7 @@ def scores_fault(scores: Mapping[str, int | float], declared: Sequence[Measure])
         if name == SAMPLES:
             continue
         if name not in measures or measures[name].volatile:
-            return f"{name} is no measure that is declared"
+            return f"{name} is not a declared measure"
         if fault := measures[name].fault(value, samples):
             return fault
     if scores.get(TOP1.name, 0) > scores.get(TOP5.name, 100):
@@ -252,7 +252,7 @@ def scores_fault(scores: Mapping[str, int | float], declared: Sequence[Measure])
 
 
 def exact_scores(scores: Mapping[str, int | float], declared: Sequence[Measure]) -> tuple[tuple[str, int | float], ...]:
-    """Those that two measurements of one network share to the last digit, by name."""
+    """The scores that two measurements of one network share to the last digit, by name."""
     measures = known(declared)
     nearly = {name for name in scores if name in measures and measures[name].tolerance}
     return tuple(sorted((name, value) for name, value in scores.items() if name not in nearly))

@@ -20,7 +20,7 @@ import pluggy
 from kdzoo import api, foreign, offers
 from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import MOST_TEXT, read_plain
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.process_state import ProcessState
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _undoing(load: Callable[[], Plugin]) -> Plugin:
         plugin = load()
     finally:
         state.put_back()
-    plugin.changed = state.told()
+    plugin.changed = state.summary()
     return plugin
 
 
@@ -118,7 +118,7 @@ def _load_entry_point(entry: EntryPoint) -> Plugin:
         with offers.keeping_names(plugin.origin):
             _collect(plugin, entry.load())
     except BaseException as error:
-        heed(error)
+        raise_if_interrupted(error)
         # Whatever a third party's import does, it is told here and must not stop the others.
         _fail(plugin, error, _source(entry))
     return plugin
@@ -152,7 +152,7 @@ def _load_file(path: Path) -> Plugin:
             if strategy.__module__ == name:
                 strategy.revision = digest
     except BaseException as error:
-        heed(error)
+        raise_if_interrupted(error)
         del sys.modules[name]
         _fail(plugin, error, source.decode(errors="replace"))
         raise UsageError(f"--plugin {path} failed: {plugin.error}\n{plugin.traceback}".rstrip()) from None
@@ -214,7 +214,7 @@ def _source(entry: EntryPoint) -> str:
     try:
         spec = importlib.util.find_spec(entry.module)
     except BaseException as error:
-        heed(error)
+        raise_if_interrupted(error)
         return ""  # a parent package fails in its turn, and that is what is told
     source = getattr(spec.loader, "get_source", None) if spec else None
     try:

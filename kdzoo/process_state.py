@@ -264,9 +264,9 @@ class ProcessState:
                     setting.write(before)
                 self.changed[f"{setting.name} to {_value_text(now)}" if setting.shown else setting.name] = None
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """What was put back, as the end of a sentence; empty where nothing was."""
-        return f"changed {', '.join(self.changed)}, which was put back" if self.changed else ""
+        return f"changed {', '.join(self.changed)}, which was restored" if self.changed else ""
 
 
 def _read(setting: ProcessSetting) -> Value:

@@ -193,7 +193,7 @@ class Summary(Frozen):
         measures = known(self.measures)
         for name, value in (self.cost or {}).items():
             if name not in measures or not measures[name].volatile:
-                raise ValueError(f"cost: {name} is no measure of what a cell takes")
+                raise ValueError(f"cost: {name} is not a measure of cost")
             if fault := measures[name].fault(value, 1):
                 raise ValueError(f"cost: {fault}")
         return self

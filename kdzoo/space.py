@@ -148,8 +148,8 @@ def recipe_space(recipe: Recipe, keys: Collection[str], given: Mapping[str, str]
             try:
                 Recipe.model_validate(recipe.model_dump() | {key: end})
             except ValidationError as error:
-                told = error.errors()[0]["msg"].lower()
-                raise UsageError(f"search recipe.{key}={one}: {end:g} cannot be its value: {told}") from None
+                reason = error.errors()[0]["msg"].lower()
+                raise UsageError(f"search recipe.{key}={one}: {end:g} cannot be its value: {reason}") from None
     return {f"recipe.{key}": one for key, one in space.items()}
 
 
@@ -160,5 +160,5 @@ def _declared(spec: Param) -> Range:
 
 def _whole(one: Range, name: str) -> Range:
     if not (one.low.is_integer() and one.high.is_integer()):
-        raise UsageError(f"search {name}: it is a whole number, and {one} has other ends")
+        raise UsageError(f"search {name}: it is a whole number, but {one} is not")
     return one.model_copy(update={"whole": True})

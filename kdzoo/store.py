@@ -151,7 +151,7 @@ class Store:
         try:
             return storefiles.read_record(folder)
         except DamagedError as error:
-            self._set_aside(folder / "record.json", error, "the cell is trained again")
+            self._set_aside(folder / "record.json", error, "the cell is retrained")
             return None
 
     def _set_aside(self, path: Path, error: DamagedError, mend: str) -> None:
@@ -221,7 +221,7 @@ class Store:
         try:
             return storefiles.read_study(path)
         except DamagedError as error:
-            self._set_aside(path, error, "the study is made again from the records of its trials")
+            self._set_aside(path, error, "the study is rebuilt from the records of its trials")
             return None
 
     def write_study(self, study: Study) -> None:

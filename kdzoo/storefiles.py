@@ -89,7 +89,7 @@ def check_writable(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(mode):
-        raise UsageError(f"{path} is in the way of a file of kdzoo's; move it away")
+        raise UsageError(f"{path} is in the place of a file of kdzoo; move it away")
 
 
 def _content(path: Path) -> bytes | None:
@@ -208,7 +208,7 @@ def write_marker(path: Path, say: Callable[[str], None]) -> None:
     kept = f" (the damaged one is now {set_aside(marker).name})" if os.path.lexists(marker) else ""
     atomic_write(marker, (canonical_json({"schema": STORE_SCHEMA}) + "\n").encode())
     if holds_cells(path):
-        say(f"{marker} was {'damaged' if kept else 'gone'} and is made again, as whole cells are there{kept}")
+        say(f"{marker} was {'damaged' if kept else 'gone'} and is recreated, because there are intact cells{kept}")
 
 
 def _schema(marker: Path) -> int | None:

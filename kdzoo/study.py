@@ -60,7 +60,7 @@ class Trial(Frozen):
         state: ``asked`` until its cell has a record; ``done``; ``pruned`` by the pruner or a non-finite loss;
             ``failed`` by anything else.
         curve: the score (the study's main measure on tune) after each epoch; None where it was not measured.
-        seconds: training and evaluation, the teacher's passes included.
+        seconds: training and evaluation, including the teacher's passes.
         reason: why it was pruned or failed.
     """
 

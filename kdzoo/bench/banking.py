@@ -18,7 +18,7 @@ from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.bank.signal_sources import OnTheFly, SignalSource
 from kdzoo.engine.bank.spec import Pass
 from kdzoo.engine.devices import make_accelerator
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
@@ -63,7 +63,7 @@ def source_for(
     if not need.signals or not need.views:
         return loop
     if cell.recipe.mixup or cell.recipe.cutmix:
-        lab.say_once("bank: off, because mixup and cutmix show each image in another mixture each time")
+        lab.say_once("bank: off, because mixup and cutmix mix each image differently in each epoch")
         return loop
     group = bank.group(_pass_of(cell, taught), taught.teacher, lab.data[cell.data], autocast)
     reader = group.read(need)
@@ -139,7 +139,7 @@ def _readers(
             need = need_of(_build(kind, cell, lab.signatures[place], taught), cell.strategy, cell.recipe)
             readers.append(group.read(need.times(count)))
         except BaseException as error:  # a plugin's bug is its own cells' to tell
-            heed(error)
+            raise_if_interrupted(error)
             continue
         finally:
             state.put_back()

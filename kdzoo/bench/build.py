@@ -14,7 +14,7 @@ from kdzoo.data.load import LoadedData
 from kdzoo.declarations import Signature, pair_stages
 from kdzoo.engine.devices import seed_everything
 from kdzoo.errors import PairError, UsageError
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model, profile_model
@@ -108,7 +108,7 @@ def check_pair(
     except UsageError:
         raise
     except BaseException as error:
-        heed(error)
+        raise_if_interrupted(error)
         # A plugin's bug: said now, and its cells fail in their turn with the traceback, and the others run.
         broken = foreign.sentence(error, entry.homes)
     else:
@@ -117,7 +117,7 @@ def check_pair(
                 raise UsageError(f"the phases of {strategy.name} take {total} epochs, and the recipe has {length}")
     finally:
         state.put_back()
-    return PairCheck(refused, broken, f"{strategy.name} {state.told()}" if state.changed else "")
+    return PairCheck(refused, broken, f"{strategy.name} {state.summary()}" if state.changed else "")
 
 
 def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:

@@ -72,7 +72,7 @@ class Crashes:
     def summary(self) -> str:
         """How often, where and of what, if there was any."""
         times = "once" if self.count == 1 else f"{self.count} times"
-        what = self.reason or "it was killed, as it is when memory runs out"
+        what = self.reason or "it was killed, probably because memory ran out"
         return f"its process died {times} in epoch {self.place}: {what}"
 
 
@@ -145,17 +145,17 @@ def crashes_of(folder: Path, homes: Sequence[Path] = ()) -> Crashes:
     numbers = [path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")]
     place = max((int(each) for each in numbers if each.isdecimal()), default=0)  # others were set aside
     try:
-        told = json.loads(read_plain(folder / _MARK, MOST_TEXT))
-        before = Crashes(**{name: told[name] for name in vars(Crashes())})
+        saved = json.loads(read_plain(folder / _MARK, MOST_TEXT))
+        before = Crashes(**{name: saved[name] for name in vars(Crashes())})
         if before.place != place:
             before = Crashes(place)
-        if "boot" not in told or (told["boot"], told["host"]) != (_here()["boot"], _here()["host"]):
+        if "boot" not in saved or (saved["boot"], saved["host"]) != (_here()["boot"], _here()["host"]):
             return before
         words = folder / _FAULT_FILE
         left = read_plain(words, MOST_TEXT).decode(errors="replace") if words.is_file() else ""
         reason = _sense_of(left, homes)
-        if not reason and told["oom"] is not None and _here()["oom"] != told["oom"]:
-            reason = "out of memory, as the system ended a process meanwhile"
+        if not reason and saved["oom"] is not None and _here()["oom"] != saved["oom"]:
+            reason = "out of memory: the system killed a process meanwhile"
     except (OSError, OddFileError, ValueError, TypeError, KeyError):
         return Crashes(place)
     if reason:
@@ -168,12 +168,12 @@ def _sense_of(words: str, homes: Sequence[Path]) -> str:
     lines = [each.strip() for each in words.splitlines() if each.strip()]
     if not lines:
         return ""
-    told = line(lines[0].removeprefix("Fatal Python error: "))
+    reason = line(lines[0].removeprefix("Fatal Python error: "))
     frames = [each.split('"') for each in lines if each.startswith("File ")]
     theirs = [each for each in frames if any(Path(each[1]).is_relative_to(home) for home in homes)]
     parts = next(iter(theirs or frames), [])
     place = f" ({Path(parts[1]).name}:{parts[2].split()[2].rstrip(',')})" if len(parts) > 2 else ""
-    return told + place
+    return reason + place
 
 
 def _here() -> dict[str, Any]:
@@ -223,9 +223,9 @@ def _noting(leave: Callable[[int], Any]) -> Callable[[int], Any]:
             for mark in _live:
                 mark.write_fault(f"os._exit({status})")
             if _live:
-                told = f"\nthe strategy of a cell ended this process: os._exit({status}); run the same command again\n"
+                exited = f"the strategy of a cell terminated this process: os._exit({status})"
                 with contextlib.suppress(OSError):
-                    os.write(2, told.encode())
+                    os.write(2, f"\n{exited}; run the same command again\n".encode())
         leave(status)
 
     return noted

@@ -66,8 +66,8 @@ def changes(records: Iterable[Record], registry: Registry) -> list[str]:
         for key, digest in then.items():
             older[key] += now.get(key, digest) != digest
     return [
-        f"{key.removeprefix(_CODE)} was edited since {count} of these cells ran, and they are taken as they are: raise "
-        "its revision (of a model, change its name), or give --rerun always"
+        f"{key.removeprefix(_CODE)} was edited since {count} of these cells ran, and their results are kept: "
+        f"raise its revision (for a model, change its name), or give --rerun always"
         for key, count in older.items()
         if count
     ]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from kdzoo import foreign
 from kdzoo.cell import Cell
 from kdzoo.engine.course import Watch
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.plugins import Plugin
 from kdzoo.process_state import ProcessState
 from kdzoo.record import Epoch, Record
@@ -105,7 +105,7 @@ class Events:
     def __init__(self, listeners: Sequence[Named], warn: Callable[[str], None] = _warn) -> None:
         self._listeners = tuple(listeners)
         self._warn = warn
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def cell_started(self, cell: Cell) -> None:
         """See :class:`Listener`."""
@@ -126,21 +126,21 @@ class Events:
     def _tell(self, event: str, *values: Cell | Epoch | Record) -> None:
         for named in self._listeners:
             # A tracker may keep variables and streams of its own; what changes numbers is nobody's to change.
-            state, told = ProcessState.now(plain=isinstance(named.listener, Hooks)), list[str]()
+            state, faults = ProcessState.now(plain=isinstance(named.listener, Hooks)), list[str]()
             try:
                 getattr(named.listener, event)(*values)
             except BaseException as error:
-                heed(error)
+                raise_if_interrupted(error)
                 # Somebody else's code, which must not cost the cell; that it failed is told, and so it is not silent.
-                told.append(f"failed, which changes no result: {foreign.sentence(error, named.homes)}")
+                faults.append(f"failed, which changes no result: {foreign.sentence(error, named.homes)}")
             state.put_back()
-            if told or state.changed:
-                self._told_of(named, event, "; it ".join([*told, *filter(None, [state.told()])]))
+            if faults or state.changed:
+                self._report(named, event, "; it ".join([*faults, *filter(None, [state.summary()])]))
 
-    def _told_of(self, named: Named, event: str, text: str) -> None:
-        if (named.title, event) in self._told:
+    def _report(self, named: Named, event: str, text: str) -> None:
+        if (named.title, event) in self._reported:
             return
-        self._told.add((named.title, event))
+        self._reported.add((named.title, event))
         hook = f"kdzoo_{event}" if isinstance(named.listener, Hooks) else event
         self._warn(f"{named.title}: {hook} {text}")
 

@@ -34,7 +34,7 @@ from kdzoo.record import EVALUATION, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 
-_AGAIN = "run the command again, which trains the teacher again"
+_AGAIN = "run the command again, which retrains the teacher"
 
 
 def now() -> str:
@@ -177,8 +177,8 @@ class Lab:
         weights = self._weights(ref, data)
         teacher = self._load(ref, data, weights)
         digest = file_digest(weights) if weights else None
-        told = [one.model_dump(mode="json", exclude_defaults=True) for one in (ref, data.ref)]
-        key = content_hash([*told, digest, EVALUATION])
+        asked = [one.model_dump(mode="json", exclude_defaults=True) for one in (ref, data.ref)]
+        key = content_hash([*asked, digest, EVALUATION])
         folder = self.store.teachers / key
         with self.store.claim(f"teacher-{key}", wait=True):
             found = read_measures(folder)

@@ -19,7 +19,7 @@ from kdzoo.engine.distiller import Distiller
 from kdzoo.engine.lockstep_group import GeneratorState, LockstepGroup
 from kdzoo.engine.memory import MemoryEstimate, estimate_memory
 from kdzoo.engine.resources import free_memory
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.process_state import ProcessState
 from kdzoo.record import Record
 
@@ -132,7 +132,7 @@ def run_alike(
 
 
 def _turn(member: _Member, members: list[_Member]) -> tuple[int, int]:
-    """Who is behind goes on; of equals, another one is first at each step, and has the teacher's time on its bill."""
+    """The member with the fewest steps is next. Ties rotate: the first is charged the teacher's time."""
     return member.step, (members.index(member) + member.step) % len(members)
 
 
@@ -147,22 +147,23 @@ def _say(members: Sequence[_Member], lab: Lab) -> None:
 def _fitting(cells: Sequence[Cell], lab: Lab, most: int) -> int:
     """How many of the cells memory holds at a time."""
     free = _free(lab.device)
-    wishes = [wish for wish in (_appetite(cell, lab) for cell in cells[:most]) if wish]
-    for count in range(min(most, len(wishes)), 1, -1):
-        if sum(wish.kept for wish in wishes[:count]) + max(wish.passing for wish in wishes[:count]) <= _SHARE * free:
+    estimates = [estimate for estimate in (_memory_needs(cell, lab) for cell in cells[:most]) if estimate]
+    for count in range(min(most, len(estimates)), 1, -1):
+        group = estimates[:count]
+        if sum(each.kept for each in group) + max(each.passing for each in group) <= _SHARE * free:
             return count
-    if len(wishes) > 1:
-        need = sum(wish.kept for wish in wishes[:2]) + max(wish.passing for wish in wishes[:2])
+    if len(estimates) > 1:
+        need = sum(each.kept for each in estimates[:2]) + max(each.passing for each in estimates[:2])
         student, name = cells[0].student, cells[0].data.name
         lab.say_once(
-            f"lockstep: off for {student} on {name}, as two cells need about {bytes_text(need)} of the "
-            f"{bytes_text(int(free))} of memory that are free"
+            f"lockstep: off for {student} on {name}: two cells need about {bytes_text(need)} of memory, and "
+            f"{bytes_text(int(free))} are free"
         )
     return 1
 
 
-def _appetite(cell: Cell, lab: Lab) -> MemoryEstimate | None:
-    """What the training of a cell needs; None where it cannot be built, which it will tell itself."""
+def _memory_needs(cell: Cell, lab: Lab) -> MemoryEstimate | None:
+    """What the training of a cell needs; None if it cannot be built, which its own run will report."""
     data = lab.data[cell.data]
     state = ProcessState.now(quick=True)
     try:
@@ -170,7 +171,7 @@ def _appetite(cell: Cell, lab: Lab) -> MemoryEstimate | None:
         with torch.random.fork_rng():
             student, strategy = build(cell, lab, data, taught)
     except BaseException as error:
-        heed(error)
+        raise_if_interrupted(error)
         return None
     finally:
         state.put_back()

@@ -28,7 +28,7 @@ from kdzoo.engine.lockstep_group import GeneratorState
 from kdzoo.engine.optim import Mixer
 from kdzoo.engine.train import Training
 from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
@@ -81,7 +81,7 @@ class Preflight:
                 except UsageError:
                     raise
                 except BaseException as error:
-                    heed(error)
+                    raise_if_interrupted(error)
                     if out_of_memory(error):
                         continue  # what else the machine holds decides that, and the cell will say so
                     raise UsageError(
@@ -125,7 +125,7 @@ class Preflight:
             try:
                 self._try(cell, self.plan.data[cell.data])
             except BaseException as error:
-                heed(error)
+                raise_if_interrupted(error)
                 if out_of_memory(error):
                     return ""
                 text = foreign.text_of(error) if isinstance(error, KdzooError) else None
@@ -205,7 +205,7 @@ def _taken(batches: Iterator[Batch], count: int, ref: DataRef, split: str) -> li
     except UsageError:
         raise
     except BaseException as error:
-        heed(error)
+        raise_if_interrupted(error)
         raise UsageError(f"{ref.name}: the {split} split cannot be read: {foreign.sentence(error)}") from error
     finally:
         close: Callable[[], None] = getattr(batches, "close", lambda: None)

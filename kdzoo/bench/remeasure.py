@@ -23,7 +23,7 @@ from kdzoo.engine.distiller import Deployment
 from kdzoo.engine.train import measure
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.foreign import printable
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.measures import SAMPLES, Scores
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.taps import TappedModel
@@ -119,14 +119,14 @@ def _open(ref: DataRef, registry: Registry, data_dir: Path | None) -> LoadedData
     if ref.name.startswith("folder:") and set(unescape(ref.name)) & set("/\\"):
         return f"the dataset {ref.name} is a path, which a check does not follow; a record names a folder by its name"
     if ref.name.startswith(("hfds/", "hfids/")) and not os.environ.get("HF_HUB_OFFLINE"):
-        return f"the dataset {ref.name} is a hub's; set HF_HUB_OFFLINE=1 to measure with what is kept of it here"
+        return f"the dataset {ref.name} comes from a hub; set HF_HUB_OFFLINE=1 to measure with its local cache"
     try:
         data = open_data(ref.name, registry.find_dataset, data_dir=data_dir, img_size=ref.img_size)
     except UsageError as error:
         return str(error)
     if data.ref.fingerprint != ref.fingerprint:
         here = data.ref.fingerprint
-        return f"the dataset {ref.name} is another one here: its fingerprint is {here}, not {ref.fingerprint}"
+        return f"the dataset {ref.name} differs here: its fingerprint is {here}, not {ref.fingerprint}"
     if data.ref != ref:
         return f"the dataset {ref.name} is split or shaped in another way here: {data.ref}, not {ref}"
     return data
@@ -154,7 +154,7 @@ def _fault(
     except KdzooError as error:
         return foreign.line(foreign.text_of(error))
     except BaseException as error:  # a plugin's strategy may fail in any way
-        heed(error)
+        raise_if_interrupted(error)
         return f"cannot be measured: {foreign.sentence(error)}"
     finally:
         state.put_back()

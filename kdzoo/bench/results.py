@@ -20,7 +20,7 @@ from kdzoo.record import Record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 
-_AGAIN = "; --rerun failed tries it again"
+_AGAIN = "; --rerun failed retries it"
 
 
 def stands(record: Record, rerun: Rerun) -> bool:
@@ -109,10 +109,10 @@ def frame_of(cell: Cell, lab: Lab) -> dict[str, Any]:
 
 def failure_reason(error: BaseException, cell: Cell, registry: Registry) -> str:
     """What went wrong in a cell, in one line, and where in the strategy's own code, unless it told so itself."""
-    told = _fault_text(error)
+    sentence = _fault_text(error)
     entry = registry.of(cell.strategy)
     line = "" if isinstance(error, KdzooError) else foreign.place_of(error, entry.homes)
-    return f"{told} ({line})" if line else told
+    return f"{sentence} ({line})" if line else sentence
 
 
 def _fault_text(error: BaseException) -> str:
@@ -127,8 +127,8 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     # The allocators of CPU and MPS raise a plain RuntimeError.
-    told = r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED"
-    return isinstance(error, RuntimeError) and re.search(told, foreign.line(foreign.text_of(error))) is not None
+    pattern = r"can't allocate memory|not enough memory|out of memory|ALLOC_FAILED"
+    return isinstance(error, RuntimeError) and re.search(pattern, foreign.line(foreign.text_of(error))) is not None
 
 
 def disk_is_full(error: BaseException) -> bool:

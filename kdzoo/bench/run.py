@@ -34,7 +34,7 @@ from kdzoo.engine.train import Training, measure
 from kdzoo.engine.world import LostRankError
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
-from kdzoo.interruption import LeftError, heed
+from kdzoo.interruption import LeftError, raise_if_interrupted
 from kdzoo.matrix import cell_title
 from kdzoo.measures import AGREEMENT, PEAK_MEMORY
 from kdzoo.models.taps import TappedModel
@@ -96,7 +96,7 @@ def course_of(
         folder = lab.store.folder(cell.id)
         crashes = crashes_before(cell, lab)
         if crashes.count:
-            lab.say(f"{cell_title(cell)}: {crashes.summary}; it is tried again")
+            lab.say(f"{cell_title(cell)}: {crashes.summary}; retrying")
         # What is older than a record belongs to the run that it tells of; what is newer, to one that was cut short.
         lab.store.clear(cell.id, before_record=True)
         lab.store.plan(cell)
@@ -123,7 +123,7 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, lockstep: Lo
     except LeftError:
         raise GeneratorExit from None  # which whoever closed this course expects
     except BaseException as error:
-        heed(error)
+        raise_if_interrupted(error)
         state.put_back()
         if disk_is_full(error):
             raise UsageError(
@@ -138,7 +138,7 @@ def _attempt(cell: Cell, lab: Lab, watch: Watch, stop: Stop | None, lockstep: Lo
         state.put_back()
     whole = frame | outcome
     if state.changed:
-        lab.say_once(f"{cell.strategy.name} {state.told()} after its cell")
+        lab.say_once(f"{cell.strategy.name} {state.summary()} after its cell")
         if lab.world.leads:
             lab.store.log("restored", cell=cell.id, what=list(state.changed))
         whole["environment"] = whole["environment"].model_copy(update={"restored": tuple(state.changed)})

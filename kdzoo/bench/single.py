@@ -183,7 +183,7 @@ def _teacher_to_train(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
     if record and record.status == "done":
         return []
     if record and rerun == "never":
-        raise UsageError(f"the training of its teacher failed ({record.reason}), and --rerun never leaves it so")
+        raise UsageError(f"the training of its teacher failed ({record.reason}), and --rerun never does not retry it")
     return [training]
 
 

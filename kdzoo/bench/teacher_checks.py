@@ -155,11 +155,11 @@ def advise(
 
 
 def _order_text(order: Reordering, data: LoadedData, recorded: tuple[str, ...]) -> str:
-    def told(label: int, said: int) -> str:
+    def sentence_of(label: int, said: int) -> str:
         own = f" ({_name(recorded[said])} in its own file)" if said < len(recorded) else ""
         return f"for {_name(data.classes[label])} it says {_name(data.classes[said])}{own}"
 
-    moved = [told(*one) for one in order.moved[:_SHOWN]]
+    moved = [sentence_of(*one) for one in order.moved[:_SHOWN]]
     more = len(order.moved) - _SHOWN
     return (
         f"its classes seem to be in another order: reordered, it scores {order.after:.1f}% on tune instead of "
@@ -213,8 +213,8 @@ def admit(
             f"chance ({100 * expected / len(labels):.1f}%, its own guesses in random order)"
         )
         if not trusted:
-            raise KdzooError(f"{finding}; {_mend(ref, advice)}, or vouch for it (--trust-teacher)")
-        say(f"warning: {finding}; it teaches all the same, because --trust-teacher vouches for it")
+            raise KdzooError(f"{finding}; {_mend(ref, advice)}, or use it anyway (--trust-teacher)")
+        say(f"warning: {finding}; it is used anyway, because of --trust-teacher")
     for line in advice.lines:
         say(f"warning: the teacher {ref.model} on {data.ref.name}: {line}")
     return measures if above else measures.model_copy(update={"vouched": True})
@@ -224,7 +224,7 @@ def _mend(ref: TeacherRef, advice: Advice) -> str:
     if advice.order:
         return f"{advice.order}; bring its last layer into the order that kdzoo data shows, give other weights"
     if advice.normalisation:
-        return f"{advice.normalisation}; give it that input, give other weights (--teacher-weights)"
+        return f"{advice.normalisation}; set that input, give other weights (--teacher-weights)"
     if ref.weights == "file":
         return "give other weights (--teacher-weights)"
     if ref.weights == "pretrained":

@@ -54,8 +54,8 @@ def check_trackers(names: Sequence[str], brought: Iterable[str], *, lockstep: in
             raise UsageError(f"--log-with {name} needs a package that is not installed: pip install {name}")
         if name in _SERVICES and lockstep > 1:
             raise UsageError(
-                f"--log-with {name} and --lockstep exclude each other: {name} keeps one run open in a process, and in "
-                "lockstep several cells train at a time; leave out one of them"
+                f"--log-with {name} and --lockstep exclude each other: {name} keeps one run open per process, but "
+                f"a lockstep group trains several cells at a time; leave out one of them"
             )
 
 

@@ -36,11 +36,11 @@ def weights_fault(path: Path, record: Record) -> str:
     Raises:
         UsageError: it may not be read.
     """
-    told = record.weights.get(path.name)
+    digest = record.weights.get(path.name)
     try:
         check_plain(path)
-        if told:
-            return "" if file_digest(path) == told else "is not the one that the cell's record was made with"
+        if digest:
+            return "" if file_digest(path) == digest else "is not the one that the cell's record was made with"
         with safe_open(path, framework="pt"):
             return ""
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def _set_aside(training: Cell, store: Store) -> bool:
             there = [name for name in (WEIGHTS, "record.json") if (folder / name).exists()]
             kept = [set_aside(folder / name).name for name in there]
     what = f"the teacher {training.student}: {folder / WEIGHTS} {fault}"
-    store.say(f"{what}; it is trained again ({' and '.join(kept)} {'are' if len(kept) > 1 else 'is'} what was there)")
+    store.say(f"{what}; it is retrained ({' and '.join(kept)} {'are' if len(kept) > 1 else 'is'} the old file)")
     return True
 
 

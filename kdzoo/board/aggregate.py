@@ -221,9 +221,9 @@ class PairedSeconds(NamedTuple):
 def time_values(seconds: Sequence[PairedSeconds]) -> dict[str, Any]:
     """The columns ``time_vs_ce...``: the median of the seeds' ratios, and their range.
 
-    There is none where the seconds of the row, or of its baseline, spread by more than :data:`STEADY` between seeds on
-    one machine: then they tell of what else ran there. Nor is there one where networks were compiled, which takes part
-    of the seconds, and most of it in whichever cell of a process comes first.
+    There is none if the seconds of the row, or of its baseline, differ by more than :data:`STEADY` times between seeds
+    on one machine: other load is the likely cause. Nor is there any if networks were compiled, because compilation is
+    part of the seconds, mostly of the first cell of a process.
 
     Args:
         seconds: one per seed that both have.

@@ -47,7 +47,7 @@ def frame_columns(mains: Sequence[Measure], measures: Sequence[Measure]) -> tupl
     costs = [measure for measure in others if measure.volatile]
     return (
         Column("group", "integer", "number of the group; rows of different groups are not comparable"),
-        Column("rank", "integer", f"place by {names} within the group; ties share one"),
+        Column("rank", "integer", f"rank by {names} within the group; ties share a rank"),
         *_SETTINGS,
         *_TEACHER,
         *(_teacher_column(main) for main in mains),
@@ -110,7 +110,7 @@ def _difference(to: str, mains: Sequence[Measure]) -> tuple[Column, ...]:
     high = all(main.best == "highest" for main in mains)
     return (
         Column(
-            name, "number", f"mean difference to {to} on the same seeds{units.pop() if len(units) == 1 else ''}", high
+            name, "number", f"mean difference to {to} on shared seeds{units.pop() if len(units) == 1 else ''}", high
         ),
         Column(f"{name}_low", "number", "lower end of its 95% paired t interval", high),
         Column(f"{name}_high", "number", "upper end of its 95% paired t interval", high),
@@ -121,8 +121,8 @@ def _difference(to: str, mains: Sequence[Measure]) -> tuple[Column, ...]:
         Column(
             f"{name}_to",
             "text",
-            f"the {to} row that it is taken to: for a tuned row the one tuned on the same budget, if there is one,"
-            " else the default one",
+            f"the {to} row that it is compared with: for a tuned row the {to} row tuned on the same budget if "
+            f"there is any, else the default {to} row",
         ),
         Column(f"{name}_to_variant", "text", "variant of that row"),
     )
@@ -134,7 +134,7 @@ _SETTINGS: tuple[Column, ...] = (
     Column("fingerprint", "text", "hash of the samples and labels"),
     Column("recipe", "text", "name of the recipe, before tuning"),
     Column("recipe_hash", "text", "hash of everything in it"),
-    Column("init", "text", "what the student starts from"),
+    Column("init", "text", "initial weights of the student"),
     Column("protocol", "integer", "version of the protocol"),
     Column("evaluation", "integer", "version of the evaluation"),
     Column("strategy", "text", "strategy, with distribution or revision where the name alone is ambiguous"),
@@ -142,12 +142,12 @@ _SETTINGS: tuple[Column, ...] = (
         "variant", "text", "tuned: the winner of a study; default: its trial 0; empty where no study concerns the row"
     ),
     Column("params", "text", "all its parameters, and what tuning changed in the recipe, as JSON"),
-    Column("distribution", "text", "the distribution that brings the strategy"),
+    Column("distribution", "text", "the distribution that provides the strategy"),
     Column("revision", "text", "revision of the strategy's maths"),
     Column("family", "text", "family of the strategy"),
 )
 _TEACHER: tuple[Column, ...] = (
-    Column("teacher", "text", "teacher, with what tells it from its namesakes"),
+    Column("teacher", "text", "teacher, with what distinguishes it from teachers of the same name"),
     Column("teacher_weights", "text", "where the teacher's weights come from"),
     Column("teacher_parameters", "integer", "parameters of the teacher"),
     Column("teacher_macs", "integer", "multiply-accumulates of the teacher, one sample"),
@@ -169,7 +169,7 @@ _TIMES: tuple[Column, ...] = (
     Column(
         "time_vs_ce",
         "number",
-        "median over seeds of the seconds of training / those of ce, same device and threads; ce as in diff_ce_to",
+        "training time relative to ce, median over shared seeds, same device and threads; ce as in diff_ce_to",
     ),
     Column("time_vs_ce_low", "number", "the lowest of these ratios"),
     Column("time_vs_ce_high", "number", "the highest of these ratios"),
@@ -177,16 +177,18 @@ _TIMES: tuple[Column, ...] = (
     Column(
         "time_vs_ce_note",
         "text",
-        "why there is none: no shared seed; compiled, as the seconds hold the time of compiling; or unsteady, where"
-        " seconds of one row differ by more than 1.5 times",
+        "why there is none: no shared seed; compiled, because training times include compilation; or unsteady, "
+        "because training times of a row differ by more than 1.5x",
     ),
     Column("trials", "integer", "trials of the study that the row won; empty for other rows"),
-    Column("tune_settings", "text", "whether these were all the settings that there are, or repeated each other"),
+    Column("tune_settings", "text", "whether the trials covered all settings, or repeated some"),
     Column("tune_epochs", "integer", "epochs of each trial"),
-    Column("tuning_seconds", "number", "seconds of training and evaluation that all trials took, each cell once"),
-    Column("pruner", "text", "what could end trials early: none, median or hyperband"),
+    Column("tuning_seconds", "number", "total seconds of training and evaluation of all trials, each cell once"),
+    Column("pruner", "text", "pruner of the trials: none, median or hyperband"),
     Column("tune_space", "text", "what was searched: JSON of full name -> low:high[:log]"),
-    Column("study", "text", "id of the study; ids, the smallest budget first, where several have this winner"),
+    Column(
+        "study", "text", "id of the study; several ids, the smallest budget first, if several studies have this winner"
+    ),
 )
 
 COLUMNS = frame_columns((TOP1,), (*IMAGES, *COST))

@@ -1,4 +1,4 @@
-"""What a printed board says, as plain words: headings, problems and notes. How they look is the format's."""
+"""The words of a printed board: headings, problems and notes. Each format has its own look."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def heading(table: Table) -> list[tuple[str, str]]:
     if group.tuning:
         lines.append(("tuning", group.tuning))
     lines.append(("data", group.data))
-    older = " (an older one: its numbers do not compare with today's)" if group.outdated else ""
+    older = " (older: not comparable with current numbers)" if group.outdated else ""
     seeds = f"{len(group.seeds)} ({_ranges(group.seeds)})"
     lines.append(("seeds", f"{seeds}, protocol {group.protocol}, evaluation {group.evaluation}{older}"))
     return lines
@@ -133,23 +133,36 @@ def problem_text(problem: Problem, *, with_pair: bool) -> str:
     return f"{problem.row}{pair}{seeds}" + (f": {problem.reason}" if problem.reason else "")
 
 
+def foot(board: Board) -> list[str]:
+    """What the columns of a terminal's table mean, at most four short lines; :func:`notes` has the rest."""
+    mains, titles = board.ranked_by, _titles(board)
+    lower = ", lower is better" if all(main.best == "lowest" for main in mains) else ""
+    return [
+        f"{titles}: mean over finished seeds, test set, last epoch{lower}; sd: standard deviation over these seeds",
+        f"vs ce: mean difference to ce on shared seeds{_points(board)}; 95% paired t interval, * where it excludes 0",
+        "gap: recovered share of the teacher's lead over ce;"
+        " time: training time relative to ce, median over shared seeds",
+        "Full notes: `kdzoo board --explain`. More columns: `kdzoo board --format md` (or latex, csv, json)",
+    ]
+
+
 def notes(board: Board, printed: Sequence[Table], emphasis: str) -> list[str]:
-    """How the numbers were made, and what was odd.
+    """How the numbers were made.
 
     Args:
         board: the board.
         printed: its tables.
-        emphasis: how a row is marked whose interval excludes 0.
+        emphasis: how a row is marked if its interval excludes 0.
     """
     rows = [row for table in printed for row in table.rows]
     reasons = {row["diff_ce_note"] for row in rows}
+    times = {row["time_vs_ce_note"] for row in rows}
     mains, titles = board.ranked_by, _titles(board)
-    points = ", in points" if all(main.unit == "%" for main in mains) else ""
     lines = [
-        f"{titles}: mean over the done seeds, test set, last epoch; sd: standard deviation (n-1) over them",
-        f"vs ce: mean difference to ce on the same seeds{points}, with its 95% paired t interval;"
-        f" {emphasis} where it excludes 0, above or below; the interval is not corrected for the number of rows, so of"
-        " many rows a few stand out by chance",
+        f"{titles}: mean over the finished seeds, test set, last epoch; sd: standard deviation over these seeds (n-1)",
+        f"vs ce: mean difference to ce on shared seeds{_points(board)}, with its 95% paired t interval; {emphasis}"
+        " where the interval excludes 0, above or below; intervals are not corrected for the number of rows, so among"
+        " many rows a few exclude 0 by chance",
     ]
     if lowest := [main.title for main in mains if main.best == "lowest"]:
         lines.append(f"{' and '.join(lowest)}: lower is better, so a difference below 0 is a gain")
@@ -158,21 +171,28 @@ def notes(board: Board, printed: Sequence[Table], emphasis: str) -> list[str]:
     if "no spread" in reasons:
         lines.append("no spread: no interval, because the difference is the same for every seed")
     if any(partly_paired(row) for row in rows):
-        lines.append("(n=...): seeds shared with ce, where these are not all of the row's done seeds")
-    lines.append(
-        f"gap: ({titles} - ce) / (teacher - ce) on the same seeds, {NONE} where the teacher is not above ce; its 95%"
-        f" interval: bootstrap-t over the n paired seeds, from {FEWEST_RESAMPLED} seeds on, because fewer give none"
-        f" that covers 95% and is worth having; retention: {titles} / teacher"
-    )
-    lines.append("time: median over the seeds that both have of the seconds of training / those of ce")
-    if any(row["time_vs_ce_note"] == UNSTEADY for row in rows):
+        lines.append("(n=...): number of seeds shared with ce, if it is not the number of the row's finished seeds")
+    lines += [
+        f"gap: share of the teacher's lead over ce that is recovered, ({titles} - ce) / (teacher - ce) on shared seeds;"
+        f" {NONE} where the teacher is not above ce; 95% bootstrap-t interval from {FEWEST_RESAMPLED} seeds on, because"
+        " with fewer seeds its coverage is too low",
+        f"retention: {titles} / teacher",
+        "time: training time relative to ce, median over shared seeds",
+    ]
+    if UNSTEADY in times:
         lines.append(
-            f"{UNSTEADY}: no time, because between the seeds of the row, or of ce, the seconds differ by more than"
-            f" {STEADY:g} times, and so tell of what else the machine did"
+            f"{UNSTEADY}: no relative time, because training times of the row or of ce differ by more than"
+            f" {STEADY:g}x between seeds, probably from other load on the machine"
         )
-    if any(row["time_vs_ce_note"] == COMPILED for row in rows):
-        lines.append(f"{COMPILED}: no time, because the seconds hold the time of compiling, which most cells find done")
-    return lines + _tuning_notes(rows, titles) + list(board.remarks)
+    if COMPILED in times:
+        lines.append(
+            f"{COMPILED}: no relative time, because training times include compilation, which most cells find cached"
+        )
+    return lines + _tuning_notes(rows, titles)
+
+
+def _points(board: Board) -> str:
+    return ", in points" if all(main.unit == "%" for main in board.ranked_by) else ""
 
 
 def _tuning_notes(rows: Sequence[RowValues], titles: str) -> list[str]:
@@ -183,18 +203,18 @@ def _tuning_notes(rows: Sequence[RowValues], titles: str) -> list[str]:
         numbers = {row["trials"] for row in tuned}
         trials = counted(numbers.pop(), "trial") if len(numbers) == 1 else "a study's trials"
         lines.append(
-            f"tuned: best of {trials} by {titles} on tune, trained again on fresh seeds; default: trial 0, the values"
-            " that the study began with; tuning: what all its trials took, seconds of training and evaluation"
+            f"tuned: best of {trials} by {titles} on tune, retrained on fresh seeds; default: trial 0, the values that"
+            " the study starts from; tuning: total time of all trials, training and evaluation"
         )
     elif any(row["variant"] for row in rows):
-        lines.append("default: trial 0 of a study of tuning, the values that it began with")
+        lines.append("default: trial 0 of a tuning study, the values that it starts from")
     if any(to_tuned(row) for row in rows):
         lines.append(
-            "(tuned): difference, gap and time are to the ce row that was tuned on the same budget, over the same"
-            " keys of the recipe; those of the other rows are to ce as it is by default"
+            "(tuned): difference, gap and time are relative to the ce row tuned on the same budget, over the same"
+            " keys of the recipe; other rows are compared with the default ce"
         )
     lines += [
-        f"{pruner_text(pruner)}: ended trials early that fell behind, which can cost a strategy that starts slowly"
+        f"{pruner_text(pruner)}: stopped weak trials early, which can penalise strategies that start slowly"
         for pruner in sorted({row["pruner"] for row in tuned} - {"none"})
     ]
     return lines
@@ -209,19 +229,10 @@ def more_notes(board: Board) -> list[str]:
         if measure.note
     }
     return [
-        f"{_titles(board)} interval: Student's 95% t interval over the done seeds; p: two-sided p value of the paired"
-        " t test, by Holm for the number of rows of the pair; vs soft: as vs ce, with its 95% paired t interval",
-        "; ".join([*explained.values(), "range of time: lowest and highest of the seeds' ratios"]),
+        f"{_titles(board)} interval: 95% t interval over the finished seeds; p: two-sided paired t test, Holm-corrected"
+        " for the number of rows of the pair; vs soft: as vs ce, with its 95% paired t interval",
+        "; ".join([*explained.values(), "time, range: lowest and highest ratio of the seeds"]),
     ]
-
-
-def where_more(board: Board) -> str:
-    """How to see the second tables."""
-    return (
-        "`kdzoo board --format md` (or latex, csv, json) has more of each row: intervals of"
-        f" {_titles(board)}, gap and vs soft, p values by Holm, agreement with the teacher, calibration error, and the"
-        " range of times"
-    )
 
 
 def _titles(board: Board) -> str:
@@ -229,7 +240,7 @@ def _titles(board: Board) -> str:
 
 
 def _common(rows: Sequence[RowValues], name: str) -> Any:
-    """The value that all rows share which have one; None where they differ or have none."""
+    """The value that all rows share, rows without it left out; None where they differ or none has it."""
     found = {row[name] for row in rows if row[name] is not None}
     return found.pop() if len(found) == 1 else None
 

@@ -115,7 +115,7 @@ def _latex_float(
 
 
 def _all_notes(board: Board, printed: Sequence[Table]) -> list[str]:
-    return [*notes(board, printed, "bold"), *more_notes(board), *overall_notes(board.overalls, "bold")]
+    return [*notes(board, printed, "bold"), *more_notes(board), *overall_notes(board.overalls, "bold"), *board.remarks]
 
 
 def _grid(

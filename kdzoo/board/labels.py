@@ -56,7 +56,7 @@ def differing(everyone: Sequence[Facts]) -> list[str]:
     return [name for name in names if len({one.get(name) for one in everyone}) > 1]
 
 
-def telling(everyone: Sequence[Facts]) -> list[str]:
+def distinguishing(everyone: Sequence[Facts]) -> list[str]:
     """As few of the differing facts as tell all apart that can be told apart, the first ones first."""
     chosen: list[str] = []
     kinds = 1
@@ -93,7 +93,7 @@ def teacher_labels(teachers: Sequence[TeacherRef]) -> list[str]:
     labels = [str(teacher.model) for teacher in teachers]
     for name, places in namesakes.items():
         # The order in which facts are tried must not depend on the order of the records.
-        names = telling(sorted((everyone[place] for place in places), key=lambda one: sorted(one.items())))
+        names = distinguishing(sorted((everyone[place] for place in places), key=lambda one: sorted(one.items())))
         for place in places:
             labels[place] = f"{name} ({short_words(everyone[place], names)})" if names else name
     return labels
@@ -134,11 +134,11 @@ def data_text(data: DataRef) -> str:
     parts = [f"{data.fit} fit", f"{data.tune} tune"]
     subset = _SUBSET.fullmatch(data.name)
     count = int(subset["count"]) if subset else 0
-    told = f" (a stratified {count:,} of the training samples)"
+    note = f" (a stratified {count:,} of the training samples)"
     if count == data.fit + data.tune:
-        parts[1] += told
+        parts[1] += note
     elif count == data.fit:  # tune is a split of the dataset's own
-        parts[0] += told
+        parts[0] += note
     return ", ".join([*parts, f"{data.test} test samples", f"{data.num_classes} classes"])
 
 

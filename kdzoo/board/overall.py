@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from kdzoo.board.labels import Facts, short_words, telling
+from kdzoo.board.labels import Facts, distinguishing, short_words
 from kdzoo.board.standings import (
     FEWEST_SUMMED,
     FrameRow,
@@ -153,8 +153,8 @@ def _block_facts(board: Board, row: FrameRow) -> Facts:
     """What may tell apart blocks of the same name, the most readable first."""
     names = ("recipe", "init", "data", "recipe_hash", "fingerprint")
     # The numbers of samples are the group's, because the frame has no column for them.
-    told = row | {"data": board.groups[row["group"]].data}
-    return {name: str(told[name]) for name in names} | board.contexts[row["group"]]
+    row_facts = row | {"data": board.groups[row["group"]].data}
+    return {name: str(row_facts[name]) for name in names} | board.contexts[row["group"]]
 
 
 def _block_texts(blocks: Sequence[tuple[FrameRow, Facts]]) -> list[str]:
@@ -163,7 +163,7 @@ def _block_texts(blocks: Sequence[tuple[FrameRow, Facts]]) -> list[str]:
     namesakes: dict[str, list[Facts]] = defaultdict(list)
     for name, (_, facts) in zip(names, blocks, strict=True):
         namesakes[name].append(facts)
-    apart = {name: telling(everyone) for name, everyone in namesakes.items()}
+    apart = {name: distinguishing(everyone) for name, everyone in namesakes.items()}
     return [
         f"{name} ({short_words(facts, apart[name])})" if apart[name] else name
         for name, (_, facts) in zip(names, blocks, strict=True)

@@ -1,4 +1,4 @@
-"""What a printed board says over its pairs, as plain words."""
+"""The words of a board's summaries over pairs."""
 
 from __future__ import annotations
 
@@ -62,30 +62,30 @@ def overall_notes(overalls: Sequence[Overall], emphasis: str) -> list[str]:
 
     Args:
         overalls: the board's summaries.
-        emphasis: how a row is marked whose interval excludes 0.
+        emphasis: how a row is marked if its interval excludes 0.
     """
     if not overalls:
         return []
     titles = " or ".join(main.title for main in dict.fromkeys(one.main for one in overalls))
     lines = [
-        f"mean rank: place by mean {titles} within a pair, ties sharing the mean of their places, averaged over all"
-        " pairs; only strategies with every seed done on every pair are ranked, and no mean is taken over fewer pairs",
-        f"mean {titles}, mean vs ce: means over the pairs of the pairs' own means, n their number; the 95% interval:"
-        f" Student's t over the pairs, {emphasis} where it excludes 0",
+        f"mean rank: rank by mean {titles} within each pair, averaged over all pairs; ties share their mean rank; only"
+        " strategies with every seed finished on every pair are ranked",
+        f"mean {titles}, mean vs ce: average of the pairs' means, with its 95% t interval over the pairs; {emphasis}"
+        " where the interval excludes 0",
     ]
     if any(standing.diff_ce.note == "n<3" for one in overalls for standing in one.standings):
         lines.append("n<3 over pairs: no interval, because there are fewer than 3 pairs")
     if any(one.kind for one in overalls):
         lines.append(
-            "default rows and tuned rows are ranked apart, because a default that won its search would be two"
-            " strategies that always tie; a strategy that no search concerns stands in both, and the tuned rows are"
-            " summed up over the pairs that have any"
+            "default rows and tuned rows are ranked separately, because a default that won its search would count as"
+            " two strategies that always tie; strategies without a search are ranked in both; the summary of tuned rows"
+            " covers the pairs that have tuned rows"
         )
     if any(one.critical_difference is not None for one in overalls):
         lines.append(
-            "Friedman test: chi-square corrected for ties, F after Iman and Davenport; Nemenyi's critical difference"
-            " from the studentized range; both as in Demsar 2006 (JMLR 7), which takes the pairs for independent:"
-            " pairs that share a dataset, a teacher or a student are so only in part"
+            "Friedman test: chi-square corrected for ties, F of Iman and Davenport; critical difference of Nemenyi;"
+            " both as in Demsar 2006 (JMLR 7); they assume independent pairs, and pairs that share a dataset, a teacher"
+            " or a student are only partly independent"
         )
     return lines
 
@@ -144,19 +144,19 @@ def _tests(overall: Overall) -> list[str]:
     if overall.tested:
         return [_friedman(overall.friedman), *_nemenyi(overall)]
     return [
-        f"{len(overall.blocks)} pairs are too few to conclude anything from the ranks: there is no test below"
-        f" {FEWEST_TESTED}, and the order may well be chance"
+        f"{len(overall.blocks)} pairs are too few for conclusions from ranks: no test below {FEWEST_TESTED} pairs, and"
+        " the order may be chance"
     ]
 
 
 def _unmoved(overall: Overall) -> list[str]:
-    """Where the default stands among the tuned rows."""
+    """Which tuned rows are the default's."""
     if not overall.unmoved:
         return []
-    told = "; ".join(
+    names = "; ".join(
         f"{name} (pair{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))})" for name, numbers in overall.unmoved
     )
-    return [f"the default won its search, so its row stands here too: {told}"]
+    return [f"the default won its search, so its row counts as tuned: {names}"]
 
 
 def _friedman(test: Friedman) -> str:
@@ -166,7 +166,7 @@ def _friedman(test: Friedman) -> str:
     chi2 = f"chi-square {number(test.chi2)} ({test.freedom} degrees of freedom), {_p(test.p)}"
     f = test.note if test.f is None else f"F {number(test.f)} ({test.freedom} and {test.f_freedom}), {_p(test.f_p)}"
     enough = test.blocks > _ENOUGH_BLOCKS and test.strategies > _ENOUGH_STRATEGIES
-    rough = f"; p is rough up to {_ENOUGH_BLOCKS} pairs or {_ENOUGH_STRATEGIES} strategies"
+    rough = f"; p is a rough approximation up to {_ENOUGH_BLOCKS} pairs or {_ENOUGH_STRATEGIES} strategies"
     return f"{start}{chi2}; {f}{'' if enough else rough}"
 
 
@@ -175,9 +175,9 @@ def _nemenyi(overall: Overall) -> list[str]:
         return []
     start = f"Nemenyi's critical difference at {SIGNIFICANCE}: {number(overall.critical_difference)} ranks; "
     if not overall.alike:
-        return [f"{start}it separates every two strategies"]
+        return [f"{start}all strategies differ"]
     groups = "; ".join(", ".join(names) for names in overall.alike)
-    return [f"{start}not separated: {groups}"]
+    return [f"{start}no significant difference among: {groups}"]
 
 
 def _p(value: float | None) -> str:

@@ -130,28 +130,28 @@ class RecordParser:
         known = self._cells.get(place)
         if known is None:
             known = self._cells[place] = self._read(text[start:end], int(seed[1]))
-        told = from_json(text[: start - len(_CELL)] + text[end + 1 :])
-        if told["record_schema"] > SCHEMA:
+        plain = from_json(text[: start - len(_CELL)] + text[end + 1 :])
+        if plain["record_schema"] > SCHEMA:
             raise ValueError
-        told = in_todays_form(told)
-        told["measures"] = tuple(_measure(to_json(one)) for one in told.get("measures", ()))
-        told["cell"] = known.cell
+        plain = in_todays_form(plain)
+        plain["measures"] = tuple(_measure(to_json(one)) for one in plain.get("measures", ()))
+        plain["cell"] = known.cell
         for name, kind in _SHARED.items():
-            if told[name] is not None:
-                key = (name, to_json(told[name]))
+            if plain[name] is not None:
+                key = (name, to_json(plain[name]))
                 if key not in self._shared:
                     self._shared[key] = kind.model_validate_json(key[1])
-                told[name] = self._shared[key]
-        summary = Summary.model_validate(told)
+                plain[name] = self._shared[key]
+        summary = Summary.model_validate(plain)
         if not cell_id == summary.id == known.id(seed[1]):
             raise ValueError
         return self._line(summary, known.key, int(seed[1]), stamp)
 
     def _read(self, text: bytes, seed: int) -> _KnownCell:
-        told = from_json(text)
-        if told["seed"] != seed:
+        plain = from_json(text)
+        if plain["seed"] != seed:
             raise ValueError
-        keys = {name: (name, to_json(value)) for name, value in told.items() if name != "seed"}
+        keys = {name: (name, to_json(value)) for name, value in plain.items() if name != "seed"}
         if any(key not in self._values for key in keys.values()):
             self._validate(text, keys)
         values = {name: self._values[key] for name, key in keys.items()}
@@ -165,7 +165,7 @@ class RecordParser:
         cell = Cell.model_validate_json(text)
         named, nameless = cell.identity(names=True), cell.identity()
         for name, key in keys.items():
-            texts = [canonical_json(told[name]) if name in told else "" for told in (named, nameless)]
+            texts = [canonical_json(plain[name]) if name in plain else "" for plain in (named, nameless)]
             self._values[key] = _Value(getattr(cell, name), *texts)
 
     def _key(self, cell: Cell, texts: Mapping[str, str]) -> list[str] | None:
@@ -200,8 +200,8 @@ def parse_lines(lines: Sequence[bytes]) -> list[CachedRecord]:
         ValueError: one is no JSON.
     """
     # One text for all is read several times as fast as a text for each.
-    told = from_json(b"[%b]" % b",".join(lines))
-    return [CachedRecord._make((*values, line)) for values, line in zip(told, lines, strict=True)]
+    plain = from_json(b"[%b]" % b",".join(lines))
+    return [CachedRecord._make((*values, line)) for values, line in zip(plain, lines, strict=True)]
 
 
 def results_of(cached: Iterable[CachedRecord], texts: Mapping[str, str]) -> list[SeedResult]:
@@ -215,11 +215,11 @@ def results_of(cached: Iterable[CachedRecord], texts: Mapping[str, str]) -> list
     found = []
     for one in cached:
         if one.key is not None:
-            told = tuple(one.key)
-            if told not in keys:
-                evaluation, context, student, teacher, setting = told
-                keys[told] = RowKey(texts[context], evaluation, texts[student], texts[teacher], texts[setting])
-            found.append(SeedResult(keys[told], one.seed, _result(one.id, one.result)))
+            plain = tuple(one.key)
+            if plain not in keys:
+                evaluation, context, student, teacher, setting = plain
+                keys[plain] = RowKey(texts[context], evaluation, texts[student], texts[teacher], texts[setting])
+            found.append(SeedResult(keys[plain], one.seed, _result(one.id, one.result)))
     return found
 
 

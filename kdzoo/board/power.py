@@ -1,4 +1,4 @@
-"""How many seeds would show a difference, and which difference the seeds there are would show."""
+"""How many seeds detect a difference, and which difference the given seeds detect."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from kdzoo.errors import UsageError
 from kdzoo.measures import Measure
 
 POWER = 0.8
-"""Probability with which a difference that is there shall be shown."""
+"""Probability of detecting a real difference."""
 
 MOST = 1_000_000
-"""Numbers of seeds above this are not told apart."""
+"""Larger numbers of seeds are all the same."""
 
 _CERTAIN = 30.0
 """Non-centrality from which on the power of three seeds or more is 1 to double precision; scipy has NaN beyond."""
@@ -151,7 +151,7 @@ def checked_points(points: float) -> float:
         UsageError: it is not above 0, or not finite.
     """
     if not (math.isfinite(points) and points > 0):
-        raise UsageError(f"--power {points:g} is no difference to look for; give points above 0, such as --power 0.5")
+        raise UsageError(f"--power {points:g} is no difference to detect; give points above 0, such as --power 0.5")
     return points
 
 
@@ -216,12 +216,10 @@ def _count(seeds: int | None) -> str:
 
 def _notes(points: float) -> list[str]:
     return [
-        f"seeds for {points:g}: the fewest seeds, at least {FEWEST}, with which a two-sided paired t test at"
-        f" {SIGNIFICANCE} shows a difference to ce of {points:g} points with probability {POWER} (non-central t), if"
-        " the sd of the differences were exactly the one seen",
-        "n: seeds shared with ce; sd of vs ce: standard deviation (n-1) of the n paired differences, points",
-        "95% range: the same at the ends of the 95% chi-square interval of that sd; from few seeds the sd is known"
-        " badly and the range is wide",
-        f"n shows: the smallest difference, points, that the n seeds there are would show with probability {POWER}",
-        f"n<{FEWEST} or no spread in the place of the range: the seeds so far say nothing of the spread",
+        f"seeds for {points:g}: seeds (at least {FEWEST}) that detect {points:g} points with power {POWER}, two-sided"
+        f" paired t test at {SIGNIFICANCE}",
+        "n: seeds shared with ce; sd of vs ce: standard deviation (n-1) of the n paired differences, in points",
+        "95% range: the same at the ends of the sd's 95% chi-square interval, wide for few seeds;"
+        f" n<{FEWEST} or no spread: no sd",
+        f"n shows: smallest difference, in points, that the n seeds detect with power {POWER}",
     ]

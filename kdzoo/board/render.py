@@ -51,6 +51,7 @@ def board_text(
     sort: str = "rank",
     by: str = "pair",
     width: int = 120,
+    explain: bool = False,
 ) -> str:
     """A board, ready to print. The same records give the same bytes, whatever their order.
 
@@ -59,13 +60,17 @@ def board_text(
         format: ``table`` for a terminal, ``md``, ``csv``, ``json`` or ``latex``.
         sort: a column of the frame, best first; ``-column`` turns the order round.
         width: columns that a terminal's table may take, where that is possible.
+        explain: whether a terminal's table has the full notes; the other formats always have them.
 
     Raises:
         UsageError: as :func:`check_request`, or an unknown column.
     """
     check_request(format=format, by=by)
     board = make_board(records, planned, studies, by=by)
-    return FORMATS[format](board, tables(board, sort), width)
+    printed = tables(board, sort)
+    if explain and format == "table":
+        return to_terminal(board, printed, width, explain=True)
+    return FORMATS[format](board, printed, width)
 
 
 def power_text(
@@ -78,7 +83,7 @@ def power_text(
     by: str = "pair",
     width: int = 120,
 ) -> str:
-    """How many seeds would show a difference to ``ce``, given the spread seen so far, for a terminal.
+    """How many seeds detect a difference to ``ce``, given the spread seen so far, for a terminal.
 
     Args:
         records, planned, studies, by: as :func:`kdzoo.board.table.make_board` takes them.

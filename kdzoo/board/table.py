@@ -160,7 +160,7 @@ def make_board(
     values: list[dict[str, Any]] = []
     problems: list[Problem] = []
     groups: list[RowGroup] = []
-    untold = {study.id: study for study in tunings.studies}
+    rowless_studies = {study.id: study for study in tunings.studies}
     for number, group in enumerate(members):
         _rank([line for _, line in group])
         group.sort(key=lambda member: _line_order(titles, *member))
@@ -169,12 +169,12 @@ def make_board(
             problems.extend(_problems(number, titles, key, line))
         studies_here = searched(tunings, group, rows_only=by == "strategy")
         for one in studies_here:
-            untold.pop(one.study.id, None)
+            rowless_studies.pop(one.study.id, None)
             problems.extend(_tuning_problems(number, titles, tunings, one))
         groups.append(_group(number, titles, group, apart[number], budget_text(group, studies_here)))
         if unequal(group):
             remarks.add(f"{groups[-1].full_title}: unequal tuning budgets, so its tuned rows do not compare fairly")
-    remarks.update(rowless(study) for study in untold.values())
+    remarks.update(rowless(study) for study in rowless_studies.values())
     contexts = tuple(titles.context_facts(group[0][0]) for group in members)
     mains = tuple(group[0][1].main for group in members)
     ordered = in_order(measures.values()) or (*IMAGES, *COST)

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from kdzoo.board.display import Table, heading, notes, problem_text, where_more
+from kdzoo.board.display import Table, foot, heading, notes, problem_text
 from kdzoo.board.overall_text import OverallText, overall_notes, overall_text
 from kdzoo.board.printed import INTERVAL, PrintedColumn, RowValues
 from kdzoo.board.table import Board
@@ -28,16 +28,23 @@ _WIDTH = 120
 """Columns where no terminal says another number: in a file, a pipe, a page of documentation."""
 
 
-def to_terminal(board: Board, printed: Sequence[Table], width: int) -> str:
-    """One table for each group. What all its rows share stands in the heading; a row whose interval excludes 0 has a
-    star."""
+def to_terminal(board: Board, printed: Sequence[Table], width: int, *, explain: bool = False) -> str:
+    """One table for each group. What all its rows share is in the heading; a star marks an interval that excludes 0.
+
+    Args:
+        board: the board.
+        printed: its tables.
+        width: columns that a table may take, where that is possible.
+        explain: whether the full notes are printed under the board, in place of its foot.
+    """
     if not printed:
         return "no cells yet\n"
     blocks = [_table(table, width) for table in printed] + [
         _overall(overall_text(one), width) for one in board.overalls
     ]
-    method = [*notes(board, printed, "*"), *overall_notes(board.overalls, "*"), where_more(board)]
-    return "\n\n\n".join([*blocks, "\n".join(folded(note, width, 2) for note in method)]) + "\n"
+    method = [*notes(board, printed, "*"), *overall_notes(board.overalls, "*")] if explain else foot(board)
+    below = (lines for lines in (board.remarks, method) if lines)
+    return "\n\n\n".join([*blocks, *("\n".join(folded(line, width, 2) for line in lines) for lines in below)]) + "\n"
 
 
 def _table(table: Table, width: int) -> str:
@@ -120,7 +127,7 @@ def folded(line: str, width: int, indent: int, *, most: int = 500) -> str:
 
 def output_width() -> int:
     """Columns of the terminal, or what the variable ``COLUMNS`` says, or 120."""
-    told = os.environ.get("COLUMNS", "")
-    if not sys.stdout.isatty() and not (told.isdecimal() and int(told) > 0):
+    wished = os.environ.get("COLUMNS", "")
+    if not sys.stdout.isatty() and not (wished.isdecimal() and int(wished) > 0):
         return _WIDTH
     return shutil.get_terminal_size((_WIDTH, 24)).columns

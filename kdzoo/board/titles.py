@@ -6,7 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from kdzoo.board.labels import VOUCHED, Facts, facts, params_text, short_words, strategy_labels, teacher_labels, telling
+from kdzoo.board.labels import (
+    VOUCHED,
+    Facts,
+    distinguishing,
+    facts,
+    params_text,
+    short_words,
+    strategy_labels,
+    teacher_labels,
+)
 from kdzoo.board.rows import BoardLine, RowSeeds
 from kdzoo.board.tuned import Tuning
 from kdzoo.cell import Cell, StrategyRef, canonical_json, content_hash
@@ -140,7 +149,7 @@ class Titles:
         apart = [""] * len(tables)
         for places in namesakes.values():
             everyone = [self.context_facts(tables[place][0][0]) for place in places]
-            names = telling(everyone)
+            names = distinguishing(everyone)
             for place, one in zip(places, everyone, strict=True):
                 several = len(recipes[self._dataset(tables[place][0][0].context)]) > 1
                 apart[place] = short_words(one, [*(["recipe.name"] if several else []), *names])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kdzoo.board.labels import Facts, params_text, telling
+from kdzoo.board.labels import Facts, distinguishing, params_text
 from kdzoo.cell import canonical_json
 from kdzoo.errors import counted
 from kdzoo.study import Study
@@ -120,8 +120,8 @@ def study_labels(studies: Sequence[Study]) -> dict[str, str]:
     """For each study by its id: as few words as tell it from the others."""
     names = sorted({name for study in studies for name in study.plan.space})
     everyone = {study.id: _facts(study, names) for study in studies}
-    told = telling(list(everyone.values()))
-    return {study_id: ", ".join(one[name] for name in told if one[name]) for study_id, one in everyone.items()}
+    names_apart = distinguishing(list(everyone.values()))
+    return {study_id: ", ".join(one[name] for name in names_apart if one[name]) for study_id, one in everyone.items()}
 
 
 def _facts(study: Study, names: Sequence[str]) -> Facts:

@@ -25,7 +25,7 @@ from kdzoo.cli.tune import tune
 from kdzoo.errors import KdzooError
 from kdzoo.files import from_home
 from kdzoo.foreign import story, text_of
-from kdzoo.interruption import noting_ctrl_c
+from kdzoo.interruption import recording_ctrl_c
 
 app = typer.Typer(
     name="kdzoo",
@@ -88,7 +88,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with noting_ctrl_c():
+        with recording_ctrl_c():
             app()
     except KdzooError as error:
         print(f"error: {story(text_of(error))}", file=sys.stderr)

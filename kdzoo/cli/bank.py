@@ -9,14 +9,14 @@ import typer
 
 from kdzoo.errors import UsageError
 
-app = typer.Typer(help="List, check or remove the teachers' signals that benches keep on disk.", no_args_is_help=True)
+app = typer.Typer(help="List, check or remove teacher signals that benches have cached on disk.", no_args_is_help=True)
 
-Runs = Annotated[Path, typer.Option("--out", help="The folder of runs, as bench was given it.", metavar="FOLDER")]
+Runs = Annotated[Path, typer.Option("--out", help="Folder of runs (the --out of the bench).", metavar="FOLDER")]
 
 
 @app.command("ls")
 def ls(out: Runs = Path("runs")) -> None:
-    """List what is kept: one line for each signal of each teacher."""
+    """List the cache: one line for each signal of each teacher."""
     from tabulate import tabulate
 
     from kdzoo.engine.bank.inventory import list_entries
@@ -47,9 +47,9 @@ def ls(out: Runs = Path("runs")) -> None:
 
 @app.command("verify")
 def verify_bank(out: Runs = Path("runs")) -> None:
-    """Read everything that is kept and compare it with its checksums. Exit code 1 if something is not whole.
+    """Read the whole cache and compare it with its checksums. Exit code 1 if something is damaged.
 
-    A bench that meets such a block computes it again by itself.
+    A bench computes damaged blocks again by itself.
     """
     from kdzoo.engine.bank.inventory import verify_views
     from kdzoo.store import Store
@@ -57,8 +57,8 @@ def verify_bank(out: Runs = Path("runs")) -> None:
     count, faults = verify_views(Store.open(out))
     for fault in faults:
         typer.echo(fault)
-    whole = "all whole" if count else "nothing to read"
-    outcome = f"{len(faults)} {'file is' if len(faults) == 1 else 'files are'} not whole" if faults else whole
+    whole = "all intact" if count else "nothing to read"
+    outcome = f"{len(faults)} {'file is' if len(faults) == 1 else 'files are'} damaged" if faults else whole
     typer.echo(f"{count} {'view' if count == 1 else 'views'}: {outcome}")
     if faults:
         raise typer.Exit(1)
@@ -66,18 +66,18 @@ def verify_bank(out: Runs = Path("runs")) -> None:
 
 @app.command("rm")
 def rm(
-    keys: Annotated[list[str] | None, typer.Argument(help="Keys, or how they begin.")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys, or their first characters.")] = None,
     *,
     all_: Annotated[bool, typer.Option("--all", metavar="", help="Remove everything.")] = False,
     out: Runs = Path("runs"),
 ) -> None:
-    """Remove what is kept; it is computed again where it is needed again."""
+    """Remove cached signals; benches compute them again when needed."""
     from kdzoo.engine.bank.inventory import remove_entries
     from kdzoo.engine.bank.policy import bytes_text
     from kdzoo.store import Store
 
     if bool(keys) == all_:
-        raise UsageError("name the keys to remove, as `kdzoo bank ls` has them, or give --all")
+        raise UsageError("give the keys to remove (`kdzoo bank ls` lists them), or --all")
     if any(not key for key in keys or []):
-        raise UsageError("an empty key would name everything; give --all for that")
+        raise UsageError("an empty key matches everything; give --all for that")
     typer.echo(f"removed {bytes_text(remove_entries(Store.open(out), keys or ['']))}")

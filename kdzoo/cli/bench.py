@@ -24,14 +24,14 @@ def bench(
         typer.Option(
             "--plan",
             metavar="",
-            help="Show the cells, write them into --out, train nothing: kdzoo run-cell trains one.",
+            help="Show the cells, write them to --out, train nothing; kdzoo run-cell trains them.",
             rich_help_panel="Where and when",
         ),
     ] = False,
 ) -> None:
     """Train students with each strategy, on the same seeds, and print the board.
 
-    Finished cells are kept in --out and found again: the same command resumes what was stopped.
+    Finished cells are kept in --out: the same command resumes a bench that was stopped.
 
     [dim]kdzoo bench --strategies soft,fitnets --teacher resnet101 --student resnet18[/dim]
     """

@@ -12,23 +12,26 @@ import typer
 
 
 def board(
-    out: Annotated[Path, typer.Option(help="The folder of runs, as bench was given it.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder of runs (the --out of the bench).")] = Path("runs"),
     format: Annotated[str, typer.Option(help="table, md, csv, json or latex.")] = "table",
-    sort: Annotated[str, typer.Option(help="A column to sort by, best first; -column for worst first.")] = "rank",
+    sort: Annotated[str, typer.Option(help="Column to sort by, best first; -COLUMN for worst first.")] = "rank",
     by: Annotated[str, typer.Option(help="One table for each pair, dataset, teacher, student or strategy.")] = "pair",
     power: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", help="Print how many seeds would show a difference to ce of so many points."),
+        typer.Option(metavar="POINTS", help="Print how many seeds detect a difference to ce of so many points."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the full notes on the numbers under the table.")
+    ] = False,
 ) -> None:
-    """Print the board of the runs that are there: strategies compared on the same pair, recipe and seeds."""
+    """Print the board of a folder of runs: strategies compared on the same pair, recipe and seeds."""
     with without_collector():
-        problems = _print_board(out, format, sort, by, power)
+        problems = _print_board(out, format, sort, by, power, explain)
     if problems:
         raise typer.Exit(1)
 
 
-def _print_board(out: Path, format: str, sort: str, by: str, power: float | None) -> list[str]:
+def _print_board(out: Path, format: str, sort: str, by: str, power: float | None, explain: bool) -> list[str]:
     """Print a board, and say what could not be read."""
     from kdzoo.board.cache import read_results
     from kdzoo.board.render import board_text, check_request, power_text
@@ -45,7 +48,9 @@ def _print_board(out: Path, format: str, sort: str, by: str, power: float | None
     read = read_results(store, processes=usable_cores())
     planned = store.planned(read.ids, problems)
     if power is None:
-        text = board_text(read.results, planned, studies, format=format, sort=sort, by=by, width=output_width())
+        text = board_text(
+            read.results, planned, studies, format=format, sort=sort, by=by, width=output_width(), explain=explain
+        )
     else:
         text = power_text(read.results, planned, studies, points=power, sort=sort, by=by, width=output_width())
     problems += read.problems

@@ -30,16 +30,16 @@ _GAP, _LABEL, _CELL = 4, 110, 64
 def data(
     name: Annotated[str, typer.Argument(help="A dataset, for example digits, fashion_mnist[:5000] or folder:PATH.")],
     *,
-    data_dir: Annotated[Path | None, typer.Option(help="The folder that holds datasets.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch what is missing.")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
     img_size: Annotated[str | None, typer.Option(help="Height and width in pixels: 64, or 64x96.")] = None,
-    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets.")] = None,
-    recipe: Annotated[str, typer.Option(help="The recipe whose augmentation is drawn.")] = "quick",
-    out: Annotated[Path | None, typer.Option(help="Where the image grid goes; NAME.png by default.")] = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file with datasets.")] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe of the augmentation in the grid.")] = "quick",
+    out: Annotated[Path | None, typer.Option(help="File of the image grid; by default NAME.png.")] = None,
 ) -> None:
     """Print a dataset's splits, classes, shape, fingerprint and images, and draw a grid of its images.
 
-    All images are decoded once. The exit code is 1 where some cannot be read.
+    All images are decoded once. Exit code 1 if some cannot be read.
     """
     from kdzoo.data.load import open_data
     from kdzoo.data.rgb import damage_text
@@ -80,7 +80,7 @@ def data(
             image_grid(loaded, load_recipe(recipe, {}).augment).save(path, format="PNG")
         except OSError as error:
             raise UsageError(f"cannot write {path}: {os_reason(error)}") from error
-        facts.append(("image grid", f"{path} (left: as they are; right: augmented as by the recipe {recipe})"))
+        facts.append(("image grid", f"{path} (left: original; right: augmented by the recipe {recipe})"))
     typer.echo(ref.name)
     last = ""
     for key, value in facts:
@@ -154,7 +154,7 @@ def progress(name: str, say: Callable[[str], None]) -> Progress:
         nonlocal due
         if time.monotonic() > due:
             due = time.monotonic() + 4 * _QUIET_SECONDS
-            say(f"looking at the images of {name}: {done:,} of {total:,}")
+            say(f"checking the images of {name}: {done:,} of {total:,}")
 
     return tell
 
@@ -165,7 +165,7 @@ def checked_text(data: LoadedData) -> str:
 
     found = kept_survey(data)
     if found is None:
-        return f"{data.ref.name}: its images were not looked at yet; a bench decodes them all once before it trains"
+        return f"{data.ref.name}: its images are not checked yet; a bench decodes all of them once before training"
     if found.damaged:
         what = counted(found.damaged, "image")
         return f"{data.ref.name}: {what} of {found.images:,} could not be read; kdzoo data lists them"

@@ -77,8 +77,8 @@ def _tuning_text(plan: BenchPlan, cells: int, *, only_tune: bool) -> str:
     if not later:
         return ""
     trials = sum(cell.kind == "trial" for cell in later)
-    winners = f" and at most {counted(len(later) - trials, 'cell')} of winners" if len(later) > trials else ""
-    return f"; tuning adds {counted(trials, 'trial')}{winners}: {cells + len(later)} in all, those done before included"
+    winners = f" and at most {counted(len(later) - trials, 'cell')} for winners" if len(later) > trials else ""
+    return f"; tuning adds {counted(trials, 'trial')}{winners}: {cells + len(later)} in total, finished cells included"
 
 
 def _study_rows(plan: BenchPlan, store: Store) -> list[list[str]]:

@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="What --strategies (or --dataset) shall call it.", metavar="NAME")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the strategy (or dataset) for --strategies (or --dataset).", metavar="NAME")
+    ],
     family: Annotated[
         str | None,
         typer.Option(
-            help="What it starts from: response (the default), feature, attention, relation or contrastive.",
+            help="Family to start from: response (the default), feature, attention, relation or contrastive.",
             metavar="FAMILY",
         ),
     ] = None,
-    dataset: Annotated[bool, typer.Option("--dataset", metavar="", help="Start a dataset, not a strategy.")] = False,
+    dataset: Annotated[bool, typer.Option("--dataset", metavar="", help="Create a dataset, not a strategy.")] = False,
     folder: Annotated[
         Path | None,
         typer.Option("--dir", help="The new folder; by default kdzoo-NAME.", metavar="FOLDER", show_default=False),
     ] = None,
 ) -> None:
-    """Start a package of your own: a strategy that trains at once, with its tests, to be made yours.
+    """Create a package of your own: a strategy that already trains, with its tests, for you to change.
 
-    Each family starts from another small loss of a published paper. Nothing is written over.
+    Each family starts from the small loss of a published paper. Nothing is overwritten.
 
     [dim]kdzoo new my-strategy --family feature[/dim]
     """
@@ -84,7 +86,7 @@ def check_free(names: Names) -> None:
 
     if find_spec(names.package) is not None:
         raise UsageError(
-            f"the package {names.package} is there already: choose another name, or `pip uninstall "
+            f"the package {names.package} is already installed: choose another name, or `pip uninstall "
             f"{names.distribution}` first"
         )
     registry = Registry.load()
@@ -135,8 +137,8 @@ def _check_empty(folder: Path) -> None:
         if there:
             more = f" and {len(there) - 3:,} more" if len(there) > 3 else ""
             raise UsageError(
-                f"{folder} holds {', '.join(there[:3])}{more}, and nothing is written over: name a new or empty folder "
-                "with --dir"
+                f"{folder} holds {', '.join(there[:3])}{more}, and nothing is overwritten: give a new or empty "
+                f"folder with --dir"
             )
 
 

@@ -28,12 +28,10 @@ def pair(
     teacher_weights: Annotated[
         str, typer.Option(help="auto, train, pretrained, or a file of weights, as in bench.")
     ] = "auto",
-    teacher_input: Annotated[
-        str | None, typer.Option(help="How a teacher from a file is shown images, as in bench.")
-    ] = None,
+    teacher_input: Annotated[str | None, typer.Option(help="Input of a teacher from a file, as in bench.")] = None,
     student_init: Annotated[str, typer.Option(help="random or pretrained, as in bench.")] = "random",
-    download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
-    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file that brings datasets or models.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download missing data.")] = False,
+    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file with datasets or models.")] = None,
 ) -> None:
     """Show how the stages of two networks are paired, and how much smaller the student is. Nothing is trained."""
     from kdzoo.bench.facts import TeacherFacts
@@ -53,7 +51,7 @@ def pair(
     for ref in refs:
         check_model(ref)
     if student_init not in ("random", "pretrained"):
-        raise UsageError(unknown("start of a student", student_init, ("random", "pretrained")))
+        raise UsageError(unknown("student init", student_init, ("random", "pretrained")))
     try:
         size = None if img_size is None else parse_size(img_size)
     except ValueError as error:

@@ -22,11 +22,13 @@ def plugins(
     plugin: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A Python file with strategies; may be repeated.")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", metavar="", help="Print where a plugin failed.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", metavar="", help="Print the tracebacks of plugins that failed.")
+    ] = False,
 ) -> None:
-    """List the plugins: distribution, version, what each registers, and why one failed to load.
+    """List the plugins: distribution, version, what each registers, and why any failed to load.
 
-    The column api says for which version of kdzoo's API a plugin was written.
+    Column api: the version of kdzoo's API that the plugin was written for.
     """
     from kdzoo.plugins import load_plugins
 

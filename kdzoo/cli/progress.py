@@ -44,7 +44,7 @@ def make_report(cells: Sequence[Cell], later: Sequence[Cell] = ()) -> Iterator[P
         report = PlainReport(cells, console, later)
         yield report
     if report.found:
-        report.say(f"{report.found} of {report.total} cells were done before")
+        report.say(f"{report.found} of {report.total} cells were already done")
 
 
 class Running:
@@ -106,7 +106,7 @@ class PlainReport:
 
     def lost(self, cell: Cell, reason: str) -> None:
         """The process that ran a cell died."""
-        self.say(f"{cell_title(cell)}: {reason}; trying it again")
+        self.say(f"{cell_title(cell)}: {reason}; retrying")
 
     def on_epoch(self, cell: Running) -> None:
         """Speak if nothing was said of a cell for a while."""

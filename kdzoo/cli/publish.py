@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 def publish(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Folders of runs, as bench was given them.", metavar="RUNS")
+        list[Path] | None, typer.Argument(help="Folders of runs (the --out of benches).", metavar="RUNS")
     ] = None,
-    to: Annotated[Path, typer.Option(help="The published folder; made if it is not there.", metavar="FOLDER")] = Path(
+    to: Annotated[Path, typer.Option(help="Published folder; created if missing.", metavar="FOLDER")] = Path(
         "leaderboards"
     ),
     replace: Annotated[
         bool,
-        typer.Option("--replace", metavar="", help="Take the new result of a cell that contradicts the one there."),
+        typer.Option("--replace", metavar="", help="Replace published results that the new results contradict."),
     ] = False,
     refresh: Annotated[
-        bool, typer.Option("--refresh", metavar="", help="Copy nothing; make tables, pages and plots anew.")
+        bool, typer.Option("--refresh", metavar="", help="Copy nothing; regenerate tables, pages and plots.")
     ] = False,
 ) -> None:
     """Copy records into a published folder, and make its tables, pages and plots.
 
-    Weights stay where they are. Tracebacks and local paths are left out. Without RUNS, what --to holds is made anew.
+    Weights are not copied. Tracebacks and local paths are left out. Without RUNS, the files in --to are regenerated.
 
     [dim]kdzoo publish runs --to boards[/dim]
     """
@@ -71,29 +71,29 @@ def show_published(published: Published, to: Path) -> None:
     for path in written.removed:
         typer.echo(f"removed {to / path}")
     typer.echo(
-        f"{len(union.records):,} records and {len(union.studies):,} studies; {len(union.added):,} came new, "
-        f"{len(union.replaced):,} replaced another, {len(union.kept):,} were there"
+        f"{len(union.records):,} records and {len(union.studies):,} studies; {len(union.added):,} new, "
+        f"{len(union.replaced):,} replaced, {len(union.kept):,} unchanged"
     )
     for fault in published.faults:
-        typer.echo(f"warning: kdzoo check will find: {fault}", err=True)
+        typer.echo(f"warning: kdzoo check will report: {fault}", err=True)
     if published.faults:
         raise typer.Exit(1)
 
 
 def merge(
     first: Annotated[Path, typer.Argument(help="A published folder, or a folder of runs.", metavar="A")],
-    second: Annotated[Path, typer.Argument(help="Another one.", metavar="B")],
+    second: Annotated[Path, typer.Argument(help="Another published folder or folder of runs.", metavar="B")],
     to: Annotated[
         Path | None, typer.Option(help="A new folder for both; by default B is added to A.", metavar="FOLDER")
     ] = None,
     prefer: Annotated[
         str | None,
-        typer.Option(help="first or second: whose result is kept where A and B contradict.", metavar="WHICH"),
+        typer.Option(help="first or second: which result to keep where A and B contradict.", metavar="WHICH"),
     ] = None,
 ) -> None:
-    """Unite the records of two people in one published folder.
+    """Merge the records of two people into one published folder.
 
-    A folder of runs has a store.json, a published one has records.
+    A folder of runs has a store.json, a published folder has records.
 
     Contradictions are listed, and nothing is written until --prefer decides them.
 

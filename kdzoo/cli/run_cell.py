@@ -31,37 +31,37 @@ def train_cells(
     cells: Annotated[
         list[str],
         typer.Argument(
-            help="A planned cell, by its id or the beginning of it; or a published record, by the path of its file.",
+            help="ID (or its first characters) of a planned cell, or path of a published record.",
             metavar="ID|RECORD",
         ),
     ],
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="What opens its dataset here, where its own name does not: folder:PATH.",
+            help="Dataset to open if the name in the cell does not work here: folder:PATH.",
             metavar="NAME",
             show_default=False,
         ),
     ] = None,
     teacher_weights: Annotated[
         Path | None,
-        typer.Option(help="Its teacher's file of weights, where it was planned with one.", metavar="FILE"),
+        typer.Option(help="Weight file of its teacher, if the cell was planned with a weight file.", metavar="FILE"),
     ] = None,
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of a model of its pair, where that was planned as local-dir:; may be repeated.",
+            help="Folder of a model of its pair, if that was planned as local-dir:; may be repeated.",
             metavar="FOLDER",
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", metavar="", help="Show no progress.")] = False,
 ) -> None:
-    """Train single cells, each with its teacher before it if that is not trained yet.
+    """Train single cells, and before each its teacher if that is not trained yet.
 
-    The cell of a published record is trained again in --out, and compared with the record.
+    The cell of a published record is retrained in --out and compared with the record.
 
-    Started by a launcher, all its processes train the cell together: each batch is divided among them, and the record
-    is that of one process. See docs/scaling.md.
+    Under a launcher, all its processes train the cell together: each batch is divided among them, and the result is
+    that of one process. See docs/scaling.md.
 
     [dim]kdzoo run-cell 3f2a[/dim]
 
@@ -88,7 +88,7 @@ def train_cells(
                 lab.train_in(world)
                 done &= _lead(task, lab, quiet=quiet) if world.leads else follow(task, lab)
     except KeyboardInterrupt:
-        typer.echo("\nStopped. Finished epochs are kept: run the same command again to go on.", err=True)
+        typer.echo("\nStopped. Finished epochs are kept: run the same command again to resume.", err=True)
         raise typer.Exit(130) from None
     if not done:
         raise typer.Exit(1)
@@ -174,14 +174,16 @@ def _lead(task: Task, lab: Lab, *, quiet: bool) -> bool:
 
 def _compared(published: Record, made: Record) -> str:
     """Whether a record that was made again measured the same."""
-    from kdzoo.leaderboard.check.agreement import differences, told
+    from kdzoo.leaderboard.check.agreement import differences, differences_text
 
     names = {"status", "tune", "test", "curve", "student", "adapter_parameters"}
     first, second = (one.model_dump(mode="json", include=names) for one in (published, made))
     if first == second:
-        return "It measures exactly what the given record says."
+        return "The result equals the given record."
     found = differences(first, second, declared=published.measures)
-    return f"It differs from the given record: {told(found)}." if found else "It differs in the last digits alone."
+    if found:
+        return f"The result differs from the given record: {differences_text(found)}."
+    return "The result differs only in the last digits."
 
 
 def _result(record: Record) -> str:

@@ -156,7 +156,7 @@ def write_plan(prepared: Prepared) -> None:
     for cell in prepared.plan.cells:
         store.plan(cell)
     where = "" if store.path == Path("runs") else f" --out {shlex.quote(str(store.path))}"
-    typer.echo(f"They are written to {store.path}: `kdzoo run-cell ID{where}` trains one.")
+    typer.echo(f"Cells are written to {store.path}: `kdzoo run-cell ID{where}` trains them.")
 
 
 def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
@@ -167,7 +167,7 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
         studies = [] if only_tune else prepared.found.studies
         winners = {cell.id for study in studies for cell in study.finals(range(plan.seeds))}
         if found := len(cells) + len(winners):
-            _say(f"{found} of {len(cells) + len(plan.later(only_tune=only_tune))} cells were done before")
+            _say(f"{found} of {len(cells) + len(plan.later(only_tune=only_tune))} cells were already done")
         return prepared.found
     return _train(prepared, cells, only_tune=only_tune)
 
@@ -212,7 +212,7 @@ def _train(prepared: Prepared, cells: list[Cell], *, only_tune: bool) -> BenchRe
             lab.say_with(report.say)
             result = run_bench(plan, lab, report, settings.rerun, only_tune=only_tune, executor=executor)
     except KeyboardInterrupt:
-        typer.echo("\nStopped. Finished epochs are kept: run the same command again to go on.", err=True)
+        typer.echo("\nStopped. Finished epochs are kept: run the same command again to resume.", err=True)
         raise typer.Exit(130) from None
     show_failures(result.records, prepared.registry)
     refresh(lab.store)

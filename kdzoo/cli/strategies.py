@@ -29,7 +29,7 @@ PluginFiles = Annotated[
 def strategies(context: typer.Context, plugin: PluginFiles = None) -> None:
     """List the strategies, or show one with [bold]show NAME[/bold].
 
-    NAME+NAME is a strategy too: a combination, whose terms are added.
+    NAME+NAME is a combination: the sum of both losses.
     """
     context.obj = plugin
     if context.invoked_subcommand is not None:
@@ -43,7 +43,7 @@ def show(
     name: Annotated[str, typer.Argument(help="NAME, NAME+NAME, or DISTRIBUTION:NAME.")],
     plugin: PluginFiles = None,
     code: Annotated[
-        bool, typer.Option("--code", metavar="", help="Print where it comes from, and its source.")
+        bool, typer.Option("--code", metavar="", help="Print where it comes from, and its source code.")
     ] = False,
 ) -> None:
     """Print a strategy's whole card, or its code."""
@@ -95,7 +95,7 @@ def source(entry: Registered[type[Strategy]]) -> str:
     try:
         file, (lines, first) = inspect.getsourcefile(kind), inspect.getsourcelines(kind)
     except (OSError, TypeError):
-        return f"{title}: its source is not here; {kind.__module__}.{kind.__qualname__} was made without a file"
+        return f"{title}: no source code: {kind.__module__}.{kind.__qualname__} was defined without a file"
     text = "".join(lines).rstrip()
     return f"{title}\n{file}, lines {first} to {first + len(lines) - 1}\n\n{text}"
 

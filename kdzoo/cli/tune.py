@@ -28,14 +28,14 @@ def tune(
         typer.Option(
             "--show",
             metavar="",
-            help="Print the studies of --out, run nothing; --strategies, --dataset, --teacher and --student choose.",
+            help="Print the studies in --out, run nothing; --strategies, --dataset, --teacher and --student select.",
             rich_help_panel=_SHOW,
         ),
     ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="As --show, and draw each study's history, slices and importances into this folder, as SVG and PNG.",
+            help="Like --show; also draw history, slices and importances of each study into this folder, SVG and PNG.",
             metavar="FOLDER",
             rich_help_panel=_SHOW,
         ),
@@ -43,7 +43,7 @@ def tune(
 ) -> None:
     """Search each strategy's parameters by the main measure on tune, and print the studies. 20 trials by default.
 
-    `kdzoo bench` with the same options finds these studies done and trains the winners.
+    `kdzoo bench` with the same options reuses these studies and trains the winners.
 
     [dim]kdzoo tune --strategies soft,at --trials 15[/dim]
     """
@@ -63,8 +63,8 @@ def tune(
     result = run(prepared, only_tune=True)
     if prepared.done:
         typer.echo(
-            "These studies were finished before: nothing was run. Another number of --trials is another study; "
-            "--rerun always runs their trials again.",
+            "These studies were already finished, so nothing was run. Another number of --trials makes another "
+            "study; --rerun always runs the trials again.",
             err=True,
         )
     _show(result.studies, None)
@@ -104,7 +104,7 @@ def chosen_studies(options: Options, asked_by: str, *, dry_run: bool) -> tuple[l
     if flags:
         verb = "says" if len(flags) == 1 else "say"
         raise UsageError(
-            f"{', '.join(flags)} {verb} how to run a bench, and {asked_by} runs nothing: leave one of them out"
+            f"{', '.join(flags)} {verb} how to run a bench, but {asked_by} runs nothing: leave one of them out"
         )
     studies, problems = _stored(Path(options["out"] or "runs"))
     for option in _CHOOSING:

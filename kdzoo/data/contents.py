@@ -155,7 +155,7 @@ def _facts(status: os.stat_result) -> tuple[int, int, int, int]:
 def _announce(root: Path, sizes: NDArray[np.int64]) -> None:
     if (size := int(sizes.sum())) > SAID_ABOVE:
         what = f"{len(sizes):,} files in {root} ({size / 1e9:.1f} GB)"
-        print(f"reading {what} for the fingerprint; their hashes are kept", file=sys.stderr, flush=True)
+        print(f"reading {what} for the fingerprint; their hashes are cached", file=sys.stderr, flush=True)
 
 
 def _looked_at(root: Path, names: Sequence[str]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:

@@ -22,7 +22,7 @@ from kdzoo.data.hashing import seed_from
 from kdzoo.data.loaders import ImageSource, Request
 from kdzoo.data.rgb import to_rgb
 from kdzoo.errors import UsageError
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.recipe import Augment
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ class _Decoded(Dataset[Any]):
             # An exception would reach the main process with the worker's traceback inside its message.
             return str(error)
         except BaseException as error:
-            heed(error)  # anything else that a plugin's samples raise ends neither a worker nor the bench
+            raise_if_interrupted(
+                error
+            )  # anything else that a plugin's samples raise ends neither a worker nor the bench
             return f"sample {sample} cannot be read: {foreign.sentence(error, self.homes)}"
         with isolated_random(seed_from("decode", view, sample)):
             return self.transform(image)

@@ -137,7 +137,9 @@ def _find(root: Path, wanted: tuple[str, ...], notes: list[str]) -> Path | None:
     if not same:
         return None
     if len(same) > 1:
-        raise UsageError(f"{root} has {' and '.join(same)}, which are one name but for case: rename or remove one")
+        raise UsageError(
+            f"{root} has {' and '.join(same)}, which differ only in upper and lower case: rename or remove one of them"
+        )
     if others:
         notes.append(f"{same[0]} is read, and {some([name for group in others for name in group])} beside it is not")
     return root / same[0]
@@ -149,7 +151,7 @@ def _classes(train: Path, notes: list[str]) -> tuple[str, ...]:
     twins = [pair for pair in pairwise(classes) if natural_key(pair[0]) == natural_key(pair[1])]
     if twins:
         names = some(list(dict.fromkeys(chain(*twins))))
-        notes.append(f"timm leaves the order of the classes {names} to chance; here it is this one")
+        notes.append(f"timm does not define the order of the classes {names}; kdzoo uses this order")
     return tuple(classes)
 
 
@@ -167,7 +169,7 @@ def _read(split: Path, classes: tuple[str, ...], notes: list[str], *, whole: boo
     listing = Listing(split)
     found = {folder: listing.images(folder) for folder in listing.folders()}
     if listing.broken:
-        raise UsageError(f"{split} has links to what is not there, mend or remove them: {some(listing.broken)}")
+        raise UsageError(f"{split} has broken links, fix or remove them: {some(listing.broken)}")
     known = frozenset(classes)
     if strangers := [folder for folder, images in found.items() if images and folder not in known]:
         plural = "classes" if len(strangers) > 1 else "a class"

@@ -21,7 +21,7 @@ from kdzoo.data.hashing import digest, permutation, seed_from
 from kdzoo.data.loaders import ArraySource, ImageSource, Request, Resizing, channel_statistics
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
 from kdzoo.errors import UsageError
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.measures import Measure, Scores
 from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
@@ -222,11 +222,11 @@ def open_data(
     except UsageError:
         raise
     except BaseException as error:  # a plugin's dataset may fail in any way
-        heed(error)
+        raise_if_interrupted(error)
         raise UsageError(f"{shown} cannot be loaded: {foreign.sentence(error, foreign.homes_of(dataset))}") from error
     finally:
         state.put_back()
-    loaded.changed = f"{shown} {state.told()}" if state.changed else ""
+    loaded.changed = f"{shown} {state.summary()}" if state.changed else ""
     if dataset.measures:
         loaded.measures, loaded.score = tuple(dataset.measures), checked_score(dataset)
     return loaded

@@ -204,7 +204,7 @@ class DamagedImageError(UsageError):
 
     def __init__(self, name: str, reason: str) -> None:
         name = foreign.visible(name)
-        super().__init__(f"cannot read the image {name} ({reason}): mend or remove it")
+        super().__init__(f"cannot read the image {name} ({reason}): fix or remove it")
         self.line = f"{name} ({reason})"
 
 
@@ -237,4 +237,4 @@ def damage_text(what: str, total: int, count: int, lines: Sequence[str]) -> str:
     """
     more = [f"and {count - SHOWN:,} more"] if count > SHOWN else []
     listed = "\n  ".join([*lines[:SHOWN], *more])
-    return f"{count:,} of the {total:,} images of {what} cannot be read; mend or remove them:\n  {listed}"
+    return f"{count:,} of the {total:,} images of {what} cannot be read; fix or remove them:\n  {listed}"

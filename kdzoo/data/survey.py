@@ -27,7 +27,7 @@ from kdzoo.data.loaders import ArraySource
 from kdzoo.data.rgb import RULES, SHOWN, DamagedImageError, ImageOrigin, damage_text, one_line, origin, to_rgb
 from kdzoo.errors import UsageError
 from kdzoo.files import atomic_write, cache_folder
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -216,7 +216,7 @@ class _Looking(Dataset[Any]):
         except UsageError as error:
             return one_line(str(error))
         except BaseException as error:  # a plugin's dataset may fail in any way
-            heed(error)
+            raise_if_interrupted(error)
             return one_line(f"sample {index} ({foreign.sentence(error, foreign.homes_of_samples(self.samples))})")
         was = origin(rgb) or ImageOrigin(image.mode)
         return _Seen(key_of(rgb.tobytes(), *rgb.size), was.kind, was.brightest, _turned(rgb), (rgb.height, rgb.width))

@@ -51,7 +51,7 @@ class Checkpoints:
         for path in reversed(self._files()):
             if state := _read(path, device):
                 return state
-            _log.warning("%s is damaged; going back to the checkpoint before it", path)
+            _log.warning("%s is damaged; using the previous checkpoint", path)
             if path.is_dir() and not path.is_symlink():
                 set_aside(path)
             path.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ class SharedCheckpoints(Checkpoints):
             return state
         path = self.folder / name
         if (state := _read(path, device)) is None:
-            raise KdzooError(f"{path} is not here as rank 0 sees it; give all machines one folder of runs")
+            raise KdzooError(f"{path} differs from what rank 0 sees; give all machines the same folder of runs")
         return state
 
 

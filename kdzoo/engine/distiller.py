@@ -56,8 +56,8 @@ class Distiller(nn.Module):
         """
         if late := sorted(frozenset(self.strategy.state_dict()) - self._made):
             raise KdzooError(
-                f"{self.strategy.name} made {', '.join(late)} in training, where no optimizer trains it and no "
-                "checkpoint can be taken up; make it in build, from the shapes in setup"
+                f"{self.strategy.name} made {', '.join(late)} in training, too late for the optimizer and for "
+                f"checkpoints; make it in build, from the shapes in setup"
             )
 
     def forward(self, batch: Batch, teacher: Outputs, hard_labels: bool) -> Terms:

@@ -128,7 +128,7 @@ class SharedLoop:
     def summary(self) -> str:
         """See :class:`~kdzoo.engine.bank.signal_sources.Source`."""
         count = len(self.lockstep.members)
-        return f"one pass in the loop for {count} cells" if count > 1 else ""
+        return f"one pass on the fly for {count} cells" if count > 1 else ""
 
 
 class GeneratorState:

@@ -203,10 +203,10 @@ class World:
             self.failed_here = True
             return own
         try:
-            told = self._store.compare_set(_FAILED, "", f"{self.rank}\n{reason}\n{story}").decode()
+            failure = self._store.compare_set(_FAILED, "", f"{self.rank}\n{reason}\n{story}").decode()
         except dist.DistError:  # where rank 0 keeps the store and is gone
-            told = f"{self.rank}\n{reason}\n{story}"
-        number, reason, story = told.split("\n", 2)
+            failure = f"{self.rank}\n{reason}\n{story}"
+        number, reason, story = failure.split("\n", 2)
         self.failed_here = int(number) == self.rank
         if dist.is_initialized() and dist.get_backend() == "gloo":
             dist.destroy_process_group()
@@ -267,8 +267,8 @@ def lost_ranks() -> Iterator[None]:
 
 def _lost(error: RuntimeError) -> LostRankError:
     return LostRankError(
-        "another process of this cell is gone or does not answer; finished epochs are kept: "
-        f"start them again to go on ({str(error).splitlines()[0]})"
+        "another process of this cell is gone or does not answer; finished epochs are kept: start all of them "
+        f"again to resume ({str(error).splitlines()[0]})"
     )
 
 

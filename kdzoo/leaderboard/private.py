@@ -90,7 +90,7 @@ def place_named_in(value: Record | Study) -> str:
         return ""
     return (
         f"names a local path, {printable(found, _LONGEST)!r}; kdzoo bench names models and data of a folder by "
-        "their content, so train it again"
+        f"their content, so retrain it"
     )
 
 

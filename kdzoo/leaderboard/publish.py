@@ -70,7 +70,7 @@ def publish_runs(runs: Sequence[Path], to: Path, *, replace: bool = False, redra
     if unreadable:
         raise RefusedError("nothing was published; move these away, and run their bench again:", unreadable)
     if places:
-        raise RefusedError("nothing was published; these would show where their owner keeps things:", places)
+        raise RefusedError("nothing was published; these contain local paths:", places)
     if union.conflicts:
         raise RefusedError("nothing was published; --replace takes the new results of these:", union.conflicts)
     new = Leaderboard(
@@ -118,7 +118,7 @@ def open_target(folder: Path) -> Leaderboard:
     found = read_leaderboard(folder)
     if found.faults or (found.others and not (folder / RECORDS).exists()):
         lines = [*map(str, found.faults), *(f"{path}: is not kdzoo's" for path in found.others if not found.faults)]
-        raise RefusedError(f"{folder} cannot be added to; put these right, or give a new folder:", lines)
+        raise RefusedError(f"{folder} has faults; fix these, or give a new folder:", lines)
     return found
 
 
@@ -206,7 +206,7 @@ def merge_folders(first: Path, second: Path, to: Path | None = None, prefer: Pre
     """
     target = first if to is None else to
     if to is None and is_store(first):
-        raise UsageError(f"{first} is a store of runs, to which nothing is merged; give a folder with --to")
+        raise UsageError(f"{first} is a store of runs, and nothing is merged into those; give a folder with --to")
     union = Union()
     unreadable: list[str] = []
     sides: tuple[tuple[Path, Prefer], ...] = ((first, "neither"), (second, prefer))

@@ -31,7 +31,7 @@ def board_markdown(title: str, pictures: Sequence[tuple[str, str]], board: str) 
         board: the tables, as Markdown.
     """
     shown = [f"![{markdown(text).replace(']', '&#93;')}]({path})" for text, path in pictures]
-    links = f"[All datasets](../index.md). The same to sort and filter: [board.html](board.html). Data: {_FILES}."
+    links = f"[All datasets](../index.md). Sortable and filterable: [board.html](board.html). Data: {_FILES}."
     return "\n\n".join([_MADE, f"# {markdown(title)}", links, *shown, board])
 
 
@@ -55,10 +55,10 @@ def index_markdown(found: Sequence[tuple[str, Sequence[str], int, Sequence[Table
         blocks.append(f"## [{name}]({slug}/board.md)\n\n{counted}.\n\n{_best(printed)}")
     if found:
         blocks.append(
-            f"The best row of each pair is the one with the {_best_mean(found)} on test, or those that share it; its "
-            "difference to ce is over the same seeds, with a 95% paired t interval, and is bold where that excludes 0, "
-            "not corrected for the number of rows. The best of many rows is partly so by luck: the boards show all of "
-            "them."
+            f"The best row of each pair has the {_best_mean(found)} on test (all rows in a tie). Its difference "
+            f"to ce is over shared seeds, with a 95% paired t interval; bold where the interval excludes 0, not "
+            f"corrected for the number of rows. Among many rows the best is partly due to chance: the boards show "
+            f"all rows."
         )
     return "\n\n".join(blocks) + "\n"
 
@@ -119,8 +119,8 @@ def cards(records: Iterable[Record]) -> dict[str, str]:
                 about[strategy.name] = _about(strategy.name)
     return {
         name: about.get(name, "")
-        + f"{'; '.join(sorted(told))}. The command `kdzoo strategies show {name}` prints the card."
-        for name, told in found.items()
+        + f"{'; '.join(sorted(origins))}. The command `kdzoo strategies show {name}` prints the card."
+        for name, origins in found.items()
     }
 
 

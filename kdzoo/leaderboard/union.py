@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from kdzoo.errors import UsageError
 from kdzoo.foreign import visible
-from kdzoo.leaderboard.check.agreement import differences, told
+from kdzoo.leaderboard.check.agreement import differences, differences_text
 from kdzoo.leaderboard.layout import RECORDS, read_leaderboard
 from kdzoo.leaderboard.private import publishable, publishable_study
 from kdzoo.leaderboard.untrusted import (
@@ -123,7 +123,7 @@ def _explain_record(old: Record, new: Record) -> str:
     first, second = _result_text(old), _result_text(new)
     if first != second:
         return f"record {old.id} ({what}): {first} and {second}"
-    return f"record {old.id} ({what}): {first} in both, and {told(_differences(old, new))}"
+    return f"record {old.id} ({what}): {first} in both, and {differences_text(_differences(old, new))}"
 
 
 def _result_text(record: Record) -> str:
@@ -136,7 +136,7 @@ def _explain_study(old: Study, new: Study) -> str:
     plan = old.plan
     what = f"{plan.strategy.name} {plan.teacher.model} -> {plan.student} on {plan.data.name}"
     found = _trial_differences(old, new)
-    return f"study {old.id} ({what}): its trials gave other results: {told(found)}"
+    return f"study {old.id} ({what}): its trials gave other results: {differences_text(found)}"
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def choose_input(
         if sources["size"] == "--teacher-input" and tuple(values["size"]) != (own_size, own_size):
             raise UsageError(f"--teacher-input size={values['size'][0]} contradicts {model}; leave one of them out")
         if tuple(values["size"]) != (own_size, own_size):
-            remarks.append("its size gives way to the model's own img_size")
+            remarks.append("the model's own img_size overrides its size")
         del values["size"], sources["size"]
     found = _typed(values, sources, images.ref.channels, remarks)
     size = found.size or ((own_size, own_size) if isinstance(own_size, int) else images.ref.img_size)
@@ -206,7 +206,7 @@ def _one(key: str, value: Any, channels: int, remarks: list[str], *, strict: boo
     if value not in _NEAREST_KIND:
         raise ValueError
     if _NEAREST_KIND[value] != value:
-        remarks.append(f"{_NEAREST_KIND[value]} stands in for the interpolation {value}")
+        remarks.append(f"{_NEAREST_KIND[value]} is used instead of the interpolation {value}")
     return _NEAREST_KIND[value]
 
 
@@ -221,7 +221,7 @@ def _sources(sources: Mapping[str, str], asked: AskedInput, name: str) -> str:
         if key in sources:
             groups.setdefault(sources[key], []).append(key)
     if not groups:
-        why = "as asked" if asked.rest == "data" else f"as neither {name} nor a file beside it tells another"
+        why = "as asked" if asked.rest == "data" else f"as neither {name} nor a file beside it says otherwise"
         return f"the dataset's own, {why}"
     if len(groups) == 1 and {"mean", "std", "size"} <= sources.keys():
         return f"from {next(iter(groups))}"

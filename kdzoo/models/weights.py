@@ -82,12 +82,12 @@ def fit_weights(model: nn.Module, file: WeightFile, average: Average | None = No
     learned |= {name for name in own if name.endswith(("running_mean", "running_var"))}
     if broken := [name for name in tensors if name in learned and not bool(tensors[name].float().isfinite().all())]:
         raise UsageError(
-            f"the weights {file.path} hold NaN or infinity at {some(broken)}: their training broke off so; take an "
-            "earlier checkpoint"
+            f"the weights {file.path} hold NaN or infinity at {some(broken)}: their training diverged; use an "
+            f"earlier checkpoint"
         )
     model.load_state_dict(tensors)
-    notes = [f"its {average}, the moving average, is taken"] if average else []
-    notes += [f"the prefix {prefix} is taken off the names"] if prefix else []
+    notes = [f"its {average}, the moving average, is used"] if average else []
+    notes += [f"the prefix {prefix} is removed from the names"] if prefix else []
     narrow = sorted({str(t.dtype).removeprefix("torch.") for n, t in tensors.items() if t.dtype != own[n].dtype})
     notes += [f"{' and '.join(narrow)} is read as float32"] if narrow else []
     return tuple(notes)

@@ -80,7 +80,7 @@ def read_name(text: str, kind: Kind = "strategy") -> Names:
         close = "_".join(re.findall(r"[a-z0-9]+", text.lower()))
         example = close if _FORM.fullmatch(close) else "my-strategy"
         raise UsageError(
-            f"{text!r} cannot be a name: it starts with one of a-z and goes on with a-z, 0-9 and single - or _, "
+            f"{text!r} cannot be a name: it starts with one of a-z followed by a-z, 0-9 and single - or _, "
             f"for example {example}"
         )
     if len(text) > LONGEST:

@@ -144,9 +144,9 @@ def _history(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
     y = {"type": "quantitative", "title": _axis_title(study.main), "scale": _fixed(low, high)}
     notes = ["the line is the best so far"]
     if any(point["state"] == "pruned" for point in points):
-        notes.append("a pruned trial stands where it ended")
+        notes.append("a pruned trial is shown where it stopped")
     if any(point["score"] is None for point in points):
-        notes.append("one without a value on the axis")
+        notes.append("a trial without a value is on the axis")
     return {
         **_head(study, title, "history", "; ".join(notes)),
         "width": _WIDTH,
@@ -220,9 +220,7 @@ def _fixed(low: float, high: float) -> Spec:
 
 def _importance(study: Study, title: str, found: Importance) -> Spec:
     rows = [{"parameter": printable(name), "share": share} for name, share in found.shares.items()]
-    note = f"fANOVA from {found.trials} done trials" + (
-        ": rough, so few are no more than a hint" if found.rough else ""
-    )
+    note = f"fANOVA from {found.trials} done trials" + (": rough, only a hint from so few" if found.rough else "")
     y = {"field": "parameter", "type": "nominal", "title": None, "sort": None}
     x = {"field": "share", "type": "quantitative", "title": "importance", "scale": {"domain": [0, 1]}}
     return {

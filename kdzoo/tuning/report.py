@@ -24,11 +24,11 @@ _LEAST = 24
 """Characters that are left to the reasons, however narrow the terminal."""
 
 _NOTES = (
-    "{score}: on the tune split, after the last epoch of a trial, one seed; it selects, it was looked at as often as "
-    "there are trials, and it is no accuracy to quote: those are on the board, on test, from fresh seeds",
-    "importance: fANOVA by Optuna, the share of the variance of {score} over the searched ranges that a parameter "
-    f"explains by itself; rough below {TRIALS_PER_PARAMETER} done trials for each parameter",
-    "seconds: training and evaluation, the teacher's passes included",
+    "{score}: on the tune split, after the last epoch of a trial, one seed; it was used for selection in every "
+    "trial, so do not report it: the board has the test results on fresh seeds",
+    "importance: fANOVA by Optuna, the share of the variance of {score} over the search ranges that a parameter "
+    f"explains alone; rough below {TRIALS_PER_PARAMETER} done trials for each parameter",
+    "seconds: training and evaluation, including the teacher's passes",
 )
 
 
@@ -69,8 +69,8 @@ def progress_text(study: Study) -> str:
     """How far a study is: ``10 of 10: 8 done, 1 pruned, 1 failed``; ``4 of 20: 4 done; all 4 settings tried``."""
     states: Counter[str] = Counter(trial.state for trial in study.trials)
     words = {"done": "done", "pruned": "pruned", "failed": "failed", "asked": "not ended"}
-    told = [f"{states[state]} {word}" for state, word in words.items() if states[state]]
-    found = f"{len(study.trials)} of {study.plan.trials}: " + (", ".join(told) or "none asked for yet")
+    counts = [f"{states[state]} {word}" for state, word in words.items() if states[state]]
+    found = f"{len(study.trials)} of {study.plan.trials}: " + (", ".join(counts) or "none asked for yet")
     return found + (f"; {note}" if (note := settings_text(study)) else "")
 
 
@@ -79,7 +79,7 @@ def space_text(study: Study) -> str:
     plan = study.plan
     return (
         f"{counted(plan.trial_recipe.epochs, 'epoch')} a trial, {pruner_text(plan.pruner)}, "
-        f"{counted(plan.batch, 'trial')} asked for at a time"
+        f"{counted(plan.batch, 'trial')} sampled at a time"
     )
 
 

@@ -97,19 +97,19 @@ def test_the_line_says_what_and_why() -> None:
     ]
     assert _line(demands, 64 * MIB) == (
         "bank: ram, 4 views x 1,000 samples of resnet50 on digits, logits + embedding + 2 maps, 16 MiB, saves about "
-        "320 s of 480 s of teacher time (9 cells); stages of fitnets in the loop: 3.9 GiB over the budget of 64 MiB"
+        "320 s of 480 s of teacher time (9 cells); stages of fitnets on the fly: 3.9 GiB over the budget of 64 MiB"
     )
 
 
 def test_the_line_says_why_nothing_is_kept() -> None:
     assert _line([demand("soft", logits=1)], 64 * MIB) == (
-        "bank: resnet50 on digits in the loop for soft: each view would be read once"
+        "bank: resnet50 on digits on the fly for soft: each view would be read once"
     )
 
 
 def test_the_line_tells_a_budget_that_is_used_up_from_one_that_is_too_small() -> None:
     demands = [demand("soft", count=9, logits=10), demand("rkd", count=2, embedding=10)]
-    assert _line(demands, 50 * MIB).endswith("embedding of rkd in the loop: 40 MiB more than is left of 50 MiB")
+    assert _line(demands, 50 * MIB).endswith("embedding of rkd on the fly: 40 MiB more than is left of 50 MiB")
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_what_is_over_the_budget_stays_in_the_loop(tmp_path: Path, teacher_file:
     found = bench(tmp_path, teacher_file, ["soft", "rkd", Everything], settings, seeds=2)
     read = {name: found.bench.students(name)[0].environment.bank for name in ("soft", "rkd", "everything")}
     assert read == {"soft": "ram: logits float32", "rkd": "", "everything": ""}
-    assert "of everything in the loop" in found.said[0]
-    assert "embedding of rkd in the loop" in found.said[0]
+    assert "of everything on the fly" in found.said[0]
+    assert "embedding of rkd on the fly" in found.said[0]
 
 
 @pytest.mark.parametrize(("mode", "read"), [("auto", ""), ("ram", "ram: logits float32"), ("off", "")])
@@ -168,7 +168,7 @@ def test_without_augmentation_there_is_one_view(tmp_path: Path, teacher_file: st
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 def test_mixed_images_are_not_kept(mix: str, tmp_path: Path, teacher_file: str) -> None:
     found = bench(tmp_path, teacher_file, ["soft", "rkd"], BankSettings("ram"), recipe={mix: 0.5}, seeds=2)
-    assert found.said == ["bank: off, because mixup and cutmix show each image in another mixture each time"]
+    assert found.said == ["bank: off, because mixup and cutmix mix each image differently in each epoch"]
     assert {record.environment.bank for record in found.bench.students("soft")} == {""}
 
 
@@ -185,7 +185,7 @@ def test_done_cells_count_so_that_a_resumed_bench_decides_the_same(tmp_path: Pat
     prepared.lab.bank = BankSettings("auto")
     assert (
         choose(last, prepared.lab)
-        == "bank: test_efficientnet on quadrants in the loop for soft: each view would be read once"
+        == "bank: test_efficientnet on quadrants on the fly for soft: each view would be read once"
     )
     again = prepare(tmp_path / "together", ["soft"], **config)
     again.lab.bank = BankSettings("auto")

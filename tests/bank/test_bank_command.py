@@ -64,7 +64,7 @@ def test_verify_finds_what_is_not_whole(filled: tuple[Path, Any], tmp_path: Path
     out = tmp_path / "runs"
     shutil.copytree(filled[0], out)
     told = call("bank", "verify", "--out", out)
-    assert (told.exit_code, told.stdout) == (0, "4 views: all whole\n")
+    assert (told.exit_code, told.stdout) == (0, "4 views: all intact\n")
     first, second, *_ = sorted(out.glob("bank/*/view-*.bin"))
     first.write_bytes(first.read_bytes()[:-1])
     second.with_suffix(".json").write_text("{}")
@@ -76,7 +76,7 @@ def test_verify_finds_what_is_not_whole(filled: tuple[Path, Any], tmp_path: Path
         f"{facts}: it is damaged, and so `kdzoo bank ls` cannot say what this is",
         f"{first}: 1 of 1 blocks are cut or damaged",
         f"{second.with_suffix('.json')}: the index is damaged",
-        "4 views: 3 files are not whole",
+        "4 views: 3 files are damaged",
     ]
 
 
@@ -103,9 +103,9 @@ def test_rm_removes_by_key_and_all(filled: tuple[Path, Any], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name the keys to remove, as `kdzoo bank ls` has them, or give --all"),
-        (["0", "--all"], "name the keys to remove"),
-        ([""], "an empty key would name everything"),
+        ([], "give the keys to remove (`kdzoo bank ls` lists them), or --all"),
+        (["0", "--all"], "give the keys to remove"),
+        ([""], "an empty key matches everything"),
         (["nonsense"], "unknown key of the bank 'nonsense'"),
     ],
 )

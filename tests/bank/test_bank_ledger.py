@@ -92,7 +92,7 @@ def test_a_demand_over_the_budget_reads_no_more_than_was_chosen(tmp_path: Path, 
     opened = found.bench.lab.open_bank()
     assert opened is not None
     assert opened.in_memory() == 2 * VIEW
-    assert "logits of soft in the loop" in found.said[0]
+    assert "logits of soft on the fly" in found.said[0]
 
 
 def _stopped(out: Path, config: dict[str, Any], strategies: list[str]) -> None:

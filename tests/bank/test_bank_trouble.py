@@ -114,13 +114,13 @@ def test_a_full_disk_leaves_the_teacher_in_the_loop(
     found = banked(tmp_path / "bank", ["soft", "rkd"], EXACT["disk"], **settings)
     _, told = found.said
     assert told == (
-        f"bank: {tmp_path}/bank/bank cannot be written (the disk is full); test_efficientnet runs in the loop for the "
-        "views that are not there yet"
+        f"bank: {tmp_path}/bank/bank cannot be written (the disk is full); test_efficientnet runs on the fly for "
+        f"the views that are not cached yet"
     )
     for name in ("soft", "rkd"):
         for one, other in zip(terms(found.only(name)), terms(expected.only(name)), strict=True):
             assert one == pytest.approx(other, rel=1e-5)
-    assert found.only("soft").environment.bank == "disk: logits float32; 2 of 3 epochs in the loop"
+    assert found.only("soft").environment.bank == "disk: logits float32; 2 of 3 epochs on the fly"
     assert [path.name for path in (tmp_path / "bank" / "bank").glob("*/view-*.sums")] == []
 
 

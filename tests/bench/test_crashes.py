@@ -77,7 +77,7 @@ def test_the_third_start_passes_it_over(
     assert {name: each.status for name, each in records.items()} == {"ce": "done", "soft": "done", "ending": "failed"}
     found = records["ending"]
     assert found.reason.startswith(f"its process died 2 times in epoch 0: {told}")
-    assert found.reason.endswith("; --rerun failed tries it again")
+    assert found.reason.endswith("; --rerun failed retries it")
     assert found.deaths == OWN_LIMIT
     assert sorted(path.name for path in bench.lab.store.folder(found.id).iterdir()) == ["cell.json", "record.json"]
     kept = run(tmp_path, [Ending, "soft"], rerun="safe", teacher_weights=teacher_file, epochs=2)
@@ -108,7 +108,7 @@ def test_an_unexplained_death_is_borne_more_often(tmp_path: Path) -> None:
         assert not crashes_of(tmp_path).fatal
     _die(tmp_path)
     assert crashes_of(tmp_path).fatal == (
-        f"its process died {UNEXPLAINED_LIMIT} times in epoch 0: it was killed, as it is when memory runs out"
+        f"its process died {UNEXPLAINED_LIMIT} times in epoch 0: it was killed, probably because memory ran out"
     )
 
 

@@ -138,7 +138,7 @@ def test_damaged_records_plans_and_markers_are_made_again_and_the_rest_stands(ou
     assert dry.stdout.count("damaged") == 3  # both cells, and their number
     again = bench(out)
     for line in (
-        "store.json was gone and is made again",
+        "store.json was gone and is recreated",
         f"{soft / 'record.json'}: not valid JSON",
         f"{plain / 'record.json'}: is no plain file but a folder; it is now record.json.damaged-1, and the cell is",
         f"{plain / 'cell.json'} is damaged; it is now cell.json.damaged-1, and is written again",
@@ -182,9 +182,7 @@ def test_a_damaged_teacher_is_trained_again_to_the_same_bits(out: Path, longer: 
     bits = (teacher / WEIGHTS).read_bytes()
     flip(teacher / WEIGHTS)
     again = bench(out, strategies="soft,at")
-    assert f"{teacher / WEIGHTS} is not the one that the cell's record was made with; it is trained again" in (
-        again.stderr
-    )
+    assert f"{teacher / WEIGHTS} is not the one that the cell's record was made with; it is retrained" in (again.stderr)
     assert (teacher / WEIGHTS).read_bytes() == bits
     assert (teacher / f"{WEIGHTS}.damaged-1").is_file()
     assert (teacher / "record.json.damaged-1").is_file()
@@ -247,7 +245,7 @@ def test_run_cell_trains_a_damaged_teacher_again(out: Path, whole: Path) -> None
     cut(teacher / WEIGHTS)
     done = kdzoo("run-cell", soft.name, "--out", out, "--device", "cpu")
     assert done.exit_code == 0, done.output
-    assert "it is trained again" in done.output
+    assert "it is retrained" in done.output
     assert (soft / "record.json.damaged-1").is_file()
     assert outcomes(out) == outcomes(whole)
 
@@ -257,7 +255,7 @@ def test_what_is_in_the_way_is_told(place: str, out: Path) -> None:
     (cell_of(out, "soft") / "record.json").unlink()
     (out / place).unlink()
     os.mkfifo(out / place)
-    assert f"{out / place} is in the way of a file of kdzoo's; move it away" in refused(out)
+    assert f"{out / place} is in the place of a file of kdzoo; move it away" in refused(out)
 
 
 @pytest.mark.parametrize("name", [".attempt", ".last-words", "checkpoint-000001.damaged-1"])
@@ -287,7 +285,7 @@ def test_a_damaged_study_and_trial_are_made_again_from_records(whole: Path, tmp_
     cut(study)
     again = bench(out, *more)
     assert f"{study}: not valid JSON" in again.stderr
-    assert "the study is made again from the records of its trials" in again.stderr
+    assert "the study is rebuilt from the records of its trials" in again.stderr
     assert (study.with_name(f"{study.name}.damaged-1")).is_file()
     assert study.read_text() == (tuned / "studies" / study.name).read_text()
     cut(out / "cells" / trial / "record.json")

@@ -163,7 +163,7 @@ def test_a_teacher_near_chance_teaches_nobody(tmp_path: Path) -> None:
         assert "test_efficientnet scores" in record.reason
         assert record.reason.endswith(
             "no better than chance (25.0%, its own guesses in random order); train it longer (--teacher-epochs), give "
-            "other weights (--teacher-weights), or vouch for it (--trust-teacher)"
+            "other weights (--teacher-weights), or use it anyway (--trust-teacher)"
         )
 
 

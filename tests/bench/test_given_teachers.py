@@ -120,7 +120,7 @@ def test_another_normalisation_that_lifts_accuracy_is_told(tmp_path: Path) -> No
     assert record.status == "failed"
     hint = "with images normalised by mean 0 and std 1 it scores 100.0% on 20 samples of tune instead of "
     assert hint in record.reason
-    assert "(--teacher-input mean=0,std=1); give it that input, give other weights" in record.reason
+    assert "(--teacher-input mean=0,std=1); set that input, give other weights" in record.reason
 
 
 class Levels(torch.nn.Module):

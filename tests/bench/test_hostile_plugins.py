@@ -16,7 +16,7 @@ from torch import Tensor
 from kdzoo import Batch, Outputs, Strategy, Terms
 from kdzoo.bench.events import Events, Hooks, Named
 from kdzoo.bench.executors.local import run_cells
-from kdzoo.interruption import noting_ctrl_c
+from kdzoo.interruption import recording_ctrl_c
 from kdzoo.plugins import Plugin
 from kdzoo.process_state import ProcessState
 from kdzoo.store import Store
@@ -64,7 +64,7 @@ def _raising(label: str, error: BaseException) -> type[Strategy]:
 def raised(request: Any, tmp_path_factory: pytest.TempPathFactory, teacher_file: str) -> Any:
     kinds = [_raising(label, error) for label, (error, _) in RAISED.items()]
     bench = prepare(tmp_path_factory.mktemp("raised"), [*kinds, "soft"], teacher_weights=teacher_file, epochs=1)
-    with noting_ctrl_c():
+    with recording_ctrl_c():
         bench.records = run_cells(bench.plan.cells, bench.lab, Quiet(), "failed", lockstep=request.param)
     return bench
 
@@ -97,7 +97,7 @@ def test_ctrl_c_that_a_strategy_swallows_stops_the_bench(tmp_path: Path, teacher
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with noting_ctrl_c(), pytest.raises(KeyboardInterrupt):
+        with recording_ctrl_c(), pytest.raises(KeyboardInterrupt):
             run(tmp_path, [Deaf], teacher_weights=teacher_file, epochs=1)
     finally:
         signal.signal(signal.SIGINT, before)
@@ -196,7 +196,7 @@ def test_a_hook_changes_no_cell(tmp_path: Path) -> None:
     assert torch.is_grad_enabled()
     assert lines == [
         "plugin odd: kdzoo_cell_started failed, which changes no result: SystemExit: bye\\x1b[0m; "
-        "it changed grad mode to off, which was put back"
+        "it changed grad mode to off, which was restored"
     ]
 
 
@@ -209,6 +209,6 @@ def test_a_strategy_that_changes_things_when_it_is_built_is_named_by_the_plan(tm
             raise SystemExit("not today")
 
     plan = prepare(tmp_path, [Early]).plan
-    assert plan.warnings == ["early changed the default dtype to float64, which was put back"]
+    assert plan.warnings == ["early changed the default dtype to float64, which was restored"]
     assert plan.broken[0].reason.startswith("SystemExit: not today (test_hostile_plugins.py:")
     assert torch.get_default_dtype() == torch.float32

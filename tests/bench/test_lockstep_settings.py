@@ -30,7 +30,7 @@ def test_a_folder_that_one_cell_changes_is_not_another_ones(tmp_path: Path, monk
                 torch.set_default_dtype(torch.float64)
             yield step
         state.put_back()
-        return state.told()
+        return state.summary()
 
     cell: Any = None
     mover, other = _Member(cell, course("mover")), _Member(cell, course("other"))

@@ -190,7 +190,7 @@ def test_another_dataset_of_the_same_name_is_told(bench: Run, check: Callable[..
     fingerprint = students[0].cell.data.fingerprint
     assert [fault[:16] for fault in faults] == sorted(record.id for record in students)
     for fault in faults:
-        assert fault[16:].startswith(": the dataset quadrants is another one here: its fingerprint is ")
+        assert fault[16:].startswith(": the dataset quadrants differs here: its fingerprint is ")
         assert fault.endswith(f", not {fingerprint}")
 
 
@@ -275,7 +275,7 @@ def test_a_record_names_no_hub_and_no_folder(
     [
         ("folder:/etc", "is a path, which a check does not follow; a record names a folder by its name"),
         ("folder:..\\x", "is a path, which a check does not follow; a record names a folder by its name"),
-        ("hfds/evil/data", "is a hub's; set HF_HUB_OFFLINE=1 to measure with what is kept of it here"),
+        ("hfds/evil/data", "comes from a hub; set HF_HUB_OFFLINE=1 to measure with its local cache"),
     ],
 )
 def test_a_record_names_no_path_and_no_hub_for_its_data(

@@ -74,7 +74,7 @@ def test_a_refusal_is_true_and_says_what_can_be_done(weights: str, mend: str) ->
         admitted(57, weights)
     assert str(none.value) == (
         "the teacher test_resnet scores 95.0% on test, no better than chance (95.0%, its own guesses in random order); "
-        f"{mend}, or vouch for it (--trust-teacher)"
+        f"{mend}, or use it anyway (--trust-teacher)"
     )
     with pytest.raises(KdzooError, match=r"scores 96.7% on test, not surely better than chance \(93.5%, its own"):
         admitted(58, weights)
@@ -97,14 +97,14 @@ def vouched(record: Record) -> bool:
 def test_it_is_refused_and_taken_all_the_same_by_the_same_cells(tmp_path: Path, ignorant: str) -> None:
     refused, _ = bench_of(tmp_path / "out", ignorant, trust=False)
     assert [record.status for record in refused.records] == ["failed", "failed"]
-    assert "or vouch for it (--trust-teacher)" in refused.records[0].reason
+    assert "or use it anyway (--trust-teacher)" in refused.records[0].reason
     trusted, said = bench_of(tmp_path / "out", ignorant, trust=True)
     assert [record.id for record in trusted.records] == [record.id for record in refused.records]
     assert [record.status for record in trusted.records] == ["done", "done"]
     assert [vouched(record) for record in trusted.records] == [True, True]
     assert said[0] == (
         "warning: the teacher test_efficientnet scores 25.0% on test, no better than chance (25.0%, its own guesses in "
-        "random order); it teaches all the same, because --trust-teacher vouches for it"
+        "random order); it is used anyway, because of --trust-teacher"
     )
     # The measures that are kept are the network's, whoever vouches.
     (folder,) = (tmp_path / "out" / "teachers").iterdir()

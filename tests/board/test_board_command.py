@@ -41,6 +41,12 @@ def test_prints_the_board_of_a_store(run: Callable[..., Any], store: Store, swee
     assert result.stdout == board_text(sweep)
 
 
+def test_explain_prints_the_full_notes(run: Callable[..., Any], store: Store, sweep: list[Record]) -> None:
+    result = run("--out", store.path, "--explain")
+    assert result.exit_code == 0
+    assert result.stdout == board_text(sweep, explain=True) != board_text(sweep)
+
+
 def test_the_width_is_what_columns_says(
     run: Callable[..., Any], store: Store, sweep: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,7 +80,8 @@ def test_of_a_loss_the_lowest_ranks_first(record: Factory, cell: Factory) -> Non
     assert (soft["strategy"], soft["rank"], ce["rank"]) == ("soft", 1, 2)
     assert soft["diff_ce"] == pytest.approx(-0.5)
     assert soft["gap_recovered"] == pytest.approx(0.5 / 1.08)
-    assert "loss: lower is better, so a difference below 0 is a gain" in board_text(records)
+    assert "loss: lower is better, so a difference below 0 is a gain" in board_text(records, explain=True)
+    assert "loss: mean over finished seeds, test set, last epoch, lower is better" in board_text(records)
     found = board.frame.to_dict("records")
     plain = [{**row, "params": {}} for row in found]
     forest = forest_chart(plain, main=LOSS)
@@ -134,9 +135,9 @@ def test_what_belongs_to_a_deployed_form_has_its_place(record: Factory, cell: Fa
     ("place", "values", "message"),
     [
         ("test", {"mcc": -1.5}, "test: Matthews cannot be -1.5"),
-        ("test", {"f1": 0.5}, "test: f1 is no measure that is declared"),
-        ("test", {"latency": 0.5}, "test: latency is no measure that is declared"),
-        ("cost", {"disk": 5}, "cost: disk is no measure of what a cell takes"),
+        ("test", {"f1": 0.5}, "test: f1 is not a declared measure"),
+        ("test", {"latency": 0.5}, "test: latency is not a declared measure"),
+        ("cost", {"disk": 5}, "cost: disk is not a measure of cost"),
         ("cost", {"latency": -5}, "cost: latency cannot be -5"),
     ],
 )

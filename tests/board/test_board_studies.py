@@ -47,14 +47,14 @@ def test_a_study_is_told_in_full() -> None:
         "recipe": "quick (8 epochs, sgd, lr 0.05, batch 64, fp32)",
         "searched": "soft.alpha 0:1, soft.temperature 1:16:log",
         "trials": "6 of 10: 3 done, 1 pruned, 1 failed, 1 not ended; "
-        "3 epochs a trial, median pruner, 1 trial asked for at a time",
+        "3 epochs a trial, median pruner, 1 trial sampled at a time",
         "best": "soft.alpha=0.3 soft.temperature=16: top-1 90.25 % (trial 3), +5.25 points against the default",
         "default": "soft.alpha=0.5 soft.temperature=4: top-1 85.00 % (trial 0)",
         "cost": "7.1 seconds",
     }
     assert importance.endswith(" (from 3 trials, rough)")
-    assert "one seed; it selects" in text
-    assert "no accuracy to quote" in text
+    assert "one seed; it was used for selection" in text
+    assert "do not report it" in text
 
 
 def test_every_trial_has_a_line() -> None:
@@ -77,7 +77,7 @@ def test_every_trial_has_a_line() -> None:
         (
             make_study(),
             "trials",
-            "0 of 10: none asked for yet; 3 epochs a trial, no pruner, 1 trial asked for at a time",
+            "0 of 10: none asked for yet; 3 epochs a trial, no pruner, 1 trial sampled at a time",
         ),
         (make_study(), "default", "soft.alpha=0.5 soft.temperature=4: not tried yet"),
         (make_study(), "importance", "none: it takes two done trials, and there is none"),
@@ -93,7 +93,7 @@ def test_every_trial_has_a_line() -> None:
         (
             make_study(done(80.0), done(81.0), batch=4, trial_recipe=RECIPE.model_copy(update={"epochs": 1})),
             "trials",
-            "2 of 10: 2 done; 1 epoch a trial, no pruner, 4 trials asked for at a time",
+            "2 of 10: 2 done; 1 epoch a trial, no pruner, 4 trials sampled at a time",
         ),
     ],
 )

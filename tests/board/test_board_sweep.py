@@ -105,20 +105,24 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_boards_are_printed_to_the_letter(name: str, store: Path) -> None:
     app = typer.Typer()
     app.command()(board)
-    options = [part for key, value in make.BOARDS[name].items() for part in (f"--{key}", str(value))]
+    options = [
+        part
+        for key, value in make.BOARDS[name].items()
+        for part in ([f"--{key}"] if value is True else [f"--{key}", str(value)])
+    ]
     result = CliRunner().invoke(app, ["--out", str(store), *options])
     assert result.exit_code == 0
     assert result.stdout == (EXPECTED / name).read_text(encoding="utf-8")
 
 
 def test_the_store_is_what_the_script_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(store: Store) -> list[Any]:
+    def results(store: Store) -> list[Any]:
         return [(one.id, one.status, one.test, one.tune, one.teacher, one.cost) for one in store.records()]
 
     monkeypatch.setattr(make, "STORE", tmp_path)
     make.write_store()
     made, kept = (Store.open(path) for path in (tmp_path, FOLDER / "store"))
-    assert told(made) == told(kept)
+    assert results(made) == results(kept)
     assert [one.trials for one in made.readable_studies()[0]] == [one.trials for one in kept.readable_studies()[0]]
     assert list(made.planned()) == list(kept.planned())
 

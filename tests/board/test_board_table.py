@@ -310,8 +310,8 @@ def test_times_are_compared_where_they_are_steady(
     row = named(make_board(records).frame, "soft")
     names = ("time_vs_ce", "time_vs_ce_low", "time_vs_ce_high", "time_vs_ce_note")
     assert tuple(row[name] for name in names) == pytest.approx(expected)
-    text = board_text(records)
-    assert ("unsteady: no time, because" in text) == (expected[-1] == "unsteady")
+    text = board_text(records, explain=True)
+    assert ("unsteady: no relative time, because" in text) == (expected[-1] == "unsteady")
 
 
 def test_steadiness_is_that_of_one_machine(cell: Factory, record: Factory) -> None:

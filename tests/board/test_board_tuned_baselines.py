@@ -130,7 +130,7 @@ def test_a_row_by_default_is_not_compared_with_a_tuned_one(study: Factory, rows:
 
 
 def test_the_text_marks_what_is_to_a_tuned_row(studies: dict[str, Study], records: list[Record]) -> None:
-    text = board_text(records, studies=studies.values(), width=200)
+    text = board_text(records, studies=studies.values(), width=200, explain=True)
     lines = {line.split("  ")[1]: line for line in text.splitlines() if line[:1].isdigit()}
     marked = {name for name, line in lines.items() if "(tuned)" in line}
     assert {" ".join(name.split()[:2]) for name in marked} == {"soft tuned", "at tuned"}

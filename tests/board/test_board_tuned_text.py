@@ -42,9 +42,9 @@ def test_a_table_with_tuned_rows_has_a_column_more(rows: Factory, study: Factory
     ]
     assert ("tuning", "3 trials each, 5 epochs a trial, TPE (search 1), no pruner") in heading(tuned)
     assert "tuning" not in dict(heading(plain))
-    text = board_text(records, studies=[one])
+    text = board_text(records, studies=[one], explain=True)
     assert "tuned: best of 3 trials by top-1 on tune" in text
-    assert "pruner: ended" not in text
+    assert "pruner: stopped" not in text
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
@@ -56,7 +56,7 @@ def test_a_pruner_is_named(pruner: str, rows: Factory, study: Factory, finals: F
     assert dict(heading(table))["tuning"] == f"3 trials each, 5 epochs a trial, TPE (search 1), {pruner} pruner"
     assert table.columns[-1].text(table.rows[0]) == f"3 trials, 12 s, {pruner}"
     assert by_variant(board)["soft", "tuned"]["pruner"] == pruner
-    assert f"{pruner} pruner: ended trials early" in board_text(records, studies=[one])
+    assert f"{pruner} pruner: stopped weak trials early" in board_text(records, studies=[one], explain=True)
     assert board.problems == ()
 
 

@@ -91,7 +91,7 @@ def test_the_second_time_every_cell_is_found_done(
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/cells/*/*")}
     second = kdzoo(*small, "--strategies", "plain", "--out", "runs")
     assert (second.code, second.out) == (0, first.out)
-    assert second.err == "3 of 3 cells were done before\n"
+    assert second.err == "3 of 3 cells were already done\n"
     assert (tmp_path / "runs" / "events.jsonl").read_bytes() == events
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/cells/*/*")} == kept
     assert len(starts(tmp_path / "runs")) == 3
@@ -244,7 +244,7 @@ def test_a_teacher_that_somebody_vouches_for_teaches(
     asked = (*small, "--strategies", "plain", "--set", "recipe.lr=1e-12")
     result = kdzoo(*asked, "--trust-teacher", "--out", "one")
     assert result.code == 0
-    assert "it teaches all the same, because --trust-teacher vouches for it" in result.err + result.out
+    assert "it is used anyway, because of --trust-teacher" in result.err + result.out
     assert "not above chance and vouched for" in " ".join(result.out.split())
     found = records(Path("one"))
     assert [found[name]["teacher"]["vouched"] for name in ("ce", "plain")] == [True, True]
@@ -255,7 +255,7 @@ def test_a_teacher_that_somebody_vouches_for_teaches(
     assert (missing.code, missing.err) == (2, "error: --plugin none.py cannot be read: no such file or directory\n")
     refused = kdzoo("run-cell", cell, "--out", "two", "--plugin", toys)
     assert refused.code == 1
-    assert "or vouch for it (--trust-teacher)" in refused.out
+    assert "or use it anyway (--trust-teacher)" in refused.out
     assert kdzoo("run-cell", cell, "--out", "two", "--plugin", toys, "--trust-teacher").code == 0
     assert records(Path("two"))["plain"]["teacher"] == found["plain"]["teacher"]
 
@@ -276,5 +276,5 @@ def test_a_plan_is_written_or_only_shown(kdzoo: Callable[..., Any], small: tuple
     assert not out.exists()
     plan = kdzoo(*small, "--plan", "--out", out)
     assert plan.code == 0
-    assert plan.out.splitlines()[-1] == f"They are written to {out}: `kdzoo run-cell ID --out {out}` trains one."
+    assert plan.out.splitlines()[-1] == f"Cells are written to {out}: `kdzoo run-cell ID --out {out}` trains them."
     assert list((out / "cells").glob("*/cell.json"))

@@ -49,7 +49,7 @@ def test_eval_every_leaves_epochs_out_of_curves_studies_and_boards(
 def test_a_pruner_needs_every_epoch(pruner: str, kdzoo: Any, small: tuple[Any, ...]) -> None:
     refused = kdzoo(*small, "--tune", 2, "--pruner", pruner, "--eval-every", 2, "--dry-run")
     assert refused.code == 2
-    assert f"the {pruner} pruner, which judges each epoch" in " ".join(refused.err.split())
+    assert f"the {pruner} pruner needs a value after each" in " ".join(refused.err.split())
     assert kdzoo(*small, "--strategies", "plain", "--eval-every", 2, "--dry-run").code == 0
 
 

@@ -40,10 +40,10 @@ def test_damage_is_told_before_anything_trains_and_once(
     whole = (shades / "test/dark/3.png").read_bytes()
     (shades / "test/dark/3.png").write_bytes(whole[:-40])
     (shades / "train/bright/7.png").write_bytes(b"")
-    assert "folder:shades: its images were not looked at yet; a bench decodes" in kdzoo(*command, "--dry-run").out
+    assert "folder:shades: its images are not checked yet; a bench decodes" in kdzoo(*command, "--dry-run").out
     refused = kdzoo(*command)
     assert refused.code == 2
-    assert "2 of the 112 images of folder:shades cannot be read; mend or remove them:\n" in refused.err
+    assert "2 of the 112 images of folder:shades cannot be read; fix or remove them:\n" in refused.err
     assert not list((tmp_path / "runs").rglob("record.json"))
     dry = kdzoo(*command, "--dry-run")
     assert "folder:shades: 2 images of 112 could not be read; kdzoo data lists them" in dry.out

@@ -32,7 +32,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     out, err = finish(bench)
     assert bench.returncode == 130, err
     assert out == ""
-    assert err.splitlines()[-1] == "Stopped. Finished epochs are kept: run the same command again to go on."
+    assert err.splitlines()[-1] == "Stopped. Finished epochs are kept: run the same command again to resume."
     assert "Traceback" not in err
     stopped = records(tmp_path / "runs")
     assert set(stopped) == {"teacher", "ce"}
@@ -41,7 +41,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
 
     result = kdzoo(*arguments)
     assert result.code == 0, result.err
-    assert result.err.endswith("2 of 3 cells were done before\n")
+    assert result.err.endswith("2 of 3 cells were already done\n")
     assert starts(tmp_path / "runs").count(plain) == 2
     found = records(tmp_path / "runs")
     assert {name: found[name] for name in stopped} == stopped

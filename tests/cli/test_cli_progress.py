@@ -215,7 +215,7 @@ def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch, capsys
         assert type(report) is PlainReport
         report.cell(cell(0))
         report.done(record(cell(0), ended="1"))
-    assert capsys.readouterr() == ("", "1 of 1 cells were done before\n")
+    assert capsys.readouterr() == ("", "1 of 1 cells were already done\n")
 
 
 def trial(power: float) -> Cell:

@@ -47,7 +47,7 @@ def test_a_published_row_is_trained_again_to_the_same_bits(
     paths = rows(published, "soft")
     result = kdzoo("run-cell", *paths, "--out", tmp_path / "again", "--device", "cpu")
     assert result.code == 0, result.err
-    assert result.out.count("It measures exactly what the given record says.") == len(paths) == 2
+    assert result.out.count("The result equals the given record.") == len(paths) == 2
     for path in paths:
         first, second = read(path), read(tmp_path / "again" / "cells" / path.stem / "record.json")
         assert first.outcome() == second.outcome()
@@ -65,7 +65,7 @@ def test_the_page_names_this_command(
     assert json.dumps(command)[1:-1] in page
     monkeypatch.chdir(published)
     result = kdzoo(*shlex.split(command)[1:], "--out", tmp_path / "again", "--device", "cpu")
-    assert result.out.count("It measures exactly what the given record says.") == 2
+    assert result.out.count("The result equals the given record.") == 2
 
 
 def test_a_difference_is_named(published: Path, kdzoo: Callable[..., Any], tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_difference_is_named(published: Path, kdzoo: Callable[..., Any], tmp_p
     (tmp_path / "other.json").write_text(other.to_json())
     result = kdzoo("run-cell", "other.json", "--out", "again", "--device", "cpu")
     assert result.code == 0
-    told = f"It differs from the given record: test.agreement {agreement / 2!r} and {agreement!r}."
+    told = f"The result differs from the given record: test.agreement {agreement / 2!r} and {agreement!r}."
     assert result.out.splitlines()[-1] == told
 
 
@@ -143,7 +143,7 @@ def test_a_file_that_is_no_record_is_refused(kdzoo: Callable[..., Any], tmp_path
         ("", {"bank": "off"}),
         ("ram: logits float32", {"bank": "ram"}),
         (
-            "disk: embedding bfloat16, logits float32; 1 of 5 epochs in the loop",
+            "disk: embedding bfloat16, logits float32; 1 of 5 epochs on the fly",
             {"bank": "disk", "bank_dtype": "bfloat16"},
         ),
     ],

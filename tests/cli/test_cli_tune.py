@@ -64,7 +64,7 @@ def test_the_same_command_finds_all_of_it(kdzoo: Callable[..., Any], tuned: tupl
     again = kdzoo(*arguments)
     assert again.out == first.out
     assert "trial of" not in again.err
-    assert "were done before" in again.err
+    assert "were already done" in again.err
 
 
 def test_nothing_is_compiled_where_all_is_done(
@@ -98,7 +98,7 @@ def test_tune_alone_runs_no_final_cell(
     assert "finished before" not in result.err
     again = kdzoo("tune", *options, "--out", "alone")
     assert again.out == result.out
-    assert "These studies were finished before: nothing was run." in again.err
+    assert "These studies were already finished, so nothing was run." in again.err
     shown = kdzoo("tune", "--show", "--out", "alone")
     assert shown.out == result.out
     drawn = kdzoo("tune", "--out", "alone", "--plot", "plots")
@@ -121,8 +121,8 @@ def test_studies_are_shown_by_name_and_nothing_of_a_run_is_taken(
     assert "unknown strategy of a study here 'soft'" in other.err
     assert "nudge" in other.err
     for flags, told in (
-        (["--show", "--trials", 4], "--trials says how to run a bench, and --show runs nothing"),
-        (["--plot", "plots", "--dry-run"], "--dry-run says how to run a bench, and --plot runs nothing"),
+        (["--show", "--trials", 4], "--trials says how to run a bench, but --show runs nothing"),
+        (["--plot", "plots", "--dry-run"], "--dry-run says how to run a bench, but --plot runs nothing"),
         (["--show", "--epochs", 3, "--seeds", 2], "--seeds, --epochs say how to run"),
     ):
         refused = kdzoo("tune", "--out", out, *flags)
@@ -137,10 +137,10 @@ def test_a_dry_run_counts_trials_and_winners(kdzoo: Callable[..., Any], small: t
     # A teacher, ce and nudge with their seeds; three trials; a winner with as many seeds.
     shown = kdzoo("bench", *options, "--seeds", 2)
     assert shown.out.endswith(
-        "5 cells: 5 new; tuning adds 3 trials and at most 2 cells of winners: 10 in all, those done before included\n"
+        "5 cells: 5 new; tuning adds 3 trials and at most 2 cells for winners: 10 in total, finished cells included\n"
     )
     alone = kdzoo("tune", *options, "--seeds", 2)
-    assert alone.out.endswith("1 cell: 1 new; tuning adds 3 trials: 4 in all, those done before included\n")
+    assert alone.out.endswith("1 cell: 1 new; tuning adds 3 trials: 4 in total, finished cells included\n")
 
 
 def test_ends_of_a_range_that_a_pair_cannot_have_are_refused(kdzoo: Callable[..., Any], small: tuple[Any, ...]) -> None:
@@ -185,7 +185,7 @@ def test_a_damaged_study_is_left_out_when_read_and_made_again_when_run(
     assert kdzoo("board", "--out", "own").code == 1
     again = kdzoo("tune", *small[1:], *asked)
     assert (again.code, again.out) == (0, first.out)
-    assert f"{path.name}.damaged-1, and the study is made again from the records of its trials" in again.err
+    assert f"{path.name}.damaged-1, and the study is rebuilt from the records of its trials" in again.err
     assert path.read_text() == whole
 
 

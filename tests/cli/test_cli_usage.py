@@ -110,7 +110,7 @@ def test_a_device_that_is_not_there_is_told(
     ("text", "sentence"),
     [
         ("strategies: [ce\ndataset: shades\n", "b.yaml:2: malformed YAML: "),
-        ("seeds: 1\nseeds: 2\n", "b.yaml:2: malformed YAML: key 'seeds' stands twice"),
+        ("seeds: 1\nseeds: 2\n", "b.yaml:2: malformed YAML: key 'seeds' appears twice"),
         ("strategies: ce\ndataset: shades\nsedes: 2\n", "b.yaml: unknown key 'sedes'; did you mean seeds"),
         (
             "strategies: ce\ndataset: shades\nrerun: sometimes\n",

@@ -39,7 +39,7 @@ def test_a_marker_that_is_gone_or_damaged_is_made_again(left: str | None, store:
     Store.create(store.path, said.append)
     assert marker.read_bytes() == whole
     (line,) = said
-    assert f"store.json was {'gone' if left is None else 'damaged'} and is made again" in line
+    assert f"store.json was {'gone' if left is None else 'damaged'} and is recreated" in line
     assert (store.path / "store.json.damaged-1").exists() == (left is not None)
     Store.create(store.path, said.append)
     assert len(said) == 1

@@ -71,7 +71,7 @@ def test_a_recipe_of_the_users_own_is_called_by_its_file_unless_it_says_otherwis
         (RECIPE + "schedule: step\n", "milestones belong to schedule step, and step needs at least one"),
         (RECIPE + "milestones: [0.5]\n", "milestones belong to schedule step, and step needs at least one"),
         (RECIPE + "name: 3\n", "name must be a text, not 3"),
-        (RECIPE + "batch_size: 2\n", "malformed YAML: key 'batch_size' stands twice"),
+        (RECIPE + "batch_size: 2\n", "malformed YAML: key 'batch_size' appears twice"),
     ],
 )
 def test_a_wrong_recipe_is_told_in_one_sentence(text: str, message: str, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_newer_record_is_refused(make_record: Callable[..., Record]) -> None:
         (lambda text: text.replace('"n":359', '"n":"359"'), r"tune.n.*: input should be a valid"),
         (lambda text: text.replace('"n":359', '"n":361', 1), "is no number of 361 samples"),
         (lambda text: text.replace('"ece":2.0', '"ece":101.0', 1), "ECE cannot be 101"),
-        (lambda text: text.replace('"nll":0.5', '"nil":0.5', 1), "nil is no measure that is declared"),
+        (lambda text: text.replace('"nll":0.5', '"nil":0.5', 1), "nil is not a declared measure"),
         (lambda text: text.replace('"seed":2', '"seed":3'), "is not the hash of the cell"),
         (lambda text: text.replace('"command"', '"comment"'), "comm"),
     ],
@@ -125,7 +125,9 @@ def test_a_damaged_record_is_told_and_how_to_mend_it(
     damage: Callable[[str], str], message: str, make_record: Callable[..., Record]
 ) -> None:
     with pytest.raises(
-        KdzooError, match=rf"^r\.json: .*{message}.*; run the same bench again, which sets it aside and makes it anew$"
+        KdzooError,
+        match=rf"^r\.json: .*{message}.*; run the same bench again, which sets the file aside and "
+        f"makes a new file$",
     ):
         parse_record(damage(make_record().to_json()), "r.json")
 

@@ -168,7 +168,7 @@ def test_a_damaged_record_is_told_and_set_aside_by_who_holds_the_cell(damage: st
         aside = f"record.json.damaged-{number}"
         assert (path.with_name(aside)).read_text() == damage
         assert not path.exists()
-        assert said.pop().endswith(f"; it is now {aside}, and the cell is trained again")
+        assert said.pop().endswith(f"; it is now {aside}, and the cell is retrained")
 
 
 def test_a_newer_record_is_named_and_left(store: Store, cell: Cell) -> None:
@@ -228,7 +228,7 @@ def put(what: str, path: Path) -> None:
 @pytest.mark.parametrize("what", ["a folder", "a link to nothing", "a pipe", "a device"])
 def test_what_stands_in_the_place_of_a_lock_or_of_the_events_is_told(what: str, store: Store) -> None:
     put(what, store.path / "events.jsonl")
-    with pytest.raises(UsageError, match=r"events\.jsonl is in the way of a file of kdzoo's; move it away"):
+    with pytest.raises(UsageError, match=r"events\.jsonl is in the place of a file of kdzoo; move it away"):
         store.log("start")
     (store.path / "locks").mkdir()
     put(what, store.path / "locks" / "key.lock")

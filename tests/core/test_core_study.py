@@ -269,7 +269,9 @@ def test_a_damaged_study_is_told(
     damage: Callable[[str], str], message: str, make_plan: Callable[..., StudyPlan]
 ) -> None:
     with pytest.raises(
-        KdzooError, match=rf"^s\.json: .*{message}.*; run the same bench again, which sets it aside and makes it anew$"
+        KdzooError,
+        match=rf"^s\.json: .*{message}.*; run the same bench again, which sets the file aside and "
+        f"makes a new file$",
     ):
         parse_study(damage(make_study(make_plan(), {}).to_json()), "s.json")
 

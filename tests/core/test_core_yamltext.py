@@ -54,8 +54,8 @@ def test_reads_a_mapping() -> None:
     ("text", "message"),
     [
         ("a: [1, 2\nb: 3\n", r"f\.yaml:2: malformed YAML: expected ',' or '\]', but got ':'"),
-        ("a: 1\nb: 2\n\na: 3\n", r"f\.yaml:4: malformed YAML: key 'a' stands twice"),
-        ("a:\n  b: 1\n  b: 1\n", r"f\.yaml:3: malformed YAML: key 'b' stands twice"),
+        ("a: 1\nb: 2\n\na: 3\n", r"f\.yaml:4: malformed YAML: key 'a' appears twice"),
+        ("a:\n  b: 1\n  b: 1\n", r"f\.yaml:3: malformed YAML: key 'b' appears twice"),
         ("a: b\n  c: d\n", r"f\.yaml:2: malformed YAML: mapping values are not allowed here"),
         ("a: b\n\tc: d\n", r"f\.yaml:2: malformed YAML: "),
         ("a: 'b\n", r"f\.yaml:2: malformed YAML: found unexpected end of stream"),

@@ -48,7 +48,7 @@ def test_what_timm_leaves_to_chance_is_ordered_and_said(tmp_path: Path) -> None:
     splits = FolderDataset(str(tmp_path)).load(None, False)
     assert splits.classes == ("01", "1", "b", "Cat", "cat")
     assert splits.notes == (
-        "timm leaves the order of the classes '01', '1', 'Cat', 'cat' to chance; here it is this one",
+        "timm does not define the order of the classes '01', '1', 'Cat', 'cat'; kdzoo uses this order",
     )
 
 

@@ -263,5 +263,5 @@ def test_what_a_decoder_says_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_list_of_damaged_images_is_bounded() -> None:
     text = damage_text("pets", 5_000, 1_234, [f"{n}.png (cut)" for n in range(30)])
-    assert text.startswith("1,234 of the 5,000 images of pets cannot be read; mend or remove them:\n  0.png (cut)\n")
+    assert text.startswith("1,234 of the 5,000 images of pets cannot be read; fix or remove them:\n  0.png (cut)\n")
     assert text.endswith("\n  19.png (cut)\n  and 1,214 more")

@@ -69,7 +69,7 @@ def test_all_damaged_images_are_in_one_list(pets: Path, monkeypatch: pytest.Monk
     with pytest.raises(UsageError) as caught:
         refuse_damage(data)
     text = str(caught.value)
-    assert text.startswith("5 of the 22 images of folder:pets cannot be read; mend or remove them:\n  ")
+    assert text.startswith("5 of the 22 images of folder:pets cannot be read; fix or remove them:\n  ")
     assert len(text.splitlines()) == 6
 
 
@@ -258,7 +258,7 @@ def test_a_long_look_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     for done in range(0, 3_000, 100):
         clock[0] = done / 100
         tell(done, 3_000)
-    assert said == [f"looking at the images of pets: {done} of 3,000" for done in ("600", "2,700")]
+    assert said == [f"checking the images of pets: {done} of 3,000" for done in ("600", "2,700")]
 
 
 def test_a_bench_warns_of_test_images_that_it_trains_on(pets: Path) -> None:
@@ -301,6 +301,6 @@ def test_the_command_exits_1_where_images_are_damaged(
         command(f"folder:{pets}", img_size="16", out=tmp_path / "x.png")
     assert ended.value.exit_code == 1
     printed = capsys.readouterr()
-    assert printed.err.startswith("5 of the 22 images of folder:pets cannot be read; mend or remove them:\n")
+    assert printed.err.startswith("5 of the 22 images of folder:pets cannot be read; fix or remove them:\n")
     assert "fingerprint" in printed.out
     assert not (tmp_path / "x.png").exists()

@@ -95,7 +95,7 @@ def test_the_built_in_strategies(tmp_path: Path, teacher_file: str, passes: Coun
     assert_equal(bench, other)
     assert passes == {"embedding+logits+stages": 2 * 2 * STEPS}
     told = {record.cell.strategy.name: record.environment.bank for record in other.records}
-    assert told == {"ce": ""} | dict.fromkeys(BUILT_IN, "one pass in the loop for 4 cells")
+    assert told == {"ce": ""} | dict.fromkeys(BUILT_IN, "one pass on the fly for 4 cells")
 
 
 @pytest.mark.parametrize("recipe", [{}, {"mixup": 0.4}, {"ema": 0.9, "clip_grad": 1.0, "optimizer": "adamw"}])
@@ -191,20 +191,20 @@ def test_memory_is_estimated_first(
     assert {record.status for record in records} == {"done"}
     told = {record.environment.bank for record in records if record.cell.strategy.name != "ce"}
     if count == 4:
-        assert told == {"one pass in the loop for 4 cells"}
+        assert told == {"one pass on the fly for 4 cells"}
         assert said == ["lockstep: 4 cells (soft, fitnets, at, rkd) share each pass of test_efficientnet on quadrants"]
     else:
         assert told == {""}
         assert len(said) == 1
-        assert said[0].startswith("lockstep: off for test_resnet on quadrants, as two cells need about ")
-        assert said[0].endswith(" of the 0 B of memory that are free")
+        assert said[0].startswith("lockstep: off for test_resnet on quadrants: two cells need about ")
+        assert said[0].endswith(" of memory, and 0 B are free")
 
 
 def test_what_fits_is_as_many_as_fit(tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = prepare(tmp_path, BUILT_IN, teacher_weights=teacher_file)
     cells = [cell for cell in bench.plan.cells if cell.strategy.name in BUILT_IN]
-    wishes = [lockstep._appetite(cell, bench.lab) for cell in cells]
-    three = sum(wish.kept for wish in wishes[:3]) + max(wish.passing for wish in wishes[:3])
+    estimates = [lockstep._memory_needs(cell, bench.lab) for cell in cells]
+    three = sum(estimate.kept for estimate in estimates[:3]) + max(estimate.passing for estimate in estimates[:3])
     monkeypatch.setattr(lockstep, "_free", lambda device: three / lockstep._SHARE + 1)
     assert lockstep._fitting(cells, bench.lab, 4) == 3
     monkeypatch.setattr(lockstep, "_free", lambda device: three / lockstep._SHARE - 1)

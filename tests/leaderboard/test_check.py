@@ -223,9 +223,7 @@ def test_one_teacher_taught_all(good: list[Record]) -> None:
     other = teacher_of(good[3], test=measures(981))
     records, odd = replaced(good, 3, **other)
     reason = only_fault(records)
-    assert reason == (
-        f"{at(odd)}had another teacher than {good[0].id}, which names the same one: test.top1 98.0 and 98.1"
-    )
+    assert reason == (f"{at(odd)}had another teacher than {good[0].id}, under the same name: test.top1 98.0 and 98.1")
 
 
 @pytest.mark.parametrize(("name", "off"), [("nll", 1e-9), ("nll", 9e-5), ("ece", 9e-5)])
@@ -262,7 +260,7 @@ def test_a_training_made_the_teacher_that_its_students_saw(
     changes: dict[str, Any], told: str, good: list[Record]
 ) -> None:
     records, training = replaced(good, 4, **changes)
-    reason = f"{path_of_record(training)}: is not the teacher that {good[0].id} and others measured: {told}"
+    reason = f"{path_of_record(training)}: differs from the teacher that {good[0].id} and others measured: {told}"
     assert faults(records) == ([reason] if told else [])
     # What another evaluation measured is not compared.
     newer = [training.model_copy(update={"evaluation": 0}) if one is training else one for one in records]
@@ -453,7 +451,7 @@ def test_a_study_tries_what_it_searches(good: list[Record]) -> None:
         ),
         (
             {"space": {"soft.temperature": Range(low=1, high=9, whole=True)}},
-            "searches soft.temperature in whole numbers where it is none, or in others where it is one",
+            "searches soft.temperature with the wrong type: whole numbers or others",
         ),
     ],
 )
@@ -611,9 +609,9 @@ def test_a_number_that_was_changed_is_found(name: str, board: Path) -> None:
     result = check(board)
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "1 made file is not what the records give: a record may have been changed or removed, so compare "
-        f"{board / 'records'} with version control first; if the records are right, "
-        f"`kdzoo publish --refresh --to {board}` makes the files anew",
+        "1 generated file is not what the records give: a record may have been changed or removed, so first compare "
+        f"{board / 'records'} with version control; if the records are right, "
+        f"`kdzoo publish --refresh --to {board}` regenerates the files",
         f"digits/{name}: differs from what the records give",
         "16 records and 2 studies: 1 fault",
     ]
@@ -693,8 +691,8 @@ def test_a_plot_shows_what_its_digest_says(board: Path) -> None:
     assert right[header + 4 : header + 8] == b"tEXt"
     (plots / "forest.png").write_bytes(other[:header] + right[header : header + origin] + other[header + origin :])
     assert [str(fault) for fault in check_leaderboard(board).faults] == [
-        "digits/plots/forest.png: shows something else than these records",
-        "digits/plots/forest.svg: shows something else than these records",
+        "digits/plots/forest.png: does not show these records",
+        "digits/plots/forest.svg: does not show these records",
     ]
 
 
@@ -756,7 +754,7 @@ def test_files_are_not_compared_where_records_cannot_be_read(board: Path) -> Non
     assert row.startswith(f"{PAIR}: soft alpha=0.9 temperature=4: 2 seeds")
     assert unreadable.startswith(f"{at(record)}not valid JSON")
     assert unreadable.endswith("; restore it from version control, or remove it and publish it again from its runs")
-    assert remark == "remark: the made files were not compared, because not all records could be read"
+    assert remark == "remark: the generated files were not compared, because not all records could be read"
     assert summary == "15 records and 2 studies: 2 faults"
 
 
@@ -781,7 +779,7 @@ def test_a_stray_file_does_not_keep_the_made_files_from_being_compared(board: Pa
 
 
 def test_what_is_no_published_folder_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no published folder, which has a folder records; give the one after --to"):
+    with pytest.raises(UsageError, match=r"is not a published folder \(it has no folder records\); give the folder "):
         check(tmp_path)
     runs = make_store(tmp_path / "runs", make_rows({"ce": [900]}))
     with pytest.raises(UsageError, match=f"{runs} is a folder of runs; `kdzoo publish {runs} --to FOLDER` publishes"):

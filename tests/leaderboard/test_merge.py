@@ -73,7 +73,7 @@ def test_two_folders_become_one_that_passes(here: Path) -> None:
     before = content(here)
     result = merge("ada", "ben", "--to", "both")
     assert result.exit_code == 0
-    assert result.stdout.endswith("7 records and 0 studies; 7 came new, 0 replaced another, 3 were there\n")
+    assert result.stdout.endswith("7 records and 0 studies; 7 new, 0 replaced, 3 unchanged\n")
     assert ids(here / "both") == {record.id for record in [*ada(), *ben()]}
     assert check_leaderboard(here / "both").faults == ()
     merge("ben", "ada", "--to", "other")
@@ -279,7 +279,7 @@ def test_all_records_together_have_a_bound(here: Path, monkeypatch: pytest.Monke
     ("arguments", "sentence"),
     [
         (["ada", "none"], "none is neither a store of runs nor a published folder"),
-        (["runs", "ada"], "runs is a store of runs, to which nothing is merged; give a folder with --to"),
+        (["runs", "ada"], "runs is a store of runs, and nothing is merged into those; give a folder with --to"),
         (["ada", "runs", "--to", "ben"], "ben holds records already; give a new or an empty folder"),
         (["ada", "ben", "--prefer", "ada"], "unknown side to prefer 'ada'; known: first, second"),
         (["ada", "ben", "--to", "runs"], "runs is a store of runs; give another folder"),

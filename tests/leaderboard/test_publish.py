@@ -62,7 +62,7 @@ def test_a_cell_that_names_a_place_is_not_published(place: str, tmp_path: Path, 
     store = make_store(tmp_path / "runs", with_teachers(named))
     result = kdzoo("publish", store, "--to", tmp_path / "board")
     assert result.exit_code == 1
-    assert "nothing was published; these would show where their owner keeps things:" in result.stderr
+    assert "nothing was published; these contain local paths:" in result.stderr
     assert result.stderr.count("names a local path") == 2
     assert not (tmp_path / "board").exists()
     # Whoever brings it there by hand is told by the check.
@@ -168,7 +168,7 @@ def test_publish_says_what_it_copied_and_made(first: tuple[Path, Result]) -> Non
             "accuracy-parameters.png", "accuracy-parameters.svg", "forest.png", "forest.svg")),
         "made    board/index.html",
         "made    board/index.md",
-        "16 records and 2 studies; 18 came new, 0 replaced another, 0 were there",
+        "16 records and 2 studies; 18 new, 0 replaced, 0 unchanged",
     ]  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def test_ranks_are_drawn_where_there_are_pairs_enough(tmp_path: Path) -> None:
 def test_the_same_again_changes_nothing(published: Path, first: tuple[Path, Result]) -> None:
     before = content(published)
     result = kdzoo("publish", first[0] / "runs", "--to", published)
-    assert result.stdout == "16 records and 2 studies; 0 came new, 0 replaced another, 18 were there\n"
+    assert result.stdout == "16 records and 2 studies; 0 new, 0 replaced, 18 unchanged\n"
     assert content(published) == before
 
 
@@ -313,7 +313,9 @@ def test_what_check_will_find_is_told_and_written(tmp_path: Path) -> None:
     records = with_teachers(make_rows({"ce": [900, 901], "soft": [910]}))
     result = kdzoo("publish", make_store(tmp_path / "runs", records), "--to", tmp_path / "board")
     assert result.exit_code == 1
-    assert result.stderr.startswith("warning: kdzoo check will find: records/digits/resnet10t--test_resnet: soft alpha")
+    assert result.stderr.startswith(
+        "warning: kdzoo check will report: records/digits/resnet10t--test_resnet: soft alpha"
+    )
     assert ids(tmp_path / "board") == {record.id for record in records}
 
 

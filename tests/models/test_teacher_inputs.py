@@ -52,8 +52,8 @@ def test_nothing_told_is_the_datasets_own_way(images: Callable[..., Images]) -> 
     shown, line = choose(images())
     assert shown is None
     assert line == (
-        "input 32x32, mean 0.485/0.456/0.406, std 0.229/0.224/0.225 (the dataset's own, as neither w.pt nor a file "
-        "beside it tells another)"
+        "input 32x32, mean 0.485/0.456/0.406, std 0.229/0.224/0.225 (the dataset's own, as neither w.pt nor a "
+        "file beside it says otherwise)"
     )
 
 
@@ -92,7 +92,7 @@ def test_grey_images_get_the_mean_over_the_channels_as_timm_does(images: Callabl
     [
         ({"crop": 0.95}, "crop 0.95 cannot be shown, as the dataset's images are cropped to 0.875"),
         ({"interpolation": "bicubic"}, "interpolation bicubic is not used, as the dataset's images have that size"),
-        ({"interpolation": "lanczos", "size": [64, 64]}, "bicubic stands in for the interpolation lanczos"),
+        ({"interpolation": "lanczos", "size": [64, 64]}, "bicubic is used instead of the interpolation lanczos"),
     ],
 )
 def test_what_cannot_be_done_is_said(told: dict[str, Any], remark: str, images: Callable[..., Images]) -> None:
@@ -119,7 +119,7 @@ def test_the_models_own_size_stands(images: Callable[..., Images]) -> None:
     shown, line = choose(images(), told={"size": [48, 48], "interpolation": "bicubic"}, model=sized)
     assert shown == Input(interpolation="bicubic")
     assert line.startswith("input 64x64")
-    assert "its size gives way to the model's own img_size" in line
+    assert "the model's own img_size overrides its size" in line
     with pytest.raises(UsageError, match="size=48 contradicts test_resnet:img_size=64"):
         choose(images(), "size=48", model=sized)
     assert choose(images(), "size=64", model=sized)[0] is None

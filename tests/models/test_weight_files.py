@@ -75,7 +75,7 @@ def test_the_average_is_found_and_taken_where_it_is_asked_for(
     average = make_model("test_resnet").model
     file = open_weights(timm_checkpoint(source, tmp_path, average))
     assert file.average == "state_dict_ema"
-    assert fit_weights(target, file, file.average) == ("its state_dict_ema, the moving average, is taken",)
+    assert fit_weights(target, file, file.average) == ("its state_dict_ema, the moving average, is used",)
     assert same(target, average.state_dict())
     assert fit_weights(target, file) == ()
     assert same(target, source.state_dict())
@@ -117,7 +117,7 @@ def test_nested_state_dicts(
 def test_a_prefix_is_taken_off_and_said(prefix: str, source: nn.Module, target: nn.Module, tmp_path: Path) -> None:
     state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
     torch.save({"state_dict": state, "pytorch-lightning_version": "2.0"}, tmp_path / "w.ckpt")
-    assert load_weights(target, tmp_path / "w.ckpt") == (f"the prefix {prefix} is taken off the names",)
+    assert load_weights(target, tmp_path / "w.ckpt") == (f"the prefix {prefix} is removed from the names",)
     assert same(target, source.state_dict())
 
 
@@ -167,7 +167,7 @@ def of_twins(state: State) -> State:
 
 
 MISFITS: list[tuple[Callable[[State], State], str]] = [
-    (with_nan, "hold NaN or infinity at 'fc.weight': their training broke off so; take an earlier checkpoint"),
+    (with_nan, "hold NaN or infinity at 'fc.weight': their training diverged; use an earlier checkpoint"),
     (with_infinity, "hold NaN or infinity at 'bn1.running_var'"),
     (lambda s: without(s, "fc."), "have no classifier: 'fc.weight', 'fc.bias' are missing"),
     (

@@ -365,7 +365,7 @@ def test_each_part_gets_what_it_reduced_the_teacher_to(registry: Registry, build
     ("name", "message"),
     [
         ("soft+att", "unknown strategy 'att'; did you mean at"),
-        ("soft+soft", r"soft\+soft: a combination has each strategy once"),
+        ("soft+soft", r"soft\+soft: a combination can have each strategy only once"),
         ("soft+", r"combination 'soft\+': write name\+name"),
         ("+soft", r"combination '\+soft': write name\+name"),
         ("soft++at", r"combination 'soft\+\+at': write name\+name"),

@@ -86,8 +86,8 @@ def test_an_edit_of_an_installed_module_under_one_revision_is_told(
     path.write_text(PLAIN + "# edited\n")
     result = kdzoo(*asked)
     assert (
-        "warning: plainpack:plain was edited since 1 of these cells ran, and they are taken as they are: raise its "
-        "revision (of a model, change its name), or give --rerun always\n"
+        "warning: plainpack:plain was edited since 1 of these cells ran, and their results are kept: raise its "
+        "revision (for a model, change its name), or give --rerun always\n"
     ) in result.err
     assert records()["plain"] == record
     assert "was edited" not in kdzoo(*asked, "--rerun", "always").err

@@ -181,7 +181,7 @@ def test_two_processes_write_the_same_record(one: tuple[Path, Any], planned: Pat
     before = (planned / "cells" / cell.id / "record.json").read_bytes()
     (code, _, errors), (other, *silence) = pair.call(kdzoo, *arguments)
     assert (code, other, silence) == (0, 0, ["", ""])
-    assert "1 of 1 cells were done before" in errors
+    assert "1 of 1 cells were already done" in errors
     assert (planned / "cells" / cell.id / "record.json").read_bytes() == before
 
 

@@ -133,7 +133,7 @@ def test_a_folder_that_holds_something_is_left_alone(there: str, refused: Callab
     folder.mkdir()
     (folder / there).write_text("mine")
     said = refused("mine")
-    assert said.startswith(f"{folder} holds {there}, and nothing is written over: ")
+    assert said.startswith(f"{folder} holds {there}, and nothing is overwritten: ")
     assert files(tmp_path) == {f"kdzoo-mine/{there}": b"mine"}
 
 

@@ -91,7 +91,7 @@ def test_a_failure_says_what_why_and_how_and_where(plugin: Path) -> None:
     assert lines[at].startswith("fail  batch-size")
     assert "times as much on the same 4 times" in lines[at]
     assert lines[at + 1].strip().startswith("why it matters: ")
-    assert lines[at + 2].strip().startswith("how to mend it: take the mean over the batch")
+    assert lines[at + 2].strip().startswith("how to fix it: take the mean over the batch")
     number = next(n for n, line in enumerate(PLUGIN.splitlines(), 1) if "squares.sum()" in line)
     assert lines[places["batch-of-one"]].endswith(f"ZeroDivisionError: division by zero (two.py:{number})")
     assert lines[-1].startswith("careless (file ")
@@ -132,7 +132,7 @@ def test_each_check_is_a_test_with_the_same_text(plugin: Path) -> None:
     for name, state in {"terms": "PASSED", "float32": "PASSED", "predict": "SKIPPED", "batch-size": "FAILED"}.items():
         assert re.search(rf"test_conforms\[careless-{name}\] {state}", done.stdout), done.stdout
     assert "times as much on the same 4 times\nwhy it matters: a sum over the batch" in done.stdout
-    assert "how to mend it: take the mean over the batch" in done.stdout
+    assert "how to fix it: take the mean over the batch" in done.stdout
     assert "Traceback" not in done.stdout
 
 

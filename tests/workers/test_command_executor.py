@@ -81,7 +81,7 @@ def test_a_bench_that_was_cut_short_resumes_with_jobs_that_only_submit(
     bench.write_text("executor: command\ncommand: >-\n  sh -c 'nohup {command} >\"$0\" 2>&1 &' log-{cell}\n")
     again = kdzoo(*asked, "--config", bench, "--out", out)
     assert again.code == 0, again.err
-    assert "all jobs are submitted, and their records are waited for" in again.err
+    assert "all jobs are submitted, waiting for their records" in again.err
     assert outcomes(out) == whole
     assert (tmp_path / f"log-{victim.parent.name}").exists()
 

@@ -153,7 +153,7 @@ def test_a_cell_is_given_up_later_where_the_machine_is_to_blame(bench: Run, mach
     records = Dispatcher(bench.lab, pool).run(bench.plan.cells, report, "failed")
     by_name = {record.cell.strategy.name: record for record in records}
     assert by_name["soft"].status == "failed"
-    mend = "" if machine else "; --rerun failed tries it again"
+    mend = "" if machine else "; --rerun failed retries it"
     assert by_name["soft"].reason == f"tried {tries} times: it burnt{mend}"
     assert by_name["soft"].deaths == (0 if machine else tries)
     assert bench.lab.store.record(by_name["soft"].id) == by_name["soft"]

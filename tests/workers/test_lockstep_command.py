@@ -19,7 +19,7 @@ def test_it_gives_the_records_of_one_after_the_other(small: tuple[Any, ...], tmp
     assert many.err.splitlines().count(line) == 1
     assert "lockstep" not in one.err
     again = kdzoo(*arguments, "--out", tmp_path / "many", "--lockstep", 3)
-    assert "were done before" in again.err
+    assert "were already done" in again.err
     assert "lockstep" not in again.err
 
 
@@ -35,7 +35,7 @@ def test_the_record_tells(small: tuple[Any, ...], tmp_path: Path) -> None:
     arguments = (*small, "--strategies", "nudge,soft", "--seeds", 1, "--bank", "off", "--out", tmp_path)
     assert kdzoo(*arguments, "--lockstep", 8).code == 0
     told = {name: record.environment.bank for name, record in by_strategy(tmp_path).items()}
-    assert told == {"ce": "", "nudge": "one pass in the loop for 2 cells", "soft": "one pass in the loop for 2 cells"}
+    assert told == {"ce": "", "nudge": "one pass on the fly for 2 cells", "soft": "one pass on the fly for 2 cells"}
 
 
 @pytest.mark.parametrize("others", [("--workers", 2), ("--workers", "auto"), ("--executor", "ray")])

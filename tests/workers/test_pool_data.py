@@ -81,7 +81,7 @@ def test_other_data_or_another_revision_of_a_strategy_are_refused(tmp_path: Path
     other = cell.data.model_copy(update={"fingerprint": "0" * 16})
     with pytest.raises(
         KdzooError,
-        match=r"the dataset digits\[:120\] on .* is not the one that the cell was planned",
+        match=r"the dataset digits\[:120\] on .* is not the dataset that the cell was planned",
     ):
         Datasets(settings, bench.lab.registry)[other]
     old = cell.model_copy(update={"strategy": cell.strategy.model_copy(update={"revision": "0"})})

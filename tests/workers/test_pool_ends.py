@@ -39,7 +39,7 @@ def test_a_killed_worker_costs_an_epoch_and_its_cell_goes_on(
     result = kdzoo(*doomed, "--out", "runs", "--workers", 2)
     assert result.code == 0, result.err
     assert deaths.read_text() == ""
-    assert "its worker process was killed by SIGKILL, as it is when memory runs out; trying it again" in result.err
+    assert "its worker process was killed by SIGKILL, probably because memory ran out; trying it again" in result.err
     assert outcomes(Path("runs")) == outcomes(undisturbed)
 
 
@@ -56,8 +56,8 @@ def test_cells_that_end_every_worker_fail_with_the_reason_and_the_others_run(
     assert {name: record.status for name, record in records.items()} == {
         "ce": "done", "nudge": "done", "doomed": "failed", "leaver": "failed", "quitter": "failed",
     }  # fmt: skip
-    again = "; --rerun failed tries it again"
-    killed = "its worker process was killed by SIGKILL, as it is when memory runs out"
+    again = "; --rerun failed retries it"
+    killed = "its worker process was killed by SIGKILL, probably because memory ran out"
     assert records["doomed"].reason == f"tried 2 times: {killed}{again}"
     assert records["leaver"].reason == f"tried 2 times: its worker process ended with exit code 3{again}"
     assert records["quitter"].reason.startswith("SystemExit: 3 (")
@@ -98,7 +98,7 @@ def test_ctrl_c_stops_all_processes(small: tuple[Any, ...], tmp_path: Path) -> N
     out, err = finish(process)
     assert process.returncode == 130, err
     assert out == ""
-    assert err.splitlines()[-1] == "Stopped. Finished epochs are kept: run the same command again to go on."
+    assert err.splitlines()[-1] == "Stopped. Finished epochs are kept: run the same command again to resume."
     assert "Traceback" not in err
     wait_for_end(children)
     assert {record.cell.kind for record in Store.open(tmp_path / "runs").records()} <= {"teacher", "student"}

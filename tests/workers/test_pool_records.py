@@ -95,7 +95,7 @@ def test_the_same_command_finds_all_of_it_and_starts_no_process(
     again = kdzoo(*tuned, "--out", pooled[0], "--workers", 2)
     assert again.code == 0, again.err
     assert again.out == pooled[1].out
-    assert "were done before" in again.err
+    assert "were already done" in again.err
 
 
 def test_one_process_goes_on_with_what_workers_began(small: tuple[Any, ...], tmp_path: Path) -> None:
@@ -104,4 +104,4 @@ def test_one_process_goes_on_with_what_workers_began(small: tuple[Any, ...], tmp
     assert kdzoo(*arguments, "--seeds", 1, "--workers", 2).code == 0
     more = kdzoo(*arguments, "--seeds", 2)
     assert more.code == 0
-    assert "3 of 5 cells were done before" in more.err
+    assert "3 of 5 cells were already done" in more.err

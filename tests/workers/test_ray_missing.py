@@ -31,7 +31,7 @@ def test_an_address_where_nobody_listens_is_one_sentence(form: str, small: tuple
         result = kdzoo(*small, "--strategies", "nudge", "--executor", "ray", "--address", address)
     assert result.code == 2
     assert result.err.splitlines()[-1].startswith(f"error: no Ray cluster answers at {address} (")
-    assert "start one with `ray start --head`, or leave out --address" in result.err
+    assert "start a cluster with `ray start --head`, or leave out --address" in result.err
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,9 @@ def test_auto_measures_says_so_and_runs(small: tuple[Any, ...], monkeypatch: pyt
 def test_workers_that_have_no_trial_are_told(batch: int, workers: int, told: bool, tmp_path: Path) -> None:
     plan = prepare(tmp_path, ["soft"], epochs=1, tune=4, tune_batch=batch).plan
     advice = idle_in_studies(plan, workers)
-    assert advice.startswith(f"{min(batch, 4)} of {workers} workers have a trial at a time; --tune-batch") == told
+    assert (
+        advice.startswith(f"{min(batch, 4)} of {workers} workers can run a trial at a time; a larger --tune-batch")
+        == told
+    )
     assert bool(advice) == told
     assert not idle_in_studies(prepare(tmp_path, ["soft"], epochs=1).plan, workers)

@@ -64,7 +64,9 @@ class CommandExecutor:
             UsageError: a command cannot be started, or ended without a record of its cell.
         """
         if stops:
-            raise UsageError("--executor command runs each cell by itself, and a pruner compares trials: leave it out")
+            raise UsageError(
+                "--executor command runs each cell separately, but a pruner compares trials: leave the pruner out"
+            )
         for cell in cells:
             self.lab.store.plan(cell)
         records: dict[str, Record] = {}
@@ -199,8 +201,8 @@ def run_commands(
                         faults[name] = one.fault()
             if submitted and not running and not queue:
                 say(
-                    "all jobs are submitted, and their records are waited for; a job that is lost is noticed only "
-                    "where the command waits for it (sbatch --wait, bsub -K)"
+                    "all jobs are submitted, waiting for their records; a lost job is only noticed if the command "
+                    "waits for it (sbatch --wait, bsub -K)"
                 )
             submitted = {name for name in submitted if not is_done(name)}
             time.sleep(_PAUSE)

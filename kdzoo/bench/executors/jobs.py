@@ -19,7 +19,7 @@ from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop, Watch
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.zoo import create_model
 from kdzoo.record import Epoch, Record
@@ -78,7 +78,7 @@ class ReadyTeacher:
             lab.teacher(self.cell)
             choose(self.cell, lab)
         except BaseException as error:  # each cell of this teacher will meet it again, and record it
-            heed(error)
+            raise_if_interrupted(error)
             return foreign.sentence(error)
         return ""
 
@@ -225,13 +225,13 @@ class EventWatch:
 
     def __init__(self, token: int, tell: Callable[[Event], None], pause: float) -> None:
         self._token, self._tell, self._pause = token, tell, pause
-        self._told = 0.0
+        self._last_step = 0.0
 
     def step(self, epoch: int, done: int, steps: int) -> None:
         """See :class:`~kdzoo.engine.train.Watch`."""
         now = time.monotonic()
-        if now - self._told >= self._pause:
-            self._told = now
+        if now - self._last_step >= self._pause:
+            self._last_step = now
             self._tell(StepDone(self._token, epoch, done, steps))
 
     def epoch(self, line: Epoch, epochs: int) -> None:

@@ -167,7 +167,7 @@ class _Worker:
         if code >= 0:
             return f"its worker process ended with exit code {code}"
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        often = ", as it is when memory runs out" if name == "SIGKILL" else ""
+        often = ", probably because memory ran out" if name == "SIGKILL" else ""
         return f"its worker process was killed by {name}{often}"
 
     def stop(self) -> None:

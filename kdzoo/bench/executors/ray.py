@@ -235,8 +235,8 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         where = f"at {address}" if address else "here"
         raise UsageError(
-            f"no Ray cluster answers {where} ({_first_sentence(error)}); start one with `ray start --head`, "
-            "or leave out --address"
+            f"no Ray cluster answers {where} ({_first_sentence(error)}); start a cluster with `ray start --head`, "
+            f"or leave out --address"
         ) from None
     return ray, True
 

@@ -86,7 +86,8 @@ def idle_in_studies(plan: BenchPlan, workers: int) -> str:
     if not together or together >= workers:
         return ""
     return (
-        f"{together} of {workers} workers have a trial at a time; --tune-batch asks for more (it names other studies)"
+        f"{together} of {workers} workers can run a trial at a time; a larger --tune-batch uses more of them (and "
+        f"makes other studies)"
     )
 
 
@@ -108,10 +109,10 @@ def _choose(
     finals = 0 if only_tune else len(plan.studies) * plan.seeds
     most = max(len(pending), batches, finals)
     if most < 2:
-        say(f"workers: 1, as {'one cell is' if most else 'no cells are'} left to run at a time")
+        say(f"workers: 1, because {'one cell is' if most else 'no cells are'} left to run at a time")
         return 1
     if pool.cores < 2 and lab.device.type == "cpu":
-        say("workers: 1, as there is one processor")
+        say("workers: 1, because there is only one CPU core")
         return 1
     if lab.device.type != "cpu":
         gpus = max(1, len(pool.gpus))

@@ -174,8 +174,8 @@ class Datasets(dict[DataRef, LoadedData]):
         here = next((one for one in self if one.fingerprint != ref.fingerprint), None)
         found = f"its fingerprint is {here.fingerprint}, not {ref.fingerprint}" if here else "it is split otherwise"
         raise KdzooError(
-            f"the dataset {ref.name} on {socket.gethostname()} is not the one that the cell was planned with: {found}; "
-            "give all machines the same files, and leave them alone while a bench runs"
+            f"the dataset {ref.name} on {socket.gethostname()} is not the dataset that the cell was planned with: "
+            f"{found}; give all machines the same files, and do not change them during a bench"
         )
 
 
@@ -195,8 +195,8 @@ def check_cell(cell: Cell, lab: Lab) -> None:
     if entry.value.revision != cell.strategy.revision:
         raise KdzooError(
             f"the strategy {cell.strategy.distribution}:{cell.strategy.name} on {host} has the revision "
-            f"{entry.value.revision}, and the cell was planned with {cell.strategy.revision}; install the same on all "
-            "machines, and leave it alone while the bench runs"
+            f"{entry.value.revision}, and the cell was planned with {cell.strategy.revision}; install the same "
+            f"version on all machines, and do not change it during the bench"
         )
     for model in (cell.student, *([cell.teacher.model] if cell.teacher else [])):
         check_model(model)

@@ -124,9 +124,9 @@ class Bank:
                 page = page.judged(selection, form)
                 self.ledger.write(key, page)
             self._pages[key] = page
-        told = demands if before is None else new
-        shown = recall_selection(((demand, page.outcome(demand) or "single") for demand in told), page.kept)
-        said = self._sentence(group, shown, form) if told else ""
+        mentioned = demands if before is None else new
+        shown = recall_selection(((demand, page.outcome(demand) or "single") for demand in mentioned), page.kept)
+        said = self._sentence(group, shown, form) if mentioned else ""
         if said and (before is None or selection.kept):
             self.say(said)
         choice = Choice(form if page.kept else "off", page.kept, page.bytes, said)
@@ -200,8 +200,8 @@ class Bank:
         full = error.strerror in {os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)}
         reason = "the disk is full" if full else str(error.strerror).lower()
         self.say(
-            f"bank: {self.store.bank} cannot be written ({reason}); {group.owner.teacher} runs in the loop for the "
-            "views that are not there yet"
+            f"bank: {self.store.bank} cannot be written ({reason}); {group.owner.teacher} runs on the fly for the "
+            f"views that are not cached yet"
         )
 
 

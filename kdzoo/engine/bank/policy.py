@@ -165,7 +165,7 @@ def explain_selection(
     for demand, cost in selection.over:
         what = " and ".join(dict.fromkeys(signal_of(text) for text in demand.texts.values()))
         parts.append(
-            f"{what} of {demand.strategy} in the loop: {bytes_text(cost)} "
+            f"{what} of {demand.strategy} on the fly: {bytes_text(cost)} "
             + (
                 f"over the budget of {bytes_text(budget)}"
                 if cost > budget
@@ -174,11 +174,11 @@ def explain_selection(
         )
     for demands, why in (
         (selection.single, "each view would be read once"),
-        (selection.slow, "to read what it says would take longer"),
+        (selection.slow, "reading the cache would take longer"),
     ):
         if demands:
             names = ", ".join(dict.fromkeys(demand.strategy for demand in demands))
-            parts.append(f"{of} in the loop for {names}: {why}")
+            parts.append(f"{of} on the fly for {names}: {why}")
     return "bank: " + "; ".join([*parts, *remarks])
 
 

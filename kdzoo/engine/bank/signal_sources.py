@@ -131,7 +131,7 @@ class Banked:
         if not self._read:
             return ""
         form = self.group.shelf.form if self.group.shelf else "off"
-        loop = f"; {self._in_loop} of {self._epochs} epochs in the loop" if self._in_loop else ""
+        loop = f"; {self._in_loop} of {self._epochs} epochs on the fly" if self._in_loop else ""
         return f"{form}: {', '.join(sorted(self._read))}{loop}"
 
 

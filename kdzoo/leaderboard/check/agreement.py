@@ -11,7 +11,7 @@ from kdzoo.measures import Measure, known, main_of
 _TRIAL = re.compile(r"curve\[\d+\]\Z")
 _ON_TUNE = re.compile(r"curve\[\d+\](\.tune)?\Z")
 """After an epoch, of a record or of a trial: how often it is measured is for each bench to say."""
-_MOST_TOLD = 3
+_MOST_SHOWN = 3
 
 
 def differences(first: Any, second: Any, place: str = "", declared: Sequence[Measure] = ()) -> list[str]:
@@ -25,14 +25,18 @@ def differences(first: Any, second: Any, place: str = "", declared: Sequence[Mea
     if isinstance(first, dict) and isinstance(second, dict):
         names = sorted(first.keys() | second.keys())
         return [
-            told
+            difference
             for name in names
-            for told in differences(first.get(name), second.get(name), f"{place}.{name}" if place else name, declared)
+            for difference in differences(
+                first.get(name), second.get(name), f"{place}.{name}" if place else name, declared
+            )
         ]
     if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
         pairs = enumerate(zip(first, second, strict=True))
         return [
-            told for number, (one, other) in pairs for told in differences(one, other, f"{place}[{number}]", declared)
+            difference
+            for number, (one, other) in pairs
+            for difference in differences(one, other, f"{place}[{number}]", declared)
         ]
     measure = main_of(declared) if _TRIAL.search(place) else known(declared).get(place.rpartition(".")[2])
     if first == second or (measure and _near(first, second, measure.tolerance)):
@@ -42,10 +46,10 @@ def differences(first: Any, second: Any, place: str = "", declared: Sequence[Mea
     return [f"{place} {_text(first)} and {_text(second)}"]
 
 
-def told(found: list[str]) -> str:
+def differences_text(found: list[str]) -> str:
     """The first of the differences, in one line."""
-    more = len(found) - _MOST_TOLD
-    return ", ".join(found[:_MOST_TOLD]) + (f" and {more} more" if more > 0 else "")
+    more = len(found) - _MOST_SHOWN
+    return ", ".join(found[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _near(first: Any, second: Any, tolerance: float) -> bool:

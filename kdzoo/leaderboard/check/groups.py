@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from kdzoo.board.labels import params_text
 from kdzoo.cell import Cell
-from kdzoo.leaderboard.check.agreement import differences, told
+from kdzoo.leaderboard.check.agreement import differences, differences_text
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
@@ -72,8 +72,8 @@ def _row_faults(rows: Sequence[Sequence[Record]]) -> Iterator[str]:
             )
         sizes = {one.student for one in row if one.student}
         if len(sizes) > 1:
-            told = " and ".join(f"{size.parameters:,} parameters, {size.macs:,} MACs" for size in _sorted(sizes))
-            yield f"{row_text(row[0].cell)}: its seeds {where} are students of different size: {told}"
+            sizes_text = " and ".join(f"{size.parameters:,} parameters, {size.macs:,} MACs" for size in _sorted(sizes))
+            yield f"{row_text(row[0].cell)}: its seeds {where} are students of different size: {sizes_text}"
 
 
 def _sorted(sizes: Iterable[Size]) -> list[Size]:
@@ -100,12 +100,13 @@ def _teachers(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fau
             if found := differences(expected, _measured(measured), declared=declared):
                 yield fault(
                     path_of_record(record),
-                    f"had another teacher than {example.id}, which names the same one: {told(found)}",
+                    f"had another teacher than {example.id}, under the same name: {differences_text(found)}",
                 )
         training = _training(example, trainings)
         if training and (found := differences(expected, _made(training), declared=declared)):
             yield fault(
-                path_of_record(training), f"is not the teacher that {example.id} and others measured: {told(found)}"
+                path_of_record(training),
+                f"differs from the teacher that {example.id} and others measured: {differences_text(found)}",
             )
 
 
@@ -137,14 +138,14 @@ def _made(training: Record) -> dict[str, Any]:
 def _trainings(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fault]:
     """Teachers that were trained for these students, and whose training is not here."""
     done = {name for name, _ in trainings}
-    told: set[tuple[PurePosixPath, str]] = set()
+    reported: set[tuple[PurePosixPath, str]] = set()
     for record in students:
         if record.status != "done" or record.cell.teacher is None:
             continue
         training = teacher_cell(record.cell.teacher, record.cell.data, record.cell.protocol)
         place = path_of_record(record).parent
-        if training and training.id not in done and (place, training.id) not in told:
-            told.add((place, training.id))
+        if training and training.id not in done and (place, training.id) not in reported:
+            reported.add((place, training.id))
             yield fault(
                 place, f"lacks the training of its teacher {training.student}, {training.id}; publish it from its runs"
             )

@@ -71,9 +71,10 @@ def advice(folder: Path, made: int) -> str:
         return ""
     command = shlex.join(["kdzoo", "publish", "--refresh", "--to", str(folder)])
     return (
-        f"{counted(made, 'made file')} {'is' if made == 1 else 'are'} not what the records give: a record may have "
-        f"been changed or removed, so compare {folder / RECORDS} with version control first; if the records are right, "
-        f"`{visible(command)}` makes the files anew"
+        f"{counted(made, 'generated file')} {'is' if made == 1 else 'are'} not what the records give: a record "
+        f"may have been changed or removed, so first compare {folder / RECORDS} with version control; if the "
+        f"records are right, "
+        f"`{visible(command)}` regenerates the files"
     )
 
 
@@ -99,7 +100,7 @@ def _redrawn_fault(content: bytes, chart: Chart, suffix: str, drawers: Counter[s
     if found and found.drawer != drawer():
         drawers[found.drawer] += 1
         return ""
-    return "" if content == (svg if suffix == ".svg" else png)(chart) else "shows something else than these records"
+    return "" if content == (svg if suffix == ".svg" else png)(chart) else "does not show these records"
 
 
 def _text_fault(content: bytes, text: str) -> str:
@@ -168,7 +169,7 @@ def _active(content: bytes) -> str:
     try:
         parser.Parse(content, True)
     except _ActiveError as error:
-        return f"holds {error}, and a plot does nothing but show"
+        return f"holds {error}, which a plot cannot contain"
     except expat.ExpatError as error:
         return f"is no XML ({error})"
     return ""
@@ -213,7 +214,7 @@ def check_leaderboard(folder: Path) -> CheckReport:
                 f"{folder} is a folder of runs; `kdzoo publish {folder} --to FOLDER` publishes it, and `kdzoo check "
                 "FOLDER` checks what was published"
             )
-        raise UsageError(f"{folder} is no published folder, which has a folder {RECORDS}; give the one after --to")
+        raise UsageError(f"{folder} is not a published folder (it has no folder {RECORDS}); give the folder after --to")
     leaderboard = read_leaderboard(folder)
     faults = [*leaderboard.faults, *content_faults(leaderboard.records, leaderboard.studies)]
     notes = remarks(leaderboard.records)
@@ -221,7 +222,7 @@ def check_leaderboard(folder: Path) -> CheckReport:
     if leaderboard.complete:
         made = generated_faults(folder, leaderboard, notes)
     else:
-        notes.append("the made files were not compared, because not all records could be read")
+        notes.append("the generated files were not compared, because not all records could be read")
     return CheckReport(leaderboard, tuple(sorted(faults + made)), tuple(notes), advice(folder, len(made)))
 
 

@@ -64,7 +64,7 @@ def better_than_chance(scores: Scores, classes: int) -> bool:
 def _reasons(record: Record) -> Iterator[str]:
     cell = record.cell
     if cell.kind == "trial":
-        yield "is a trial of tuning, whose result belongs in its study; it is no record to publish"
+        yield "is a trial of tuning, which belongs in its study and cannot be published"
     elif cell.seed == TRIAL_SEED:
         yield f"has the seed {TRIAL_SEED}, which belongs to the trials of tuning"
     if record.evaluation > EVALUATION or cell.protocol > PROTOCOL:
@@ -123,7 +123,7 @@ def plan_reasons(plan: StudyPlan) -> Iterator[str]:
     if (own := len(plan.space) - len(keys)) > MOST_SEARCHED:
         yield f"searches {own} parameters of {plan.strategy.name}, and at most {MOST_SEARCHED} may be"
     if odd := sorted(name for name, value in plan.defaults().items() if plan.space[name].whole != (type(value) is int)):
-        yield f"searches {', '.join(odd)} in whole numbers where it is none, or in others where it is one"
+        yield f"searches {', '.join(odd)} with the wrong type: whole numbers or others"
 
 
 def trial_reasons(study: Study) -> Iterator[str]:

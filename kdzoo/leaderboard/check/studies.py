@@ -115,9 +115,9 @@ def _budgets(studies: Sequence[Study]) -> Iterator[str]:
         recipes[key] = canonical_json(_recipe_space(study))
     if len({canonical_json(sorted(each, key=canonical_json)) for each in budgets.values()}) > 1:
         differ = differing([one for each in budgets.values() for one in each]) or ["trials"]
-        told = "; ".join(sorted(f"{names[key]} {_budgets_text(each, differ)}" for key, each in budgets.items()))
+        texts = "; ".join(sorted(f"{names[key]} {_budgets_text(each, differ)}" for key, each in budgets.items()))
         yield (
-            f"has studies on different budgets ({told}): tune the strategies of a pair alike, with the same numbers, "
+            f"has studies on different budgets ({texts}): tune the strategies of a pair alike, with the same numbers, "
             "or keep them apart, in another --out and published with another --to"
         )
     if len(set(recipes.values())) > 1:

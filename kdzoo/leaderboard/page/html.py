@@ -33,7 +33,7 @@ __all__ = ["dataset_page", "index_page", "library_of", "own_library", "without_l
 _P = (
     "p (Holm): p value of the paired t test of vs ce, corrected by Holm's method for the number of rows of the pair.",
     "Bold and p (Holm) can disagree: bold follows each row's own 95% interval, which is not corrected. A bold row with"
-    " a p of 0.05 or more is one that chance may well have given among so many.",
+    " a p of 0.05 or more may be due to chance among so many rows.",
 )
 
 _INTRODUCTION = (
@@ -42,7 +42,7 @@ _INTRODUCTION = (
 )
 _INDEX_INTRODUCTION = (
     "Students trained with knowledge distillation, and the same students trained alone (ce), on every dataset. "
-    "Click a header to sort. The page of a dataset tells of each row's seeds, learning curves, records and command."
+    "Click a header to sort. The page of a dataset has each row's seeds, learning curves, records and command."
 )
 
 
@@ -129,12 +129,12 @@ def _page(
         headline=headline,
         choices=choices(sections),
         cards=_cards(cards),
-        notes=list(
-            map(
-                visible,
-                (*notes(board, printed, "bold"), *more_notes(board), *_P, *overall_notes(board.overalls, "bold")),
-            )
-        ),
+        notes=[
+            visible(note)
+            for part in (notes(board, printed, "bold"), more_notes(board), _P, overall_notes(board.overalls, "bold"))
+            for note in part
+        ]
+        + [visible(remark) for remark in board.remarks],
         data=script_json(_data(sections, rankings)),
         style=_source("page.css"),
         code=code,

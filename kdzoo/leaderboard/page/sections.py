@@ -34,7 +34,7 @@ class PageColumn:
     column: Column
     header: str
     text: Callable[[RowValues], str]
-    told: str = ""
+    own_help: str = ""
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class PageColumn:
     @property
     def help(self) -> str:
         """What it says, with the unit."""
-        return self.told or self.column.help
+        return self.own_help or self.column.help
 
     def cell(self, row: RowValues) -> dict[str, str]:
         """What the cell of a row shows, and its value for sorting; an empty value stands last, either way."""
@@ -205,10 +205,10 @@ def _columns(table: Table, columns: Sequence[Column]) -> list[PageColumn]:
     """The columns that say something about the rows of a table; the headings say what rows of one pair share."""
     main, rows = table.main, table.rows
     by_name = {column.name: column for column in columns}
-    told = {"rank": f"place by {main.name} within the pair; ties share one"}
+    own_help = {"rank": f"rank by {main.name} within the pair; ties share a rank"}
     always = {"rank", "strategy", main.name, "diff_ce", "diff_ce_low"}
     return [
-        PageColumn(by_name[name], header, text, told.get(name, ""))
+        PageColumn(by_name[name], header, text, own_help.get(name, ""))
         for name, header, text in page_columns(main, table.measures)
         if name in always
         or (

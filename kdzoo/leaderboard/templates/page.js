@@ -227,12 +227,12 @@
   }
 
   function fill(panel, section, place, point) {
-    const told = section.details[place];
+    const details = section.details[place];
     // An epoch after which nothing was measured would break the line.
-    const curves = told.seeds.flatMap(([seed, , , , curve]) =>
+    const curves = details.seeds.flatMap(([seed, , , , curve]) =>
       curve.map((score, epoch) => ({ curve: `seed ${seed}`, epoch: epoch + 1, score })).filter((one) => one.score !== null));
     panel.append(element("h3", `${point.strategy}${point.variant ? ` (${point.variant})` : ""}, ${point.pair}`));
-    if (told.settings) panel.append(element("p", told.settings, { class: "soft" }));
+    if (details.settings) panel.append(element("p", details.settings, { class: "soft" }));
     const card = [...document.querySelectorAll("[data-card]")].find((one) =>
       [point.strategy, point.strategy.split(":").pop().split("@")[0]].includes(one.dataset.card));
     if (card) {
@@ -262,28 +262,28 @@
     } else panel.append(element("p", "The records hold no curve.", { class: "soft" }));
     panel.append(element("h3", "Seeds"));
     const seeds = element("ul");
-    for (const [seed, id, url, result] of told.seeds) {
+    for (const [seed, id, url, result] of details.seeds) {
       const item = element("li", `seed ${seed}: ${typeof result === "number" ? `${result.toFixed(section.digits)}${section.unit}` : result}, record `);
       item.append(linked(id, url));
       seeds.append(item);
     }
     panel.append(seeds);
-    for (const [label, [id, url]] of [["teacher's record ", told.teacher || []], ...told.studies.map((one) => ["study ", one])]) {
+    for (const [label, [id, url]] of [["teacher's record ", details.teacher || []], ...details.studies.map((one) => ["study ", one])]) {
       if (!id) continue;
       const line = element("p", label);
       line.append(linked(id, url));
       panel.append(line);
     }
     panel.append(element("h3", "Train it again"));
-    if (told.command) {
+    if (details.command) {
       panel.append(element("p", "All seeds of the row, in the folder that holds index.html; --out names the folder of the runs:"));
-      panel.append(copyable(told.command));
+      panel.append(copyable(details.command));
     }
-    if (told.needs && told.needs.length) panel.append(element("p", `${told.needs.join("; ")}.`));
-    if (told.versions) panel.append(element("p", `It was trained with ${told.versions}.`, { class: "soft" }));
-    if (told.ran) {
+    if (details.needs && details.needs.length) panel.append(element("p", `${details.needs.join("; ")}.`));
+    if (details.versions) panel.append(element("p", `It was trained with ${details.versions}.`, { class: "soft" }));
+    if (details.ran) {
       const ran = element("details");
-      ran.append(element("summary", "The command of the run that made the first record"), element("pre", told.ran));
+      ran.append(element("summary", "The command of the run that made the first record"), element("pre", details.ran));
       panel.append(ran);
     }
   }

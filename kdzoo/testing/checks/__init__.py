@@ -152,7 +152,7 @@ def _lines() -> Iterator[str]:
             yield from ("", f"### {check.name}", "")
             yield f"{_sentence(check.verifies)}  "
             yield f"*Why it matters:* {_sentence(check.matters)}  "
-            yield f"*How to mend it:* {_sentence(check.mend)}"
+            yield f"*How to fix it:* {_sentence(check.mend)}"
 
 
 def _sentence(text: str) -> str:

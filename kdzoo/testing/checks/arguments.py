@@ -231,7 +231,8 @@ def _between_samples(subject: Subject) -> str:
 ARGUMENT_ORDER = Check(
     name="argument-order",
     verifies="`forward` takes the student first; the terms depend on both networks; by no term on the logits does a "
-    "student that is certain where the teacher is not lose less than the opposite one, unless `mode_seeking` is "
+    "student that is certain where the teacher is not have a lower loss than the opposite student, unless "
+    "`mode_seeking` is "
     "claimed (not held to that, as the line then says: a term that is 0 where the teacher is unsure, and a strategy "
     "that asks for the embedding and the classifier, which made-up logits do not fit); nor by one on features, be "
     "it over positions and channels or over the similarities of samples; the terms change when student "

@@ -38,7 +38,7 @@ def _card(subject: Subject) -> CheckResult:
     for kind in parts_of(subject.kind):
         if missing := _missing(kind):
             return failed(f"the card of {kind.name} lacks {', '.join(missing)}")
-    return passed("paper, equation, shapes, signals and parameters are told")
+    return passed("the card has paper, equation, shapes, signals and parameters")
 
 
 def card_text(kind: type[Strategy]) -> str:
@@ -166,7 +166,8 @@ def _of_others(strategy: Strategy, outputs: Outputs, logits: Tensor) -> str:
     torch.manual_seed(1)
     if not torch.equal(strategy.predict(outputs), logits):
         return (
-            "in eval mode it gives other logits at each call: F.dropout(x, p) drops then too, unless it is told not to"
+            "in eval mode it gives other logits at each call: F.dropout(x, p) is active there too, unless "
+            "training=False is given"
         )
     one = strategy.predict(Outputs({name: _first_row(value) for name, value in outputs.values.items()}))
     if not torch.allclose(one, logits[:1], rtol=1e-3, atol=1e-4):
@@ -235,8 +236,8 @@ def _brief(report: str) -> str:
 SIGNALS_READ = Check(
     name="signals",
     verifies="`forward` and `predict` read every signal that is asked for; a warning where they do not",
-    matters="a signal that nobody reads costs time at every step, and the teacher's cost room in a bank",
-    mend="take it out of `signals`, or set `teacher_signals` where the teacher gives less",
+    matters="an unused signal costs time at every step, and a signal of the teacher also space in the bank",
+    mend="remove it from `signals`, or set `teacher_signals` if less is needed of the teacher",
     run=_signals_read,
     needs=("terms",),
 )
@@ -245,11 +246,11 @@ SIGNALS_READ = Check(
 PREDICT = Check(
     name="predict",
     verifies="where `predict` is overridden, it gives B x classes, uses nothing but the `deployed` modules, and "
-    "gives in eval mode the same logits of a sample again, and beside other samples",
-    matters="what is not deployed is neither averaged nor kept with the student, who then predicts otherwise; a "
-    "prediction that knows the other test samples is none that a user could have",
-    mend="name every module that `predict` uses in `deployed`, and let no bare parameter into it; take dropout and "
-    "batch normalisation as modules, which know eval mode",
+    "in eval mode its logits of a sample are always the same, also next to other samples",
+    matters="a module that is not deployed is neither averaged nor saved with the student, so the student "
+    "predicts differently later; users cannot predict with the other test samples",
+    mend="name every module that `predict` uses in `deployed`, and use no bare parameter in it; use modules for "
+    "dropout and batch normalisation, because these respect eval mode",
     run=_predict,
     needs=("terms",),
 )
@@ -257,9 +258,10 @@ PREDICT = Check(
 
 CARD = Check(
     name="card",
-    verifies="the docstrings and attributes tell the paper, the equation, the shapes, every signal and every parameter",
-    matters="who reads a board wants to know what was run, and who ports the method what it computes",
-    mend="fill in `paper = Paper(...)`, or write a line `Paper:` where there is none; write `Loss:` and the "
+    verifies="the docstrings and attributes describe the paper, the equation, the shapes, every signal and every "
+    "parameter",
+    matters="readers of a board want to know what was run, and people who port the method what it computes",
+    mend="fill in `paper = Paper(...)`, or write a line `Paper:` if there is no paper; write `Loss:` and the "
     "equation, and shapes as `B x C x H x W`, into the docstring of the class or of its loss function; give each "
     "`param` its help",
     run=_card,
@@ -271,7 +273,7 @@ EXAMPLES = Check(
     verifies="the examples in the docstrings of its module run, those of the module itself, of helper classes and of "
     "private names among them, and those of the modules of its package that it takes classes and functions from; a "
     "warning where there are none",
-    matters="an example that fails is worse than none",
-    mend="correct it; write examples as in a Python session, with `>>>`, and check them by hand",
+    matters="a failing example is worse than no example",
+    mend="correct it; write examples as in a Python session, with `>>>`, and verify them by hand",
     run=_examples,
 )

@@ -180,8 +180,8 @@ MEMORY_GROWTH = Check(
     name="memory-growth",
     verifies="peak memory of forward and backward, counted at 64, 128 and 256 samples; a warning, with the numbers, "
     "where it has a part that grows with the square of the batch or faster",
-    matters="what fits at batch 64 does not at 1,024, where the paper's comparison may have been made",
-    mend="a matrix of B x B may be what the method is; make no tensor of B x B x D: use matrix products (`x @ x.T`, "
+    matters="a loss that fits in memory at batch 64 may not fit at 1,024, the batch size of some papers",
+    mend="a matrix of B x B may be part of the method; avoid tensors of B x B x D: use matrix products (`x @ x.T`, "
     "`torch.cdist`), or work in chunks",
     run=_memory,
     needs=("terms",),
@@ -192,8 +192,9 @@ THOUSAND_CLASSES = Check(
     name="thousand-classes",
     verifies="a thousand classes give finite terms and gradients; a warning where memory grows with the square of the "
     "classes",
-    matters="ImageNet has as many: a tensor of B x classes x classes takes a gigabyte at batch 256",
-    mend="average over classes, or sum as the paper does and say so; multiply matrices instead of making all products",
+    matters="ImageNet has a thousand: a tensor of B x classes x classes takes a gigabyte at batch 256",
+    mend="average over classes, or sum as the paper does and say so; use matrix products instead of all pairwise "
+    "products",
     run=_thousand_classes,
     needs=("terms",),
 )
@@ -201,8 +202,8 @@ THOUSAND_CLASSES = Check(
 
 STEP_COST = Check(
     name="step-cost",
-    verifies="the time of a step, in each phase, against that of a student trained on labels alone, on tiny "
-    "networks; a warning beyond five times",
+    verifies="the time of a step in each phase, relative to training on labels alone, on tiny networks; a warning "
+    "above five times",
     matters="a gain that takes five times the time should be compared with five times the epochs",
     mend="look for loops over samples or pairs, copies to the CPU (`.item()`), and signals that are not needed",
     run=_cost,

@@ -197,7 +197,7 @@ EQUATION = Check(
     verifies="the code does what the equation after `Loss:` says, as far as that can be read: the weight before `CE` "
     "is `ce_weight`; where the square of the temperature is named, the gradient keeps its size when the temperature is "
     "doubled; where a KL divergence is named, it is summed over the classes",
-    matters="who ports a method, or compares weights, goes by the equation: without T^2 the labels weigh T^2 times as "
+    matters="people port methods and compare weights by the equation: without T^2 the labels weigh T^2 times as "
     "much as it says",
     mend='multiply by `temperature**2`, set `ce_weight`, take `reduction="batchmean"`; or correct the equation',
     run=_equation,

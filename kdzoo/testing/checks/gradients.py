@@ -192,7 +192,7 @@ def _collapse(subject: Subject) -> CheckResult:
                 "or a temperature that is learned, makes the loss small without the student"
             )
     message = ", ".join(f"{name} {value:.3g} to {last.get(name, math.nan):.3g}" for name, value in first.items())
-    return passed(f"its own parameters alone do not do away with the loss: {message}")
+    return passed(f"its own parameters alone do not remove the loss: {message}")
 
 
 def _unrelated(subject: Subject, pair: NetworkPair, seed: int) -> Drawn:
@@ -231,7 +231,7 @@ GRADIENT_STUDENT = Check(
     name="gradient-student",
     verifies="every term has a gradient in the student or in an adapter, and a finite one arrives in the student; "
     "a warning where a loss on the logits alone still moves a student that equals its teacher",
-    matters="a term that is detached from the student is logged, falls with luck, and teaches nothing",
+    matters="a term that is detached from the student is logged, may fall by chance, and teaches nothing",
     mend="do not call `.detach()`, `.data`, `.item()` or `argmax` on the student's signals, nor use no_grad there; "
     "`F.kl_div` takes the student's logarithms",
     run=_student,
@@ -244,9 +244,9 @@ GRADIENT_TEACHER = Check(
     verifies="no signal of the teacher gets a gradient; no signal of either network, and no tensor of the batch, "
     "is written to, and no signal is kept as a parameter or buffer",
     matters="a teacher that moves towards the student makes the loss fall without anything being learnt, and a "
-    "signal that is changed in place is wrong for whoever reads it next",
-    mend="use operations that make new tensors (`x / t`, not `x.div_(t)`); take `setup.classifier`, which is a "
-    "copy, where the teacher's last layer is to be trained on",
+    "signal that is changed in place is wrong for the next reader",
+    mend="use operations that make new tensors (`x / t`, not `x.div_(t)`); use `setup.classifier`, a copy, to "
+    "train the teacher's last layer further",
     run=_teacher,
     needs=("terms",),
 )
@@ -254,13 +254,13 @@ GRADIENT_TEACHER = Check(
 
 GOAL = Check(
     name="goal",
-    verifies="a strategy without parameters of its own does not make a student that equals its teacher lose more than "
-    "one that does not; one with such parameters cannot make a term vanish by them alone, on students that know "
-    "nothing of the teacher",
-    matters="a loss whose sign is wrong leads away from the teacher; one that its adapters can satisfy by themselves "
-    "falls nicely, and teaches nothing",
-    mend="take `1 - cos` or `-cos`; put the adapter on the student's side, freeze or detach the teacher's, and reverse "
-    "the gradient of what shall make it harder",
+    verifies="a strategy without parameters of its own does not give a higher loss to a student that equals its "
+    "teacher than to other students; a strategy with such parameters cannot make a term vanish by training them "
+    "alone, on students that are unrelated to the teacher",
+    matters="a loss with the wrong sign leads away from the teacher; a loss that its adapters can satisfy alone "
+    "falls, and teaches nothing",
+    mend="use `1 - cos` or `-cos`; put the adapter on the student's side, freeze or detach the teacher's side, "
+    "and reverse the gradient of adversarial parts",
     run=_goal,
     needs=("terms", "repeatable"),
 )

@@ -241,7 +241,7 @@ PARAMETERS = Check(
     name="parameters",
     verifies="hyperparameters are declared by `param`, refuse a wrong type, and work at the edges of what they "
     "accept: at their bounds, and at 0 and -1 where no bound forbids these; a warning where one changes nothing",
-    matters="`--set` and tuning take what is accepted, and what breaks does so in the middle of a bench",
+    matters="`--set` and tuning use every accepted value, and a value that breaks stops a bench midway",
     mend="declare `x: float = param(1.0, ..., gt=0)` with the bounds that the equation needs",
     run=_parameters,
     needs=("terms",),
@@ -252,8 +252,8 @@ SEARCH_SPACE = Check(
     name="search-space",
     verifies="at least one number has a `search` range, and 20 samples of the ranges build, run and stay finite; "
     "a warning where nothing is searched",
-    matters="a strategy without ranges competes at its defaults against tuned ones, and a range with a hole wastes "
-    "trials",
+    matters="a strategy without ranges competes with its defaults against tuned strategies, and a range with "
+    "invalid values wastes trials",
     mend="give weights and temperatures `search=(low, high)`, with `log=True` where useful values span magnitudes",
     run=_search,
     needs=("terms",),

@@ -204,9 +204,9 @@ TERMS = Check(
     "the training, on a batch that is new and on one that was seen before, and on the large logits of a confident "
     "teacher; a strategy that asks for the teacher's signals gives some; torch does not warn of stretched shapes "
     "or of a divergence that is averaged over the classes",
-    matters="the engine adds the terms up and logs each; a term of another shape stops the training, NaN ruins it; "
-    "the other checks look at the moment at which most terms are there",
-    mend="reduce each term to a scalar with `.mean()`, take logarithms by `log_softmax`, compare equal shapes; "
+    matters="the engine adds the terms and logs each; a term of another shape stops the training, NaN ruins it; "
+    "the other checks use the epoch with the most terms",
+    mend="reduce each term to a scalar with `.mean()`, use `log_softmax` for logarithms, compare equal shapes; "
     'give the KL divergence `reduction="batchmean"`; raise `PairError` in `build`, and only for networks that do '
     "not fit",
     run=_terms,
@@ -216,7 +216,7 @@ TERMS = Check(
 FLOAT32 = Check(
     name="float32",
     verifies="every term is float32, from float32 signals and from bfloat16 ones under autocast",
-    matters="a loss that is summed in half precision keeps three digits, and its small gradients vanish",
+    matters="a loss summed in half precision has three digits, and its small gradients vanish",
     mend="begin with `student.logits.float()` (and the like for each signal), and compute the loss in float32",
     run=_float32,
     needs=("terms",),
@@ -227,7 +227,7 @@ ZERO_WHEN_EQUAL = Check(
     name="zero-when-equal",
     verifies="where `zero_when_equal` is claimed, every term is 0 when student and teacher give the same signals",
     matters="a distance that is not 0 at its target pulls the student away from the teacher",
-    mend="subtract what is left at the target (for example the teacher's entropy), or drop the claim",
+    mend="subtract its value at the target (for example the teacher's entropy), or drop the claim",
     run=_zero_when_equal,
     needs=("terms",),
 )
@@ -248,7 +248,7 @@ LABELS_ONCE = Check(
     verifies="no term holds the cross-entropy of the student's logits with the labels, plain or smoothed, alone or "
     "beside another loss, unless `ce_weight` is 0 or the phase has no hard-label loss: on the same batch under other "
     "labels, none changes by a fixed multiple of it",
-    matters="the engine adds that loss itself: twice as much of it is another balance than the paper's",
+    matters="the engine adds that loss itself: counted twice, the balance is not the paper's",
     mend="leave it out of `forward`, and set its weight by `ce_weight`",
     run=_labels,
     needs=("terms",),

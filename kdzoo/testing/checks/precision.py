@@ -238,8 +238,8 @@ def _layout(change: Change, where: str) -> Callable[[Subject], CheckResult]:
 FLOAT64 = Check(
     name="float64",
     verifies="terms and gradients in float32 agree with those in float64 within a thousandth",
-    matters="a difference of nearly equal numbers loses its digits: the loss looks right and its gradient is noise",
-    mend="use `log_softmax` and `logsumexp`; centre before squaring; compute what cancels in float64",
+    matters="a difference of nearly equal numbers loses precision: the loss looks right, but its gradient is noise",
+    mend="use `log_softmax` and `logsumexp`; centre before squaring; compute differences that cancel in float64",
     run=_float64,
     needs=("terms", "repeatable", "registered"),
 )
@@ -249,7 +249,7 @@ BF16 = Check(
     name="bf16",
     verifies="under bfloat16 autocast terms and gradients are finite, on small, usual and large signals and where "
     "the student nearly equals the teacher, if they are so in float32",
-    matters="a loss that dies in half precision ends the training of everybody with a GPU",
+    matters="a loss that fails in half precision stops most trainings on GPUs",
     mend="convert signals with `.float()` before `exp`, `log`, `sqrt` and divisions; put an epsilon under the root",
     run=_bf16,
     needs=("terms",),
@@ -270,9 +270,9 @@ DEGENERATE = Check(
     name="degenerate",
     verifies="a sample whose features are all 0, maps of constant channels, a batch of samples that are alike, logits "
     "that are the same for all classes, and a student equal to its teacher give finite terms and gradients",
-    matters="behind a ReLU whole channels and samples are 0, and one division by a norm of 0 ends the training",
-    mend="use `F.normalize`, or `x.norm(...).clamp(min=eps)`; put an epsilon under a root, whose gradient at 0 is "
-    "infinite, and so into a deviation: `(x.var(dim) + eps).sqrt()`",
+    matters="after a ReLU whole channels and samples are 0, and one division by a norm of 0 ruins the training",
+    mend="use `F.normalize`, or `x.norm(...).clamp(min=eps)`; put an epsilon under a root, because its gradient "
+    "at 0 is infinite, also in a standard deviation: `(x.var(dim) + eps).sqrt()`",
     run=_degenerate,
     needs=("terms",),
 )
@@ -280,8 +280,8 @@ DEGENERATE = Check(
 
 NON_CONTIGUOUS = Check(
     name="non-contiguous",
-    verifies="signals with gaps in memory give the terms of contiguous ones",
-    matters="`view` refuses them, and reading memory as it lies mixes up elements",
+    verifies="non-contiguous signals give the same terms as contiguous signals",
+    matters="`view` refuses them, and reading raw memory mixes up elements",
     mend="use `flatten` or `reshape` instead of `view`",
     run=_layout(_strided, "non-contiguous"),
     needs=("terms", "repeatable"),
@@ -290,7 +290,7 @@ NON_CONTIGUOUS = Check(
 
 CHANNELS_LAST = Check(
     name="channels-last",
-    verifies="maps in channels_last order give the terms of contiguous ones",
+    verifies="maps in channels_last order give the same terms as contiguous maps",
     matters="kdzoo's teachers and fast recipes give such maps",
     mend="use `flatten` or `reshape` instead of `view`, and name dimensions instead of strides",
     run=_layout(_channels_last, "channels_last"),

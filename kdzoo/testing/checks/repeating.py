@@ -232,8 +232,8 @@ REPEATABLE = Check(
     name="repeatable",
     verifies="two fresh strategies give bit for bit the same terms from the same seed, and neither `build` nor "
     "`forward` sets a seed itself, be it torch's, numpy's or Python's",
-    matters="a result that changes from run to run cannot be checked by others, nor a killed run be taken up; a seed "
-    "that is set in `build` makes the runs of different seeds start alike, and their spread too small",
+    matters="a result that changes from run to run cannot be checked by others, nor can a killed run be resumed; "
+    "a seed set in `build` gives runs of different seeds the same start, and too small a spread",
     mend="draw from torch's global generator (`torch.randint`, `torch.rand`), which is seeded for each epoch; set no "
     "seed, make no generator of your own, read no clock, iterate over no set",
     run=_repeatable,
@@ -243,9 +243,9 @@ REPEATABLE = Check(
 
 STOCHASTIC = Check(
     name="stochastic",
-    verifies="two calls on the same batch and the same state give the same terms and gradients, unless `stochastic` "
-    "is claimed or the strategy has dropout modules of its own; a warning where it is claimed and not so",
-    matters="a projection that is drawn again at each step is another target at each step, which no student can follow",
+    verifies="two calls on the same batch and the same state give the same terms and gradients, unless "
+    "`stochastic` is claimed or the strategy has dropout modules; a warning if it is claimed but not true",
+    matters="a projection that is drawn at each step is a new target at each step, which no student can follow",
     mend="draw in `build`, and keep the result by `self.register_buffer(name, tensor)`; or claim `stochastic = True`",
     run=_stochastic,
     needs=("terms", "repeatable"),
@@ -255,7 +255,7 @@ STOCHASTIC = Check(
 TRAINING_AGAIN = Check(
     name="training-again",
     verifies="the same training gives the same weights and curves when it is run twice",
-    matters="others could not check a result that does not come again",
+    matters="a result that cannot be repeated cannot be checked",
     mend="as for `repeatable`; also keep no state in the class or the module, where the next training finds it",
     run=_again,
     needs=("two-epochs", "repeatable"),
@@ -267,8 +267,8 @@ OTHER_PROCESS = Check(
     verifies="built and called in two other processes, in which Python iterates over sets in other orders "
     "(PYTHONHASHSEED), it has the same parameters and buffers in the same order and gives the same terms, in one of "
     "them after a strategy of another seed",
-    matters="each run has an order of its own: what is made in it is another experiment in each process, and a run "
-    "that is killed is taken up by another process",
+    matters="every process has another order, so results differ between processes, and a killed run is resumed by "
+    "another process",
     mend="iterate over lists, tuples and dicts, or over `sorted(names)`; derive no number from `hash(text)`; keep what "
     "is drawn in a buffer of the strategy, not in a dict of its class or module",
     run=_other_process,

@@ -256,9 +256,9 @@ def _over_the_batch(subject: Subject, names: list[str]) -> Iterator[str]:
 
 BATCH_ORDER = Check(
     name="batch-order",
-    verifies="the terms are the same on samples that were seen before and come in another order, unless "
+    verifies="the terms are the same for known samples in another order, unless "
     "`order_dependent` is declared; a warning where it is declared and not so",
-    matters="batches are shuffled: what depends on the order compares the wrong samples, or is noise",
+    matters="batches are shuffled: a term that depends on the order compares the wrong samples, or is noise",
     mend="compare row i only with row i or with all rows; find state by `batch.index`, not by the row; or declare "
     "`order_dependent = True`",
     run=_batch_order,
@@ -284,10 +284,10 @@ ACROSS = Check(
     "sample does not depend on the other samples of the batch, or a warning says so; no softmax of the logits runs "
     "over the samples, unless the docstring says `softmax over the samples`; where `per_sample` is claimed, "
     "every term is the mean over the samples, be they together or in parts, and `forward` writes to no buffer",
-    matters="a softmax or a norm over the batch instead of the classes still trains, to a student that was asked for "
-    "something else; several processes that train one cell compute a `per_sample` loss each on its own rows",
-    mend="write `dim=1` (or `dim=-1`) for the classes, channels or positions of a sample; where samples shall be "
-    "compared with each other, set the family to `relation`, `contrastive` or a word of your own, and drop "
+    matters="a softmax or a norm over the batch instead of the classes still trains, but for a different "
+    "objective; several processes that train one cell compute a `per_sample` loss each on its own rows",
+    mend="write `dim=1` (or `dim=-1`) for the classes, channels or positions of a sample; if samples are compared "
+    "with each other on purpose, set the family to `relation`, `contrastive` or another word, and drop "
     "`per_sample`",
     run=_across,
     needs=("terms", "repeatable"),

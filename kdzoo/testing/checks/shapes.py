@@ -177,7 +177,7 @@ BATCH_OF_ONE = Check(
     name="batch-of-one",
     verifies="a batch of one sample gives finite terms and gradients",
     matters="small datasets and probes have such batches; a variance over one sample is NaN",
-    mend="guard what divides by B - 1; BatchNorm wants more than one value per channel, so use its running "
+    mend="guard divisions by B - 1; BatchNorm needs more than one value per channel, so use its running "
     "statistics there, or LayerNorm",
     run=_batch_of_one,
     needs=("terms",),
@@ -188,7 +188,7 @@ PARTIAL_BATCH = Check(
     name="partial-batch",
     verifies="a full batch, a smaller one and a full one after another give finite terms and gradients",
     matters="the last batch of a split, and a dataset smaller than the batch, are partial",
-    mend="take the batch's size from the signals at each call, never from the first one",
+    mend="read the batch size from the signals at each call, never only at the first call",
     run=_partial,
     needs=("terms",),
 )
@@ -197,7 +197,7 @@ PARTIAL_BATCH = Check(
 TWO_CLASSES = Check(
     name="two-classes",
     verifies="two classes give finite terms and gradients",
-    matters="`topk(5)` and what divides by the number of wrong classes minus one break there",
+    matters="`topk(5)` and divisions by the number of wrong classes minus one fail there",
     mend="clamp k to the number of classes; raise `PairError` in `build` where two classes make no sense",
     run=_on_pairs("with 2 classes", lambda subject: subject.pair(classes=2)),
     needs=("terms",),
@@ -218,7 +218,7 @@ NO_BIAS = Check(
     name="no-bias",
     verifies="last layers without a bias give finite terms and gradients, where the classifier is asked for, or "
     "the pair is refused by a PairError",
-    matters="`classifier.bias` is None in some networks, and what reads it stops there",
+    matters="`classifier.bias` is None in some networks",
     mend="ask `if classifier.bias is not None`, or pass it on: `F.linear(x, *classifier)` takes None",
     run=_no_bias,
     needs=("terms",),
@@ -229,7 +229,7 @@ UNEQUAL_CHANNELS = Check(
     name="unequal-channels",
     verifies="student stages and embeddings of other widths than the teacher's, wider and narrower, give finite "
     "terms and gradients, or the pair is refused by a PairError",
-    matters="hardly any real pair has equal widths",
+    matters="few real pairs have equal widths",
     mend="make adapters from `setup.paired_shapes()` and the embeddings' widths, or raise `PairError` in `build`",
     run=_on_pairs(
         "with unequal channels",
@@ -244,7 +244,7 @@ UNEQUAL_SIZES = Check(
     name="unequal-sizes",
     verifies="maps of other sizes than the teacher's, larger and smaller, also not square and in no whole ratio, "
     "give finite terms and gradients, or the pair is refused by a PairError",
-    matters="maps of unequal size that are compared anyway are stretched in silence, or stop the training",
+    matters="maps of unequal size that are compared anyway are stretched silently, or stop the training",
     mend="pool the larger map to the smaller one's size (`F.adaptive_avg_pool2d`), in both directions",
     run=_on_pairs(
         "with maps of unequal size",
@@ -261,7 +261,7 @@ UNEQUAL_STAGES = Check(
     "gradients, or a PairError refuses them; a warning where stages are compared one by one, and others than "
     "`setup.stage_pairs` says",
     matters="stages are paired from the deepest; indices of one network used on the other compare the wrong maps",
-    mend="walk over `setup.stage_pairs`, which has an index for each network",
+    mend="iterate over `setup.stage_pairs`, which has an index for each network",
     run=_unequal_stages,
     needs=("terms",),
 )

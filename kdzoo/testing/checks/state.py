@@ -238,10 +238,10 @@ REGISTERED = Check(
     verifies="modules and tensors that `build` makes are submodules, parameters or buffers of the strategy, also "
     "those in containers and in plain objects; `forward` makes and replaces no parameter, and nothing gets a gradient "
     "that is not a parameter of the strategy or the student's; a warning where a random parameter is not trained",
-    matters="what torch does not find is not trained, not moved to the device, and not in the checkpoint; an "
-    "adapter that stays random, or is new at each call, makes the student imitate noise",
+    matters="modules and tensors that torch does not find are not trained, not moved to the device and not in the "
+    "checkpoint; with an adapter that stays random, or is new at each call, the student imitates noise",
     mend="make adapters in `build`, keep modules in `nn.ModuleList` or `nn.ModuleDict`, and tensors by "
-    "`self.register_buffer(name, tensor)`; take `requires_grad_(False)` away from what shall learn",
+    "`self.register_buffer(name, tensor)`; remove `requires_grad_(False)` from parameters to train",
     run=_registered,
     needs=("terms",),
 )
@@ -251,7 +251,7 @@ MEMORY_ROWS = Check(
     name="memory-rows",
     verifies="in a buffer that is as long as the training samples are many, no two batches of different samples are "
     "written to the same rows, but for those of their `batch.index`",
-    matters="the place in the batch is another sample at each step: what is remembered of one is then another's",
+    matters="a row of the batch is another sample at each step, so the memory mixes up samples",
     mend="write `self.memory[batch.index] = ...`, and read by `batch.index` too",
     run=_memories,
     needs=("terms", "repeatable"),
@@ -262,8 +262,8 @@ REDUCTION = Check(
     name="reduce",
     verifies="where `reduce` is overridden, each row of what it gives depends on the same row of the teacher's signals "
     "and on nothing that changes: no other sample, random number, parameter or buffer",
-    matters="the teacher bank keeps what it gives and hands it out in other batches and epochs",
-    mend="move what depends on the batch or on adapters into `forward`",
+    matters="the teacher bank caches its result and uses it in other batches and epochs",
+    mend="move parts that depend on the batch or on adapters into `forward`",
     run=_reduce,
     needs=("terms",),
 )

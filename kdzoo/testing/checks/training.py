@@ -137,7 +137,7 @@ def _resume(subject: Subject) -> CheckResult:
         if difference := first_difference(whole.outcome, subject.trainings.killed(last).outcome):
             return failed(f"after a kill {where}: {difference}")
         kills.append(where)
-    return passed(f"killed {', '.join(kills)} and taken up, weights and curves are equal bit for bit")
+    return passed(f"killed {', '.join(kills)} and resumed, weights and curves are equal bit for bit")
 
 
 def _named(phase: Phase, phases: Sequence[Phase]) -> str:
@@ -150,7 +150,7 @@ TWO_EPOCHS = Check(
     "need; where CNNs are refused, a tiny ViT taught by a ViT, by which the training's other checks go too; a "
     "warning where every pair is refused, or where the student diverges and it takes a tenth of the learning rate",
     matters="this is what a bench does",
-    mend="read the error; a bench of this strategy puts it, with its traceback, into the record",
+    mend="read the error; a bench of this strategy records it with its traceback",
     run=_two_epochs,
     needs=("terms",),
 )
@@ -160,8 +160,8 @@ TEACHER_UNTOUCHED = Check(
     name="teacher-untouched",
     verifies="after the training the teacher's parameters and buffers are equal bit for bit and have no gradients, "
     "and its modules were in eval mode after every step",
-    matters="a teacher in train mode gives other answers and moves its BatchNorm statistics: this has spoilt "
-    "published numbers",
+    matters="a teacher in train mode has different outputs and changes its BatchNorm statistics: this has "
+    "affected published numbers",
     mend="use the teacher's signals alone; do not write to `teacher.classifier`, which is the live layer",
     run=_teacher_untouched,
     needs=("two-epochs",),
@@ -171,9 +171,9 @@ TEACHER_UNTOUCHED = Check(
 GRADIENT_ADAPTERS = Check(
     name="gradient-adapters",
     verifies="a gradient arrives in every trained parameter of the strategy in some phase",
-    matters="an adapter that stays random makes the student imitate noise, and its curve still falls",
+    matters="with an adapter that stays random the student imitates noise, and the loss still falls",
     mend="make adapters in `build`, use each in `forward`, and not under no_grad; set `requires_grad_(False)` on "
-    "what shall stay as it is",
+    "constants",
     run=_adapters,
     needs=("two-epochs",),
 )
@@ -199,7 +199,7 @@ OTHER_PAIRS = tuple(
 BF16_TRAINING = Check(
     name="bf16-training",
     verifies="the training runs in bfloat16 with finite terms, if need be at a tenth of the learning rate",
-    matters="adapters meet half-precision signals there, and a loss that dies ends the training",
+    matters="adapters get half-precision signals there, and a loss that fails stops the training",
     mend="as for `bf16`; compute under autocast, or convert signals to the adapter's own type",
     run=_bf16_training,
     needs=("two-epochs",),
@@ -208,10 +208,11 @@ BF16_TRAINING = Check(
 
 CHECKPOINT = Check(
     name="checkpoint",
-    verifies="a strategy made anew from the checkpoint holds what the trained one holds and gives the same terms",
-    matters="a run that is killed and taken up goes on with an empty memory, and nobody sees it",
-    mend="make memories buffers (`self.register_buffer`), or hand other state out in `get_extra_state` and take it up "
-    "in `set_extra_state`; replace `persistent=False`",
+    verifies="a new strategy loaded from the checkpoint has the same state as the trained strategy and gives the "
+    "same terms",
+    matters="a resumed run would silently continue with an empty memory",
+    mend="make memories buffers (`self.register_buffer`), or save other state in `get_extra_state` and load it in "
+    "`set_extra_state`; replace `persistent=False`",
     run=_checkpoint,
     needs=("two-epochs", "repeatable", "teacher-untouched"),
 )
@@ -219,8 +220,8 @@ CHECKPOINT = Check(
 
 RESUME = Check(
     name="resume",
-    verifies="a training that is killed in the last epoch of each phase, in one after another, and taken up by new "
-    "objects ends in the same weights; right after a first phase of one epoch, which has no checkpoint before its end",
+    verifies="a training that is killed in the last epoch of each phase in turn, and resumed with new objects, "
+    "ends in the same weights; right after a first phase of one epoch, which has no checkpoint before its end",
     matters="long trainings are killed; a resumed one must not be another experiment",
     mend="as for `checkpoint` and `repeatable`",
     run=_resume,

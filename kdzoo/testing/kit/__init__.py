@@ -16,7 +16,7 @@ import torch
 
 from kdzoo import foreign
 from kdzoo.errors import PairError
-from kdzoo.interruption import heed
+from kdzoo.interruption import raise_if_interrupted
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registered
 from kdzoo.strategy import Strategy
@@ -74,7 +74,7 @@ class Finding:
 
     def explain(self) -> str:
         """What failed, why it matters and how to mend it, each on a line."""
-        return f"{self.text}\nwhy it matters: {self.check.matters}\nhow to mend it: {self.check.mend}"
+        return f"{self.text}\nwhy it matters: {self.check.matters}\nhow to fix it: {self.check.mend}"
 
 
 def passed(text: str) -> CheckResult:
@@ -132,7 +132,7 @@ def run_check(check: Check, subject: Subject, earlier: Mapping[str, Finding]) ->
         except PairError as error:
             verdict = skipped(f"it refuses such networks: {error}")
         except BaseException as error:
-            heed(error)
+            raise_if_interrupted(error)
             # Whatever a strategy raises here it would raise in a training: that is what the check found.
             verdict = failed(_explained(error, subject.kind))
     return Finding(check, verdict.status, verdict.text, seconds=time.perf_counter() - began)

@@ -25,6 +25,7 @@ STORE = FOLDER / "store"
 
 BOARDS: dict[str, dict[str, str | float]] = {
     "board.txt": {},
+    "explain.txt": {"explain": True},
     "board.md": {"format": "md"},
     "board.csv": {"format": "csv"},
     "board.json": {"format": "json"},
