@@ -136,7 +136,7 @@ def test_one_cell_by_itself_reads_as_its_bench_would(tmp_path: Path, teacher_fil
     others = {"bank": AUTO}
     task = plan_task(
         bench.lab.store,
-        cell.id,
+        cell,
         ALONE,
         "failed",
         device=torch.device("cpu"),

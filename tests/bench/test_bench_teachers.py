@@ -49,8 +49,8 @@ def test_a_trained_teacher_is_a_cell_of_its_own_that_comes_first(tmp_path: Path)
         assert record.status == "done", record.reason
         assert record.cell.teacher.weights == "trained"
         # The teacher computes in another memory layout than the student that it was, so the last digits differ.
-        assert record.teacher.test.model_dump() == pytest.approx(teacher.test.model_dump(), rel=1e-5)
-        assert record.teacher.tune.model_dump() == pytest.approx(teacher.tune.model_dump(), rel=1e-5)
+        assert record.teacher.test == pytest.approx(teacher.test, rel=1e-5)
+        assert record.teacher.tune == pytest.approx(teacher.tune, rel=1e-5)
         assert record.teacher.size == teacher.student
     assert len(list((tmp_path / "teachers").iterdir())) == 1
 
@@ -97,8 +97,8 @@ def _five_classes(weights: dict[str, Any]) -> None:
     ("change", "sentence"),
     [
         (_five_classes, "are for 5 classes, and 4 are needed"),
-        (lambda weights: weights.update(extra=torch.zeros(2)), "also hold extra"),
-        (lambda weights: weights.pop("conv_stem.weight"), "lack conv_stem.weight"),
+        (lambda weights: weights.update(extra=torch.zeros(2)), "also hold 'extra'"),
+        (lambda weights: weights.pop("conv_stem.weight"), "lack 'conv_stem.weight'"),
     ],
     ids=["classes", "unknown key", "missing key"],
 )

@@ -15,8 +15,8 @@ from small_lab import STEPS, Quiet, prepare, run
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Strategy, Terms, UsageError
+from kdzoo.bench import run as cells
 from kdzoo.bench.executors.local import run_cells
-from kdzoo.cli.running import run as cells
 from kdzoo.engine import checkpoint
 from kdzoo.errors import NonFiniteLossError
 from kdzoo.store import Store

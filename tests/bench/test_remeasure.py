@@ -156,7 +156,7 @@ def test_hostile_names_of_tensors_stay_on_one_line(bench: Run, store: Store, che
         metadata = file.metadata()
     save_file(load_file(path) | {"\x1b[31mred\n\u202e": torch.zeros(1)}, path, metadata=metadata)
     (fault,) = check([record])
-    assert "also hold \\x1b[31mred\\n\\u202e" in fault
+    assert "also hold '\\x1b[31mred\\n\\u202e'" in fault
     assert fault.isprintable()
 
 

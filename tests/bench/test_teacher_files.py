@@ -191,4 +191,4 @@ def test_the_command_line_says_and_carries_it(tmp_path: Path, checkpoint: str) -
     (measures,) = (tmp_path / "runs" / "teachers").glob("*/measures.json")
     # A random network knows nothing, so that its cell fails; but it was measured, as it is shown images.
     assert "better than chance (" in ran.output
-    assert json.loads(measures.read_text())["measures"]["test"]["n"] > 0
+    assert json.loads(measures.read_text())["scores"]["test"]["n"] > 0

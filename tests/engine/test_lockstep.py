@@ -213,7 +213,7 @@ def test_what_fits_is_as_many_as_fit(tmp_path: Path, teacher_file: str, monkeypa
 
 def test_only_what_sees_the_same_goes_together(tmp_path: Path, teacher_file: str) -> None:
     bench = prepare(tmp_path, BUILT_IN, teacher_weights=teacher_file, seeds=2, student="test_resnet,test_efficientnet")
-    kinds = lockstep.alike(bench.plan.cells, bench.lab)
+    kinds = lockstep.lockstep_groups(bench.plan.cells, bench.lab)
     assert [len(kind) for kind in kinds] == [5] * 4
     for kind in kinds:
         assert len({(cell.student, cell.seed, cell.teacher) for cell in kind}) == 1

@@ -170,6 +170,6 @@ def test_nothing_is_left_where_writing_fails(there: bool, tmp_path: Path, monkey
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(UsageError, match="new cannot be written: no space left on device"):
+    with pytest.raises(UsageError, match="new cannot be written: the disk is full"):
         write_project(folder, {"a/b": "1", "c": "2", "z": "3"})
     assert [path.name for path in tmp_path.rglob("*")] == (["new"] if there else [])

@@ -40,7 +40,7 @@ def test_an_address_where_nobody_listens_is_one_sentence(form: str, small: tuple
         (("--address", "auto"), "address belongs to a cluster: give the executor ray too"),
         (("--no-shared-store",), "shared_store belongs to a cluster: give the executor ray too"),
         (("--cpus-per-cell", 2), "cpus_per_cell belongs to a cluster: give the executor ray too"),
-        (("--executor", "slurm"), "--executor must be 'local' or 'ray', not 'slurm'"),
+        (("--executor", "slurm"), "--executor must be 'local', 'ray' or 'command', not 'slurm'"),
         (("--executor", "ray", "--gpus-per-cell", -1), "--gpus-per-cell must be at least 0, not -1"),
         (("--workers", 0), "--workers must be a number from 1 to 9999, or auto, not '0'"),
         (("--workers", "many"), "--workers must be a number from 1 to 9999, or auto, not 'many'"),
