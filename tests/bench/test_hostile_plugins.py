@@ -145,7 +145,7 @@ def test_what_a_strategy_changes_is_put_back_and_named(
     for what in ("environment variables", "standard output", "the handler of SIGTERM", "the precision of float32"):
         assert what in named
     assert bench.only("soft").environment.restored == ()
-    assert [line for line in lines if line.startswith("changing changed ") and line.endswith("put back after its cell")]
+    assert [line for line in lines if line.startswith("changing changed ") and line.endswith("restored after its cell")]
     assert '"event":"restored"' in (tmp_path / "runs" / "events.jsonl").read_text()
 
 
