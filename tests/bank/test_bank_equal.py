@@ -13,6 +13,8 @@ from kdzoo import Strategy
 from kdzoo.bench.session import run_bench
 from kdzoo.engine.bank.spec import BankSettings
 
+pytestmark = pytest.mark.exhaustive
+
 EPOCHS = 4
 SHORT = 2 * 32
 """Images of the two short runs by which shapes and time are found."""

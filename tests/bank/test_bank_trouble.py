@@ -22,6 +22,8 @@ from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.models.teacher import Teacher
 from kdzoo.store import Store
 
+pytestmark = pytest.mark.exhaustive
+
 SHORT = 2
 """Short runs, of 32 samples each, by which shapes and time are found."""
 SMALL = 16

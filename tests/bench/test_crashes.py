@@ -19,6 +19,8 @@ from kdzoo.bench import crashes
 from kdzoo.bench.crashes import OWN_LIMIT, UNEXPLAINED_LIMIT, Crashes, StartMark, crashes_of, start_marked
 from kdzoo.bench.executors.local import run_cells
 
+pytestmark = pytest.mark.exhaustive
+
 BENCH = """
 import sys
 sys.path[:0] = {places!r}

@@ -21,6 +21,8 @@ from kdzoo.errors import KdzooError
 from kdzoo.record import Record
 from kdzoo.store import Store
 
+pytestmark = pytest.mark.exhaustive
+
 OPTIONS = shlex.split(
     "--teacher test_efficientnet --student test_resnet --seeds 1 --epochs 1 --dataset 'digits[:120]' --img-size 16 "
     "--teacher-epochs 8 --device cpu --set recipe.batch_size=16 --set recipe.lr=0.02"

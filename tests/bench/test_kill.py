@@ -18,6 +18,8 @@ from kdzoo import store
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.store import Store
 
+pytestmark = pytest.mark.exhaustive
+
 KILLS = 3
 
 

@@ -17,6 +17,8 @@ from kdzoo.strategy import Strategy
 from kdzoo.testing import CHECKS, run_checks
 from kdzoo.testing.checks import GROUPS
 
+pytestmark = pytest.mark.exhaustive
+
 ELSEWHERE = {
     "docs/tutorial.md": "its strategy is checked in the package of which it is a part",
     "docs/troubleshooting.md": "each of its strategies has one mistake",

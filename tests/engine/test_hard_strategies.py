@@ -18,6 +18,8 @@ from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.record import Record
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.mark.parametrize("strategy", HARD, ids=lambda each: each.name)
 def test_it_trains_and_a_stop_changes_nothing(strategy: type[Strategy], tmp_path: Path, teacher_file: str) -> None:

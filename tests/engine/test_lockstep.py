@@ -23,6 +23,8 @@ from kdzoo.engine.lockstep_group import GeneratorState, SharedFeed
 from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Batch
 
+pytestmark = pytest.mark.exhaustive
+
 BUILT_IN = ["soft", "fitnets", "at", "rkd"]
 
 

@@ -15,6 +15,8 @@ from kdzoo.cell import Cell
 from kdzoo.record import Epoch
 from kdzoo.store import Store
 
+pytestmark = pytest.mark.exhaustive
+
 MODERN = {
     "optimizer": "adamw",
     "lr": 0.002,

@@ -15,6 +15,8 @@ from kdzoo.cell import ModelRef
 from kdzoo.errors import PairError, UsageError
 from kdzoo.models.taps import TappedModel, last_layers
 
+pytestmark = pytest.mark.exhaustive
+
 SIZE = 64
 
 # The smallest member of each family, made shallower where even that one is large, and brought to the smallest size that

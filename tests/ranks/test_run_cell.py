@@ -22,6 +22,8 @@ from kdzoo.cell import Cell
 from kdzoo.record import Record, parse_record
 from kdzoo.store import Store
 
+pytestmark = pytest.mark.exhaustive
+
 TOYS = '''
 import contextlib
 import os

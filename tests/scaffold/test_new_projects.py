@@ -18,6 +18,8 @@ from waiting import output_of
 from kdzoo.cli import app
 from kdzoo.scaffold.project import FAMILIES, LONGEST
 
+pytestmark = pytest.mark.exhaustive
+
 ROOT = Path(__file__).resolve().parents[2]
 KDZOO = [sys.executable, "-c", "from kdzoo.cli import main; main()"]
 PROJECTS = {**{f"my-{family}": ("--family", family) for family in FAMILIES}, "my-data": ("--dataset",)}

@@ -11,6 +11,8 @@ from sound_strategy import Sound
 from kdzoo.testing import CHECKS, Finding, run_checks
 from kdzoo.testing.checks import cost
 
+pytestmark = pytest.mark.exhaustive
+
 
 class Clock:
     """Each step takes a hundredth of a second, and more by as much as a strategy sleeps."""

@@ -17,6 +17,8 @@ from kdzoo import Strategy, UsageError
 from kdzoo.registry import Registry
 from kdzoo.testing import CHECKS, run_checks
 
+pytestmark = pytest.mark.exhaustive
+
 NOT_FOR = {
     "ce": {"zero-when-equal", "non-negative", "reduce", "predict"},
     "soft": {"predict"},

@@ -11,6 +11,8 @@ from kdzoo import PairError, Setup
 from kdzoo.testing import run_checks
 from kdzoo.testing.kit import make_subject
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.mark.parametrize("strategy", all_correct(), ids=lambda kind: kind.name)
 def test_a_correct_strategy_passes(strategy: type[Correct]) -> None:

@@ -14,6 +14,8 @@ from kdzoo import Batch, Outputs, Terms, param
 from kdzoo.testing import run_checks
 from kdzoo.testing.kit.trainings import BATCH
 
+pytestmark = pytest.mark.exhaustive
+
 COSTLY = {"memory-growth", "thousand-classes", "search-space"}
 QUICK = {name for name in UNTRAINED if name not in COSTLY | {"examples"}}
 

@@ -17,6 +17,8 @@ from waiting import finish, wait_until
 import kdzoo
 from kdzoo.testing import CHECKS
 
+pytestmark = pytest.mark.exhaustive
+
 NOT_CLAIMED = {"zero-when-equal", "reduce", "predict", "equation"}
 """Checks of what it neither claims nor overrides, and of equations, of which the check reads CE, squares of T and KL;
 all others must look at it."""

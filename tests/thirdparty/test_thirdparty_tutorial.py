@@ -14,6 +14,8 @@ import pytest
 from other_environment import borrow, site_of
 from waiting import PATIENCE, start
 
+pytestmark = pytest.mark.exhaustive
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 SMALL = (

@@ -16,6 +16,8 @@ from waiting import finish, wait_for_end, wait_until
 
 from kdzoo.store import Store
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(scope="module")
 def doomed(small: tuple[Any, ...]) -> tuple[Any, ...]:

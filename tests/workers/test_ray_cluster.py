@@ -12,6 +12,8 @@ from toy_bench import Result, by_strategy, kdzoo, outcomes, trials
 
 from kdzoo.store import Store
 
+pytestmark = pytest.mark.exhaustive
+
 ray = pytest.importorskip("ray", reason="needs the extra kdzoo[ray]")
 
 STORE_BYTES = 80 * 2**20

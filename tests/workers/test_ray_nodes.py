@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from toy_bench import kdzoo, outcomes
 
+pytestmark = pytest.mark.exhaustive
+
 pytest.importorskip("ray", reason="needs the extra kdzoo[ray]")
 
 STORE_BYTES = 80 * 2**20
