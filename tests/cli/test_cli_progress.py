@@ -309,7 +309,7 @@ def test_the_live_view_shows_every_cell_that_runs_and_counts_the_rest(clock: Clo
         report.cell(each)
     assert "and 3 more" in shown(report)
     report.lost(cells[1], "its worker process was killed by SIGKILL")
-    assert "seed 1: its worker process was killed by SIGKILL; trying it again\n" in buffer.getvalue()
+    assert "seed 1: its worker process was killed by SIGKILL; retrying\n" in buffer.getvalue()
     report.done(record(cells[1]))
     assert "seed 1" not in shown(report)
 

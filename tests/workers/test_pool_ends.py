@@ -41,7 +41,7 @@ def test_a_killed_worker_costs_an_epoch_and_its_cell_goes_on(
     result = kdzoo(*doomed, "--out", "runs", "--workers", 2)
     assert result.code == 0, result.err
     assert deaths.read_text() == ""
-    assert "its worker process was killed by SIGKILL, probably because memory ran out; trying it again" in result.err
+    assert "its worker process was killed by SIGKILL, probably because memory ran out; retrying" in result.err
     assert outcomes(Path("runs")) == outcomes(undisturbed)
 
 

@@ -120,7 +120,7 @@ def test_auto_measures_says_so_and_runs(small: tuple[Any, ...], monkeypatch: pyt
     )
     assert chosen, result.err
     again = kdzoo(*small, "--seeds", 1, "--strategies", "nudge", "--out", "runs", "--workers", "auto")
-    assert "workers: 1, as no cells are left to run at a time" in again.err
+    assert "workers: 1, because no cells are left to run at a time" in again.err
 
 
 @pytest.mark.parametrize(("batch", "workers", "told"), [(1, 2, True), (2, 2, False), (3, 8, True), (8, 3, False)])
