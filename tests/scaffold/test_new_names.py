@@ -125,7 +125,7 @@ def test_a_name_that_nobody_has_is_free() -> None:
 
 
 def test_an_installed_package_is_taken() -> None:
-    with pytest.raises(UsageError, match=r"the package kdzoo_zoo is there already: .*pip uninstall kdzoo-zoo"):
+    with pytest.raises(UsageError, match=r"the package kdzoo_zoo is already installed: .*pip uninstall kdzoo-zoo"):
         check_free(read_name("zoo"))
 
 

@@ -64,5 +64,5 @@ def test_the_examples_in_the_docstrings_run() -> None:
 
 def test_the_conformance_kit_finds_no_fault() -> None:
     faults = [each for each in run_checks(STRATEGY) if each.status == "fail"]
-    told = [f"{each.check.name}: {each.explain()}" for each in faults]
-    assert not told, "\n\n".join(told)
+    explained = [f"{each.check.name}: {each.explain()}" for each in faults]
+    assert not explained, "\n\n".join(explained)
