@@ -232,7 +232,10 @@ def test_what_stands_in_the_place_of_a_lock_or_of_the_events_is_told(what: str, 
         store.log("start")
     (store.path / "locks").mkdir()
     put(what, store.path / "locks" / "key.lock")
-    with pytest.raises(UsageError, match=r"key\.lock is in the place of a file of kdzoo; move it away"), store.claim("key"):
+    with (
+        pytest.raises(UsageError, match=r"key\.lock is in the place of a file of kdzoo; move it away"),
+        store.claim("key"),
+    ):
         pass
 
 
