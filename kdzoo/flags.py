@@ -223,7 +223,7 @@ _TABLE = (
         "command",
         _SCALE,
         "COMMAND",
-        "Shell command that starts a cell with --executor command, such as 'sbatch --wait --wrap {command}'.",
+        "Command that starts a cell with --executor command, without a shell: 'sbatch --wait --wrap {command}'.",
         flag=False,
         needs="command",
     ),

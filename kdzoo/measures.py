@@ -21,6 +21,7 @@ SAMPLES = "n"
 
 _WORDS = {"%": "percent"}
 _NEAR = 1e-6
+"""Samples by which a counted percentage may be off a whole number: rounding, at up to a billion samples."""
 
 
 class Measure(Frozen):
@@ -117,7 +118,7 @@ class Measure(Frozen):
         """Why a value cannot be, of so many samples; empty where it can."""
         if fault := self.bound_fault(value):
             return fault
-        if self.counted and abs(value * samples / 100 - round(value * samples / 100)) > _NEAR * max(1, samples):
+        if self.counted and abs(value * samples / 100 - round(value * samples / 100)) > _NEAR:
             return f"{self.title} of {value:g}% is no number of {samples:,} samples"
         return ""
 

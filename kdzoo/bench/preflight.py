@@ -29,6 +29,7 @@ from kdzoo.engine.optim import Mixer
 from kdzoo.engine.train import Training
 from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
 from kdzoo.interruption import raise_if_interrupted
+from kdzoo.measures import SAMPLES, scores_fault
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
@@ -67,11 +68,13 @@ class Preflight:
         """Read two batches of fit and one of tune and test, and train each network on the labels alone.
 
         Raises:
-            UsageError: a dataset cannot be read, or a network cannot be trained so.
+            UsageError: a dataset cannot be read or scored, or a network cannot be trained so.
         """
         for cell in self.cells:
             data = self.plan.data[cell.data]
             with _apart():
+                if cell.data not in self._evaluated:
+                    _score(data)
                 self._read(cell, data, views=1)
             if cell.strategy.name != _BASELINE:
                 continue
@@ -197,6 +200,24 @@ class Preflight:
                 (batch,) = _taken(data.eval_batches(split, size, device), 1, cell.data, split)
                 self._evaluated[cell.data] = batch.inputs
         return self._batches[key]
+
+
+def _score(data: LoadedData) -> None:
+    """Compute a dataset's own measures for random logits."""
+    if data.score is None:
+        return
+    labels = data.labels("test")
+    logits = torch.randn(len(labels), data.ref.num_classes, dtype=torch.float64)
+    try:
+        with torch.inference_mode():
+            scores = data.score(logits, labels)
+    except UsageError:
+        raise
+    except BaseException as error:
+        raise_if_interrupted(error)
+        raise UsageError(f"{data.ref.name}: its measures cannot be computed: {foreign.sentence(error)}") from error
+    if fault := scores_fault(scores | {SAMPLES: len(labels)}, data.measures):
+        raise UsageError(f"{data.ref.name}: its score is not as it is declared: {fault}")
 
 
 def _taken(batches: Iterator[Batch], count: int, ref: DataRef, split: str) -> list[Batch]:

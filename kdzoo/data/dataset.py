@@ -197,7 +197,7 @@ class Dataset(ABC):
             logits: N x classes, float64, on the CPU.
             labels: N, int64.
         """
-        raise NotImplementedError(f"{type(self).__name__} declares measures and has no method score")
+        raise NotImplementedError(f"{type(self).__name__} has no measures of its own")
 
 
 class _Subset:
@@ -255,11 +255,13 @@ def checked_score(dataset: Dataset) -> Callable[[Tensor, Tensor], Scores]:
     """What scores a split by the measures of a dataset.
 
     Raises:
-        UsageError: the declarations cannot be.
+        UsageError: the declarations cannot be, or nothing gives their values.
     """
     measures = {measure.name: measure for measure in dataset.measures if not measure.volatile}
     if fault := declaration_fault(dataset.measures):
         raise UsageError(f"the dataset {dataset.name}: {fault}")
+    if type(dataset).score is Dataset.score:
+        raise UsageError(f"the dataset {dataset.name} declares measures, and has no method score to give them")
 
     def score(logits: Tensor, labels: Tensor) -> Scores:
         found = dataset.score(logits, labels)

@@ -105,7 +105,7 @@ class LockstepGroup:
 
 
 class SharedLoop:
-    """The :class:`~kdzoo.engine.bank.signal_sources.Source` of a training in lockstep.
+    """The :class:`~kdzoo.engine.bank.signal_sources.SignalSource` of a training in lockstep.
 
     Args:
         lockstep: the trainings.
@@ -117,7 +117,7 @@ class SharedLoop:
         self.lockstep, self.member, self.loop = lockstep, member, loop
 
     def open(self, phase: Phase, view: int) -> GiveSignals:
-        """See :class:`~kdzoo.engine.bank.signal_sources.Source`."""
+        """See :class:`~kdzoo.engine.bank.signal_sources.SignalSource`."""
         self.lockstep.want(self.member, self.loop.signals if phase.teacher else frozenset())
         return self._teach if phase.teacher else give_nothing
 
@@ -126,7 +126,7 @@ class SharedLoop:
         return self.loop.strategy.reduce(only(self.lockstep.outputs(self.loop, batch), self.loop.signals))
 
     def summary(self) -> str:
-        """See :class:`~kdzoo.engine.bank.signal_sources.Source`."""
+        """See :class:`~kdzoo.engine.bank.signal_sources.SignalSource`."""
         count = len(self.lockstep.members)
         return f"one pass on the fly for {count} cells" if count > 1 else ""
 

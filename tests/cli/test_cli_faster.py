@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from kdzoo.bench.search import Pruning
-from kdzoo.leaderboard.charts.scores import Curve, curves_chart
 from kdzoo.leaderboard.check.agreement import differences
 from kdzoo.record import Epoch
 from kdzoo.study import Study, Trial, parse_study
@@ -89,12 +88,6 @@ def test_no_pruner_decides_after_an_epoch_that_was_not_measured(pruner: str) -> 
 def test_trials_end_with_a_measure() -> None:
     with pytest.raises(ValueError, match="needs a score on tune after its last epoch"):
         with_gaps(kept(), (30.0, None))
-
-
-def test_a_chart_leaves_epochs_out() -> None:
-    chart = curves_chart([Curve("seed 0", (None, 30.0, None, 60.0)), Curve("seed 1", (None, None))])
-    assert [(point["epoch"], point["score"]) for point in chart["data"]["values"]] == [(2, 30.0), (4, 60.0)]
-    assert curves_chart([Curve("seed 0", (None,))]) is None
 
 
 def test_the_same_training_measured_otherwise_is_no_contradiction() -> None:

@@ -17,7 +17,8 @@ from kdzoo.board.overall import overall
 from kdzoo.board.table import make_board
 from kdzoo.drawing import chart_digest, drawer, origin_of, png, svg
 from kdzoo.leaderboard.charts.comparison import forest_chart, rank_chart
-from kdzoo.leaderboard.charts.scores import Curve, accuracy_chart, curves_chart, headline
+from kdzoo.leaderboard.charts.scores import accuracy_chart, curves_chart, headline
+from kdzoo.measures import TOP1
 from kdzoo.record import Record
 
 Rows = list[dict[str, Any]]
@@ -213,20 +214,17 @@ def test_few_pairs_are_ranked_and_nothing_is_concluded(rows):
     assert len(drawn(chart, "layer_1_marks")) == 3
 
 
-def test_curves_have_a_point_an_epoch(record, cell):
-    one = record(cell("soft", 1), 930)
-    chart = curves_chart([Curve("seed 1", tuple(line.score for line in one.curve)), Curve("seed 2", ())])
-    assert [(point["curve"], point["epoch"]) for point in chart["data"]["values"]] == [
-        ("seed 1", epoch) for epoch in (1, 2, 3, 4, 5)
-    ]
-    assert chart["data"]["values"][-1]["score"] == pytest.approx(92.95)
+def test_curves_have_a_point_an_epoch():
+    points = [{"curve": f"seed {seed}", "epoch": epoch, "score": 90 + epoch} for seed in (0, 1) for epoch in (1, 2, 3)]
+    chart = curves_chart(TOP1)
+    assert chart["encoding"]["y"]["axis"]["title"] == "top-1 on tune, %"
+    assert len(drawn(chart | {"data": chart["data"] | {"values": points}}, "layer_1_marks")) == len(points)
 
 
 def test_nothing_to_draw_is_no_chart(failure, cell, board_rows):
     rows = board_rows([failure(cell("soft", 0))])
     assert accuracy_chart(rows) is None
     assert forest_chart(rows) is None
-    assert curves_chart([Curve("seed 0", ())]) is None
 
 
 def test_hostile_names_are_words_in_a_drawing(rows, board_rows):

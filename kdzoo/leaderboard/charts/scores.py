@@ -7,12 +7,11 @@ found within the chart, so that a page only has to replace the rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kdzoo.board.printed import RowValues, millions, score_text
 from kdzoo.drawing import NEUTRAL
-from kdzoo.leaderboard.charts.parts import Chart, Point, chart, fill, fill_words, points, series, text, tooltip
+from kdzoo.leaderboard.charts.parts import Chart, Point, chart, fill, fill_words, points, series, tooltip
 from kdzoo.measures import TOP1, Measure
 
 _STAR = "M0,-1L0.24,-0.32L0.95,-0.31L0.38,0.12L0.59,0.81L0,0.4L-0.59,0.81L-0.38,0.12L-0.95,-0.31L-0.24,-0.32Z"
@@ -245,36 +244,11 @@ def _chosen(opacity: float, legend: Chart | None) -> Chart:
     return {"opacity": {"condition": {"param": "chosen", "value": opacity}, "value": 0.12}}
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One learning curve: what it is called, and the score on tune after each epoch; None where not measured."""
-
-    label: str
-    scores: tuple[float | None, ...]
-
-
-def curves_chart(curves: Sequence[Curve], title: str = "", main: Measure = TOP1) -> Chart | None:
+def curves_chart(main: Measure) -> Chart:
     """The main measure on tune after each epoch that was measured, one line a curve.
 
-    Args:
-        curves: for example one a seed.
-        title: above the chart; none if empty.
-        main: the measure.
-
-    Returns:
-        The chart; None where no curve has a measured epoch.
+    The page gives it the data of the row that is chosen: ``curve``, ``epoch``, ``score``.
     """
-    data = [
-        {"curve": text(curve.label), "epoch": epoch, "score": round(score, main.digits)}
-        for curve in curves
-        for epoch, score in enumerate(curve.scores, start=1)
-        if score is not None
-    ]
-    return chart(title, data, height=220, name="curves") | curves_form(main) if data else None
-
-
-def curves_form(main: Measure) -> Chart:
-    """How curves are drawn, without their data."""
     whole = {"title": "epoch", "tickMinStep": 1, "format": "d", "grid": False}
     on_tune = f"{main.title} on tune" + (f", {main.unit}" if main.unit else "")
     encoding = {
@@ -283,4 +257,5 @@ def curves_form(main: Measure) -> Chart:
         "color": {"field": "curve", "type": "nominal", "legend": {"title": None}, "sort": None},
         "tooltip": tooltip("curve", "epoch", ("score", on_tune, f".{main.digits}f")),
     }
-    return {"mark": {"type": "line", "point": {"size": 28}, "strokeWidth": 1.6}, "encoding": encoding}
+    mark = {"type": "line", "point": {"size": 28}, "strokeWidth": 1.6}
+    return chart("", [], height=220, name="curves") | {"mark": mark, "encoding": encoding}

@@ -14,8 +14,8 @@ from kdzoo.board.overall_text import overall_text
 from kdzoo.board.printed import RowValues, millions, number, page_columns
 from kdzoo.foreign import visible
 from kdzoo.leaderboard.charts.comparison import forest_chart, rank_chart
-from kdzoo.leaderboard.charts.parts import Chart, Point, chart, pair_label, points
-from kdzoo.leaderboard.charts.scores import accuracy_chart, curves_form
+from kdzoo.leaderboard.charts.parts import Chart, Point, pair_label, points
+from kdzoo.leaderboard.charts.scores import accuracy_chart, curves_chart
 from kdzoo.leaderboard.page.details import Detail, Details, safe_url
 from kdzoo.measures import Measure
 
@@ -125,12 +125,11 @@ class Section:
         """What the page's script needs: charts without their data, which follow once, by column."""
         fields = list(self.points[0]) if self.points else []
         needs = {"accuracy": (self.main.name, "parameters"), "forest": ("diff",)}
-        curves = chart("", [], height=220, name="curves") | curves_form(self.main)
         return {
             "charts": [
                 {"name": name, "needs": needs[name], "spec": bare(drawn)} for name, drawn in self.charts.items()
             ],
-            "curves": bare(curves),
+            "curves": bare(curves_chart(self.main)),
             "digits": self.main.digits,
             "unit": " %" if self.main.unit == "%" else "",
             "fields": fields,
