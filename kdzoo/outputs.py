@@ -75,6 +75,8 @@ class Batch:
         view: the number of the augmented version that this epoch shows.
         phase: name of the running phase.
         progress: share of the whole training that is done, from 0 to 1.
+        epoch: number of the running epoch, from 0, phases together.
+        epochs: how many epochs the whole training has.
     """
 
     inputs: Any
@@ -84,3 +86,5 @@ class Batch:
     view: int = 0
     phase: str = "main"
     progress: float = 0.0
+    epoch: int = 0
+    epochs: int = 1

@@ -29,6 +29,10 @@ class Param:
         help: one line for the strategy's card.
         paper: the paper's value where it differs from the default.
         in_paper: whether the paper gives a value at all.
+        imagenet: the value for large images and 1,000 classes, where it differs from the default, which is the one for
+            CIFAR-100 and its like; taken under ``--defaults imagenet``.
+        source: where the default, and the value for ImageNet, come from: a table, a file of the authors' code, or a
+            word such as "kdzoo" where nobody gives one.
         added: whether it came when the strategy had records already, which say what its default says: with the
             default it is left out of a cell's name, so that they stand for the same cell.
         ge, gt, le, lt: bounds of the valid values (at least, above, at most, below).
@@ -50,11 +54,13 @@ class Param:
     log: bool = False
     in_paper: bool = True
     added: bool = False
+    imagenet: Value | None = None
+    source: str = ""
 
     def __post_init__(self) -> None:
-        for value in (self.default, self.paper, *(self.search or ())):
+        for value in (self.default, self.paper, self.imagenet, *(self.search or ())):
             if value is not None:
-                self.check("default, paper or search value", value)
+                self.check("default, paper, imagenet or search value", value)
 
     @property
     def type(self) -> type[bool] | type[int] | type[float] | type[str]:
@@ -136,6 +142,8 @@ def param(
     log: bool = False,
     in_paper: bool = True,
     added: bool = False,
+    imagenet: T | None = None,
+    source: str = "",
 ) -> T:
     """Declare a hyperparameter in the body of a strategy: ``temperature: float = param(4.0, "softens", gt=0)``.
 
@@ -157,5 +165,7 @@ def param(
             log=log,
             in_paper=in_paper,
             added=added,
+            imagenet=imagenet,
+            source=source,
         ),
     )

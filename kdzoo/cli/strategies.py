@@ -117,14 +117,17 @@ def card(entry: Registered[type[Strategy]]) -> str:
             param,
             spec.default,
             (spec.default if spec.paper is None else spec.paper) if cited.get(param) and spec.in_paper else "-",
+            spec.default if spec.imagenet is None else spec.imagenet,
             spec.valid,
             _search(spec.search, spec.log),
             spec.help,
         ]
         for param, spec in kind.params.items()
     ]
-    headers = ["parameter", "default", "paper", "valid", "tuned over", "meaning"]
+    headers = ["parameter", "default", "paper", "ImageNet", "valid", "tuned over", "meaning"]
     lines += [tabulate(rows, headers=headers, disable_numparse=True) if rows else "No parameters."]
+    sources = [f"- {name}: {spec.source}" for name, spec in kind.params.items() if spec.source]
+    lines += ["", "Where the values come from:", *sources] if sources else []
     return "\n".join(lines)
 
 

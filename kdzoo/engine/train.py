@@ -160,7 +160,8 @@ class Training:
         for step in range(self.steps):
             yield from self._rest(number * self.steps + step)
             progress = (number + step / self.steps) / len(self.plan)
-            batch = dataclasses.replace(next(batches), phase=phase.name, progress=progress)
+            moment: dict[str, Any] = {"progress": progress, "epoch": number, "epochs": len(self.plan)}
+            batch = dataclasses.replace(next(batches), phase=phase.name, **moment)
             terms = self._terms(batch, signals_of, phase, teacher_clock)
             self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:

@@ -13,7 +13,7 @@ from kdzoo import hookimpl
 if TYPE_CHECKING:
     from kdzoo import Strategy
 
-kdzoo_api = "1.1"
+kdzoo_api = "1.2"
 
 
 @hookimpl

@@ -51,6 +51,10 @@ class Moment:
     times: int
     scale: float = 1.0
 
+    def of(self, batch: Batch, phase: Phase) -> Batch:
+        """The batch at this moment of a training of 100 epochs."""
+        return replace(batch, phase=phase.name, progress=self.progress, epoch=int(100 * self.progress), epochs=100)
+
     @property
     def description(self) -> str:
         """In words."""
@@ -209,7 +213,7 @@ class Subject:
             teacher = watched(tap_teacher(self.kind, drawn.teacher, _as(pair.layers[1], drawn)), 1)
             phases = self.phases(strategy)
             for phase in phases:
-                batch = replace(drawn.batch, phase=phase.name, progress=moment.progress)
+                batch = moment.of(drawn.batch, phase)
                 for _ in range(moment.times):
                     seed_everything(seed)
                     found = self._terms(strategy, student.outputs, self._shown(strategy, teacher, phase), batch)
