@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from scipy.special import chdtri, nctdtr, stdtrit
-
 from kdzoo.board.bootstrap import LEVEL
 from kdzoo.board.display import Table
 from kdzoo.board.printed import (
@@ -22,6 +20,7 @@ from kdzoo.board.printed import (
     teacher_column,
 )
 from kdzoo.board.stats import FEWEST, SIGNIFICANCE
+from kdzoo.board.student_t import reach
 from kdzoo.board.terminal import folded, grid
 from kdzoo.errors import UsageError
 from kdzoo.measures import Measure
@@ -90,7 +89,9 @@ def power(effect: float, n: int) -> float:
         effect: the true mean difference / the true standard deviation of the differences.
         n: seeds, at least 3.
     """
-    critical = float(stdtrit(n - 1, 1 - SIGNIFICANCE / 2))
+    from scipy.special import nctdtr
+
+    critical = reach(n - 1, 1 - SIGNIFICANCE)
     shift = abs(effect) * math.sqrt(n)
     if shift > _CERTAIN:
         return 1.0
@@ -134,6 +135,8 @@ def sd_interval(sd: float, n: int) -> tuple[float, float]:
         sd: with n-1 in the denominator.
         n: values, at least 2.
     """
+    from scipy.special import chdtri
+
     tail = (1 - LEVEL) / 2
     low, high = (sd * math.sqrt((n - 1) / float(chdtri(n - 1, upper))) for upper in (tail, 1 - tail))
     return low, high
@@ -141,7 +144,7 @@ def sd_interval(sd: float, n: int) -> tuple[float, float]:
 
 def sd_of_interval(low: float, high: float, n: int) -> float:
     """The standard deviation (n-1) that Student's 95% interval of a mean was made with."""
-    return (high - low) / 2 / float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(n)
+    return (high - low) / 2 / reach(n - 1, LEVEL) * math.sqrt(n)
 
 
 def checked_points(points: float) -> float:
