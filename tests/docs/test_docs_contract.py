@@ -150,6 +150,7 @@ def test_every_part_has_a_strategy_of_its_own(page: dict[str, object]) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.exhaustive
 def test_all_strategies_of_the_page_train(
     page: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
