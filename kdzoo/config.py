@@ -113,6 +113,7 @@ class BenchConfig(Frozen):
     trust_teacher: bool = False
     student_init: StudentInit | None = None
     img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
+    defaults: Literal["cifar", "imagenet"] = "cifar"
     set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})
     tune: Annotated[int, Field(ge=1, le=10_000)] | None = None
     tune_epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None

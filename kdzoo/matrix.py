@@ -136,10 +136,21 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
             name=entry.name,
             distribution=entry.plugin.distribution,
             revision=entry.declared.revision,
-            params=_named(entry, registry.resolve(entry, settings.get(origin, {})), searched.get(origin, {})),
+            params=_named(
+                entry,
+                registry.resolve(entry, imagenet_values(config, entry) | settings.get(origin, {})),
+                searched.get(origin, {}),
+            ),
         )
         for origin, entry in entries.items()
     ]
+
+
+def imagenet_values(config: BenchConfig, entry: Registered[type[Strategy]]) -> dict[str, Scalar]:
+    """The values that a strategy declares for ImageNet, where the bench asks for them."""
+    if config.defaults != "imagenet":
+        return {}
+    return {name: spec.imagenet for name, spec in entry.declared.params.items() if spec.imagenet is not None}
 
 
 def _named(
@@ -207,14 +218,15 @@ def resolve_spaces(
 def tried_first(
     config: BenchConfig, spaces: Mapping[StrategyRef, Mapping[str, Range]], registry: Registry
 ) -> dict[StrategyRef, StrategyRef]:
-    """Each strategy with the values of its trial 0: of what is searched, what was set by hand, else the paper's value
-    where one is declared, else the default."""
+    """Each strategy with the values of its trial 0: of what is searched, what was set by hand or is declared for
+    ImageNet where the bench asks for that, else the paper's value where one is declared, else the default."""
     settings = _by_strategy("set", config.set, [(one.distribution, one.name) for one in spaces])
     found = {}
     for strategy, space in spaces.items():
         origin = (strategy.distribution, strategy.name)
-        declared = registry.of(strategy).declared.params
-        given = settings.get(origin, {})
+        entry = registry.of(strategy)
+        declared = entry.declared.params
+        given = imagenet_values(config, entry) | settings.get(origin, {})
         first = paper_values(strategy.name, declared, space)
         params = strategy.params | {name: value for name, value in first.items() if name not in given}
         found[strategy] = strategy.model_copy(update={"params": params})

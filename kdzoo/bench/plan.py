@@ -14,6 +14,7 @@ from kdzoo.config import BenchConfig
 from kdzoo.declarations import pair_stages
 from kdzoo.matrix import (
     Recipes,
+    imagenet_values,
     resolve_recipes,
     resolve_spaces,
     resolve_strategies,
@@ -49,8 +50,9 @@ class BenchPlan:
     tuned, whose winners are trained with ``seeds`` after them.
 
     ``refused`` are strategies that cannot serve a pair and have no cells there; ``broken`` are those with a bug, whose
-    cells run and fail. ``inputs`` says how teachers from files are shown images, ``warnings`` what may be wrong with
-    those files, and what plugins changed of the process and had put back. ``device`` and ``data`` are there where the
+    cells run and fail. ``inputs`` says how teachers from files are shown images and which values
+    strategies take for ImageNet, ``warnings`` what may be wrong with those files, and what plugins changed of the
+    process and had put back. ``device`` and ``data`` are there where the
     plugins were loaded; a plan from the cache cannot run.
     """
 
@@ -103,7 +105,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     spaces = resolve_spaces(config, strategies, recipes.student, registry) if config.tune else {}
     firsts = tried_first(config, spaces, registry) if config.tune else {}
     both = (recipes.student, recipes.teacher)
-    plan = BenchPlan(seeds=config.seeds)
+    plan = BenchPlan(seeds=config.seeds, inputs=_imagenet_lines(config, strategies, registry))
     if device := lookup.device([recipe.precision for recipe in both]):
         plan.device = device
     pairs = [(_model(teacher), _model(student)) for teacher, student in config.all_pairs()]
@@ -157,6 +159,17 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
 
 def _model(text: str) -> ModelRef:
     return name_by_content(ModelRef.parse(text))
+
+
+def _imagenet_lines(config: BenchConfig, strategies: Sequence[StrategyRef], registry: Registry) -> list[str]:
+    if config.defaults != "imagenet":
+        return []
+    named = []
+    for strategy in strategies:
+        values = sorted(imagenet_values(config, registry.of(strategy)))
+        pieces = [f"{name}={strategy.params[name]}" for name in values if name in strategy.params]
+        named += [" ".join([strategy.name, *pieces])] if pieces else []
+    return [f"values for ImageNet: {', '.join(named) or 'no strategy of this bench has any'}"]
 
 
 def _served(
