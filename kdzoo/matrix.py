@@ -23,7 +23,7 @@ BASELINE = "ce"
 """The strategy that every pair gets: the student alone."""
 
 _Origin: TypeAlias = tuple[str, str]
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,9 @@ def _refuse_twins(entries: Iterable[Registered[type[Strategy]]]) -> None:
             raise UsageError(f"{seen[parts]} and {entry.name} are the same combination: leave one of them out")
 
 
-def _by_strategy(word: str, table: Mapping[str, T], origins: Sequence[_Origin]) -> dict[_Origin, dict[str, T]]:
+def _by_strategy(word: str, table: Mapping[str, _T], origins: Sequence[_Origin]) -> dict[_Origin, dict[str, _T]]:
     """A bench's ``set`` or ``search`` by (distribution, name) of its strategies, each written ``name`` or in full."""
-    found_by: dict[_Origin, dict[str, T]] = {}
+    found_by: dict[_Origin, dict[str, _T]] = {}
     for key, value in table.items():
         distribution, colon, rest = key.rpartition(":")
         name, dot, parameter = rest.partition(".")

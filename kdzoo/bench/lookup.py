@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from kdzoo.data.load import LoadedData
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Lookup:
@@ -53,11 +53,11 @@ class Lookup:
     def _ask(
         self,
         question: list[Any],
-        work: Callable[[], T],
+        work: Callable[[], _T],
         kind: Any,
         *,
-        keep: Callable[[T], object] = lambda _: True,
-    ) -> T:
+        keep: Callable[[_T], object] = lambda _: True,
+    ) -> _T:
         """The answer to a question.
 
         Args:
@@ -70,7 +70,7 @@ class Lookup:
         if not self.registry.loaded:
             if cache is None:
                 raise NotKnownError(str(question))
-            known: T = adapter.validate_json(json.dumps(cache.answer(question)))
+            known: _T = adapter.validate_json(json.dumps(cache.answer(question)))
             return known
         found = work()
         if cache and keep(found):

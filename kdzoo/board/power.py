@@ -28,7 +28,7 @@ from kdzoo.measures import Measure
 POWER = 0.8
 """Probability of detecting a real difference."""
 
-MOST = 1_000_000
+MOST_SEEDS = 1_000_000
 """Larger numbers of seeds are all the same."""
 
 _CERTAIN = 30.0
@@ -43,7 +43,7 @@ class Needed:
         n: seeds that the spread was estimated from.
         sd: standard deviation (n-1) of the paired differences, points.
         sd_low, sd_high: its 95% chi-square interval.
-        seeds: fewest that would do if ``sd`` were the true one; more than :data:`MOST` for None.
+        seeds: fewest that would do if ``sd`` were the true one; more than :data:`MOST_SEEDS` for None.
         seeds_low, seeds_high: the same for the ends of the interval of the sd.
         shown: smallest difference that ``n`` seeds would show if ``sd`` were the true one, points.
     """
@@ -100,19 +100,19 @@ def power(effect: float, n: int) -> float:
 
 
 def seeds_for(effect: float) -> int | None:
-    """The fewest seeds, at least 3, with which an effect is shown with power 0.8; None above :data:`MOST`.
+    """The fewest seeds, at least 3, with which an effect is shown with power 0.8; None above :data:`MOST_SEEDS`.
 
     Args:
         effect: difference / standard deviation of the paired differences, above 0.
     """
     # A test that knew the spread needs fewer: what it needs is where to start from. 1.96 + 0.84 are normal quantiles.
     at_least = (2.8 / effect) ** 2
-    if at_least > MOST:
+    if at_least > MOST_SEEDS:
         return None
     n = max(FEWEST, math.floor(at_least))
     while power(effect, n) < POWER:
         n += 1
-    return n if n <= MOST else None
+    return n if n <= MOST_SEEDS else None
 
 
 @cache
@@ -214,7 +214,7 @@ def _range(row: RowValues) -> str:
 
 
 def _count(seeds: int | None) -> str:
-    return f"over {MOST:,}" if seeds is None else f"{seeds:,}"
+    return f"over {MOST_SEEDS:,}" if seeds is None else f"{seeds:,}"
 
 
 def _notes(points: float) -> list[str]:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from kdzoo.registry import Registered, Registry
     from kdzoo.strategy import Strategy
 
-app = typer.Typer(help="List the strategies, or show one.", invoke_without_command=True)
+strategies_app = typer.Typer(help="List the strategies, or show one.", invoke_without_command=True)
 
 PluginFiles = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="A Python file with strategies.")
 ]
 
 
-@app.callback()
+@strategies_app.callback()
 def strategies(
     context: typer.Context,
     plugin: PluginFiles = None,
@@ -61,7 +61,7 @@ def read_signals(text: str) -> frozenset[Signal]:
     return frozenset(signal for signal in SIGNALS if signal in names)
 
 
-@app.command()
+@strategies_app.command()
 def show(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="NAME, NAME+NAME, or DISTRIBUTION:NAME.")],

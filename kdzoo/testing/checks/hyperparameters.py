@@ -20,7 +20,7 @@ from kdzoo.space import Range, strategy_space
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import same
-from kdzoo.testing.kit.subject import MOMENTS, MOST_EPOCHS, Moment, Subject, TooLongError, parts_of
+from kdzoo.testing.kit.subject import MOMENTS, MOST_TRIED, Moment, Subject, TooLongError, parts_of
 from kdzoo.testing.kit.synthetic import Call
 
 _SAMPLES = 20
@@ -151,7 +151,7 @@ def _search(subject: Subject) -> CheckResult:
     ranges = ", ".join(f"{name} {one}" for name, one in space.items())
     if tried == _SAMPLES:
         return passed(f"{_SAMPLES} samples of {ranges}")
-    left = f"{_SAMPLES - tried} whose phases need more than {MOST_EPOCHS} epochs are left out"
+    left = f"{_SAMPLES - tried} whose phases need more than {MOST_TRIED} epochs are left out"
     return passed(f"{tried} of {_SAMPLES} samples of {ranges}; {left}") if tried else warned(f"of {ranges}, all {left}")
 
 
@@ -181,7 +181,7 @@ def _look(subject: Subject, moment: Moment) -> list[object]:
     """Everything that a parameter may change."""
     call = subject.call(moment=moment)
     shapes = {name: value.shape for name, value in call.strategy.state_dict().items() if isinstance(value, Tensor)}
-    phases = [call.strategy.phases(epochs) for epochs in (subject.epochs, MOST_EPOCHS)]
+    phases = [call.strategy.phases(epochs) for epochs in (subject.epochs, MOST_TRIED)]
     return [
         call.values,
         call.gradients(),
