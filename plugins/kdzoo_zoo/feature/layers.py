@@ -30,7 +30,7 @@ class Projector(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """B x C x H x W -> B x C' x H x W."""
-        out: Tensor = super().forward(x.to(self.weight.dtype))
+        out: Tensor = super().forward(x.to(self.weight.dtype))  # type: ignore[no-untyped-call]
         return out
 
 
