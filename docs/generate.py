@@ -163,8 +163,7 @@ def _paper(kind: type[Strategy]) -> str:
     if kind.paper is None:
         return "none"
     paper = kind.paper
-    address = f"https://arxiv.org/abs/{paper.id}" if paper.id[:4].isdigit() else f"https://doi.org/{paper.id}"
-    return f"[{paper.authors.split(',')[0].split()[-1]} et al. {paper.year}]({address})"
+    return f"[{paper.authors.split(',')[0].split()[-1]} et al. {paper.year}]({paper.address})"
 
 
 def _signals(kind: type[Strategy]) -> str:

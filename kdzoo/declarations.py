@@ -21,7 +21,11 @@ SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier")
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a strategy comes from. ``id`` is an arXiv number or a DOI, ``code`` the authors' code if there is any."""
+    """Where a strategy comes from.
+
+    ``id`` is an arXiv number or a DOI; of a paper that has neither, its address (``https://openreview.net/...``).
+    ``code`` is the authors' code if there is any.
+    """
 
     title: str
     authors: str
@@ -29,6 +33,13 @@ class Paper:
     venue: str
     id: str
     code: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it can be read."""
+        if self.id.startswith("https://"):
+            return self.id
+        return f"https://arxiv.org/abs/{self.id}" if self.id[:4].isdigit() else f"https://doi.org/{self.id}"
 
 
 class StageShape(NamedTuple):
@@ -41,17 +52,20 @@ class StageShape(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a strategy may know of a network: shapes only.
+    """What a strategy may know of a network: shapes, and what its head does with the last map.
 
     Args:
         stages: one shape per stage, from the input to the deepest.
         embedding: width of the pooled features that enter the classifier.
         num_classes: width of the logits.
+        head_pools: whether the head is average pooling and one linear layer: the embedding is the mean of the last
+            stage's map over its positions, but for dropout, so that the classifier may be applied to every position.
     """
 
     stages: tuple[StageShape, ...]
     embedding: int
     num_classes: int
+    head_pools: bool = False
 
 
 @dataclass(frozen=True)

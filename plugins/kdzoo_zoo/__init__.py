@@ -21,8 +21,30 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     """The built-in strategies."""
     from kdzoo_zoo.attention.at import AttentionTransfer
     from kdzoo_zoo.baseline.ce import CrossEntropy
+    from kdzoo_zoo.feature.afd import AttentiveFeatures
+    from kdzoo_zoo.feature.catkd import ClassAttentionTransfer
     from kdzoo_zoo.feature.fitnets import FitNets
+    from kdzoo_zoo.feature.ickd import InterChannelKD
+    from kdzoo_zoo.feature.mgd import MaskedGeneration
+    from kdzoo_zoo.feature.norm import ManyToOne
+    from kdzoo_zoo.feature.reviewkd import ReviewKD
+    from kdzoo_zoo.feature.simkd import ReusedClassifier
+    from kdzoo_zoo.feature.srrl import SoftmaxRegression
     from kdzoo_zoo.relation.rkd import RelationalKD
     from kdzoo_zoo.response.soft import SoftTargets
 
-    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD
+    return (
+        CrossEntropy,
+        SoftTargets,
+        FitNets,
+        AttentionTransfer,
+        RelationalKD,
+        ReviewKD,
+        InterChannelKD,
+        AttentiveFeatures,
+        MaskedGeneration,
+        ReusedClassifier,
+        SoftmaxRegression,
+        ClassAttentionTransfer,
+        ManyToOne,
+    )

@@ -10,7 +10,7 @@ import torch
 from waiting import output_of
 
 import kdzoo_zoo
-from kdzoo import Outputs, Setup, StageShape
+from kdzoo import Outputs, PairError, Setup, StageShape
 from kdzoo_zoo import functional
 
 STRATEGIES = {strategy.name: strategy for strategy in kdzoo_zoo.kdzoo_strategies()}
@@ -19,8 +19,9 @@ every = pytest.mark.parametrize("name", STRATEGIES)
 distilling = pytest.mark.parametrize("name", DISTILLING)
 
 
-def test_the_five_are_offered():
-    assert list(STRATEGIES) == ["ce", "soft", "fitnets", "at", "rkd"]
+def test_these_are_offered():
+    assert {"ce", "soft", "fitnets", "at", "rkd"} <= set(STRATEGIES)
+    assert {"reviewkd", "ickd", "afd", "mgd", "simkd", "srrl", "catkd", "norm"} <= set(STRATEGIES)
 
 
 def test_finding_the_plugin_does_not_import_torch():
@@ -49,15 +50,32 @@ def only(outputs: Outputs, signals) -> Outputs:
     return Outputs({signal: outputs.values[signal] for signal in signals})
 
 
+def per_sample(outputs: Outputs):
+    """The signals with one row for each sample: all but the classifier."""
+    return [(name, value) for name, value in outputs.values.items() if name != "classifier"]
+
+
+def made(name: str, setup, **shapes):
+    """A strategy on networks that it serves: some need heads that pool the last map, of more than one position."""
+    large = ((8, 8, 8), (10, 5, 3), (12, 3, 3))
+    refusals = []
+    for more in ({}, {"pooled": (True, True)}, {"pooled": (True, True), "teacher": large}):
+        try:
+            return STRATEGIES[name](setup(**more | shapes))
+        except PairError as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
 def trained_signals(student: Outputs, signals):
     for signal in signals:
         value = student.values[signal]
-        yield from value if isinstance(value, tuple) else (value,)
+        yield from (x for x in (value if isinstance(value, tuple) else (value,)) if x is not None)
 
 
 @every
 def test_reads_only_the_signals_it_declares(name, setup, outputs, batch):
-    strategy = STRATEGIES[name](setup())
+    strategy = made(name, setup)
     seen = strategy.signals if strategy.teacher_signals is None else strategy.teacher_signals
     student, teacher = outputs(strategy.setup.student, 4), outputs(strategy.setup.teacher, 4)
     terms = strategy(only(student, strategy.signals), only(teacher, seen), batch(4))
@@ -68,7 +86,7 @@ def test_reads_only_the_signals_it_declares(name, setup, outputs, batch):
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_terms_are_finite_scalars_in_every_precision(name, size, dtype, setup, outputs, step):
-    strategy = STRATEGIES[name](setup(classes=(2, 2))).to(dtype)
+    strategy = made(name, setup, classes=(2, 2)).to(dtype)
     student = outputs(strategy.setup.student, size, dtype, trained=True)
     terms = step(strategy, student, outputs(strategy.setup.teacher, size, dtype))
     assert all(term.shape == () and term.isfinite() for term in terms.values())
@@ -80,53 +98,63 @@ def test_terms_are_finite_scalars_in_every_precision(name, size, dtype, setup, o
 
 @distilling
 def test_half_precision_signals_meet_float32_adapters_with_and_without_autocast(name, setup, outputs, step):
-    strategy = STRATEGIES[name](setup())
+    strategy = made(name, setup)
     student = outputs(strategy.setup.student, 4, torch.bfloat16, trained=True)
     teacher = outputs(strategy.setup.teacher, 4, torch.bfloat16)
+    torch.manual_seed(1)
     plain = step(strategy, student, teacher)
+    torch.manual_seed(1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = step(strategy, student, teacher)
     for term in plain:
         assert cast[term].dtype == torch.float32
-        torch.testing.assert_close(cast[term], plain[term], rtol=1e-2 if name == "fitnets" else 1e-6, atol=0)
+        torch.testing.assert_close(cast[term], plain[term], rtol=2e-2 if list(strategy.parameters()) else 1e-6, atol=0)
 
 
-@distilling
+@pytest.mark.parametrize("name", [name for name in DISTILLING if not STRATEGIES[name].stochastic])
 def test_order_of_the_batch_does_not_matter(name, setup, outputs, batch):
-    strategy = STRATEGIES[name](setup())
+    strategy = made(name, setup)
     student, teacher = outputs(strategy.setup.student, 6), outputs(strategy.setup.teacher, 6)
     order = torch.randperm(6)
 
     def shuffled(signals: Outputs) -> Outputs:
-        values = signals.values.items()
-        return Outputs({k: tuple(x[order] for x in v) if isinstance(v, tuple) else v[order] for k, v in values})
+        values = {k: tuple(x[order] for x in v) if isinstance(v, tuple) else v[order] for k, v in per_sample(signals)}
+        return Outputs(dict(signals.values) | values)
 
     terms = strategy(student, teacher, batch(6))
     torch.testing.assert_close(strategy(shuffled(student), shuffled(teacher), batch(6)), terms)
 
 
-@pytest.mark.parametrize("name", sorted(set(DISTILLING) - {"fitnets"}))
+@pytest.mark.parametrize("name", [name for name in DISTILLING if STRATEGIES[name].zero_when_equal])
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name, setup, outputs, step):
-    pair: Setup = setup(teacher=((4, 8, 8), (6, 4, 4), (8, 2, 2)))
+    pair: Setup = made(name, setup, teacher=((4, 8, 8), (6, 4, 4), (8, 2, 2))).setup
     pair = replace(pair, teacher=pair.student)
     student = outputs(pair.student, 6, trained=True)
     stages = tuple(stage.detach() for stage in student.stages)
-    teacher = Outputs({"logits": student.logits.detach(), "stages": stages, "embedding": student.embedding.detach()})
+    layer = type(student.classifier)(*(part.detach() for part in student.classifier))
+    seen = {name: value.detach() for name, value in per_sample(student) if name != "stages"}
+    teacher = Outputs(seen | {"stages": stages, "classifier": layer})
     terms = step(STRATEGIES[name](pair), student, teacher)
     assert all(term == 0 for term in terms.values())
-    for signal in trained_signals(student, STRATEGIES[name].signals):
-        torch.testing.assert_close(signal.grad, torch.zeros_like(signal), rtol=0, atol=1e-6)
+    gradients = [x.grad for x in trained_signals(student, STRATEGIES[name].signals) if x.grad is not None]
+    assert gradients
+    for gradient in gradients:
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-6)
 
 
 @distilling
 def test_state_goes_through_a_checkpoint(name, setup, outputs, batch):
-    first, second = (STRATEGIES[name](setup()).eval() for _ in range(2))
+    first, second = (made(name, setup).eval() for _ in range(2))
     second.load_state_dict(first.state_dict())
     student, teacher = outputs(first.setup.student, 4), outputs(first.setup.teacher, 4)
-    torch.testing.assert_close(second(student, teacher, batch(4)), first(student, teacher, batch(4)), rtol=0, atol=0)
+    found = []
+    for strategy in (first, second):
+        torch.manual_seed(1)
+        found.append(strategy(student, teacher, batch(4)))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["at", "fitnets"])
+@pytest.mark.parametrize("name", ["at", "fitnets", "reviewkd", "ickd", "afd", "mgd", "srrl"])
 def test_maps_of_transformers_serve_both_ways(name, setup, outputs, step):
     # Convolutional maps shrink from stage to stage, those of a ViT keep their size and width.
     cnn, vit = ((8, 8, 8), (16, 4, 4), (32, 2, 2)), ((12, 7, 7),) * 3
@@ -161,7 +189,9 @@ def _public_terms(strategy, student: Outputs, teacher: Outputs) -> dict[str, tor
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["signals", "reduced"])
-@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in DISTILLING), ("soft", {"top_k": 1})])
+@pytest.mark.parametrize(
+    ("name", "params"), [*((name, {}) for name in ("soft", "fitnets", "at", "rkd")), ("soft", {"top_k": 1})]
+)
 def test_the_terms_are_the_public_losses_bit_for_bit(name, params, kept, setup, outputs, batch):
     strategy = STRATEGIES[name](setup(), **params)
     student, teacher = outputs(strategy.setup.student, 4, trained=True), outputs(strategy.setup.teacher, 4)
