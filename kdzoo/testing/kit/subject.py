@@ -145,6 +145,11 @@ class Subject:
         tried = f"{len(STAGES)} and {len(DEEP_STAGES)} stages that shrink, and {len(EVEN_STAGES)} of one size"
         raise KdzooError(f"it refuses a student of the teacher's own shapes, of {tried}: {refusal}")
 
+    @cached_property
+    def views(self) -> int:
+        """Versions of each sample in a batch, which a parameter may decide."""
+        return self.build(self.pair().setup(self.kind)).views
+
     def pair(self, *, classes: int = 10, seed: int = 0) -> NetworkPair:
         """Two networks of equal shapes and different last layers."""
         return make_pair(self.stages, self.stages, classes, seed=seed)
@@ -179,7 +184,7 @@ class Subject:
     def draw(self, pair: NetworkPair, samples: int = 8, *, seed: int = 0, scale: float | None = None) -> Drawn:
         """A batch with as many views as the strategy asks for; by default as sure as where it has most to say."""
         scale = self.moment.scale if scale is None else scale
-        return draw_batch(pair, samples, views=self.kind.views, seed=seed, scale=scale)
+        return draw_batch(pair, samples, views=self.views, seed=seed, scale=scale)
 
     def call(
         self,
