@@ -41,17 +41,20 @@ class StageShape(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a strategy may know of a network: shapes only.
+    """What a strategy may know of a network: shapes, and what its head does with the last map.
 
     Args:
         stages: one shape per stage, from the input to the deepest.
         embedding: width of the pooled features that enter the classifier.
         num_classes: width of the logits.
+        head_pools: whether the head is average pooling and one linear layer: the embedding is the mean of the last
+            stage's map over its positions, but for dropout, so that the classifier may be applied to every position.
     """
 
     stages: tuple[StageShape, ...]
     embedding: int
     num_classes: int
+    head_pools: bool = False
 
 
 @dataclass(frozen=True)

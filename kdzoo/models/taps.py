@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -64,6 +64,7 @@ class TappedModel(nn.Module):
         self._stages = _stage_indices([info["reduction"] for info in infos])
         self._signature: Signature | None = None
         self._sources: tuple[int, ...] = ()
+        self._head_sees_map = False
         self._needs_values = False
 
     def forward(self, inputs: Tensor, signals: Collection[Signal]) -> Outputs:
@@ -110,6 +111,7 @@ class TappedModel(nn.Module):
             maps = model.forward_intermediates(images, indices=indices, output_fmt="NCHW", intermediates_only=True)
             return {"stages": tuple(maps)}
         features, maps = model.forward_intermediates(images, indices=indices, output_fmt="NCHW")
+        self._head_sees_map = features is maps[-1]
         return {"stages": tuple(maps), "logits": model.forward_head(features)}
 
     def _join(self, entered: Sequence[Tensor]) -> Tensor:
@@ -152,8 +154,30 @@ class TappedModel(nn.Module):
             if not isinstance(out.logits, Tensor) or out.logits.ndim != 2 or out.embedding.shape[1:] != (width,):
                 raise UsageError(f"{type(self.model).__name__} does not give one row of logits per image")
             stages = tuple(StageShape(*fmap.shape[1:]) for fmap in out.stages)
-            self._signature = Signature(stages, width, out.logits.shape[1])
+            self._signature = Signature(stages, width, out.logits.shape[1], twin._head_pools(stages[-1]))
         return self._signature
+
+    def _head_pools(self, shape: StageShape) -> bool:
+        """Whether the head averages the last map over its positions; asked of a copy that was run.
+
+        The head is given a map of numbers. A copy without values of weights can only bring it to the last layer where
+        nothing but pooling lies before that; what comes out is compared with the mean.
+        """
+        if len(self._heads) != 1 or not self._head_sees_map or _mixes_heads_otherwise(self.model):
+            return False
+        device = "cpu" if self.mean.is_meta else self.mean.device
+        # Larger than the map, which may have a single position: there, every pooling is a mean.
+        size = (1, shape.channels, shape.height + 1, shape.width + 2)
+        fmap = torch.arange(math.prod(size), dtype=torch.float32, device=device).sin().view(size)
+        timm_model: Any = self.model
+        # A copy without values stops at the last layer at the latest, a head for maps of one size before it.
+        stopped = suppress(RuntimeError, AssertionError)
+        with torch.no_grad(), _entering(self._heads) as entered, stopped:
+            timm_model.forward_head(fmap)
+        mean, found = fmap.mean(dim=(2, 3)), entered[0]
+        if found.device != mean.device or found.numel() != mean.numel():
+            return False
+        return torch.allclose(found.flatten(), mean.flatten(), atol=1e-5)
 
     def trace(self, size: tuple[int, int], signals: Collection[Signal]) -> Outputs:
         """The signals of one blank image of the given size, in eval mode: right shapes, no values to be used.

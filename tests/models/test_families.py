@@ -156,6 +156,8 @@ def test_family(family: str, make_model: Callable[..., TappedModel]) -> None:
     assert out.logits.shape == (2, 10)
     assert out.embedding.shape == (2, signature.embedding)
     assert [fmap.shape for fmap in out.stages] == [(2, *stage) for stage in signature.stages]
+    if signature.head_pools:
+        torch.testing.assert_close(out.stages[-1].mean(dim=(2, 3)), out.embedding)
     last_of_reduction = {info["reduction"]: info["num_chs"] for info in tapped.model.feature_info}
     channels_of_stages = [stage.channels for stage in signature.stages]
     if len(last_of_reduction) > 1:

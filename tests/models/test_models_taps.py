@@ -180,6 +180,29 @@ def test_signature_changes_nothing(text: str, make_model: Make) -> None:
     torch.testing.assert_close(dict(tapped.model.state_dict()), state, rtol=0, atol=0)
 
 
+HEADS = {
+    "test_resnet": True,
+    "test_resnet:drop_rate=0.3": True,
+    "densenet121": True,
+    "test_resnet:global_pool=max": False,
+    "test_efficientnet": False,  # a convolution before pooling
+    "test_convnext": False,  # a norm after it
+    "resnetv2_50": False,  # a norm before it
+    "resmlp_12_224": False,  # a norm that changes nothing as long as it is not trained
+    "shvit_s1": False,  # BatchNorm in the head, likewise
+    "vgg11": False,
+    "test_vit:patch_size=8": False,
+    "deit_tiny_distilled_patch16_224:depth=2": False,
+}
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("text", HEADS)
+def test_a_head_that_only_pools_and_is_linear_is_known(text: str, size: int, make_model: Make) -> None:
+    # At 32 pixels the last map of most has one position, where all kinds of pooling give the same.
+    assert make_model(text, size=size).signature().head_pools == HEADS[text]
+
+
 def test_a_copy_is_independent(make_model: Make) -> None:
     tapped = make_model("test_resnet").eval()
     images = torch.rand(2, 1, 32, 32)

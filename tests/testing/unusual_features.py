@@ -215,3 +215,29 @@ class ManyToOne(Unusual):
             for adapter, own in zip(self.adapters, student.stages, strict=True)
         ]
         return {"stages": self.beta * (self.shares.softmax(dim=0) * torch.stack(gaps)).sum()}
+
+
+class ActivationMaps(Unusual):
+    """The last linear layers at every position of the last maps, of networks whose heads only pool in between.
+
+    Loss: CE(student, labels) + beta mean((a - b)^2), a and b = stages W', B x classes x H x W, averaged to one size;
+    W is the weight of the classifier.
+    """
+
+    name = "activation-maps"
+    family = "feature"
+    signals = ("stages", "classifier")
+
+    def build(self, setup: Setup) -> None:
+        if not (setup.student.head_pools and setup.teacher.head_pools):
+            raise PairError("activation-maps needs heads that pool the last map: choose ResNets")
+        student, teacher = setup.student.stages[-1], setup.teacher.stages[-1]
+        self.size = min(student.height, teacher.height), min(student.width, teacher.width)
+
+    def maps(self, outputs: Outputs) -> Tensor:
+        """B x classes x H x W."""
+        pooled = F.adaptive_avg_pool2d(outputs.stages[-1].float(), self.size)
+        return F.conv2d(pooled, outputs.classifier.weight.float()[:, :, None, None])
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        return {"maps": self.beta * F.mse_loss(self.maps(student), self.maps(teacher))}

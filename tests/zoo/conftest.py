@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdzoo import Batch, Outputs, Setup, Signature, StageShape, Strategy
+from kdzoo import Batch, Classifier, Outputs, Setup, Signature, StageShape, Strategy
 
 
 @pytest.fixture(autouse=True)
@@ -24,15 +24,23 @@ def setup() -> Callable[..., Setup]:
         student: Sequence[tuple[int, int, int]] = ((4, 8, 8), (6, 4, 4), (8, 2, 2)),
         teacher: Sequence[tuple[int, int, int]] = ((8, 8, 8), (10, 5, 3), (12, 1, 1)),
         classes: tuple[int, int] = (3, 3),
+        pooled: tuple[bool, bool] = (False, False),
     ) -> Setup:
+        """``pooled``: whether the heads of student and teacher pool the last map, and are linear then."""
         n, m = len(student), len(teacher)
         shared = min(n, m)
+        widths = (student[-1][0] if pooled[0] else 5, teacher[-1][0] if pooled[1] else 7)
+        signatures = [
+            Signature(tuple(StageShape(*shape) for shape in stages), *rest)
+            for stages, *rest in zip((student, teacher), widths, classes, pooled, strict=True)
+        ]
         return Setup(
-            student=Signature(tuple(StageShape(*shape) for shape in student), embedding=5, num_classes=classes[0]),
-            teacher=Signature(tuple(StageShape(*shape) for shape in teacher), embedding=7, num_classes=classes[1]),
+            student=signatures[0],
+            teacher=signatures[1],
             stage_pairs=tuple((n - shared + i, m - shared + i) for i in range(shared)),
             num_classes=classes[0],
             num_samples=100,
+            classifier=Classifier(torch.randn(classes[1], widths[1]), torch.randn(classes[1])),
         )
 
     return make
@@ -46,11 +54,13 @@ def outputs() -> Callable[..., Outputs]:
         def random(*shape: int) -> Tensor:
             return torch.randn(size, *shape).to(dtype).requires_grad_(trained)
 
+        layer = [torch.randn(signature.num_classes, *width).to(dtype) for width in ((signature.embedding,), ())]
         return Outputs(
             {
                 "logits": random(signature.num_classes),
                 "stages": tuple(random(*shape) for shape in signature.stages),
                 "embedding": random(signature.embedding),
+                "classifier": Classifier(*(part.requires_grad_(trained) for part in layer)),
             }
         )
 

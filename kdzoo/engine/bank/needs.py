@@ -105,7 +105,10 @@ def view_numbers(versions: int, view: int) -> list[int]:
 
 def _fingerprint(strategy: Strategy, ref: StrategyRef) -> str:
     setup = strategy.setup
-    shapes = [[*map(list, side.stages), side.embedding, side.num_classes] for side in (setup.student, setup.teacher)]
+    shapes = [
+        [*map(list, side.stages), side.embedding, side.num_classes, side.head_pools]
+        for side in (setup.student, setup.teacher)
+    ]
     built = [ref.model_dump(mode="json"), shapes, [list(pair) for pair in setup.stage_pairs]]
     return f"{ref.name} {content_hash(built)}"
 

@@ -204,7 +204,7 @@ def _alike(features: Features) -> Features:
 def _constant(features: Features) -> Features:
     """Each channel has one value in the whole map."""
     stages = tuple(stage[..., :1, :1].expand_as(stage).contiguous() for stage in features.stages)
-    return Features(stages, features.embedding)
+    return Features(stages, features.free)
 
 
 def _strided(x: Tensor) -> Tensor:

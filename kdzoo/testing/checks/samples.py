@@ -191,7 +191,8 @@ def _beside(one: Drawn, other: Drawn) -> Drawn:
         return torch.where(kept.view(-1, *(1,) * (x.ndim - 1)), x, y)
 
     def features(x: Features, y: Features) -> Features:
-        return Features(tuple(map(mixed, x.stages, y.stages)), mixed(x.embedding, y.embedding))
+        free = None if x.free is None or y.free is None else mixed(x.free, y.free)
+        return Features(tuple(map(mixed, x.stages, y.stages)), free)
 
     a, b = one.batch, other.batch
     # An index that both have would be one sample twice.

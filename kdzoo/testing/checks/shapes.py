@@ -19,7 +19,6 @@ from kdzoo.testing.kit.synthetic import (
     Features,
     NetworkPair,
     Shape,
-    make_pair,
 )
 
 _FULL, _LAST = 16, 5
@@ -65,7 +64,7 @@ def _mixup(subject: Subject) -> CheckResult:
 def _no_bias(subject: Subject) -> CheckResult:
     if "classifier" not in student_signals(subject.kind) | teacher_signals(subject.kind):
         return passed("it does not ask for the last layers")
-    pair = make_pair(subject.stages, subject.stages, bias=False)
+    pair = subject.networks(subject.stages, subject.stages, bias=False)
     return _checked(subject.call(pair, subject.draw(pair)), "where the last layers have no bias")
 
 
@@ -121,11 +120,11 @@ _OTHER_COUNTS: dict[tuple[Shape, ...], tuple[_Stages, _Stages]] = {
 
 
 def _few(subject: Subject) -> NetworkPair:
-    return make_pair(*_OTHER_COUNTS[subject.stages])
+    return subject.networks(*_OTHER_COUNTS[subject.stages])
 
 
 def _many(subject: Subject) -> NetworkPair:
-    return make_pair(*_OTHER_COUNTS[subject.stages][::-1])
+    return subject.networks(*_OTHER_COUNTS[subject.stages][::-1])
 
 
 def _unequal_stages(subject: Subject) -> CheckResult:
@@ -165,7 +164,7 @@ def _compared(subject: Subject, pair: NetworkPair) -> set[tuple[int, int]]:
     for theirs in range(len(pair.teacher.stages)):
         stages = list(drawn.teacher.stages)
         stages[theirs] = other.teacher.stages[theirs]
-        changed = replace(drawn, teacher=Features(tuple(stages), drawn.teacher.embedding))
+        changed = replace(drawn, teacher=Features(tuple(stages), drawn.teacher.free))
         gradients = subject.call(pair, changed).gradients()
         for own in range(len(pair.student.stages)):
             if not torch.allclose(usual[own], gradients[own], rtol=1e-4, atol=1e-8):
@@ -233,8 +232,8 @@ UNEQUAL_CHANNELS = Check(
     mend="make adapters from `setup.paired_shapes()` and the embeddings' widths, or raise `PairError` in `build`",
     run=_on_pairs(
         "with unequal channels",
-        lambda subject: make_pair(_narrow(subject.stages), _wide(subject.stages), widths=(8, 33)),
-        lambda subject: make_pair(_wide(subject.stages), _narrow(subject.stages), widths=(33, 8)),
+        lambda subject: subject.networks(_narrow(subject.stages), _wide(subject.stages), widths=(8, 33)),
+        lambda subject: subject.networks(_wide(subject.stages), _narrow(subject.stages), widths=(33, 8)),
     ),
     needs=("terms",),
 )
@@ -248,8 +247,8 @@ UNEQUAL_SIZES = Check(
     mend="pool the larger map to the smaller one's size (`F.adaptive_avg_pool2d`), in both directions",
     run=_on_pairs(
         "with maps of unequal size",
-        lambda subject: make_pair(_small(subject.stages), _large(subject.stages)),
-        lambda subject: make_pair(_large(subject.stages), _small(subject.stages)),
+        lambda subject: subject.networks(_small(subject.stages), _large(subject.stages)),
+        lambda subject: subject.networks(_large(subject.stages), _small(subject.stages)),
     ),
     needs=("terms",),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -128,22 +129,35 @@ class Subject:
     version: str = ""
 
     @cached_property
+    def _served(self) -> tuple[tuple[Shape, ...], bool]:
+        """Stages of networks that it serves, equal on both sides, and whether their heads must pool the last map.
+
+        Raises:
+            KdzooError: it refuses whatever is tried.
+        """
+        refusal: PairError | None = None
+        for pooled, stages in itertools.product((False, True), (STAGES, DEEP_STAGES, EVEN_STAGES)):
+            try:
+                self.build(make_pair(stages, stages, pooled=pooled).setup(self.kind))
+            except PairError as error:
+                refusal = error
+            else:
+                return stages, pooled
+        tried = f"{len(STAGES)} and {len(DEEP_STAGES)} stages that shrink, and {len(EVEN_STAGES)} of one size"
+        raise KdzooError(f"it refuses a student of the teacher's own shapes, of {tried}: {refusal}")
+
+    @property
     def stages(self) -> tuple[Shape, ...]:
         """Stages of networks that it serves, equal on both sides.
 
         Raises:
             KdzooError: it refuses whatever is tried.
         """
-        refusal: PairError | None = None
-        for stages in (STAGES, DEEP_STAGES, EVEN_STAGES):
-            try:
-                self.build(make_pair(stages, stages).setup(self.kind))
-            except PairError as error:
-                refusal = error
-            else:
-                return stages
-        tried = f"{len(STAGES)} and {len(DEEP_STAGES)} stages that shrink, and {len(EVEN_STAGES)} of one size"
-        raise KdzooError(f"it refuses a student of the teacher's own shapes, of {tried}: {refusal}")
+        return self._served[0]
+
+    def networks(self, student: Sequence[Shape], teacher: Sequence[Shape], **more: Any) -> NetworkPair:
+        """Networks of these stages, with heads that it serves; ``more`` goes to :func:`make_pair`."""
+        return make_pair(student, teacher, pooled=self._served[1], **more)
 
     @cached_property
     def views(self) -> int:
@@ -152,7 +166,7 @@ class Subject:
 
     def pair(self, *, classes: int = 10, seed: int = 0) -> NetworkPair:
         """Two networks of equal shapes and different last layers."""
-        return make_pair(self.stages, self.stages, classes, seed=seed)
+        return self.networks(self.stages, self.stages, classes=classes, seed=seed)
 
     @cached_property
     def epochs(self) -> int:

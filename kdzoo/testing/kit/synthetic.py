@@ -77,11 +77,17 @@ def make_pair(
     widths: tuple[int, int] = (20, 20),
     seed: int = 0,
     bias: bool = True,
+    pooled: bool = False,
 ) -> NetworkPair:
-    """Networks of these stages (C x H x W each), embeddings and classes, with random last layers."""
+    """Networks of these stages (C x H x W each), embeddings and classes, with random last layers.
+
+    With ``pooled`` the embedding is the mean of the last map, whatever ``widths`` says.
+    """
     draw = torch.Generator().manual_seed(seed)
+    if pooled:
+        widths = (student[-1][0], teacher[-1][0])
     shapes = [
-        Signature(tuple(StageShape(*shape) for shape in stages), width, classes)
+        Signature(tuple(StageShape(*shape) for shape in stages), width, classes, head_pools=pooled)
         for stages, width in zip((student, teacher), widths, strict=True)
     ]
     layers = [
@@ -95,14 +101,24 @@ def make_pair(
 
 @dataclass(frozen=True)
 class Features:
-    """What a network sees in a batch: stages, B x C x H x W each, and embedding, B x D."""
+    """What a network sees in a batch.
+
+    Args:
+        stages: B x C x H x W each.
+        free: the embedding, B x D; None where it is the mean of the last map.
+    """
 
     stages: tuple[Tensor, ...]
-    embedding: Tensor
+    free: Tensor | None
+
+    @property
+    def embedding(self) -> Tensor:
+        """B x D."""
+        return self.stages[-1].mean(dim=(2, 3)) if self.free is None else self.free
 
     def map(self, change: Change) -> Features:
         """Change every tensor."""
-        return Features(tuple(map(change, self.stages)), change(self.embedding))
+        return Features(tuple(map(change, self.stages)), None if self.free is None else change(self.free))
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,8 @@ def draw_batch(pair: NetworkPair, samples: int, *, views: int = 1, seed: int = 0
         def random(*shape: int) -> Tensor:
             return scale * (torch.randn(rows, *shape, generator=draw) + 0.5)
 
-        return Features(tuple(random(*shape) for shape in network.stages), random(network.embedding))
+        stages = tuple(random(*shape) for shape in network.stages)
+        return Features(stages, None if network.head_pools else random(network.embedding))
 
     student, teacher = features(pair.student), features(pair.teacher)
     labels = torch.randint(pair.student.num_classes, (samples,), generator=draw)
@@ -190,12 +207,13 @@ def _tap(signals: frozenset[Signal], features: Features, layer: Classifier, *, t
         gaps = not any(x.is_contiguous(memory_format=order) for order in _orders(x))
         return (x.detach() if gaps else x.detach().clone()).requires_grad_(trained)
 
-    stages, embedding = tuple(map(source, features.stages)), source(features.embedding)
+    seen = features.map(source)
     weight, bias = source(layer.weight), None if layer.bias is None else source(layer.bias)
     # Logits are computed as a network does, so that under autocast they have the precision that they have there.
-    values: dict[str, Any] = {"stages": stages, "embedding": embedding, "classifier": Classifier(weight, bias)}
+    embedding, layer = seen.embedding, Classifier(weight, bias)
+    values: dict[str, Any] = {"stages": seen.stages, "embedding": embedding, "classifier": layer}
     values["logits"] = F.linear(embedding, weight, bias)
-    sources = (*stages, embedding, weight, *(() if bias is None else (bias,)))
+    sources = tuple(part for part in (*seen.stages, seen.free, weight, bias) if part is not None)
     return Tapped(Outputs({name: values[name] for name in values if name in signals}), sources)
 
 
