@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from kdzoo.declarations import SIGNALS, Signal
+from kdzoo.declarations import SIGNALS, Signal, alone
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.outputs import Batch, Outputs
 from kdzoo.parameters import MOST_SEARCHED, Param, Value, param
@@ -27,6 +28,7 @@ class Combination(Strategy):
 
     Each part is built as it would be alone and sees its own signals only. Its hyperparameters and terms carry its name,
     as in ``soft.temperature``. The hard-label loss has the combination's own weight, whatever the parts give it alone.
+    A modifier among them has no terms and no phases: the parts that ask the teacher for what it modifies see that.
     """
 
     family = "combination"
@@ -66,10 +68,11 @@ class Combination(Strategy):
             blind = "classifier" not in teacher_signals(kind)
             own = dataclasses.replace(setup, classifier=None) if blind else setup
             parts.append(kind(own, **_values_of_part(kind, values)))
-        if len({part.views for part in parts}) > 1:
-            listed = ", ".join(f"{part.name} {part.views}" for part in parts)
+        viewing = [part for part in parts if not part.modifies or part.views > 1]
+        if len({part.views for part in viewing}) > 1:
+            listed = ", ".join(f"{part.name} {part.views}" for part in viewing)
             raise UsageError(f"{self.name}: its parts want different numbers of views of a sample ({listed})")
-        self.views = parts[0].views
+        self.views = viewing[0].views
         self.parts = nn.ModuleList(parts)
         for alias, place, name in _deployed(self.kinds):
             self.add_module(alias, parts[place].get_submodule(name))
@@ -82,22 +85,23 @@ class Combination(Strategy):
         Raises:
             UsageError: two parts have several, or the parts train different networks in the last one.
         """
-        plans = [part.phases(epochs) for part in self.each()]
+        plans = [(Phase("main", epochs),) if part.modifies else part.phases(epochs) for part in self.each()]
         several = [place for place, plan in enumerate(plans) if len(plan) > 1]
         if len(several) > 1:
             first, second = (self.kinds[place].name for place in several[:2])
             raise UsageError(f"{self.name}: {first} and {second} both have phases of their own, which cannot be joined")
         lasts = [plan[-1] for plan in plans]
-        if len({last.trains for last in lasts}) > 1:
-            listed = ", ".join(f"{kind.name} {last.trains}" for kind, last in zip(self.kinds, lasts, strict=True))
+        joining = {kind.name: last for kind, last in zip(self.kinds, lasts, strict=True) if not kind.modifies}
+        if len({last.trains for last in joining.values()}) > 1:
+            listed = ", ".join(f"{name} {last.trains}" for name, last in joining.items())
             raise UsageError(f"{self.name}: its parts cannot train together, as they train different things ({listed})")
-        leader = several[0] if several else 0
+        leader = several[0] if several else [kind.name for kind in self.kinds].index(next(iter(joining)))
         self._alone = {phase.name: leader for phase in plans[leader][:-1]}
         self._main = [last.name for last in lasts]
         joined = dataclasses.replace(
             lasts[leader],
-            hard_labels=any(last.hard_labels for last in lasts),
-            teacher=any(last.teacher for last in lasts),
+            hard_labels=any(last.hard_labels for last in joining.values()),
+            teacher=any(last.teacher for last in joining.values()),
         )
         return (*plans[leader][:-1], joined)
 
@@ -105,18 +109,47 @@ class Combination(Strategy):
         """The terms of all parts, each under ``part.term``; in a phase that one part brings, those of that part."""
         terms: Terms = {}
         alone = self._alone.get(batch.phase)
+        changed: tuple[Outputs, Outputs] | None = None
         for place, part in enumerate(self.each()):
-            if alone not in (None, place):
-                continue
             kind = self.kinds[place]
+            if kind.modifies or alone not in (None, place):
+                continue
             seen = batch if alone == place else dataclasses.replace(batch, phase=self._main[place])
-            theirs = _outputs_of_part(teacher, kind.name) if self.reduces else only(teacher, teacher_signals(kind))
-            own: Any = part(only(student, student_signals(kind)), theirs, seen)
+            mine, theirs = only(student, student_signals(kind)), self._of(teacher, kind)
+            weight = 1.0
+            if teacher.values and _sees_modified(kind, self.kinds):
+                changed = changed or self._modified(student, teacher, batch)
+                mine, theirs = _overlaid(mine, changed[0]), _overlaid(theirs, changed[1])
+                weight = self._term_weight(kind)
+            own: Any = part(mine, theirs, seen)
             if not isinstance(own, dict):
                 listed = type(own).__name__
                 raise KdzooError(f"forward of {kind.name} must give a dict such as {{'kd': loss}}, not a {listed}")
-            terms |= {f"{kind.name}.{name}": value for name, value in own.items()}
+            terms |= {f"{kind.name}.{name}": value if weight == 1 else weight * value for name, value in own.items()}
         return terms
+
+    def _of(self, teacher: Outputs, kind: type[Strategy]) -> Outputs:
+        """What one part is given of the teacher, before any modifier."""
+        if not self.reduces:
+            return only(teacher, teacher_signals(kind))
+        own = _outputs_of_part(teacher, kind.name)
+        # Behind a modifier the part reduces the teacher's signals itself.
+        return Outputs(own.values) if _sees_modified(kind, self.kinds) else own
+
+    def _modified(self, student: Outputs, teacher: Outputs, batch: Batch) -> tuple[Outputs, Outputs]:
+        """Of both networks, the signals that the modifiers change, one after the other."""
+        changed = Outputs({}), Outputs({})
+        for part, kind in zip(self.each(), self.kinds, strict=True):
+            if kind.modifies:
+                mine = _overlaid(only(student, student_signals(kind)), changed[0])
+                theirs = _overlaid(Outputs(self._of(teacher, kind).values), changed[1])
+                found = part.modify(mine, theirs, batch)
+                changed = _joined(changed[0], found[0], kind), _joined(changed[1], found[1], kind)
+        return changed
+
+    def _term_weight(self, kind: type[Strategy]) -> float:
+        """By what the modifiers multiply the terms of a part."""
+        return math.prod(part.term_weight for part in self.each() if _sees_modified(kind, [type(part)]))
 
     def each(self) -> Iterator[Strategy]:
         """The parts, in order."""
@@ -128,6 +161,21 @@ class Combination(Strategy):
 def _deployed(kinds: Sequence[type[Strategy]]) -> list[tuple[str, int, str]]:
     """(alias in the combination, place of the part, name in the part) of each module that stays with the student."""
     return [(f"{kind.name}_{name}", place, name) for place, kind in enumerate(kinds) for name in kind.deployed]
+
+
+def _sees_modified(kind: type[Strategy], kinds: Iterable[type[Strategy]]) -> bool:
+    """Whether a part asks the teacher for something that one of these modifies."""
+    return not kind.modifies and any(teacher_signals(kind) & set(each.modifies) for each in kinds)
+
+
+def _overlaid(outputs: Outputs, changed: Outputs) -> Outputs:
+    """The signals, as they were changed where they were."""
+    return Outputs({name: changed.values.get(name, value) for name, value in outputs.values.items()})
+
+
+def _joined(changed: Outputs, found: Outputs, modifier: type[Strategy]) -> Outputs:
+    """What was changed so far, and what one more modifier changes."""
+    return Outputs({**changed.values, **only(found, modifier.modifies).values})
 
 
 def only(outputs: Outputs, signals: Collection[str]) -> Outputs:
@@ -172,6 +220,7 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     name = "+".join(kind.name for kind in kinds)
     if len({kind.name for kind in kinds}) < len(kinds):
         raise UsageError(f"{name}: a combination can have each strategy only once")
+    _check_modifiers(name, kinds)
     body: dict[str, Any] = {
         "__module__": __name__,
         "__doc__": _card(kinds),
@@ -185,7 +234,7 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     body |= {claim: all(getattr(kind, claim) for kind in kinds) for claim in _ALL_CLAIM}
     body |= {claim: any(getattr(kind, claim) for kind in kinds) for claim in _ONE_CLAIMS}
     # An engine that finds no method of its own takes a shorter way, so there is one only where a part has one.
-    if any(kind.reduce is not Strategy.reduce for kind in kinds):
+    if any(_reduces(kind, kinds) for kind in kinds):
         body |= {"reduces": True, "reduce": _reduce, "reduction": _reduction}
     predicting = _the_one(name, "say how the student predicts", [_predicts(kind) for kind in kinds])
     if predicting is not None:
@@ -198,24 +247,46 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     return type("Combination", (Combination,), body)
 
 
+def _check_modifiers(name: str, kinds: Sequence[type[Strategy]]) -> None:
+    """Refuse modifiers of what nobody sees.
+
+    Raises:
+        UsageError: there is one.
+    """
+    others = [kind.name for kind in kinds if not kind.modifies]
+    for kind in kinds:
+        if kind.modifies and not others:
+            raise UsageError(f"{name}: {alone(kind.name, kind.modifies)}")
+        if kind.modifies and not any(_sees_modified(other, [kind]) for other in kinds):
+            raise UsageError(
+                f"{name}: {kind.name} changes the teacher's {' and '.join(kind.modifies)}, for which "
+                f"{' and '.join(others)} {'do' if len(others) > 1 else 'does'} not ask: leave {kind.name} out"
+            )
+
+
+def _reduces(kind: type[Strategy], kinds: Sequence[type[Strategy]]) -> bool:
+    """Whether a part reduces the teacher's signals before anybody changes them."""
+    return kind.reduce is not Strategy.reduce and not kind.modifies and not _sees_modified(kind, kinds)
+
+
 def _reduce(self: Combination, teacher: Outputs) -> Outputs:
     """What each part needs of the teacher, under ``part.value``."""
-    return Outputs(
-        {
-            f"{kind.name}.{name}": value
-            for part, kind in zip(self.each(), self.kinds, strict=True)
-            for name, value in part.reduce(only(teacher, teacher_signals(kind))).values.items()
-        }
-    )
+    found: dict[str, Any] = {}
+    for part, kind in zip(self.each(), self.kinds, strict=True):
+        own = only(teacher, teacher_signals(kind))
+        own = part.reduce(own) if _reduces(kind, self.kinds) else own
+        found |= {f"{kind.name}.{name}": value for name, value in own.values.items()}
+    return Outputs(found)
 
 
 def _reduction(self: Combination) -> dict[str, str | tuple[str, ...]]:
     """What the bank calls it; of a part that reduces nothing, the signals as they are."""
     texts: dict[str, str | tuple[str, ...]] = {}
     for part, kind in zip(self.each(), self.kinds, strict=True):
-        whole = set(teacher_signals(kind)) - {"classifier"} if kind.reduce is Strategy.reduce else set()
+        whole = set() if _reduces(kind, self.kinds) else set(teacher_signals(kind)) - {"classifier"}
         texts |= {f"{kind.name}.{signal}": signal for signal in sorted(whole)}
-        texts |= {f"{kind.name}.{name}": text for name, text in part.reduction().items()}
+        if not (kind.modifies or _sees_modified(kind, self.kinds)):
+            texts |= {f"{kind.name}.{name}": text for name, text in part.reduction().items()}
     return texts
 
 
@@ -286,12 +357,14 @@ def _ordered(signals: Iterable[Signal]) -> tuple[Signal, ...]:
 
 def _card(kinds: Sequence[type[Strategy]]) -> str:
     """What the combination's card says."""
-    names = " and ".join(kind.name for kind in kinds)
+    parts = [kind for kind in kinds if not kind.modifies]
+    modifiers = " and then ".join(kind.name for kind in kinds if kind.modifies)
     cut = _searched_in_turn(kinds)[MOST_SEARCHED:]
     lines = [
-        f"The terms of {names}, added.",
+        f"The terms of {' and '.join(kind.name for kind in parts)}, added"
+        + (f", on signals as {modifiers} changes them." if modifiers else "."),
         "",
-        "Loss: ce_weight CE(student, labels) + " + " + ".join(f"the terms of {kind.name}" for kind in kinds) + ".",
+        "Loss: ce_weight CE(student, labels) + " + " + ".join(_terms_in_words(kind, kinds) for kind in parts) + ".",
         "",
         "Each part keeps its weights, adapters and signals. What it does with the hard-label loss when it is alone",
         "does not count: that has the weight ce_weight, 1 unless it is set.",
@@ -299,3 +372,11 @@ def _card(kinds: Sequence[type[Strategy]]) -> str:
     if cut:
         lines += ["", f"Tuning searches at most {MOST_SEARCHED} parameters, and so not: {', '.join(cut)}."]
     return "\n".join(lines)
+
+
+def _terms_in_words(kind: type[Strategy], kinds: Sequence[type[Strategy]]) -> str:
+    """What stands in the equation for the terms of one part."""
+    seen = [each for each in kinds if _sees_modified(kind, [each])]
+    weights = "".join(f"{each.name}.term_weight x " for each in seen if "term_weight" in each.hyperparameters())
+    changed = f" on the signals of {' and then '.join(each.name for each in seen)}" if seen else ""
+    return f"{weights}the terms of {kind.name}{changed}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -82,17 +83,26 @@ def pair_stages(student: Signature, teacher: Signature) -> tuple[tuple[int, int]
     return tuple(zip(students, teachers, strict=True))
 
 
+def alone(name: str, modifies: Collection[Signal]) -> str:
+    """What is said of a modifier that is asked for without a strategy beside it."""
+    return (
+        f"{name} changes the {' and '.join(modifies)} that other strategies see, and has no loss of its own: "
+        f"combine it with one, as in soft+{name}"
+    )
+
+
 @dataclass(frozen=True)
 class Declared:
     """What a strategy's class declares.
 
     Args:
-        name: see :class:`kdzoo.Strategy`, as of all up to ``teacher_signals``.
+        name: see :class:`kdzoo.Strategy`, as of all up to ``modifies``.
         family: see there.
         revision: see there.
         paper: see there.
         signals: see there.
         teacher_signals: see there.
+        modifies: see there.
         params: its hyperparameters by name.
         doc: its docstring.
         module: the module that defines it.
@@ -106,6 +116,7 @@ class Declared:
     paper: Paper | None
     signals: tuple[Signal, ...]
     teacher_signals: tuple[Signal, ...] | None
+    modifies: tuple[Signal, ...]
     params: dict[str, Param]
     doc: str
     module: str
@@ -126,6 +137,7 @@ class Declared:
             paper=kind.paper,
             signals=kind.signals,
             teacher_signals=kind.teacher_signals,
+            modifies=kind.modifies,
             params=kind.hyperparameters(),
             doc=inspect.getdoc(kind) or "",
             module=kind.__module__,
@@ -155,6 +167,7 @@ class Declared:
                 "paper": paper,
                 "signals": tuple(value["signals"]),
                 "teacher_signals": None if teacher is None else tuple(teacher),
+                "modifies": tuple(value["modifies"]),
             }
         )
 

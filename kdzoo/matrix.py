@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
+from kdzoo.declarations import alone
 from kdzoo.errors import UsageError, unknown
 from kdzoo.flags import split_list
 from kdzoo.recipe import Augment, Recipe
@@ -120,6 +121,7 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
         asked = [
             entry.name if names.count(entry.name) == 1 else f"{entry.plugin.distribution}:{entry.name}"
             for entry in registry.strategies
+            if not entry.declared.modifies
         ]
     baseline = [name for name in config.strategies if name.rpartition(":")[2] == BASELINE]
     if baseline:
@@ -127,6 +129,8 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
     entries: dict[_Origin, Registered[type[Strategy]]] = {}
     for name in [BASELINE, *asked]:
         entry = registry.strategy(name)
+        if entry.declared.modifies:
+            raise UsageError(alone(entry.name, entry.declared.modifies))
         entries.setdefault((entry.plugin.distribution, entry.name), entry)
     _refuse_twins(entries.values())
     settings = _by_strategy("set", config.set, list(entries))

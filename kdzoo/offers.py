@@ -176,6 +176,8 @@ def check_class(strategy: Any) -> None:
     wrong = {*strategy.signals, *(strategy.teacher_signals or ())} - set(SIGNALS)
     if wrong:
         raise ValueError(f"{strategy.name!r} asks for unknown signals {sorted(wrong)}; known: {', '.join(SIGNALS)}")
+    if unseen := set(strategy.modifies) - set(strategy.signals):
+        raise ValueError(f"{strategy.name!r} modifies {sorted(unseen)}, and does not ask for them: add them to signals")
 
 
 def _check_name(owner: str, name: Any) -> None:

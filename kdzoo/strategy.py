@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from kdzoo.declarations import Paper, Signal, Signature, StageShape
+from kdzoo.declarations import Paper, Signal, Signature, StageShape, alone
+from kdzoo.errors import UsageError
 from kdzoo.outputs import Batch, Classifier, Outputs
 from kdzoo.parameters import Param, Value, resolve
 
@@ -113,6 +114,10 @@ class Strategy(nn.Module):
         revision: raise it when a change of the maths makes older records incomparable; part of a cell's identity.
         deployed: names of own submodules that the trained student needs in order to predict (see :meth:`predict`).
         ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
+        modifies: the signals that it changes for others; with one it is a modifier, which has no terms of its own and
+            is used in a combination only (see :meth:`modify`).
+        term_weight: of a modifier, what the terms of the strategies that see the changed signals are multiplied by; a
+            class attribute, an instance attribute or a property.
 
         per_sample: every term is the mean over a batch of values that each depend on one sample alone, but for batch
             normalisation modules. Where several processes train one cell, each then computes the loss of its own rows
@@ -139,6 +144,8 @@ class Strategy(nn.Module):
     revision: ClassVar[str] = "1"
     deployed: ClassVar[tuple[str, ...]] = ()
     ce_weight: float = 1.0
+    modifies: ClassVar[tuple[Signal, ...]] = ()
+    term_weight: float = 1.0
     per_sample: ClassVar[bool] = False
 
     zero_when_equal: ClassVar[bool] = False
@@ -227,7 +234,26 @@ class Strategy(nn.Module):
             teacher: what :meth:`reduce` gives of the teacher's.
             batch: the labels and whatever else is known.
         """
+        if self.modifies:
+            raise UsageError(alone(self.name, self.modifies))
         raise NotImplementedError(f"strategy {self.name!r} does not define forward(student, teacher, batch)")
+
+    def modify(self, student: Outputs, teacher: Outputs, batch: Batch) -> tuple[Outputs, Outputs]:
+        """Of a modifier: the signals that the strategies beside it are to see.
+
+        A combination calls it in each step and gives the result, of the signals in ``modifies``, to those of its parts
+        that ask the teacher for one of them. The hard-label loss, :meth:`predict` and all other parts see the networks'
+        own. Such a part's :meth:`reduce` runs behind it; the teacher bank keeps the signals as they are.
+
+        Args:
+            student: the student's signals that the modifier asks for.
+            teacher: the teacher's.
+            batch: the labels and whatever else is known.
+
+        Returns:
+            The student's and the teacher's, new tensors where they differ.
+        """
+        raise NotImplementedError(f"strategy {self.name!r} does not define modify(student, teacher, batch)")
 
     def predict(self, student: Outputs) -> Tensor:
         """The logits by which the student is trained on hard labels and measured, B x classes.

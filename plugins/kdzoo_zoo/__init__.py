@@ -23,6 +23,34 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.baseline.ce import CrossEntropy
     from kdzoo_zoo.feature.fitnets import FitNets
     from kdzoo_zoo.relation.rkd import RelationalKD
+    from kdzoo_zoo.response.ctkd import CurriculumTemperature
+    from kdzoo_zoo.response.dkd import DecoupledKD
+    from kdzoo_zoo.response.hard import HardLabels
+    from kdzoo_zoo.response.logit import LogitMatching
+    from kdzoo_zoo.response.ls import StandardizedLogits
+    from kdzoo_zoo.response.nkd import NormalizedKD
+    from kdzoo_zoo.response.normkd import NormalizedTemperature
     from kdzoo_zoo.response.soft import SoftTargets
+    from kdzoo_zoo.response.sort import SortedLogits
+    from kdzoo_zoo.response.ttm import TransformedTeacher
+    from kdzoo_zoo.response.wsld import WeightedSoftLabels
+    from kdzoo_zoo.response.wttm import WeightedTransformedTeacher
 
-    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD
+    return (
+        CrossEntropy,
+        SoftTargets,
+        FitNets,
+        AttentionTransfer,
+        RelationalKD,
+        LogitMatching,
+        HardLabels,
+        DecoupledKD,
+        CurriculumTemperature,
+        WeightedSoftLabels,
+        NormalizedKD,
+        TransformedTeacher,
+        WeightedTransformedTeacher,
+        NormalizedTemperature,
+        StandardizedLogits,
+        SortedLogits,
+    )

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from kdzoo import foreign
-from kdzoo.errors import PairError
+from kdzoo.declarations import alone
+from kdzoo.errors import PairError, UsageError
 from kdzoo.interruption import raise_if_interrupted
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registered
@@ -103,9 +104,11 @@ def make_subject(
     """What the checks look at.
 
     Raises:
-        UsageError: a wrong parameter.
+        UsageError: a wrong parameter, or a modifier without a strategy beside it.
     """
     kind = strategy.value if isinstance(strategy, Registered) else strategy
+    if kind.modifies:
+        raise UsageError(alone(kind.name, kind.modifies))
     given = dict(params or {})
     kind.resolve(given)
     if isinstance(strategy, Registered):

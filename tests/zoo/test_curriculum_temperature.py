@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from logit_losses import agrees, draw, keeps_precision, softmax, stays_finite
+
+from kdzoo import PairError
+from kdzoo_zoo.functional import curriculum_temperature_loss, soft_target_loss
+from kdzoo_zoo.response.ctkd import CurriculumTemperature, temperature_reversal
+
+
+def naive(student_logits, teacher_logits, raw_temperature, reversal, start=1.0, span=20.0):
+    """With the gradient as it is, not reversed, but for the factor -1 that stands for a reversal of 1."""
+    assert reversal == 1.0
+    raw = 2 * raw_temperature.detach() - raw_temperature
+    temperature = start + span / (1 + torch.exp(-raw[0]))
+    total = 0.0
+    for own, theirs in zip(student_logits, teacher_logits, strict=True):
+        p, q = softmax(theirs, temperature), softmax(own, temperature)
+        total = total + sum(t * (t / s).log() for t, s in zip(p, q, strict=True))
+    return temperature**2 * total / len(student_logits)
+
+
+def inputs(samples, classes, raw=0.3):
+    logits = {name: value for name, value in draw(samples, classes).items() if name != "target"}
+    return logits | {"raw_temperature": torch.tensor([raw], dtype=torch.float64, requires_grad=True), "reversal": 1.0}
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (5, 4)])
+@pytest.mark.parametrize("raw", [-3.0, 0.0, 1.0])
+@pytest.mark.parametrize("bounds", [{}, {"start": 2.0, "span": 5.0}])
+def test_equals_the_naive_loop(shape, raw, bounds):
+    agrees(curriculum_temperature_loss, naive, inputs(*shape, raw) | bounds)
+
+
+def test_value_is_that_of_soft_targets_at_its_temperature():
+    given = inputs(4, 3, raw=1.0)
+    temperature = 1 + 20 / (1 + math.exp(-1))
+    assert temperature == pytest.approx(15.6, abs=0.05)
+    loss = curriculum_temperature_loss(**given)
+    assert loss.shape == ()
+    torch.testing.assert_close(loss, soft_target_loss(given["student_logits"], given["teacher_logits"], temperature))
+
+
+@pytest.mark.parametrize("reversal", [0.0, 0.25, 2.0])
+def test_the_gradient_of_the_temperature_alone_is_reversed(reversal):
+    given = inputs(4, 3)
+    leaves = [given["student_logits"], given["raw_temperature"]]
+    one, other = (
+        torch.autograd.grad(curriculum_temperature_loss(**given | {"reversal": factor}), leaves)
+        for factor in (1.0, reversal)
+    )
+    torch.testing.assert_close(other[0], one[0])
+    torch.testing.assert_close(other[1], reversal * one[1])
+
+
+def test_precision_and_extremes():
+    keeps_precision(curriculum_temperature_loss, inputs(6, 5))
+    for raw in (-1e4, 0.0, 1e4):
+        stays_finite(lambda s, t, raw=raw: curriculum_temperature_loss(s, t, torch.tensor([raw]), 1.0))
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"logits .* \(4, 3\) and \(1, 3\)"):
+        curriculum_temperature_loss(torch.zeros(4, 3), torch.zeros(1, 3), torch.ones(1), 1.0)
+    with pytest.raises(ValueError, match="raw_temperature is one number"):
+        curriculum_temperature_loss(torch.zeros(4, 3), torch.zeros(4, 3), torch.ones(4), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "epochs", "expected"),
+    [
+        (0, 240, (1 - math.cos(math.pi / 10)) / 2),
+        (4, 240, 0.5),
+        (8, 240, (1 - math.cos(0.9 * math.pi)) / 2),
+        (9, 240, 1.0),
+        (239, 240, 1.0),
+        (0, 5, 1.0),
+    ],
+)
+def test_the_curriculum_is_a_cosine_of_the_epoch(epoch, epochs, expected, batch):
+    now = replace(batch(1), epoch=epoch, epochs=epochs)
+    assert temperature_reversal(now, 10 / 240) == pytest.approx(expected)
+
+
+def test_strategy_trains_its_temperature_against_the_student(setup, outputs, step):
+    strategy = CurriculumTemperature(setup(), beta=0.5)
+    student, teacher = outputs(strategy.setup.student, 4, trained=True), outputs(strategy.setup.teacher, 4)
+    terms = step(strategy, student, teacher)
+    expected = 0.5 * curriculum_temperature_loss(student.logits, teacher.logits, torch.ones(1), 1.0)
+    torch.testing.assert_close(terms, {"ctkd": expected})
+    assert strategy.ce_weight == 0.1
+    (raw,) = strategy.parameters()
+    with torch.no_grad():
+        raw -= 0.1 * raw.grad  # what the optimizer does
+    assert curriculum_temperature_loss(student.logits, teacher.logits, raw, 1.0) > terms["ctkd"] / 0.5
+
+
+def test_a_teacher_of_other_classes_is_refused(setup):
+    with pytest.raises(PairError, match=r"ctkd .* student has 3 classes and the teacher 1000"):
+        CurriculumTemperature(setup(classes=(3, 1000)))
