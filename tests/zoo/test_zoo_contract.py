@@ -10,7 +10,7 @@ import torch
 from waiting import output_of
 
 import kdzoo_zoo
-from kdzoo import Outputs, PairError, Setup, StageShape, Strategy
+from kdzoo import Outputs, PairError, StageShape, Strategy
 from kdzoo_zoo import functional
 
 STRATEGIES = {strategy.name: strategy for strategy in kdzoo_zoo.kdzoo_strategies()}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.response.distributions import log_probabilities, refuse_other_classes
 from kdzoo_zoo.tensors import check_same
-
 
 _SOURCE = "authors' command for resnet56 -> resnet20"
 
@@ -98,9 +96,7 @@ class AlphaBetaKD(Strategy):
     zero_when_equal = True
     non_negative = True
 
-    alpha: float = param(
-        0.8, "exponent of the teacher's probabilities", gt=0.0, search=(0.2, 1.2), source=_SOURCE
-    )
+    alpha: float = param(0.8, "exponent of the teacher's probabilities", gt=0.0, search=(0.2, 1.2), source=_SOURCE)
     beta: float = param(0.3, "exponent of the student's probabilities", gt=0.0, search=(0.1, 1.0), source=_SOURCE)
     weight: float = param(32.0, "weight of the divergence", ge=0.0, search=(1.0, 100.0), log=True, source=_SOURCE)
     temperature: float = param(

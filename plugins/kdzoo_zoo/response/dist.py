@@ -12,13 +12,10 @@ from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.response.distributions import refuse_other_classes
 from kdzoo_zoo.tensors import check_same, full_precision
 
-
 _SOURCE = "authors' settings for CIFAR-100 and, for ImageNet, ResNet34 -> ResNet18"
 
 
-def dist_loss(
-    student_logits: Tensor, teacher_logits: Tensor, beta: float, gamma: float, temperature: float
-) -> Tensor:
+def dist_loss(student_logits: Tensor, teacher_logits: Tensor, beta: float, gamma: float, temperature: float) -> Tensor:
     """How far the softened probabilities of two networks are from a perfect correlation.
 
     Equation, with T = ``temperature`` and P_x = softmax(x_logits / T), B x K, x = s, t::

@@ -12,7 +12,6 @@ from kdzoo_zoo.response.distributions import refuse_other_classes
 from kdzoo_zoo.response.parts import divergence
 from kdzoo_zoo.tensors import check_same, full_precision
 
-
 _SOURCE = "mdistiller's values, which the authors keep; ImageNet: their r34_r18 config"
 
 

@@ -11,7 +11,6 @@ from kdzoo_zoo.response.parts import divergence, two_way_divergence
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
 
-
 _SOURCE = "authors' configs; ImageNet: their r34_r18 config"
 
 
@@ -112,9 +111,7 @@ class GeneralizedDecoupledKD(Strategy):
     zero_when_equal = True
     non_negative = True
 
-    w0: float = param(
-        1.0, "weight of the shares", ge=0.0, imagenet=0.5, search=(0.1, 10.0), log=True, source=_SOURCE
-    )
+    w0: float = param(1.0, "weight of the shares", ge=0.0, imagenet=0.5, search=(0.1, 10.0), log=True, source=_SOURCE)
     w1: float = param(
         2.0, "weight of the first k classes", ge=0.0, imagenet=1.0, search=(0.1, 10.0), log=True, source=_SOURCE
     )

@@ -12,7 +12,6 @@ from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.response.distributions import log_probabilities, refuse_other_classes
 from kdzoo_zoo.tensors import check_same
 
-
 _SOURCE = "authors' settings for CIFAR-100 and, for ImageNet, ResNet34 -> ResNet18"
 
 TEMPERATURES = (2.0, 3.0, 5.0, 6.0)
@@ -204,7 +203,9 @@ class MultiLevel(Strategy):
     temperature: float = param(
         4.0, "T beside 2, 3, 5 and 6", gt=0.0, imagenet=1.0, search=(1.0, 8.0), log=True, source=_SOURCE
     )
-    two_views: bool = param(False, "two augmented versions of each sample in a batch, at twice the cost", in_paper=False)
+    two_views: bool = param(
+        False, "two augmented versions of each sample in a batch, at twice the cost", in_paper=False
+    )
 
     @property
     def ce_weight(self) -> float:  # type: ignore[override]

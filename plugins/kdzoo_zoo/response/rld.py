@@ -10,7 +10,6 @@ from kdzoo_zoo.response.parts import divergence, two_way_divergence
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
 
-
 _SOURCE = "authors' settings for CIFAR-100 and, for ImageNet, ResNet34 -> ResNet18"
 
 

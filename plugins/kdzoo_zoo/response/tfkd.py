@@ -9,7 +9,6 @@ from torch import Tensor
 from kdzoo import Batch, Outputs, Paper, Strategy, Terms, param
 from kdzoo_zoo.response.distributions import labels_of, log_probabilities
 
-
 _SOURCE = "authors' settings, CIFAR-100 with ResNet18"
 
 

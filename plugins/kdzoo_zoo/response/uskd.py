@@ -9,7 +9,6 @@ from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, para
 from kdzoo_zoo.response.distributions import labels_of, log_probabilities
 from kdzoo_zoo.tensors import check_same, full_precision
 
-
 _SOURCE = "authors' settings"
 
 
