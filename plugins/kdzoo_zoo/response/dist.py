@@ -60,7 +60,8 @@ def dist_loss(student_logits: Tensor, teacher_logits: Tensor, beta: float, gamma
     teacher = (full_precision(teacher_logits) / temperature).softmax(dim=1)
     inter = 1 - _Correlation.apply(student, teacher, 1).mean()
     intra = 1 - _Correlation.apply(student, teacher, 0).mean()
-    return temperature**2 * (beta * inter + gamma * intra)
+    loss: Tensor = temperature**2 * (beta * inter + gamma * intra)
+    return loss
 
 
 class _Correlation(torch.autograd.Function):
@@ -78,7 +79,8 @@ class _Correlation(torch.autograd.Function):
         correlation = (a * b).sum(dim=dim, keepdim=True) / product
         ctx.save_for_backward(a, b, *lengths, product, correlation)
         ctx.dim = dim
-        return correlation.squeeze(dim)
+        squeezed: Tensor = correlation.squeeze(dim)
+        return squeezed
 
     @staticmethod
     @once_differentiable

@@ -77,7 +77,7 @@ class EntropyAdaptiveKD(Strategy):
 
     Knowledge: the softened class probabilities, above all of samples that say much of how classes resemble each other.
 
-    Loss: hard CE(student, labels) + soft T^2 mean[w KL(p_t || p_s)], w = H_t (1 + H_s / log K) / 2 without gradient, H
+    Loss: ce_weight CE(student, labels) + beta T^2 mean[w KL(p_t || p_s)], w = H_t (1 + H_s / log K) / 2 without gradient, H
     the entropies of the answers at a temperature of their own, logits B x K.
 
     Cost: two softmaxes of each network; no adapters. Serves every pair whose logits have the same classes.
@@ -101,10 +101,10 @@ class EntropyAdaptiveKD(Strategy):
     zero_when_equal = True
     non_negative = True
 
-    soft: float = param(
+    beta: float = param(
         0.9, "weight of the soft targets", ge=0.0, imagenet=0.5, search=(0.1, 4.0), log=True, source=_SOURCE
     )
-    hard: float = param(0.1, "weight of the hard labels", ge=0.0, imagenet=1.0, search=(0.1, 1.0), source=_SOURCE)
+    ce_weight: float = param(0.1, "weight of the hard labels", ge=0.0, imagenet=1.0, search=(0.1, 1.0), source=_SOURCE)
     temperature: float = param(
         4.0,
         "T, divides both networks' logits: higher is softer",
@@ -119,11 +119,6 @@ class EntropyAdaptiveKD(Strategy):
     )
     divisor: str = param("log K", "what the student's entropy is divided by", choices=("log K", "K"))
 
-    @property
-    def ce_weight(self) -> float:  # type: ignore[override]
-        """The weight of the hard labels."""
-        return self.hard
-
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
         refuse_other_classes(self.name, setup)
@@ -134,4 +129,4 @@ class EntropyAdaptiveKD(Strategy):
         loss = entropy_adaptive_loss(
             student.logits, teacher.logits, self.temperature, self.entropy_temperature, self.bound
         )
-        return {"soft": self.soft * loss}
+        return {"soft": self.beta * loss}

@@ -1,4 +1,4 @@
-"""Refined logit distillation: the label takes the place of a wrong first class, and only classes below it are ranked."""
+"""Refined logit distillation: the label takes the place of a wrong first class, and the classes below are ranked."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def refined_logit_loss(
     Precision: computed in float32 for half-precision logits, else in the logits' own, under autocast too. The
     confidence goes by log-odds, the ranking by a log-sum-exp over S; no epsilon.
 
-    Source: Sun, Chen, Lyu, Chen, Chen, Wang, "Knowledge Distillation with Refined Logits", ICCV 2025, arXiv 2408.07703. Authors' code:
-    https://github.com/zju-SWJ/RLD. It masks classes by large numbers; the same value where that does not underflow.
+    Source: Sun, Chen, Lyu, Chen, Chen, Wang, "Knowledge Distillation with Refined Logits", ICCV 2025, arXiv 2408.07703.
+    Authors' code: https://github.com/zju-SWJ/RLD. It masks classes by large numbers; the same value where that does not
+    underflow.
 
     Example:
         The teacher finds class 0 less likely than the label 1, and class 2 more likely; S is class 0 alone, so the

@@ -160,7 +160,8 @@ class ScaleDecoupled(Strategy):
 
 def _answers(logits: Tensor, cells: list[Tensor] | tuple[Tensor, ...], classifier: Classifier) -> Tensor:
     """The logits of the image and of its cells, B x classes x N."""
-    weight, bias = (None if part is None else full_precision(part) for part in classifier)
+    weight = full_precision(classifier.weight)
+    bias = None if classifier.bias is None else full_precision(classifier.bias)
     with torch.autocast(logits.device.type, enabled=False):
         features = torch.cat([cell.flatten(2) for cell in cells], dim=2).transpose(1, 2).to(weight.dtype)
         parts = F.linear(features, weight, bias)

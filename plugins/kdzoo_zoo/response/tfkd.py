@@ -27,8 +27,8 @@ def virtual_teacher_loss(
         q = softmax(u / T)
         loss = mean_b KL(q || softmax(student_logits))
 
-    The probabilities u themselves are softened, so q is nearly uniform. With ``soften_student`` the student's logits are
-    divided by T as well. No square of the temperature in either.
+    The probabilities u themselves are softened, so q is nearly uniform. With ``soften_student`` the student's logits
+    are divided by T as well. No square of the temperature in either.
 
     Args:
         student_logits: B x classes, at least two.

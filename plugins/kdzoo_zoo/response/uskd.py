@@ -99,8 +99,8 @@ class UniversalSelfKD(Strategy):
     in which order it and a weak classifier, on the stage before the last, put the other classes.
 
     Loss: CE(student, labels) - alpha mean t log s_y - beta mean sum_c z_c log softmax of the other classes' logits
-    - mu mean sum_c (0.9 y + 0.1 / K) log w_c; t = s_y^2 + 1 - its mean over the batch, z falls with the place of a class
-    in the order, logits B x K.
+    - mu mean sum_c (0.9 y + 0.1 / K) log w_c; t = s_y^2 + 1 - its mean over the batch, z falls with the place of a
+    class in the order, logits B x K.
 
     Cost: a linear layer on the pooled map of the last stage but one, trained with the student and thrown away; a sort
     of the classes of each sample. Serves every student of at least two stages.

@@ -115,7 +115,7 @@ def class_costs(classifier: Classifier, kappa: float) -> Tensor:
 
 
 class WassersteinLogits(Strategy):
-    """WKD-L: the probabilities of the wrong classes are compared by what it costs to move the student's to the teacher's.
+    """WKD-L: probabilities of the wrong classes are compared by what it costs to move the student's to the teacher's.
 
     Knowledge: the class probabilities, and which classes resemble each other in the teacher: a probability on a class
     that the teacher holds to be similar costs little.
@@ -128,8 +128,8 @@ class WassersteinLogits(Strategy):
     Cost: 20 products of batch x classes by classes x classes, and the gradients through them; no adapters. Serves every
     pair whose logits have the same classes, and whose teacher has a single last linear layer.
 
-    Differs from the paper: the costs come from the cosines of the last layer's rows, which the authors' code offers, and
-    not from the linear CKA between the classes' features, which needs a pass over the training set before the first
+    Differs from the paper: the costs come from the cosines of the last layer's rows, which the authors' code offers,
+    and not from the linear CKA between the classes' features, which needs a pass over the training set before the first
     epoch. Under mixed labels the label is the class with the largest share.
     """
 
@@ -165,6 +165,8 @@ class WassersteinLogits(Strategy):
         imagenet=1.0,
         source="authors' settings, from epoch 150 of 240; for ImageNet none",
     )
+
+    cost: Tensor
 
     def build(self, setup: Setup) -> None:
         """Compute the costs between the classes."""
