@@ -123,6 +123,8 @@ class Dist(Strategy):
         code="https://github.com/hunto/DIST_KD",
     )
     signals = ("logits",)
+    non_negative = True
+    symmetric = True
 
     beta: float = param(
         2.0, "weight of the correlation over classes", ge=0.0, search=(0.5, 8.0), log=True, source=_SOURCE

@@ -77,8 +77,8 @@ class EntropyAdaptiveKD(Strategy):
 
     Knowledge: the softened class probabilities, above all of samples that say much of how classes resemble each other.
 
-    Loss: ce_weight CE(student, labels) + beta T^2 mean[w KL(p_t || p_s)], w = H_t (1 + H_s / log K) / 2 without gradient, H
-    the entropies of the answers at a temperature of their own, logits B x K.
+    Loss: ce_weight CE(student, labels) + beta T^2 mean[w KL(p_t || p_s)], w = H_t (1 + H_s / log K) / 2 without
+    gradient, H the entropies of the answers at a temperature of their own, logits B x K.
 
     Cost: two softmaxes of each network; no adapters. Serves every pair whose logits have the same classes.
 

@@ -131,9 +131,7 @@ class ScaleDecoupled(Strategy):
         side = min(min(shape.height, shape.width) for shape in shapes)
         self.scales = [scale for scale in SCALES if scale <= side]
         if not self.scales:
-            raise PairError(
-                "sdd compares cells of the last maps, and one has a single position: choose a larger --img-size"
-            )
+            raise PairError("sdd compares cells of the last maps, and one has a single position: raise --img-size")
 
     def reduce(self, teacher: Outputs) -> Outputs:
         """The cells of the last map, averaged."""

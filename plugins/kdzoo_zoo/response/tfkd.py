@@ -61,21 +61,15 @@ def virtual_teacher_loss(
     classes = student_logits.shape[1]
     if classes < 2:
         raise ValueError("virtual_teacher_loss spreads what is not the label's over the others, and needs two classes")
-    label, other = _answer(classes, correct_probability, temperature)
-    log_p = log_probabilities(student_logits, temperature if soften_student else 1.0)
-    entropy = -label * math.log(label) - (classes - 1) * other * math.log(other)
-    return -(label - other) * log_p.gather(1, target[:, None]).mean() - other * classes * log_p.mean() - entropy
-
-
-def _answer(classes: int, correct_probability: float, temperature: float) -> tuple[float, float]:
-    """The made-up teacher's softened probabilities of the label and of each other class."""
     gap = (correct_probability - (1 - correct_probability) / (classes - 1)) / temperature
-    # exp(gap) may be large where the temperature is near 0, and exp(-gap) where the label is the least likely.
-    if gap > 0:
-        label = 1 / (1 + (classes - 1) * math.exp(-gap))
-        return label, label * math.exp(-gap)
-    other = 1 / (classes - 1 + math.exp(gap))
-    return other * math.exp(gap), other
+    # Logarithms of q: nothing overflows where the temperature is near 0.
+    excess = math.log(classes - 1) - gap
+    log_label = -(max(excess, 0.0) + math.log1p(math.exp(-abs(excess))))
+    log_other = log_label - gap
+    label, other = math.exp(log_label), math.exp(log_other)
+    negentropy = label * log_label + (classes - 1) * other * log_other
+    log_p = log_probabilities(student_logits, temperature if soften_student else 1.0)
+    return negentropy - (label - other) * log_p.gather(1, target[:, None]).mean() - other * classes * log_p.mean()
 
 
 class TeacherFreeKD(Strategy):
