@@ -57,13 +57,22 @@ class Combination(Strategy):
         return found
 
     def build(self, setup: Setup) -> None:
-        """Build the parts, in order."""
+        """Build the parts, in order.
+
+        Raises:
+            UsageError: the parts want different numbers of views, which their parameters may decide.
+        """
         values = {name: getattr(self, name) for name in self.hyperparameters()}
         parts = []
         for kind in self.kinds:
             blind = "classifier" not in teacher_signals(kind)
             own = dataclasses.replace(setup, classifier=None) if blind else setup
             parts.append(kind(own, **_values_of_part(kind, values)))
+        viewing = [part for part in parts if not part.modifies or part.views > 1]
+        if len({part.views for part in viewing}) > 1:
+            listed = ", ".join(f"{part.name} {part.views}" for part in viewing)
+            raise UsageError(f"{self.name}: its parts want different numbers of views of a sample ({listed})")
+        self.views = viewing[0].views
         self.parts = nn.ModuleList(parts)
         for alias, place, name in _deployed(self.kinds):
             self.add_module(alias, parts[place].get_submodule(name))
@@ -212,10 +221,6 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     if len({kind.name for kind in kinds}) < len(kinds):
         raise UsageError(f"{name}: a combination can have each strategy only once")
     _check_modifiers(name, kinds)
-    viewing = [kind for kind in kinds if not kind.modifies or kind.views > 1]
-    if len({kind.views for kind in viewing}) > 1:
-        listed = ", ".join(f"{kind.name} {kind.views}" for kind in viewing)
-        raise UsageError(f"{name}: its parts want different numbers of views of a sample ({listed})")
     body: dict[str, Any] = {
         "__module__": __name__,
         "__doc__": _card(kinds),
@@ -223,7 +228,6 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
         "kinds": tuple(kinds),
         "signals": _ordered(signal for kind in kinds for signal in kind.signals),
         "teacher_signals": _ordered(signal for kind in kinds for signal in teacher_signals(kind)),
-        "views": viewing[0].views,
         "revision": "+".join(revisions),
         "deployed": tuple(alias for alias, _, _ in _deployed(kinds)),
     }

@@ -109,7 +109,8 @@ class Strategy(nn.Module):
         paper: the source, or None.
         signals: what it needs of both networks.
         teacher_signals: what it needs of the teacher, where that differs; ``()`` leaves the teacher out.
-        views: augmented versions of each sample in a batch; with 2, rows B..2B-1 are the second view of rows 0..B-1.
+        views: augmented versions of each sample in a batch; with 2, rows B..2B-1 are the second view of rows 0..B-1. A
+            class attribute, or an instance attribute that :meth:`build` sets where a parameter decides.
         revision: raise it when a change of the maths makes older records incomparable; part of a cell's identity.
         deployed: names of own submodules that the trained student needs in order to predict (see :meth:`predict`).
         ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
@@ -139,7 +140,7 @@ class Strategy(nn.Module):
     paper: ClassVar[Paper | None] = None
     signals: ClassVar[tuple[Signal, ...]] = ("logits",)
     teacher_signals: ClassVar[tuple[Signal, ...] | None] = None
-    views: ClassVar[int] = 1
+    views: int = 1
     revision: ClassVar[str] = "1"
     deployed: ClassVar[tuple[str, ...]] = ()
     ce_weight: float = 1.0

@@ -31,16 +31,27 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.feature.simkd import ReusedClassifier
     from kdzoo_zoo.feature.srrl import SoftmaxRegression
     from kdzoo_zoo.relation.rkd import RelationalKD
+    from kdzoo_zoo.response.abkd import AlphaBetaKD
     from kdzoo_zoo.response.ctkd import CurriculumTemperature
+    from kdzoo_zoo.response.dist import Dist
     from kdzoo_zoo.response.dkd import DecoupledKD
+    from kdzoo_zoo.response.eakd import EntropyAdaptiveKD
+    from kdzoo_zoo.response.gdkd import GeneralizedDecoupledKD
     from kdzoo_zoo.response.hard import HardLabels
     from kdzoo_zoo.response.logit import LogitMatching
     from kdzoo_zoo.response.ls import StandardizedLogits
+    from kdzoo_zoo.response.mlkd import MultiLevel
     from kdzoo_zoo.response.nkd import NormalizedKD
     from kdzoo_zoo.response.normkd import NormalizedTemperature
+    from kdzoo_zoo.response.rld import RefinedLogits
+    from kdzoo_zoo.response.sdd import ScaleDecoupled
+    from kdzoo_zoo.response.smooth import LabelSmoothing
     from kdzoo_zoo.response.soft import SoftTargets
     from kdzoo_zoo.response.sort import SortedLogits
+    from kdzoo_zoo.response.tfkd import TeacherFreeKD
     from kdzoo_zoo.response.ttm import TransformedTeacher
+    from kdzoo_zoo.response.uskd import UniversalSelfKD
+    from kdzoo_zoo.response.wkd_l import WassersteinLogits
     from kdzoo_zoo.response.wsld import WeightedSoftLabels
     from kdzoo_zoo.response.wttm import WeightedTransformedTeacher
 
@@ -69,4 +80,15 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
         NormalizedTemperature,
         StandardizedLogits,
         SortedLogits,
+        Dist,
+        MultiLevel,
+        RefinedLogits,
+        WassersteinLogits,
+        ScaleDecoupled,
+        GeneralizedDecoupledKD,
+        EntropyAdaptiveKD,
+        AlphaBetaKD,
+        LabelSmoothing,
+        TeacherFreeKD,
+        UniversalSelfKD,
     )

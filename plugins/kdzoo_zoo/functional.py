@@ -13,42 +13,63 @@ from kdzoo_zoo.feature.selectivity import neuron_selectivity_loss
 from kdzoo_zoo.feature.simkd import reused_classifier_loss
 from kdzoo_zoo.feature.srrl import softmax_regression_loss
 from kdzoo_zoo.relation.rkd import relational_angle_loss, relational_distance_loss
+from kdzoo_zoo.response.abkd import alpha_beta_loss
 from kdzoo_zoo.response.ctkd import curriculum_temperature_loss
+from kdzoo_zoo.response.dist import dist_loss
 from kdzoo_zoo.response.dkd import decoupled_loss
+from kdzoo_zoo.response.eakd import entropy_adaptive_loss
+from kdzoo_zoo.response.gdkd import generalized_decoupled_loss
 from kdzoo_zoo.response.hard import hard_label_loss
 from kdzoo_zoo.response.logit import logit_matching_loss
 from kdzoo_zoo.response.ls import standardize_logits
+from kdzoo_zoo.response.mlkd import batch_correlation_loss, class_correlation_loss, multi_level_loss
 from kdzoo_zoo.response.nkd import normalized_knowledge_loss
 from kdzoo_zoo.response.normkd import normalized_temperature_loss
+from kdzoo_zoo.response.rld import refined_logit_loss
+from kdzoo_zoo.response.sdd import scale_decoupled_loss
+from kdzoo_zoo.response.smooth import label_smoothing_loss
 from kdzoo_zoo.response.soft import soft_target_loss, top_logits, top_soft_target_loss
 from kdzoo_zoo.response.sort import sort_logits
+from kdzoo_zoo.response.tfkd import virtual_teacher_loss
 from kdzoo_zoo.response.ttm import transformed_teacher_loss
+from kdzoo_zoo.response.uskd import universal_self_loss
+from kdzoo_zoo.response.wkd_l import wasserstein_logit_loss
 from kdzoo_zoo.response.wsld import weighted_soft_label_loss
 from kdzoo_zoo.response.wttm import weighted_transformed_teacher_loss
 
 __all__ = [
+    "alpha_beta_loss",
     "attention_feature_loss",
     "attention_map",
     "attention_transfer_loss",
+    "batch_correlation_loss",
     "class_activation_map",
     "class_attention_loss",
+    "class_correlation_loss",
     "curriculum_temperature_loss",
     "decoupled_loss",
+    "dist_loss",
+    "entropy_adaptive_loss",
     "function_consistency_loss",
+    "generalized_decoupled_loss",
     "hard_label_loss",
     "hierarchical_context_loss",
     "hint_loss",
     "inter_channel_loss",
+    "label_smoothing_loss",
     "logit_matching_loss",
     "many_to_one_loss",
     "masked_generation_loss",
+    "multi_level_loss",
     "neuron_selectivity_loss",
     "normalize_logits",
     "normalized_knowledge_loss",
     "normalized_temperature_loss",
+    "refined_logit_loss",
     "relational_angle_loss",
     "relational_distance_loss",
     "reused_classifier_loss",
+    "scale_decoupled_loss",
     "soft_target_loss",
     "softmax_regression_loss",
     "sort_logits",
@@ -56,6 +77,9 @@ __all__ = [
     "top_logits",
     "top_soft_target_loss",
     "transformed_teacher_loss",
+    "universal_self_loss",
+    "virtual_teacher_loss",
+    "wasserstein_logit_loss",
     "weighted_soft_label_loss",
     "weighted_transformed_teacher_loss",
 ]

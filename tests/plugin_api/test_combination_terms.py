@@ -92,6 +92,16 @@ class TwoViews(Strategy):
     views = 2
 
 
+class Flagged(Strategy):
+    """A parameter decides how many views it wants."""
+
+    name = "flagged"
+    twice: bool = param(False, "two views")
+
+    def build(self, setup: Setup) -> None:
+        self.views = 2 if self.twice else 1
+
+
 class Staged(Strategy):
     """Has a phase for its adapter before the main one."""
 
@@ -133,7 +143,7 @@ class Choosy(Strategy):
             raise PairError("choosy wants embeddings of one width")
 
 
-OWN = [Nosy, Hardest, Headed, Pooled, TwoViews, Staged, Searched, Choosy]
+OWN = [Nosy, Hardest, Headed, Pooled, TwoViews, Flagged, Staged, Searched, Choosy]
 
 
 @pytest.fixture(scope="module")
@@ -371,13 +381,21 @@ def test_each_part_gets_what_it_reduced_the_teacher_to(registry: Registry, build
         ("soft++at", r"combination 'soft\+\+at': write name\+name"),
         ("kdzoo:soft+my-pack:nosy", "write name"),
         ("kdzoo+my-pack+kdzoo:soft+nosy", "write name"),
-        ("soft+twoviews", r"soft\+twoviews: its parts want different numbers of views of a sample"),
         ("all+soft", "unknown strategy 'all'"),
     ],
 )
 def test_what_cannot_be_combined_is_refused(name: str, message: str, registry: Registry) -> None:
     with pytest.raises(UsageError, match=message):
         registry.strategy(name)
+
+
+def test_parts_with_different_numbers_of_views_are_refused(build: Callable[..., Strategy]) -> None:
+    with pytest.raises(UsageError, match=r"soft\+twoviews: its parts want .* views of a sample \(soft 1, twoviews 2\)"):
+        build("soft+twoviews")
+    with pytest.raises(UsageError, match=r"\(twoviews 2, flagged 1\)"):
+        build("twoviews+flagged")
+    assert build("twoviews+flagged", **{"flagged.twice": True}).views == 2
+    assert build("soft+flagged").views == 1
 
 
 @pytest.mark.parametrize(

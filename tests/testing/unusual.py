@@ -227,6 +227,22 @@ class TwoViews(Unusual):
         return {"kd": self.beta * F.kl_div(softened(student.logits, 1.0), target, reduction="batchmean")}
 
 
+class ViewsByParameter(TwoViews):
+    """Two views of a sample, or one, as a parameter says.
+
+    Loss: CE(student, labels) + beta KL(p || q), p the mean of both answers, summed over the classes; logits
+    B x classes.
+    """
+
+    name = "views-by-parameter"
+    views = 1
+    twice: bool = param(True, "two views of each sample")
+
+    def build(self, setup: Setup) -> None:
+        super().build(setup)
+        self.views = 2 if self.twice else 1
+
+
 class NoSquare(Unusual):
     """It leaves the square of the temperature out, as its docstring says.
 

@@ -10,7 +10,7 @@ import torch
 from waiting import output_of
 
 import kdzoo_zoo
-from kdzoo import Outputs, PairError, Setup, StageShape, Strategy
+from kdzoo import Outputs, PairError, StageShape, Strategy
 from kdzoo_zoo import functional
 
 STRATEGIES = {strategy.name: strategy for strategy in kdzoo_zoo.kdzoo_strategies()}
@@ -58,15 +58,17 @@ def per_sample(outputs: Outputs):
     return [(name, value) for name, value in outputs.values.items() if name != "classifier"]
 
 
-def made(name: str, setup, **shapes):
-    """A strategy on networks that it serves: some need heads that pool the last map, of more than one position."""
-    large = ((8, 8, 8), (10, 5, 3), (12, 3, 3))
+def made(name: str, setup, classes: tuple[int, int] = (3, 3), **shapes) -> Strategy:
+    """A strategy on networks that it serves: some need more classes, or heads that pool the last map, of several
+    positions."""
+    large = {"teacher": ((8, 8, 8), (10, 5, 3), (12, 3, 3))}
     refusals = []
-    for more in ({}, {"pooled": (True, True)}, {"pooled": (True, True), "teacher": large}):
-        try:
-            return STRATEGIES[name](setup(**more | shapes))
-        except PairError as error:
-            refusals.append(error)
+    for count in (classes, (3, 3), (9, 9)):
+        for more in ({}, {"pooled": (True, True)}, {"pooled": (True, True)} | large):
+            try:
+                return STRATEGIES[name](setup(classes=count, **more | shapes))
+            except PairError as error:
+                refusals.append(error)
     raise refusals[0]
 
 
@@ -85,19 +87,11 @@ def test_reads_only_the_signals_it_declares(name, setup, outputs, batch):
     assert (not terms) == (name == "ce")
 
 
-def of_few_classes(name, setup) -> Strategy:
-    """The strategy for two classes; for three, where two are refused."""
-    try:
-        return made(name, setup, classes=(2, 2))
-    except PairError:
-        return made(name, setup, classes=(3, 3))
-
-
 @distilling
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_terms_are_finite_scalars_in_every_precision(name, size, dtype, setup, outputs, step):
-    strategy = of_few_classes(name, setup).to(dtype)
+    strategy = made(name, setup, classes=(2, 2)).to(dtype)
     student = outputs(strategy.setup.student, size, dtype, trained=True)
     terms = step(strategy, student, outputs(strategy.setup.teacher, size, dtype))
     assert all(term.shape == () and term.isfinite() for term in terms.values())
@@ -138,7 +132,7 @@ def test_order_of_the_batch_does_not_matter(name, setup, outputs, batch):
 
 @pytest.mark.parametrize("name", [name for name in DISTILLING if STRATEGIES[name].zero_when_equal])
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name, setup, outputs, step):
-    pair: Setup = made(name, setup, teacher=((4, 8, 8), (6, 4, 4), (8, 2, 2))).setup
+    pair = made(name, setup, teacher=((4, 8, 8), (6, 4, 4), (8, 2, 2))).setup
     pair = replace(pair, teacher=pair.student)
     student = outputs(pair.student, 6, trained=True)
     stages = tuple(stage.detach() for stage in student.stages)

@@ -146,7 +146,7 @@ def _predict(subject: Subject) -> CheckResult:
     outputs = tap_student(kind, drawn.student, pair.layers[0]).outputs
     with torch.no_grad():
         logits = strategy.predict(outputs)
-        wanted = (5 * kind.views, pair.student.num_classes)
+        wanted = (5 * subject.views, pair.student.num_classes)
         if logits.shape != wanted:
             return failed(f"it gives {tuple(logits.shape)} instead of {wanted}")
         if message := _of_others(strategy, outputs, logits):

@@ -173,7 +173,7 @@ def _mixing(subject: Subject) -> Iterator[str]:
     pair = subject.pair()
     drawn = subject.draw(pair, _SAMPLES)
     others = _beside(drawn, subject.draw(pair, _SAMPLES, seed=3))
-    one, two = (_directions(subject.call(pair, each), subject.kind.views) for each in (drawn, others))
+    one, two = (_directions(subject.call(pair, each), subject.views) for each in (drawn, others))
     for name in one.keys() & two.keys():
         cosines = torch.cosine_similarity(one[name], two[name], dim=1)
         # A sample that is left out of one of the two has no gradient there.
@@ -230,7 +230,7 @@ def _over_the_batch(subject: Subject, names: list[str]) -> Iterator[str]:
     pair = subject.pair()
     drawn = subject.draw(pair, _SAMPLES)
     draw = torch.Generator().manual_seed(17)
-    rows, classes = _SAMPLES * subject.kind.views, pair.student.num_classes
+    rows, classes = _SAMPLES * subject.views, pair.student.num_classes
     own, theirs = (3 * torch.randn(rows, classes, generator=draw) for _ in range(2))
     by_class, by_sample = 3 * torch.randn(1, classes, generator=draw), 3 * torch.randn(rows, 1, generator=draw)
 

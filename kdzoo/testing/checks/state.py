@@ -182,14 +182,14 @@ def _reduce(subject: Subject) -> CheckResult:
     if kind.reduce is Strategy.reduce or not teacher_signals(kind):
         return skipped("not overridden")
     strategy = subject.build(pair.setup(kind))
-    drawn, backwards = subject.draw(pair, 8), torch.arange(8 * kind.views).flip(0)
+    drawn, backwards = subject.draw(pair, 8), torch.arange(8 * subject.views).flip(0)
 
     def kept(order: Tensor) -> _Rows:
         features = drawn.teacher.map(lambda x: x[order])
         with torch.no_grad():
             return dict(_rows_of(strategy.reduce(tap_teacher(kind, features, pair.layers[1]).outputs), len(order)))
 
-    whole = kept(torch.arange(8 * kind.views))
+    whole = kept(torch.arange(8 * subject.views))
     fault = next(_faults(strategy, whole, kept, backwards), None)
     sizes = ", ".join(f"{name} {' x '.join(map(str, rows.shape[1:]))}" for name, rows in whole.items())
     return failed(fault) if fault else passed(f"a sample gives {sizes}")

@@ -159,6 +159,11 @@ class Subject:
         """Networks of these stages, with heads that it serves; ``more`` goes to :func:`make_pair`."""
         return make_pair(student, teacher, pooled=self._served[1], **more)
 
+    @cached_property
+    def views(self) -> int:
+        """Versions of each sample in a batch, which a parameter may decide."""
+        return self.build(self.pair().setup(self.kind)).views
+
     def pair(self, *, classes: int = 10, seed: int = 0) -> NetworkPair:
         """Two networks of equal shapes and different last layers."""
         return self.networks(self.stages, self.stages, classes=classes, seed=seed)
@@ -193,7 +198,7 @@ class Subject:
     def draw(self, pair: NetworkPair, samples: int = 8, *, seed: int = 0, scale: float | None = None) -> Drawn:
         """A batch with as many views as the strategy asks for; by default as sure as where it has most to say."""
         scale = self.moment.scale if scale is None else scale
-        return draw_batch(pair, samples, views=self.kind.views, seed=seed, scale=scale)
+        return draw_batch(pair, samples, views=self.views, seed=seed, scale=scale)
 
     def call(
         self,
