@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -83,6 +84,23 @@ def deviation(logits: Tensor) -> Tensor:
     """
     found: Tensor = _Deviation.apply(full_precision(logits))
     return found
+
+
+def log_probabilities(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """log softmax(logits / temperature), B x classes, in at least float32."""
+    return F.log_softmax(full_precision(logits) / temperature, dim=1)
+
+
+def target_margin(logits: Tensor, target: Tensor) -> Tensor:
+    """log p_y - log (1 - p_y) of softmax(logits), B, so that p_y is its sigmoid; without a probability on the way.
+
+    Args:
+        logits: B x classes.
+        target: B, the labels y.
+    """
+    label = target[:, None]
+    others = logits.scatter(1, label, float("-inf"))
+    return logits.gather(1, label).squeeze(1) - others.logsumexp(dim=1)
 
 
 def labels_of(batch: Batch) -> Tensor:
