@@ -32,8 +32,8 @@ def _hierarchical_context(student_maps: list[Tensor], teacher_maps: list[Tensor]
             if size >= student.shape[2]:
                 continue
             weight /= 2
-            pooled = (F.adaptive_avg_pool2d(fmap, (size, size)) for fmap in (student, teacher))
-            level = level + weight * F.mse_loss(*pooled)
+            own, theirs = (F.adaptive_avg_pool2d(fmap, (size, size)) for fmap in (student, teacher))
+            level = level + weight * F.mse_loss(own, theirs)
             weights += weight
         loss = loss + level / weights
     return loss
@@ -63,9 +63,9 @@ def _masked_generation(generated_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 def _reused_classifier(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     if student_map.shape[2] > teacher_map.shape[2]:
-        student_map = F.adaptive_avg_pool2d(student_map, teacher_map.shape[2:])
+        student_map = F.adaptive_avg_pool2d(student_map, teacher_map.shape[2])
     else:
-        teacher_map = F.adaptive_avg_pool2d(teacher_map, student_map.shape[2:])
+        teacher_map = F.adaptive_avg_pool2d(teacher_map, student_map.shape[2])
     return F.mse_loss(student_map, teacher_map)
 
 
@@ -77,15 +77,17 @@ def _softmax_regression(
     regression_weight: float,
 ) -> Tensor:
     features = F.mse_loss(student_embedding, teacher_embedding)
-    logits = (F.linear(each, classifier_weight, classifier_bias) for each in (student_embedding, teacher_embedding))
-    return features + regression_weight * F.mse_loss(*logits)
+    own, theirs = (
+        F.linear(each, classifier_weight, classifier_bias) for each in (student_embedding, teacher_embedding)
+    )
+    return features + regression_weight * F.mse_loss(own, theirs)
 
 
 def _class_attention(student_map: Tensor, teacher_map: Tensor, size: int, normalize: bool) -> Tensor:
-    pooled = [F.adaptive_avg_pool2d(each, (size, size)) for each in (student_map, teacher_map)]
+    own, theirs = (F.adaptive_avg_pool2d(each, (size, size)) for each in (student_map, teacher_map))
     if normalize:
-        pooled = [F.normalize(each, dim=(2, 3)) for each in pooled]  # type: ignore[arg-type]
-    return F.mse_loss(*pooled)
+        own, theirs = (each / each.norm(dim=(2, 3), keepdim=True).clamp(min=1e-12) for each in (own, theirs))
+    return F.mse_loss(own, theirs)
 
 
 def _many_to_one(student_map: Tensor, teacher_map: Tensor, ratio: int) -> Tensor:

@@ -37,6 +37,7 @@ def function_consistency_loss(student_maps: Sequence[Tensor], teacher_map: Tenso
     by one.
 
     Example:
+        >>> import torch
         >>> function_consistency_loss([torch.tensor([[[[1.0, -3.0]]]])], torch.zeros(1, 1, 1, 2), final=True)
         tensor(5.2500)
     """
