@@ -49,11 +49,11 @@ def _inter_channel(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 def _attention_feature(student_map: Tensor, teacher_map: Tensor, channel_attention: Tensor) -> Tensor:
-    features = []
+    features: list[Tensor] = []
     for fmap in (student_map, teacher_map):
         rows = fmap.flatten(2)
         features.append(rows / (rows.norm(dim=2, keepdim=True) + 1e-6))
-    distance = ((features[0] - features[1]) ** 2).mean(dim=2)
+    distance: Tensor = ((features[0] - features[1]) ** 2).mean(dim=2)
     return (channel_attention * distance).sum(dim=1).mean()
 
 
