@@ -117,3 +117,17 @@ def test_pairs_that_it_cannot_serve_are_refused(setup):
         ManyToOne(setup(classes=(3, 4), pooled=(True, False)), kd=1.0)
     with pytest.raises(PairError, match="needs a map of the teacher"):
         ManyToOne(setup(teacher=[], pooled=(True, False)))
+
+
+def test_the_layers_run_once_in_a_step(make, outputs, batch):
+    strategy = make(kd=1.0)
+    student, teacher = outputs(strategy.setup.student, 4, trained=True), outputs(strategy.setup.teacher, 4)
+    apart = strategy(student, teacher, batch(4))
+    before = strategy.expand[1].num_batches_tracked.item()
+    strategy.predict(student)
+    terms = strategy(student, teacher, batch(4))
+    assert strategy.expand[1].num_batches_tracked.item() == before + 1
+    torch.testing.assert_close(terms, apart)
+    other = outputs(strategy.setup.student, 4, trained=True)
+    strategy.predict(other)
+    torch.testing.assert_close(strategy(student, teacher, batch(4)), apart)

@@ -110,6 +110,7 @@ class ClassAttentionTransfer(Strategy):
     per_sample = True
     zero_when_equal = True
     non_negative = True
+    symmetric = True
 
     beta: float = param(
         15.0,

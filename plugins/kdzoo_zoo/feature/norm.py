@@ -128,7 +128,7 @@ class ManyToOne(Strategy):
     ce: float = param(
         1.0,
         "weight of the hard labels",
-        ge=0.0,
+        gt=0.0,
         search=(0.0625, 1.0),
         log=True,
         source="the authors' scripts: 1/16 to 1 by pair on CIFAR-100, 1 on ImageNet",
@@ -163,6 +163,7 @@ class ManyToOne(Strategy):
         self.contract = conv_norm(self.ratio * teacher.channels, student.channels)
         for part in (self.expand, self.contract):
             draw_by_width(part.weight)
+        self._predicted: tuple[Outputs, Tensor, Tensor] | None = None
 
     def reduce(self, teacher: Outputs) -> Outputs:
         """The last stage at the size at which it is compared, and the logits where they are needed."""
@@ -179,21 +180,27 @@ class ManyToOne(Strategy):
 
     def predict(self, student: Outputs) -> Tensor:
         """The normalised logits of the student with its two layers more."""
-        return self._through(student)[1]
+        found = self._through(student)
+        # In training the terms follow: the layers run once a step, and BatchNorm counts the batch once.
+        self._predicted = (student, *found) if self.training else None
+        return found[1]
 
     def _through(self, student: Outputs) -> tuple[Tensor, Tensor]:
         """The map that is matched, and the normalised logits."""
         last = student.stages[-1]
         matched = self.expand(last)
         embedding = (last + self.contract(matched)).mean(dim=(2, 3))
-        return matched, normalize_logits(F.linear(embedding, *student.classifier))
+        layer = (None if part is None else full_precision(part) for part in student.classifier)
+        return matched, normalize_logits(F.linear(full_precision(embedding), *layer))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The term ``maps``, and ``soft`` where there are soft targets."""
+        predicted, self._predicted = self._predicted, None
+        if predicted is None or predicted[0] is not student:
+            predicted = student, *self._through(student)
+        _, matched, logits = predicted
+        terms = {"maps": self.beta * many_to_one_loss(self._at_size(matched), teacher.stages[0], self.ratio)}
         if self.kd:
-            matched, logits = self._through(student)
             taught = normalize_logits(teacher.logits)
-            soft = {"soft": self.kd * soft_target_loss(logits, taught, self.temperature)}
-        else:
-            matched, soft = self.expand(student.stages[-1]), {}
-        return {"maps": self.beta * many_to_one_loss(self._at_size(matched), teacher.stages[0], self.ratio)} | soft
+            terms["soft"] = self.kd * soft_target_loss(logits, taught, self.temperature)
+        return terms

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, StageShape, Strategy, Terms, param
 from kdzoo_zoo.feature.layers import Projector, conv_norm
 from kdzoo_zoo.schedules import warm_up
-from kdzoo_zoo.tensors import check_same, full_precision, in_memory_order
+from kdzoo_zoo.tensors import check_same, full_precision, in_memory_order, mean_square, pool_to
 
 SIZES = (4, 2, 1)
 """Sizes to which the maps of a level are pooled, beside their own."""
@@ -62,10 +62,10 @@ def _level(student: Tensor, teacher: Tensor) -> Tensor:
     for size in (size for size in SIZES if size < height):
         # What was pooled to twice the size holds all that is needed, where its cells make up whole ones of the next.
         if apart is None or height % (2 * size) or width % (2 * size):
-            apart = F.adaptive_avg_pool2d(student, size) - F.adaptive_avg_pool2d(teacher, size)
+            apart = pool_to(student, (size, size)) - pool_to(teacher, (size, size))
         else:
             apart = F.avg_pool2d(apart, 2)
-        losses.append(apart.square().mean())
+        losses.append(mean_square(apart))
         weights.append(weights[-1] / 2)
     shares = torch.tensor(weights, dtype=student.dtype, device=student.device) / sum(weights)
     return (torch.stack(losses) * shares).sum()

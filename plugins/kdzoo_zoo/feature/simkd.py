@@ -77,7 +77,14 @@ class ReusedClassifier(Strategy):
     per_sample = True
     non_negative = True
 
-    factor: int = param(2, "the projector's inner width is the teacher's channels divided by it", ge=1, le=64)
+    factor: int = param(
+        2,
+        "the projector's inner width is the teacher's channels divided by it",
+        ge=1,
+        le=64,
+        search=(1, 8),
+        source="the authors' scripts",
+    )
 
     def build(self, setup: Setup) -> None:
         """Make the projector and copy the teacher's classifier."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.feature.layers import conv_norm, draw_by_width
-from kdzoo_zoo.tensors import check_same, full_precision
+from kdzoo_zoo.tensors import check_same, full_precision, mean_square
 
 
 def softmax_regression_loss(
@@ -54,12 +54,12 @@ def softmax_regression_loss(
     """
     check_same("embeddings", student_embedding, teacher_embedding)
     student, teacher = full_precision(student_embedding), full_precision(teacher_embedding)
-    features = F.mse_loss(student, teacher)
+    apart = student - teacher
     # It cancels, and so does its gradient, which is 0 and not missing.
     bias = None if classifier_bias is None or not classifier_bias.requires_grad else classifier_bias - classifier_bias
     with torch.autocast(student.device.type, enabled=False):
-        apart = F.linear(student - teacher, full_precision(classifier_weight), bias)
-    return features + regression_weight * apart.square().mean()
+        logits = F.linear(apart, full_precision(classifier_weight), bias)
+    return mean_square(apart) + regression_weight * mean_square(logits)
 
 
 class SoftmaxRegression(Strategy):
