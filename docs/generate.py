@@ -170,7 +170,8 @@ def _paper(kind: type[Strategy]) -> str:
 def _signals(kind: type[Strategy]) -> str:
     wanted = kind.signals if kind.teacher_signals is None else kind.teacher_signals
     student = ", ".join(kind.signals)
-    return student if wanted == kind.signals else f"{student}; of the teacher {', '.join(wanted) or 'none'}"
+    text = student if wanted == kind.signals else f"{student}; of the teacher {', '.join(wanted) or 'none'}"
+    return f"{text}; a modifier" if kind.modifies else text
 
 
 if __name__ == "__main__":
