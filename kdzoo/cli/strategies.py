@@ -185,4 +185,4 @@ def _signals(kind: Declared) -> str:
     text = ", ".join(kind.signals) or "none"
     if kind.teacher_signals is not None and set(kind.teacher_signals) != set(kind.signals):
         text += f"; of the teacher: {', '.join(kind.teacher_signals) or 'none'}"
-    return text
+    return f"{text}; a modifier" if kind.modifies else text

@@ -25,8 +25,27 @@ NOT_FOR = {
     "fitnets": {"zero-when-equal", "predict"},
     "at": {"predict"},
     "rkd": {"reduce", "predict"},
+    "logit": {"reduce", "predict"},
+    "hard": {"zero-when-equal", "predict"},
+    "dkd": {"reduce", "two-classes", "predict"},
+    "ctkd": {"reduce", "predict"},
+    "wsld": {"zero-when-equal", "reduce", "predict"},
+    "nkd": {"zero-when-equal", "reduce", "predict"},
+    "ttm": {"zero-when-equal", "reduce", "predict"},
+    "wttm": {"zero-when-equal", "reduce", "predict"},
+    "normkd": {"reduce", "predict"},
 }
 """Checks of what a strategy does not claim or have; none of them has a memory of the samples."""
+
+MODIFIERS = {"ls", "sort"}
+"""Checked in a combination."""
+
+WARNED = {
+    "rkd": {"memory-growth"},  # all pairs of a batch: that is what it is
+    "ce": {"examples"},
+    "ttm": {"gradient-student"},  # the teacher alone has a temperature, so its equal is not the goal
+    "wttm": {"gradient-student"},
+}
 
 WITHOUT_TERMS = {
     *("float32", "batch-order", "batch-size", "gradient-student", "argument-order", "non-contiguous", "channels-last"),
@@ -38,7 +57,7 @@ WITHOUT_TERMS = {
 
 def test_these_are_the_built_in_strategies() -> None:
     found = {entry.name for entry in Registry.load().strategies if entry.plugin.distribution == "kdzoo"}
-    assert found == set(NOT_FOR)
+    assert found == set(NOT_FOR) | MODIFIERS
 
 
 @pytest.mark.parametrize("name", NOT_FOR)
@@ -49,8 +68,14 @@ def test_a_built_in_strategy_passes_every_check(name: str) -> None:
     skipped = {key for key, one in found.items() if one.status == "skip"}
     assert skipped == NOT_FOR[name] | {"memory-rows"} | (WITHOUT_TERMS if name == "ce" else set())
     warned = {key for key, one in found.items() if one.status == "warn"}
-    # All pairs of a batch: that is what it is. The time of a step is another one on each machine.
-    assert warned - {"step-cost"} == {"rkd": {"memory-growth"}, "ce": {"examples"}}.get(name, set())
+    # The time of a step is another one on each machine.
+    assert warned - {"step-cost"} == WARNED.get(name, set())
+
+
+@pytest.mark.parametrize("name", ["soft+ls", "hard+sort"])
+def test_a_modifier_passes_beside_a_strategy(name: str) -> None:
+    found = run_checks(Registry.load().strategy(name), only=UNTRAINED)
+    assert {one.check.name: one.text for one in found if one.status == "fail"} == {}
 
 
 def test_a_combination_passes_with_the_claims_of_its_parts() -> None:

@@ -205,11 +205,14 @@ class _Backward:
 
 
 def _own_gradients(call: Call) -> list[Tensor | None]:
-    """What a strategy that combines gradients in its own way makes of those of each phase."""
+    """Those in its own parameters, or what it makes of each phase where it combines gradients in its own way."""
+    own = [parameter for parameter in call.strategy.parameters() if parameter.requires_grad]
     if type(call.strategy).gradients is Strategy.gradients:
-        return []
+        total = call.total if call.terms else None
+        if total is None or not own or not total.requires_grad:
+            return []
+        return list(torch.autograd.grad(total, own, retain_graph=True, allow_unused=True))
     seed_everything(0)
-    own = (parameter for parameter in call.strategy.parameters() if parameter.requires_grad)
     parameters = (*call.student.sources, *own)
     found: list[Tensor | None] = []
     for phase, terms in call.phases:

@@ -6,6 +6,7 @@ each logit, for value and gradient together, and works in the memory that it has
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -207,7 +208,7 @@ class _Deviation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         logits, found = ctx.saved_tensors
-        slope = gradients[0] / (max(logits.shape[1] - 1, 1) * found)
+        slope: Tensor = gradients[0] / (max(logits.shape[1] - 1, 1) * found)
         return centred(logits).mul_(slope.masked_fill_(found == 0, 0.0))
 
 
@@ -220,7 +221,8 @@ def centred(logits: Tensor) -> Tensor:
 
 def deviation_of(rows: Tensor) -> Tensor:
     """Standard deviation, by K - 1, of rows whose mean is 0: B x classes -> B x 1."""
-    return torch.linalg.vector_norm(rows, dim=1, keepdim=True) / max(rows.shape[1] - 1, 1) ** 0.5
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return length / math.sqrt(max(rows.shape[1] - 1, 1))
 
 
 def _below_top(logits: Tensor, scale: Scale, label: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,7 @@ class _Standardised(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         rows, deviation, scale = ctx.saved_tensors
         (gradient,) = gradients
-        slope = gradient * rows
+        slope: Tensor = gradient * rows
         # What changes the deviation alone; 0 / 0 in a constant row.
         share = (slope.sum(dim=1, keepdim=True) / (max(rows.shape[1] - 1, 1) * deviation)).masked_fill_(scale == 0, 0.0)
         torch.mul(rows, -share, out=slope)
