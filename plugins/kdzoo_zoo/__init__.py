@@ -22,7 +22,21 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.attention.at import AttentionTransfer
     from kdzoo_zoo.baseline.ce import CrossEntropy
     from kdzoo_zoo.feature.fitnets import FitNets
+    from kdzoo_zoo.relation.cc import CorrelationCongruence
+    from kdzoo_zoo.relation.irg import InstanceRelationshipGraph
+    from kdzoo_zoo.relation.pkt import ProbabilisticTransfer
     from kdzoo_zoo.relation.rkd import RelationalKD
+    from kdzoo_zoo.relation.sp import SimilarityPreserving
     from kdzoo_zoo.response.soft import SoftTargets
 
-    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD
+    return (
+        CrossEntropy,
+        SoftTargets,
+        FitNets,
+        AttentionTransfer,
+        RelationalKD,
+        SimilarityPreserving,
+        ProbabilisticTransfer,
+        CorrelationCongruence,
+        InstanceRelationshipGraph,
+    )

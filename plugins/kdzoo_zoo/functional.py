@@ -2,17 +2,25 @@
 
 from kdzoo_zoo.attention.at import attention_map, attention_transfer_loss
 from kdzoo_zoo.feature.fitnets import hint_loss
-from kdzoo_zoo.feature.selectivity import neuron_selectivity_loss
+from kdzoo_zoo.relation.cc import correlation_congruence_kernel_loss, correlation_congruence_loss
+from kdzoo_zoo.relation.irg import instance_edge_loss, instance_transformation_loss
+from kdzoo_zoo.relation.pkt import probabilistic_transfer_loss
 from kdzoo_zoo.relation.rkd import relational_angle_loss, relational_distance_loss
+from kdzoo_zoo.relation.sp import similarity_preserving_loss
 from kdzoo_zoo.response.soft import soft_target_loss, top_logits, top_soft_target_loss
 
 __all__ = [
     "attention_map",
     "attention_transfer_loss",
+    "correlation_congruence_kernel_loss",
+    "correlation_congruence_loss",
     "hint_loss",
-    "neuron_selectivity_loss",
+    "instance_edge_loss",
+    "instance_transformation_loss",
+    "probabilistic_transfer_loss",
     "relational_angle_loss",
     "relational_distance_loss",
+    "similarity_preserving_loss",
     "soft_target_loss",
     "top_logits",
     "top_soft_target_loss",
