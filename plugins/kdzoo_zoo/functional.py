@@ -1,6 +1,7 @@
 """The losses of the built-in strategies, and others for plugins, as pure functions: tensors in, scalar or map out."""
 
 from kdzoo_zoo.attention.at import attention_map, attention_transfer_loss
+from kdzoo_zoo.contrast.crd import contrastive_memory_loss, contrastive_normalizer, update_contrastive_memory
 from kdzoo_zoo.feature.fitnets import hint_loss
 from kdzoo_zoo.relation.cc import correlation_congruence_kernel_loss, correlation_congruence_loss
 from kdzoo_zoo.relation.irg import instance_edge_loss, instance_transformation_loss
@@ -12,6 +13,8 @@ from kdzoo_zoo.response.soft import soft_target_loss, top_logits, top_soft_targe
 __all__ = [
     "attention_map",
     "attention_transfer_loss",
+    "contrastive_memory_loss",
+    "contrastive_normalizer",
     "correlation_congruence_kernel_loss",
     "correlation_congruence_loss",
     "hint_loss",
@@ -24,4 +27,5 @@ __all__ = [
     "soft_target_loss",
     "top_logits",
     "top_soft_target_loss",
+    "update_contrastive_memory",
 ]

@@ -40,7 +40,8 @@ class _Gram(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (rows,) = ctx.saved_tensors
         with torch.autocast(rows.device.type, enabled=False):
-            return (gradient + gradient.mT) @ rows
+            by_rows: Tensor = (gradient + gradient.mT) @ rows
+        return by_rows
 
 
 def squared_distances(rows: Tensor) -> Tensor:
@@ -86,4 +87,5 @@ class _SquaredDistances(torch.autograd.Function):
         with torch.autocast(rows.device.type, enabled=False):
             # Each row of the factor sums to 0, so that the mean of the rows has no part in the product; subtracted, it
             # costs no digits either.
-            return (both.sum(dim=1).diag() - both) @ (rows - rows.mean(dim=0)) * 2
+            by_rows: Tensor = (both.sum(dim=1).diag() - both) @ (rows - rows.mean(dim=0)) * 2
+        return by_rows

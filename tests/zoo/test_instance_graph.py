@@ -60,7 +60,9 @@ SHAPES = [((2, 4, 4), (4, 2, 2)), ((3, 2, 2), (3, 2, 2)), ((2, 4, 4), (2, 2, 2))
 def test_moves_have_the_value_and_the_gradients_of_the_loops(student, teacher):
     maps = [random(4, *shape) for shape in (*student, *teacher)]
     torch.testing.assert_close(instance_transformation_loss(*maps), moves_by_loops(*maps), rtol=1e-10, atol=0)
-    found, expected = (torch.autograd.grad(form(*maps), maps) for form in (instance_transformation_loss, moves_by_loops))
+    found, expected = (
+        torch.autograd.grad(form(*maps), maps) for form in (instance_transformation_loss, moves_by_loops)
+    )
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 

@@ -1,5 +1,4 @@
-"""Instance relationship graph: samples, their distances, and how these change from stage to stage, match the teacher's.
-"""
+"""Instance relationship graph: samples, their distances, and how these change from stage to stage, match the teacher's."""
 
 from __future__ import annotations
 
@@ -56,7 +55,7 @@ def instance_edge_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def instance_transformation_loss(
     student_bottom: Tensor, student_top: Tensor, teacher_bottom: Tensor, teacher_top: Tensor
 ) -> Tensor:
-    """Difference of how far each sample's map moves from one stage to a deeper one, on the scale of the batch's largest.
+    """Difference of how far each sample's map moves from stage to stage, on the scale of the batch's largest move.
 
     Equation, for each network, with both maps brought to one shape::
 

@@ -29,5 +29,5 @@ def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
         x: B x D.
         eps: least length.
     """
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x * (length.clamp(min=eps).reciprocal() * (length != 0))
