@@ -23,6 +23,10 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.baseline.ce import CrossEntropy
     from kdzoo_zoo.contrast.crd import ContrastiveRepresentation
     from kdzoo_zoo.feature.fitnets import FitNets
+    from kdzoo_zoo.feature.fsp import FlowOfSolution
+    from kdzoo_zoo.feature.ft import FactorTransfer
+    from kdzoo_zoo.feature.nst import NeuronSelectivity
+    from kdzoo_zoo.feature.vid import VariationalInformation
     from kdzoo_zoo.relation.cc import CorrelationCongruence
     from kdzoo_zoo.relation.irg import InstanceRelationshipGraph
     from kdzoo_zoo.relation.pkt import ProbabilisticTransfer
@@ -34,6 +38,10 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
         CrossEntropy,
         SoftTargets,
         FitNets,
+        NeuronSelectivity,
+        VariationalInformation,
+        FlowOfSolution,
+        FactorTransfer,
         AttentionTransfer,
         RelationalKD,
         SimilarityPreserving,

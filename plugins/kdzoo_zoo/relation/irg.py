@@ -1,4 +1,4 @@
-"""Instance relationship graph: samples, their distances, and how these change from stage to stage, match the teacher's."""
+"""Instance relationship graph: samples, their distances, and how these change between stages, match the teacher's."""
 
 from __future__ import annotations
 
