@@ -44,6 +44,66 @@ class _Gram(torch.autograd.Function):
         return by_rows
 
 
+def cosines(rows: Tensor, *, least: float = 1e-12, added: float = 0.0) -> Tensor:
+    """The cosines of all pairs of rows: U U', with u_i = x_i / (max(||x_i||, least) + added).
+
+    A row of zeros has cosines of 0, and no gradient: its derivative is 1 over the epsilon, by which a single dead
+    sample would ruin a training.
+
+    Args:
+        rows: N x D, in float32 or float64; autocast does not lower it.
+        least: the least length.
+        added: to each length.
+
+    Returns:
+        N x N.
+
+    Example:
+        >>> cosines(torch.tensor([[3.0, 4.0], [0.0, 2.0], [0.0, 0.0]]))
+        tensor([[1.0000, 0.8000, 0.0000],
+                [0.8000, 1.0000, 0.0000],
+                [0.0000, 0.0000, 0.0000]])
+    """
+    found: Tensor = _Cosines.apply(rows, least, added)
+    return found
+
+
+class _Cosines(torch.autograd.Function):
+    """With G = X X', the length n_i = sqrt(G_ii) and r_i = 1 / (max(n_i, least) + added), a cosine is G_ij r_i r_j.
+
+    With e = d + d' the gradient by row i is sum_j e_ij r_i r_j x_j - (sum_j e_ij cos_ij) r_i / n_i x_i, where the
+    second part is left out for lengths below the least. Both are one product of an N x N matrix with the rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, least: float, added: float) -> Tensor:
+        found, length, inverse = _cosines(rows, least, added)
+        ctx.save_for_backward(rows, found, length, inverse)
+        ctx.settings = least, added
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        rows, found, length, inverse = ctx.saved_tensors
+        least, added = ctx.settings
+        if torch.is_grad_enabled():  # with create_graph, what follows is differentiated again
+            found, length, inverse = _cosines(rows, least, added)
+        both = gradient + gradient.T
+        along = (both * found).sum(dim=1) * inverse / length.clamp(min=least)
+        factor = both * inverse * inverse[:, None] - (along * (length > least)).diag()
+        with torch.autocast(rows.device.type, enabled=False):
+            return factor @ rows, None, None
+
+
+def _cosines(rows: Tensor, least: float, added: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The cosines, the lengths, and 1 over what these are divided by, 0 where a row is zero."""
+    with torch.autocast(rows.device.type, enabled=False):
+        products = rows @ rows.T
+    length = products.diagonal().sqrt()
+    inverse = (length.clamp(min=least) + added).reciprocal() * (length != 0)
+    return products * inverse * inverse[:, None], length, inverse
+
+
 def squared_distances(rows: Tensor) -> Tensor:
     """The squared Euclidean distances of all pairs of rows, from inner products.
 

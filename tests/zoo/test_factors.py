@@ -55,6 +55,12 @@ def test_zero_and_large_factors_stay_finite_and_equal_ones_have_no_loss(scale):
     assert factor_transfer_loss(student, student.detach()) == 0
 
 
+def test_a_second_derivative_is_refused_and_not_wrong():
+    student, teacher = drawn()
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(factor_transfer_loss(student, teacher), student, create_graph=True)
+
+
 def test_shapes_must_be_equal():
     student, teacher = drawn()
     with pytest.raises(ValueError, match="factors of student and teacher"):

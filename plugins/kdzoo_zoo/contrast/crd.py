@@ -216,6 +216,7 @@ class ContrastiveRepresentation(Strategy):
         code="https://github.com/HobbitLong/RepDistiller",
     )
     signals = ("embedding",)
+    non_negative = True
     stochastic = True
 
     student_memory: Tensor

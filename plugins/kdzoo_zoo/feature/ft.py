@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ def factor_transfer_loss(student_factor: Tensor, teacher_factor: Tensor) -> Tens
         ValueError: the shapes differ.
 
     Precision: computed in float32 for half-precision factors, else in their own, under autocast too. Epsilon 1e-12 on
-    the length.
+    the length; a factor of zeros carries no gradient. There is no second derivative.
 
     Source: Kim, Park, Kwak, "Paraphrasing Complex Network: Network Compression via Factor Transfer", NeurIPS 2018,
     arXiv 1802.04977. Authors' code: https://github.com/Jangho-Kim/Factor-Transfer-pytorch, with the L1 norm, as here.
@@ -48,10 +49,44 @@ def factor_transfer_loss(student_factor: Tensor, teacher_factor: Tensor) -> Tens
         tensor(0.4000)
     """
     check_same("factors", student_factor, teacher_factor)
-    student, teacher = (
-        F.normalize(full_precision(each).flatten(1), dim=1) for each in (student_factor, teacher_factor)
-    )
-    return F.l1_loss(student, teacher)
+    student, teacher = full_precision(student_factor), full_precision(teacher_factor)
+    if student.ndim == 4:
+        student, teacher = in_memory_order(student, teacher)
+    loss: Tensor = _DirectionDistance.apply(student.flatten(1), teacher.flatten(1))
+    return loss
+
+
+class _DirectionDistance(torch.autograd.Function):
+    """The loss, and its gradient by each network, in the forward pass: few passes over the factors.
+
+    With u = x / ||x|| and e the sign of each difference, the gradient by the student's x is (e - (e . u) u) / ||x||
+    divided by the number of elements, the teacher's the same with -e.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        lengths = [torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (student, teacher)]
+        # A factor of zeros stays zero.
+        inverses = [length.clamp(min=1e-12).reciprocal() * (length != 0) for length in lengths]
+        apart = student * inverses[0]
+        apart -= teacher * inverses[1]  # not fused, so that equal factors differ by exactly 0
+        loss: Tensor = apart.abs().mean()
+        sign = apart.sign_()
+        found: list[Tensor | None] = [None, None]
+        for place, (x, inverse) in enumerate(zip((student, teacher), inverses, strict=True)):
+            if ctx.needs_input_grad[place]:
+                along = (sign * x).sum(dim=1, keepdim=True) * inverse**3
+                gradient = (sign * inverse).addcmul_(x, along, value=-1)
+                found[place] = gradient.mul_((1, -1)[place] / apart.numel())
+        ctx.save_for_backward(*found)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale what the forward pass found."""
+        if torch.is_grad_enabled():  # as it is with create_graph; what was found is a constant to autograd
+            raise RuntimeError("the loss of ft has no second derivative: differentiate it without create_graph")
+        return tuple(None if found is None else gradient * found for found in ctx.saved_tensors)
 
 
 class FactorTransfer(Strategy):

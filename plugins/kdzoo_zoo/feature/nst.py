@@ -77,21 +77,14 @@ def reduced_selectivity_loss(student_map: Tensor, reduced: Tensor, size: tuple[i
     """:func:`neuron_selectivity_loss` on what :func:`reduce_selectivity` gives of the teacher."""
     student, reduced = _unit_channels(student_map, size), full_precision(reduced)
     if by_positions:
-        return _mean_square(gram(student.mT) / student.shape[1] - reduced, len(student))
+        return (gram(student.mT) / student.shape[1] - reduced).square().sum() / len(student)
     with torch.autocast(student.device.type, enabled=False):
         across = student @ reduced.mT
-    ours, theirs = student.shape[1], reduced.shape[1]
-    own = _mean_square(gram(student), len(student) * ours**2) + _mean_square(gram(reduced), len(student) * theirs**2)
-    return own - 2 * _mean_square(across, len(student) * ours * theirs)
+    return gram(student).square().mean() + gram(reduced).square().mean() - 2 * across.square().mean()
 
 
 def _unit_channels(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.normalize(pool_to(full_precision(x), size).flatten(2), dim=2, eps=1e-12)
-
-
-def _mean_square(x: Tensor, count: int) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(x)
-    return length.square() / count
 
 
 class NeuronSelectivity(Strategy):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.gram import gram
-from kdzoo_zoo.relation.rows import unit_rows
+from kdzoo_zoo.gram import cosines
 from kdzoo_zoo.tensors import check_same, full_precision
 
 WIDTH = 128
@@ -36,21 +37,45 @@ def correlation_congruence_loss(student_embedding: Tensor, teacher_embedding: Te
         ValueError: the shapes differ, or there is no second sample.
 
     Precision: computed in float32 for half-precision embeddings, else in their own, under autocast too. No epsilon.
+    There is no second derivative.
 
     Source: Peng, Jin, Liu, Zhou, Wu, Liu, Li, Zhang, "Correlation Congruence for Knowledge Distillation", ICCV 2019,
     arXiv 1904.01802. The authors have no code of their own; this is what RepDistiller has from them, and not the
     paper's equation, which is :func:`correlation_congruence_kernel_loss`.
 
     Example:
-        >>> import torch
         >>> correlation_congruence_loss(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[0.0], [4.0], [0.0]]))
         tensor(4.)
     """
     check_same("embeddings", student_embedding, teacher_embedding)
     if len(student_embedding) < 2:
         raise ValueError("correlation congruence of neighbours needs two samples, and the batch has fewer")
-    apart = (full_precision(student_embedding) - full_precision(teacher_embedding)).abs()
-    return (apart[:-1] * apart[1:]).sum() / (len(apart) - 1)
+    loss: Tensor = _NeighbourProducts.apply(full_precision(student_embedding), full_precision(teacher_embedding))
+    return loss
+
+
+class _NeighbourProducts(torch.autograd.Function):
+    """The mean, and its gradient in the forward pass: that by d_i is d_(i-1) + d_(i+1)."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        apart = student - teacher
+        size = apart.abs()
+        around = torch.zeros_like(size)
+        around[:-1] = size[1:]
+        loss = (around * size).sum() / (len(size) - 1)
+        around[1:] += size[:-1]
+        ctx.save_for_backward(around.mul_(apart.sign_()).div_(len(size) - 1))
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale what the forward pass found."""
+        if torch.is_grad_enabled():  # as it is with create_graph; what was found is a constant to autograd
+            raise RuntimeError("the neighbours' loss of cc has no second derivative: do not set create_graph")
+        (around,) = ctx.saved_tensors
+        scaled = gradient * around
+        return scaled if ctx.needs_input_grad[0] else None, -scaled if ctx.needs_input_grad[1] else None
 
 
 def correlation_congruence_kernel_loss(
@@ -84,12 +109,11 @@ def correlation_congruence_kernel_loss(
     Example:
         Cosines 1 for the student and 0 for the teacher, between its two samples:
 
-        >>> import torch
         >>> correlation_congruence_kernel_loss(torch.ones(2, 1), torch.eye(2), gamma=0.5, order=1)
         tensor(0.0677)
     """
     check_same("batch", student_embedding, teacher_embedding, slice(1))
-    student, teacher = (gram(unit_rows(full_precision(each))) for each in (student_embedding, teacher_embedding))
+    student, teacher = (cosines(full_precision(each)) for each in (student_embedding, teacher_embedding))
     # The constant of the expansion drops out of the difference.
     factors = [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(1, order + 1)]
     return (_polynomial(student, factors) - _polynomial(teacher, factors)).square().mean()

@@ -119,7 +119,7 @@ def _to_channels(x: Tensor, channels: int) -> Tensor:
     if x.shape[1] == channels:
         return x
     if x.shape[1] == 2 * channels:
-        return (x[:, 0::2] + x[:, 1::2]) / 2
+        return x.reshape(len(x), channels, 2, *x.shape[2:]).mean(dim=2)
     by_channel = F.adaptive_avg_pool1d(x.flatten(2).mT.flatten(0, 1)[:, None], channels)
     return by_channel.reshape(len(x), -1, channels).mT.reshape(len(x), channels, *x.shape[2:])
 

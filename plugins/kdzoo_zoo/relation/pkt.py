@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Strategy, Terms, param
-from kdzoo_zoo.gram import gram
+from kdzoo_zoo.gram import cosines
 from kdzoo_zoo.tensors import check_same, full_precision
 
 EPS = 1e-7
@@ -36,7 +35,7 @@ def probabilistic_transfer_loss(student_embedding: Tensor, teacher_embedding: Te
 
     Precision: computed in float32 for half-precision embeddings, else in their own, under autocast too. Both logarithms
     are of numbers of at least 1e-7. A cosine that rounding brings below -1 counts as -1. An embedding of zeros stays
-    zero, so that its cosines are 0.
+    zero, so that its cosines are 0, and carries no gradient.
 
     Source: Passalis, Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018, arXiv
     1803.10837. Authors' code: https://github.com/passalis/probabilistic_kt, whose values these are. The paper sums over
@@ -45,6 +44,7 @@ def probabilistic_transfer_loss(student_embedding: Tensor, teacher_embedding: Te
     Example:
         Two samples that are alike for the student and opposite for the teacher:
 
+        >>> import torch
         >>> probabilistic_transfer_loss(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [-1.0]]))
         tensor(0.3466)
     """
@@ -55,10 +55,7 @@ def probabilistic_transfer_loss(student_embedding: Tensor, teacher_embedding: Te
 
 
 def _neighbours(embedding: Tensor) -> Tensor:
-    wide = full_precision(embedding)
-    with torch.autocast(wide.device.type, enabled=False):
-        near = gram(wide / (torch.linalg.vector_norm(wide, dim=1, keepdim=True) + EPS))
-    near = near.add(1).clamp(min=0.0)  # twice what the equation says, and so is the sum
+    near = (cosines(full_precision(embedding), added=EPS) + 1).clamp(min=0.0)  # twice the equation's, as is the sum
     return near / near.sum(dim=1, keepdim=True)
 
 
