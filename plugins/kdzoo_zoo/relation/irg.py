@@ -105,7 +105,9 @@ def moved_distances(bottom: Tensor, top: Tensor) -> Tensor:
     size = (min(bottom.shape[2], top.shape[2]), min(bottom.shape[3], top.shape[3]))
     bottom, top = pool_to(bottom, size), pool_to(top, size)
     channels = min(bottom.shape[1], top.shape[1])
-    return (_to_channels(bottom, channels) - _to_channels(top, channels)).square().sum(dim=(1, 2, 3))
+    apart = _to_channels(bottom, channels) - _to_channels(top, channels)
+    length: Tensor = torch.linalg.vector_norm(apart.flatten(1), dim=1)
+    return length.square()
 
 
 def reduced_transformation_loss(student_distances: Tensor, teacher_distances: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Strategy, Terms, param
-from kdzoo_zoo.gram import cosines
+from kdzoo_zoo.gram import Cosines
 from kdzoo_zoo.tensors import check_same, full_precision
 
 EPS = 1e-7
@@ -35,7 +38,7 @@ def probabilistic_transfer_loss(student_embedding: Tensor, teacher_embedding: Te
 
     Precision: computed in float32 for half-precision embeddings, else in their own, under autocast too. Both logarithms
     are of numbers of at least 1e-7. A cosine that rounding brings below -1 counts as -1. An embedding of zeros stays
-    zero, so that its cosines are 0, and carries no gradient.
+    zero, so that its cosines are 0, and carries no gradient. There is no second derivative.
 
     Source: Passalis, Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018, arXiv
     1803.10837. Authors' code: https://github.com/passalis/probabilistic_kt, whose values these are. The paper sums over
@@ -44,19 +47,48 @@ def probabilistic_transfer_loss(student_embedding: Tensor, teacher_embedding: Te
     Example:
         Two samples that are alike for the student and opposite for the teacher:
 
-        >>> import torch
         >>> probabilistic_transfer_loss(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [-1.0]]))
         tensor(0.3466)
     """
     check_same("batch", student_embedding, teacher_embedding, slice(1))
-    student, teacher = _neighbours(student_embedding), _neighbours(teacher_embedding)
-    ratio = (teacher + EPS).log() - (student + EPS).log()
-    return (teacher * ratio).mean()
+    loss: Tensor = _Divergence.apply(full_precision(student_embedding), full_precision(teacher_embedding))
+    return loss
 
 
-def _neighbours(embedding: Tensor) -> Tensor:
-    near = (cosines(full_precision(embedding), added=EPS) + 1).clamp(min=0.0)  # twice the equation's, as is the sum
-    return near / near.sum(dim=1, keepdim=True)
+class _Divergence(torch.autograd.Function):
+    """The loss, and its gradient by each network, in the forward pass.
+
+    By the probabilities it is g = - p / (q + eps) for the student, log((p + eps) / (q + eps)) + p / (p + eps) for the
+    teacher; by the kernels (g - sum_j g_ij p_ij) / sum_j k_ij, with the p of the network.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        cosines = [Cosines.of(rows, added=EPS) for rows in (student, teacher)]
+        kernels = [(each.cosines + 1).clamp_(min=0.0) for each in cosines]  # twice the equation's, as are their sums
+        sums = [kernel.sum(dim=1, keepdim=True) for kernel in kernels]
+        q, p = (kernel / total for kernel, total in zip(kernels, sums, strict=True))
+        ratio = (p + EPS).log_() - (q + EPS).log_()
+        loss = (p * ratio).mean()
+        found: list[Tensor | None] = [None, None]
+        if ctx.needs_input_grad[0]:
+            found[0] = _by_rows(-p / (q + EPS), q, sums[0], cosines[0])
+        if ctx.needs_input_grad[1]:
+            found[1] = _by_rows(ratio + p / (p + EPS), p, sums[1], cosines[1])
+        ctx.save_for_backward(*found)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale what the forward pass found."""
+        if torch.is_grad_enabled():  # as it is with create_graph; what was found is a constant to autograd
+            raise RuntimeError("the loss of pkt has no second derivative: differentiate it without create_graph")
+        return tuple(None if found is None else gradient * found for found in ctx.saved_tensors)
+
+
+def _by_rows(slope: Tensor, probabilities: Tensor, sums: Tensor, cosines: Cosines) -> Tensor:
+    by_cosines = (slope - (slope * probabilities).sum(dim=1, keepdim=True)) / (sums * slope.numel())
+    return cosines.by_rows(by_cosines)
 
 
 class ProbabilisticTransfer(Strategy):
