@@ -21,16 +21,25 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     """The built-in strategies."""
     from kdzoo_zoo.attention.at import AttentionTransfer
     from kdzoo_zoo.baseline.ce import CrossEntropy
+    from kdzoo_zoo.contrast.crd import ContrastiveRepresentation
     from kdzoo_zoo.feature.afd import AttentiveFeatures
     from kdzoo_zoo.feature.catkd import ClassAttentionTransfer
     from kdzoo_zoo.feature.fitnets import FitNets
+    from kdzoo_zoo.feature.fsp import FlowOfSolution
+    from kdzoo_zoo.feature.ft import FactorTransfer
     from kdzoo_zoo.feature.ickd import InterChannelKD
     from kdzoo_zoo.feature.mgd import MaskedGeneration
     from kdzoo_zoo.feature.norm import ManyToOne
+    from kdzoo_zoo.feature.nst import NeuronSelectivity
     from kdzoo_zoo.feature.reviewkd import ReviewKD
     from kdzoo_zoo.feature.simkd import ReusedClassifier
     from kdzoo_zoo.feature.srrl import SoftmaxRegression
+    from kdzoo_zoo.feature.vid import VariationalInformation
+    from kdzoo_zoo.relation.cc import CorrelationCongruence
+    from kdzoo_zoo.relation.irg import InstanceRelationshipGraph
+    from kdzoo_zoo.relation.pkt import ProbabilisticTransfer
     from kdzoo_zoo.relation.rkd import RelationalKD
+    from kdzoo_zoo.relation.sp import SimilarityPreserving
     from kdzoo_zoo.response.abkd import AlphaBetaKD
     from kdzoo_zoo.response.ctkd import CurriculumTemperature
     from kdzoo_zoo.response.dist import Dist
@@ -91,4 +100,13 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
         LabelSmoothing,
         TeacherFreeKD,
         UniversalSelfKD,
+        NeuronSelectivity,
+        VariationalInformation,
+        FlowOfSolution,
+        FactorTransfer,
+        SimilarityPreserving,
+        ProbabilisticTransfer,
+        CorrelationCongruence,
+        InstanceRelationshipGraph,
+        ContrastiveRepresentation,
     )
