@@ -124,7 +124,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name, setup, output
     teacher = Outputs(dict(mapped(student, torch.Tensor.detach).values) | {"classifier": layer})
     strategy = STRATEGIES[name](pair, **NEEDED.get(name, {}))
     terms = step(strategy, student, teacher, teaching_phase(strategy))
-    assert all(term.abs() < 1e-6 for term in terms.values())
+    assert all(term.abs() < 1e-4 for term in terms.values())
     gradients = [x.grad for x in trained_signals(student, STRATEGIES[name].signals) if x.grad is not None]
     assert gradients
     for gradient in gradients:
