@@ -24,5 +24,6 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.feature.fitnets import FitNets
     from kdzoo_zoo.relation.rkd import RelationalKD
     from kdzoo_zoo.response.soft import SoftTargets
+    from kdzoo_zoo.scheme.dot import DistillationOrientedTrainer
 
-    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD
+    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD, DistillationOrientedTrainer

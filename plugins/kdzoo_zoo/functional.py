@@ -5,6 +5,7 @@ from kdzoo_zoo.feature.fitnets import hint_loss
 from kdzoo_zoo.feature.selectivity import neuron_selectivity_loss
 from kdzoo_zoo.relation.rkd import relational_angle_loss, relational_distance_loss
 from kdzoo_zoo.response.soft import soft_target_loss, top_logits, top_soft_target_loss
+from kdzoo_zoo.scheme.dot import separate_momentum_trajectory
 
 __all__ = [
     "attention_map",
@@ -13,6 +14,7 @@ __all__ = [
     "neuron_selectivity_loss",
     "relational_angle_loss",
     "relational_distance_loss",
+    "separate_momentum_trajectory",
     "soft_target_loss",
     "top_logits",
     "top_soft_target_loss",

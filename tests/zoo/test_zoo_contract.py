@@ -19,8 +19,8 @@ every = pytest.mark.parametrize("name", STRATEGIES)
 distilling = pytest.mark.parametrize("name", DISTILLING)
 
 
-def test_the_five_are_offered():
-    assert list(STRATEGIES) == ["ce", "soft", "fitnets", "at", "rkd"]
+def test_these_are_offered():
+    assert {"ce", "soft", "fitnets", "at", "rkd", "dot"} <= set(STRATEGIES)
 
 
 def test_finding_the_plugin_does_not_import_torch():
@@ -83,15 +83,20 @@ def test_half_precision_signals_meet_float32_adapters_with_and_without_autocast(
     strategy = STRATEGIES[name](setup())
     student = outputs(strategy.setup.student, 4, torch.bfloat16, trained=True)
     teacher = outputs(strategy.setup.teacher, 4, torch.bfloat16)
+    torch.manual_seed(1)
     plain = step(strategy, student, teacher)
+    torch.manual_seed(1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = step(strategy, student, teacher)
     for term in plain:
         assert cast[term].dtype == torch.float32
-        torch.testing.assert_close(cast[term], plain[term], rtol=1e-2 if name == "fitnets" else 1e-6, atol=0)
+        adapts = any(True for _ in strategy.parameters())
+        torch.testing.assert_close(cast[term], plain[term], rtol=2e-2 if adapts else 1e-6, atol=0)
 
 
-@distilling
+@pytest.mark.parametrize(
+    "name", [name for name in DISTILLING if not (STRATEGIES[name].order_dependent or STRATEGIES[name].stochastic)]
+)
 def test_order_of_the_batch_does_not_matter(name, setup, outputs, batch):
     strategy = STRATEGIES[name](setup())
     student, teacher = outputs(strategy.setup.student, 6), outputs(strategy.setup.teacher, 6)
@@ -105,7 +110,7 @@ def test_order_of_the_batch_does_not_matter(name, setup, outputs, batch):
     torch.testing.assert_close(strategy(shuffled(student), shuffled(teacher), batch(6)), terms)
 
 
-@pytest.mark.parametrize("name", sorted(set(DISTILLING) - {"fitnets"}))
+@pytest.mark.parametrize("name", [name for name in DISTILLING if STRATEGIES[name].zero_when_equal])
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name, setup, outputs, step):
     pair: Setup = setup(teacher=((4, 8, 8), (6, 4, 4), (8, 2, 2)))
     pair = replace(pair, teacher=pair.student)
@@ -123,7 +128,11 @@ def test_state_goes_through_a_checkpoint(name, setup, outputs, batch):
     first, second = (STRATEGIES[name](setup()).eval() for _ in range(2))
     second.load_state_dict(first.state_dict())
     student, teacher = outputs(first.setup.student, 4), outputs(first.setup.teacher, 4)
-    torch.testing.assert_close(second(student, teacher, batch(4)), first(student, teacher, batch(4)), rtol=0, atol=0)
+    found = []
+    for strategy in (first, second):
+        torch.manual_seed(1)
+        found.append(strategy(student, teacher, batch(4)))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["at", "fitnets"])
@@ -161,7 +170,9 @@ def _public_terms(strategy, student: Outputs, teacher: Outputs) -> dict[str, tor
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["signals", "reduced"])
-@pytest.mark.parametrize(("name", "params"), [*((name, {}) for name in DISTILLING), ("soft", {"top_k": 1})])
+@pytest.mark.parametrize(
+    ("name", "params"), [("at", {}), ("fitnets", {}), ("rkd", {}), ("soft", {}), ("soft", {"top_k": 1})]
+)
 def test_the_terms_are_the_public_losses_bit_for_bit(name, params, kept, setup, outputs, batch):
     strategy = STRATEGIES[name](setup(), **params)
     student, teacher = outputs(strategy.setup.student, 4, trained=True), outputs(strategy.setup.teacher, 4)
