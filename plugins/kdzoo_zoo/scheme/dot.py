@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdzoo import Backward, Batch, Outputs, PairError, Paper, Recipe, Setup, Strategy, Terms, param
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.response.soft import soft_target_loss
 from kdzoo_zoo.scheme.momenta import SeparateMomenta
 from kdzoo_zoo.tensors import check_same
@@ -141,11 +142,7 @@ class DistillationOrientedTrainer(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError(
-                f"dot compares class probabilities, but the student has {setup.student.num_classes} classes and the "
-                f"teacher {setup.teacher.num_classes}: use a teacher trained on the dataset's classes"
-            )
+        check_classes(self.name, setup)
         self._distilled: dict[Tensor, Tensor] = {}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
