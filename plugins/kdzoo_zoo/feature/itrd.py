@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
@@ -98,17 +97,24 @@ def information_mutual_loss(student_embedding: Tensor, teacher_embedding: Tensor
         tensor(0.5000)
     """
     check_same("batch", student_embedding, teacher_embedding, slice(1))
-    with torch.autocast(student_embedding.device.type, enabled=False):
-        student, teacher = (
-            F.normalize(full_precision(each), dim=1, eps=1e-12) for each in (student_embedding, teacher_embedding)
-        )
-        own, theirs = student @ student.T, teacher @ teacher.T
-    return _purity(own) - _purity(own * theirs)
+    own, theirs = _squared_cosines(student_embedding), _squared_cosines(teacher_embedding)
+    # Every trace counts the samples that are not 0: it has no gradient.
+    traces = own.detach().diagonal().sqrt(), theirs.detach().diagonal().sqrt()
+    alone, joint = (trace.clamp(min=1e-12) for trace in (traces[0].sum(), torch.dot(*traces)))
+    weights = alone**-2 - theirs / joint**2
+    return torch.dot(own.flatten(), weights.flatten())
 
 
-def _purity(gram: Tensor) -> Tensor:
-    """Sum of the squares of a matrix with its trace divided out."""
-    return gram.square().sum() / gram.trace().clamp(min=1e-12).square()
+def _squared_cosines(embedding: Tensor) -> Tensor:
+    """The squared cosines of all pairs, B x B; those with an embedding of zeros are 0.
+
+    Lengths are taken from the Gram matrix, which is smaller than the embeddings are.
+    """
+    wide = full_precision(embedding)
+    with torch.autocast(wide.device.type, enabled=False):
+        gram = wide @ wide.T
+    inverse = gram.diagonal().clamp(min=1e-24).rsqrt()
+    return (gram * inverse * inverse[:, None]).square()
 
 
 class InformationTheoretic(Strategy):
