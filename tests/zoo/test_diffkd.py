@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from naive_compare import assert_same
 
 from kdzoo import PairError
+from kdzoo.testing import run_checks
 from kdzoo_zoo.feature.diffkd import DiffusionKD
 from kdzoo_zoo.feature.diffusion import Refiner, signal_levels
 from kdzoo_zoo.functional import ddim_step, hint_loss, soft_target_loss
@@ -142,3 +143,9 @@ def test_pairs_that_it_cannot_serve_are_refused(setup):
         DiffusionKD(setup(classes=(3, 4)))
     with pytest.raises(PairError, match=r"set diffkd\.feature=0"):
         DiffusionKD(setup(student=[]))
+
+
+def test_the_kit_knows_that_logits_through_untrained_layers_show_no_certainty():
+    found = run_checks(DiffusionKD, {"feature": 0.0}, only=("argument-order",))[-1]
+    assert found.status == "ok"
+    assert "soft has layers of its own" in found.text

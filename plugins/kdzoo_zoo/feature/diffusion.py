@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,8 +46,8 @@ def ddim_step(noisy: Tensor, predicted_noise: Tensor, level: float, next_level: 
         tensor([1.0000])
     """
     # Both lines in one: a product and a sum over the map fewer.
-    scale = (next_level / level) ** 0.5
-    return scale * noisy + ((1 - next_level) ** 0.5 - scale * (1 - level) ** 0.5) * predicted_noise
+    scale = math.sqrt(next_level / level)
+    return scale * noisy + (math.sqrt(1 - next_level) - scale * math.sqrt(1 - level)) * predicted_noise
 
 
 def signal_levels() -> Tensor:

@@ -50,7 +50,9 @@ def information_correlation_loss(student_embedding: Tensor, teacher_embedding: T
     with torch.autocast(student.device.type, enabled=False):
         scale = _inverse_length(student) * _inverse_length(teacher)
         correlation = torch.linalg.vecdot(student, teacher, dim=0) * scale
-    return (correlation * ((batch - 1) / batch) - 1).abs().pow(2 * alpha).sum().log2()
+    distance = (correlation * ((batch - 1) / batch) - 1).abs()
+    loss: Tensor = distance.pow(2 * alpha).sum().log2()
+    return loss
 
 
 def _centred(embedding: Tensor) -> Tensor:
@@ -64,7 +66,8 @@ def _inverse_length(centred: Tensor) -> Tensor:
     """One over the length of each column; 0, without a gradient, for a column of zeros."""
     squared = torch.linalg.vecdot(centred, centred, dim=0)
     there = squared > 0
-    return squared.masked_fill(~there, 1.0).rsqrt() * there
+    inverse: Tensor = squared.masked_fill(~there, 1.0).rsqrt() * there
+    return inverse
 
 
 def information_mutual_loss(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:

@@ -26,12 +26,13 @@ class _Moments(torch.autograd.Function):
         return mean.squeeze(-1), variance
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         x, mean = ctx.saved_tensors
         of_mean, of_variance = (gradient.unsqueeze(-1) for gradient in gradients)
         count = x.shape[-1]
-        return (x - mean).mul_(of_variance * (2 / max(count - 1, 1))).add_(of_mean / count)
+        slope: Tensor = (x - mean).mul_(of_variance * (2 / max(count - 1, 1))).add_(of_mean / count)
+        return slope
 
 
 def means_and_deviations(feature_map: Tensor, eps: float, grid: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +57,7 @@ def _cells(x: Tensor, grid: int) -> list[Tensor]:
     """The cells, B x C x cells x positions: all at once where they are of one size, else one by one."""
     height, width = x.shape[-2:]
     if height % grid == 0 and width % grid == 0:
-        split = x.unflatten(3, (grid, width // grid)).unflatten(2, (grid, height // grid))
+        split = x.reshape(*x.shape[:2], grid, height // grid, grid, width // grid)
         return [split.transpose(3, 4).flatten(4).flatten(2, 3)]
     rows, columns = _spans(height, grid), _spans(width, grid)
     return [x[:, :, top:bottom, left:right].flatten(2)[:, :, None] for top, bottom in rows for left, right in columns]
