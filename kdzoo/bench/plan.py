@@ -23,6 +23,7 @@ from kdzoo.matrix import (
     tried_first,
 )
 from kdzoo.models.folders import name_by_content
+from kdzoo.recipe import Recipe
 from kdzoo.registry import Registry
 from kdzoo.space import Range
 from kdzoo.study import TUNER, StudyPlan
@@ -115,7 +116,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     trainings: dict[str, Cell] = {}
     students: dict[str, Cell] = {}
     studies: dict[str, StudyPlan] = {}
-    lengths = list(dict.fromkeys((recipes.student.epochs, recipes.trial.epochs)))
+    trained_by = list(dict.fromkeys((recipes.student, recipes.trial)))
     for name in config.dataset:
         data = lookup.data(name)
         for recipe in both:
@@ -142,7 +143,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             stages = pair_stages(ours.signature, theirs.signature)
             pair = PairPlan(data.ref, teacher, student, init, theirs, ours, stages)
             plan.pairs.append(pair)
-            served = _served(pair, strategies, lengths, lookup, plan)
+            served = _served(pair, strategies, trained_by, lookup, plan)
             for cell in student_cells(data.ref, (teacher, student), served, recipes.student, config.seeds, init):
                 students.setdefault(cell.id, cell)
             for strategy in served:
@@ -173,12 +174,12 @@ def _imagenet_lines(config: BenchConfig, strategies: Sequence[StrategyRef], regi
 
 
 def _served(
-    pair: PairPlan, strategies: Sequence[StrategyRef], lengths: Sequence[int], lookup: Lookup, plan: BenchPlan
+    pair: PairPlan, strategies: Sequence[StrategyRef], recipes: Sequence[Recipe], lookup: Lookup, plan: BenchPlan
 ) -> list[StrategyRef]:
     """The strategies that have cells on a pair: those with a bug, which fail in their turn, among them."""
     served = []
     for strategy in strategies:
-        found = lookup.check(strategy, pair, lengths)
+        found = lookup.check(strategy, pair, recipes)
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         plan.warn(found.warning)
         if found.refused:

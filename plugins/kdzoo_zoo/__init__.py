@@ -24,17 +24,24 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.contrast.crd import ContrastiveRepresentation
     from kdzoo_zoo.feature.afd import AttentiveFeatures
     from kdzoo_zoo.feature.catkd import ClassAttentionTransfer
+    from kdzoo_zoo.feature.diffkd import DiffusionKD
     from kdzoo_zoo.feature.fitnets import FitNets
     from kdzoo_zoo.feature.fsp import FlowOfSolution
     from kdzoo_zoo.feature.ft import FactorTransfer
     from kdzoo_zoo.feature.ickd import InterChannelKD
+    from kdzoo_zoo.feature.itrd import InformationTheoretic
+    from kdzoo_zoo.feature.lift import Lift
     from kdzoo_zoo.feature.mgd import MaskedGeneration
     from kdzoo_zoo.feature.norm import ManyToOne
     from kdzoo_zoo.feature.nst import NeuronSelectivity
+    from kdzoo_zoo.feature.ofa import OneForAll
     from kdzoo_zoo.feature.reviewkd import ReviewKD
     from kdzoo_zoo.feature.simkd import ReusedClassifier
+    from kdzoo_zoo.feature.srd import SimpleRecipe
     from kdzoo_zoo.feature.srrl import SoftmaxRegression
     from kdzoo_zoo.feature.vid import VariationalInformation
+    from kdzoo_zoo.feature.vkd import OrthogonalProjections
+    from kdzoo_zoo.feature.wkd_f import WassersteinFeatures
     from kdzoo_zoo.relation.cc import CorrelationCongruence
     from kdzoo_zoo.relation.irg import InstanceRelationshipGraph
     from kdzoo_zoo.relation.pkt import ProbabilisticTransfer
@@ -63,6 +70,7 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.response.wkd_l import WassersteinLogits
     from kdzoo_zoo.response.wsld import WeightedSoftLabels
     from kdzoo_zoo.response.wttm import WeightedTransformedTeacher
+    from kdzoo_zoo.scheme.dot import DistillationOrientedTrainer
 
     return (
         CrossEntropy,
@@ -109,4 +117,12 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
         CorrelationCongruence,
         InstanceRelationshipGraph,
         ContrastiveRepresentation,
+        OneForAll,
+        DiffusionKD,
+        WassersteinFeatures,
+        SimpleRecipe,
+        InformationTheoretic,
+        OrthogonalProjections,
+        Lift,
+        DistillationOrientedTrainer,
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from kdzoo.engine.devices import seed_everything
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.parameters import Param, Value
+from kdzoo.recipe import Recipe
 from kdzoo.space import Range, strategy_space
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
@@ -48,7 +49,7 @@ def _parameters(subject: Subject) -> CheckResult:
     if bare := sorted(set(_bare_numbers(kind)) - set(declared)):
         return warned(f"{', '.join(bare)} is a plain number of the class: nobody can set, see or tune it")
     if idle := [name for name, spec in declared.items() if _is_idle(subject, name, spec)]:
-        seen = "changes a term, a gradient, a phase, a shape or a prediction"
+        seen = "changes a term, a gradient, a step, a phase, a shape or a prediction"
         return warned(f"no value that was tried of {', '.join(idle)} {seen}")
     return passed(f"{tried} values at the edges of {len(declared)} parameters") if declared else skipped("it has none")
 
@@ -190,6 +191,7 @@ def _look(subject: Subject, moment: Moment) -> list[object]:
         phases,
         _own_gradients(call),
         _predictions(call),
+        _own_steps(call),
     ]
 
 
@@ -238,6 +240,20 @@ def _predictions(call: Call) -> list[Tensor]:
         with torch.no_grad():
             found.append(call.strategy.train(mode).predict(call.student.outputs))
     return found
+
+
+def _own_steps(call: Call) -> list[Tensor]:
+    """Where the first two steps of an optimizer of the strategy's own lead, with gradients that stay the same."""
+    if type(call.strategy).optimizer is Strategy.optimizer:
+        return []
+    _own_gradients(call)
+    parameters = [source for source in call.student.sources if source.is_leaf]
+    recipe = Recipe(name="check", epochs=2, batch_size=1, optimizer="momentum")
+    made = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum)
+    optimizer = call.strategy.optimizer(made, recipe)
+    for _ in range(2):
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in parameters]
 
 
 PARAMETERS = Check(
