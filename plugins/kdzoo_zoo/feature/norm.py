@@ -190,8 +190,11 @@ class ManyToOne(Strategy):
         last = student.stages[-1]
         matched = self.expand(last)
         embedding = (last + self.contract(matched)).mean(dim=(2, 3))
-        layer = (None if part is None else full_precision(part) for part in student.classifier)
-        return matched, normalize_logits(F.linear(full_precision(embedding), *layer))
+        weight, bias = student.classifier
+        logits = F.linear(
+            full_precision(embedding), full_precision(weight), None if bias is None else full_precision(bias)
+        )
+        return matched, normalize_logits(logits)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The term ``maps``, and ``soft`` where there are soft targets."""
