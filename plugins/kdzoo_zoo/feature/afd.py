@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
@@ -76,7 +77,7 @@ class ChannelAttention(nn.Module):
         """See the class; the map's precision may differ from the weights' own."""
         means = x.mean(dim=(2, 3)).to(self.squeeze.weight.dtype)
         # The logarithm of a sigmoid, so that channels that all hardly matter still sum to 1.
-        return full_precision(nn.functional.logsigmoid(self.excite(self.squeeze(means).relu()))).softmax(dim=1)
+        return F.logsigmoid(full_precision(self.excite(self.squeeze(means).relu()))).softmax(dim=1)
 
 
 class AttentiveFeatures(Strategy):

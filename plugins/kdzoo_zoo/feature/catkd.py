@@ -81,8 +81,8 @@ class ClassAttentionTransfer(Strategy):
     Knowledge: the teacher's class activation maps, which its classifier gives at each position of its last map.
 
     Loss: CE(student without bias, labels) + beta mean((a_s - a_t)^2), a = pool(W F), B x classes x size x size, F the
-    last of the stages and W the weight of the classifier, each map divided by its length if ``normalize``. The means of
-    an equation with W and F pooled are the same, and are what is computed.
+    last of the stages and W the weight of the classifier, each map divided by its length if ``normalize``. Computed as
+    W pool(F), which is the same.
 
     The bias of both classifiers is dropped, as the authors do: of the teacher only the maps are used, and the student
     is trained and measured by W e, e its embedding. Set the bias of a deployed student to 0.

@@ -191,8 +191,10 @@ class ManyToOne(Strategy):
         matched = self.expand(last)
         embedding = (last + self.contract(matched)).mean(dim=(2, 3))
         weight, bias = student.classifier
-        wide = None if bias is None else full_precision(bias)
-        return matched, normalize_logits(F.linear(full_precision(embedding), full_precision(weight), wide))
+        logits = F.linear(
+            full_precision(embedding), full_precision(weight), None if bias is None else full_precision(bias)
+        )
+        return matched, normalize_logits(logits)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The term ``maps``, and ``soft`` where there are soft targets."""
