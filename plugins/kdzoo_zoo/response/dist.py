@@ -92,7 +92,8 @@ class _Correlation(torch.autograd.Function):
         def of(own: Tensor, other: Tensor, middles: tuple[Tensor, Tensor], length: Tensor, beside: Tensor) -> Tensor:
             # A vector that does not deviate has no direction in which its length grows.
             shrink = torch.where(length > 0, share * correlation * beside / length, 0.0)
-            return (other * share).addcmul_(own, shrink, value=-1).sub_(middles[1] * share - middles[0] * shrink)
+            found: Tensor = (other * share).addcmul_(own, shrink, value=-1)
+            return found.sub_(middles[1] * share - middles[0] * shrink)
 
         wanted, (own, theirs) = ctx.needs_input_grad, means
         return (

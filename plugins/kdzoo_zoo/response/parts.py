@@ -25,8 +25,8 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float, closed: Ten
             sample has at least one that counts. By default all do.
 
     Returns:
-        B values, or B x N; 0 where the logits that count are equal up to a number that is added to all of them. The gradient in
-        the student is (q - p) / T, and is not differentiated again.
+        B values, or B x N; 0 where the logits that count are equal up to a number that is added to all of them. The
+        gradient in the student is (q - p) / T, and is not differentiated again.
     """
     values: Tensor = _Divergence.apply(student, teacher, temperature, closed)
     return values
@@ -53,10 +53,9 @@ class _Divergence(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         p, q, *excess = ctx.saved_tensors
         share = gradient.unsqueeze(-1) / ctx.temperature
-        of_student = (q - p).mul_(share) if ctx.needs_input_grad[0] else None
-        of_teacher = (p * excess[0]).mul_(share) if excess else None
-        by_logits = (each if each is None else each.movedim(-1, 1) for each in (of_student, of_teacher))
-        return (*by_logits, None, None)
+        of_student = (q - p).mul_(share).movedim(-1, 1) if ctx.needs_input_grad[0] else None
+        of_teacher = (p * excess[0]).mul_(share).movedim(-1, 1) if excess else None
+        return of_student, of_teacher, None, None
 
 
 def _softmax(logits: Tensor, temperature: float, closed: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
