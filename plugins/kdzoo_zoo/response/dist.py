@@ -73,11 +73,12 @@ class _Correlation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, dim: int) -> Tensor:
-        a, b = (x - x.mean(dim=dim, keepdim=True) for x in (student, teacher))
+        means = [x.mean(dim=dim, keepdim=True) for x in (student, teacher)]
+        a, b = student - means[0], teacher - means[1]
         lengths = [torch.linalg.vector_norm(x, dim=dim, keepdim=True) for x in (a, b)]
         product = lengths[0] * lengths[1] + 1e-8
-        correlation = (a * b).sum(dim=dim, keepdim=True) / product
-        ctx.save_for_backward(a, b, *lengths, product, correlation)
+        correlation = a.mul_(b).sum(dim=dim, keepdim=True) / product
+        ctx.save_for_backward(student, teacher, *means, *lengths, product, correlation)
         ctx.dim = dim
         squeezed: Tensor = correlation.squeeze(dim)
         return squeezed
@@ -85,16 +86,21 @@ class _Correlation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        a, b, first, second, product, correlation = ctx.saved_tensors
+        student, teacher, *means, first, second, product, correlation = ctx.saved_tensors
         share = gradient.unsqueeze(ctx.dim) / product
 
-        def of(own: Tensor, other: Tensor, length: Tensor, beside: Tensor) -> Tensor:
+        def of(own: Tensor, other: Tensor, middles: tuple[Tensor, Tensor], length: Tensor, beside: Tensor) -> Tensor:
             # A vector that does not deviate has no direction in which its length grows.
             shrink = torch.where(length > 0, share * correlation * beside / length, 0.0)
-            return torch.addcmul(other * share, own, shrink, value=-1)
+            found: Tensor = (other * share).addcmul_(own, shrink, value=-1)
+            return found.sub_(middles[1] * share - middles[0] * shrink)
 
-        wanted = ctx.needs_input_grad
-        return of(a, b, first, second) if wanted[0] else None, of(b, a, second, first) if wanted[1] else None, None
+        wanted, (own, theirs) = ctx.needs_input_grad, means
+        return (
+            of(student, teacher, (own, theirs), first, second) if wanted[0] else None,
+            of(teacher, student, (theirs, own), second, first) if wanted[1] else None,
+            None,
+        )
 
 
 class Dist(Strategy):

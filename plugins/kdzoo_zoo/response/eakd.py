@@ -63,8 +63,8 @@ def entropy_adaptive_loss(
     with torch.no_grad():
         own, known = (_entropy(logits, entropy_temperature) for logits in (student_logits, teacher_logits))
         weight = known * (1 + own / (math.log(student_logits.shape[1]) if bound is None else bound)) / 2
-    student, teacher = (full_precision(logits) / temperature for logits in (student_logits, teacher_logits))
-    return temperature**2 * (weight * divergence(student, teacher)).mean()
+    apart = divergence(full_precision(student_logits), full_precision(teacher_logits), temperature)
+    return temperature**2 * (weight * apart).mean()
 
 
 def _entropy(logits: Tensor, temperature: float) -> Tensor:

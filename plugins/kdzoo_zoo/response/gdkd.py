@@ -76,8 +76,9 @@ def generalized_decoupled_loss(
         student_top.logsumexp(dim=1) - student_rest.logsumexp(dim=1),
         teacher_top.logsumexp(dim=1) - teacher_rest.logsumexp(dim=1),
     )
-    top = divergence(student_top, teacher_top)
-    rest = divergence(student, teacher, torch.ones_like(teacher).scatter_(1, places, 0.0))
+    top = divergence(student_top, teacher_top, 1.0)
+    closed = torch.zeros_like(teacher).scatter_(1, places, torch.finfo(teacher.dtype).min)
+    rest = divergence(student, teacher, 1.0, closed)
     return temperature**2 * (w0 * shares + w1 * top + w2 * rest).mean()
 
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.gram import gram
 from kdzoo_zoo.response.distributions import log_probabilities, refuse_other_classes
-from kdzoo_zoo.tensors import check_same
+from kdzoo_zoo.tensors import check_same, full_precision
 
 _SOURCE = "authors' settings for CIFAR-100 and, for ImageNet, ResNet34 -> ResNet18"
 
@@ -50,8 +51,8 @@ def batch_correlation_loss(student_logits: Tensor, teacher_logits: Tensor, tempe
         tensor(0.5000)
     """
     check_same("logits", student_logits, teacher_logits)
-    student, teacher = (log_probabilities(x, temperature).exp() for x in (student_logits, teacher_logits))
-    return _gram_differences(student, teacher)[0] / len(student)
+    student, teacher = ((full_precision(x) / temperature).softmax(dim=1) for x in (student_logits, teacher_logits))
+    return _between_rows(student, teacher) / len(student)
 
 
 def class_correlation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -85,8 +86,15 @@ def class_correlation_loss(student_logits: Tensor, teacher_logits: Tensor, tempe
         tensor(0.5000)
     """
     check_same("logits", student_logits, teacher_logits)
-    student, teacher = (log_probabilities(x, temperature).exp() for x in (student_logits, teacher_logits))
-    return _gram_differences(student, teacher)[1] / student.shape[1]
+    student, teacher = ((full_precision(x) / temperature).softmax(dim=1) for x in (student_logits, teacher_logits))
+    return _between_rows(student.T, teacher.T) / student.shape[1]
+
+
+def _between_rows(student: Tensor, teacher: Tensor) -> Tensor:
+    """Sum of the squares of S S' - T T'."""
+    if student.shape[0] > student.shape[1]:
+        return _gram_differences(student.T, teacher.T)[1]
+    return (gram(student) - gram(teacher)).square().sum()
 
 
 def _gram_differences(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +110,7 @@ def _gram_differences(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]
         return first, second
     with torch.autocast(student.device.type, enabled=False):
         difference = student - teacher
-        own, cross, known = difference @ difference.T, difference @ teacher.T, teacher @ teacher.T
+        own, cross, known = gram(difference), difference @ teacher.T, gram(teacher)
     first = (own + cross + cross.T).square().sum()
     second = (own * (own + 4 * cross + 2 * known)).sum() + 2 * (cross.T * cross).sum()
     return first, second

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
@@ -72,10 +73,11 @@ def refined_logit_loss(
         target_margin(student / alpha_temperature, target),
         target_margin(teacher / alpha_temperature, teacher.argmax(dim=1)),
     )
-    below = (teacher < teacher.gather(1, target[:, None])).to(teacher.dtype)
-    none = below.amax(dim=1, keepdim=True) == 0
+    above = (teacher >= teacher.gather(1, target[:, None])).to(teacher.dtype)
+    some = above.amin(dim=1, keepdim=True) == 0
     # A sample without a class below is given all of them, and does not count.
-    ranking = divergence(student / temperature, teacher / temperature, below + none) * ~none.squeeze(1)
+    closed = above.mul_(some).mul_(torch.finfo(teacher.dtype).min)
+    ranking = divergence(student, teacher, temperature, closed) * some.squeeze(1)
     return alpha_temperature**2 * alpha * confidence.mean() + temperature**2 * beta * ranking.mean()
 
 

@@ -57,19 +57,17 @@ def scale_decoupled_loss(
         tensor(0.1962)
     """
     check_same("logits", student_logits, teacher_logits)
-    student, teacher = (full_precision(logits).transpose(1, 2) for logits in (student_logits, teacher_logits))
-    right = teacher.argmax(dim=2) == target[:, None]
+    student, teacher = full_precision(student_logits), full_precision(teacher_logits)
+    right = teacher.argmax(dim=1) == target[:, None]
     weights = 1 + (complementary - 1) * (right != right[:, :1]).to(student.dtype)
-    classes = student.shape[2]
-    apart = divergence(student.reshape(-1, classes) / temperature, teacher.reshape(-1, classes) / temperature)
-    return temperature**2 * (weights.flatten() * apart).mean()
+    return temperature**2 * (weights * divergence(student, teacher, temperature)).mean()
 
 
 class ScaleDecoupled(Strategy):
     """SDD: what each part of an image looks like is matched too, not only what the image as a whole does.
 
-    Knowledge: the softened class probabilities of the image and of its parts: the cells of the last map, 2 x 2 and
-    4 x 4, each averaged and given to the network's own last layer.
+    Knowledge: the softened class probabilities of the image and of its parts: the cells of the last map (of the signal
+    ``stages``), 2 x 2 and 4 x 4, each averaged and given to the network's own last layer (``classifier``).
 
     Loss: (1 - alpha) CE(student, labels) + alpha T^2 mean over samples and parts of w KL(p_t || p_s), w =
     ``complementary`` where the teacher is right of a part and wrong of the whole, or the other way round, else 1;
