@@ -55,7 +55,7 @@ class SortedLogits(Strategy):
     logits and CE(student, labels) stay as they are.
 
     Cost: a sort of the teacher's logits; no adapters. Serves every pair whose logits have the same classes, and every
-    strategy that compares logits.
+    strategy that compares logits; beside hard nothing is left of the teacher, whose best class is always the label.
 
     Differs from the paper: nothing. Under mixed labels the label is the class with the largest share.
     """
