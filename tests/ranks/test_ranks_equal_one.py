@@ -42,6 +42,9 @@ CASES = {
     ),
     "relations of a batch": ("rkd", {}),
     "relations beside a per-sample part": ("soft+rkd", {}),
+    "memories of all samples and negatives": ("crd", {"set": {"crd.negatives": 50}}),
+    "a paraphraser's phase": ("ft", {"epochs": 3}),
+    "adapters of several stages": ("vid", {}),
     "memory and draws": (Contrast, {"recipe": MODERN}),
     "adapters with BatchNorm": (Review, {}),
     "live classifier": (Everything, {}),
@@ -52,7 +55,7 @@ CASES = {
 }
 
 
-OVERLAPPED = {"ce", "soft", "at", "fitnets", "soft+at"}
+OVERLAPPED = {"ce", "soft", "at", "fitnets", "ft", "vid", "soft+at"}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdzoo import PairError
 from kdzoo.testing.checks.cost import peak_bytes
+from kdzoo_zoo.feature.nst import NeuronSelectivity
 from kdzoo_zoo.functional import neuron_selectivity_loss
 
 FORMS = [(2, 7, 5), (5, 2, 3), (4, 4, 3)]
@@ -50,6 +52,25 @@ def test_value_and_gradient_are_those_of_the_loops(
     assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     torch.testing.assert_close(value.double(), expected, rtol=min(rounding, 2e-5), atol=0)
     torch.testing.assert_close(found.double(), slope.double(), rtol=rounding, atol=rounding * float(slope.abs().max()))
+
+
+@pytest.mark.parametrize("shape", FORMS[:2])
+def test_the_gradient_of_the_teachers_map_is_right(shape: tuple[int, int, int]) -> None:
+    student, teacher = maps(*shape)
+    teacher.requires_grad_()
+    slopes = (torch.autograd.grad(form(student, teacher), teacher)[0] for form in (neuron_selectivity_loss, by_loops))
+    torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-12)
+
+
+def test_stages_of_one_position_are_left_out_and_the_term_is_a_sum(setup, outputs, step) -> None:
+    nst = NeuronSelectivity(setup())
+    student, teacher = outputs(nst.setup.student, 4, trained=True), outputs(nst.setup.teacher, 4)
+    found = step(nst, student, teacher)["selectivity"]
+    expected = sum(neuron_selectivity_loss(*pair) for pair in zip(student.stages[:2], teacher.stages[:2], strict=True))
+    torch.testing.assert_close(found, 50 * expected)
+    assert [form for _, _, _, form in nst.compared] == [False, True]
+    with pytest.raises(PairError, match="has a single one"):
+        NeuronSelectivity(setup(), last=1)
 
 
 @pytest.mark.parametrize("shape", FORMS[:2])

@@ -157,6 +157,11 @@ def test_batches_must_be_equal(form):
         FORMS[form][0](student[:2], teacher)
 
 
+def test_an_expansion_needs_an_order():
+    with pytest.raises(ValueError, match="must be at least 1"):
+        correlation_congruence_kernel_loss(torch.ones(2, 3), torch.ones(2, 3), order=0)
+
+
 def test_a_single_sample_has_no_neighbour():
     with pytest.raises(ValueError, match="needs two samples"):
         correlation_congruence_loss(torch.zeros(1, 3), torch.zeros(1, 3))

@@ -98,7 +98,7 @@ def correlation_congruence_kernel_loss(
         A scalar, at least 0: the mean over all B x B pairs; 0 where the cosines are equal.
 
     Raises:
-        ValueError: the batches differ.
+        ValueError: the batches differ, or the order is below 1.
 
     Precision: computed in float32 for half-precision embeddings, else in their own, under autocast too. Lengths are at
     least 1e-12; an embedding of zeros carries no gradient.
@@ -113,6 +113,8 @@ def correlation_congruence_kernel_loss(
         tensor(0.0677)
     """
     check_same("batch", student_embedding, teacher_embedding, slice(1))
+    if order < 1:
+        raise ValueError(f"the order of the expansion is {order}, and must be at least 1")
     student, teacher = (cosines(full_precision(each)) for each in (student_embedding, teacher_embedding))
     # The constant of the expansion drops out of the difference.
     factors = [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(1, order + 1)]
