@@ -20,8 +20,7 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = x.mean(dim=-1, keepdim=True)
-        centred = x - mean
-        variance = torch.linalg.vecdot(centred, centred) / max(x.shape[-1] - 1, 1)
+        variance = (x - mean).square_().sum(dim=-1) / max(x.shape[-1] - 1, 1)
         ctx.save_for_backward(x, mean)
         return mean.squeeze(-1), variance
 
