@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.adapters import ConvBatchNorm
 from kdzoo_zoo.feature.fitnets import reduce_hint
-from kdzoo_zoo.feature.layers import pooled_text
+from kdzoo_zoo.feature.layers import conv_norm, pooled_text
 from kdzoo_zoo.tensors import check_same, common_size, full_precision, pool_to
 
 
@@ -138,7 +137,7 @@ class AttentiveFeatures(Strategy):
         self.compared = [(*pair, common_size(own, theirs)) for pair, own, theirs in chosen]
         self.attention = nn.ModuleList(ChannelAttention(theirs.channels) for _, _, theirs in chosen)
         self.adapters = nn.ModuleList(
-            nn.Identity() if own.channels == theirs.channels else ConvBatchNorm(own.channels, theirs.channels)
+            nn.Identity() if own.channels == theirs.channels else conv_norm(own.channels, theirs.channels)
             for _, own, theirs in chosen
         )
 

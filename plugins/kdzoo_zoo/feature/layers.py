@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,7 +32,14 @@ class Projector(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """B x C x H x W -> B x C' x H x W."""
         out: Tensor = super().forward(x.to(self.weight.dtype))  # type: ignore[no-untyped-call]
+        if out.requires_grad and not out.is_contiguous() and out.is_contiguous(memory_format=torch.channels_last):
+            # A loss may give its gradient in the other order, with which BatchNorm takes several times as long.
+            out.register_hook(_channels_last)  # type: ignore[no-untyped-call]
         return out
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def conv_norm(channels: int, width: int, kernel: int = 1, *, activated: bool = False) -> Projector:
