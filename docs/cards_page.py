@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import groupby
 
+from checked import checked_text
+
 from kdzoo.registry import Registry
 
 INTRODUCTION = """\
@@ -15,6 +17,9 @@ parameters. `kdzoo strategies show NAME` prints the card of any strategy, also o
 [combinations](combinations.md); `--code` adds its source. For your own card, see
 [writing a strategy](strategies.md#what-a-card-says). The losses alone, as functions of tensors, are in
 `kdzoo_zoo.functional`.
+
+Under each card stands what was checked: by the [conformance kit](conformance.md), by tests that compare values and
+gradients with loops written from the equation, and by a real run. `docs/checked.py` fills that in.
 
 `python docs/generate.py` makes this page from the code, and a test compares the two. Edit the docstrings in
 `plugins/kdzoo_zoo`, not this page.
@@ -32,5 +37,7 @@ def cards_page(shown: Callable[[str], str]) -> str:
     parts = [INTRODUCTION]
     for family, entries in groupby(ordered, key=lambda entry: entry.value.family):
         parts.append(f"## {family.capitalize()}\n")
-        parts += [f"### {entry.name}\n\n{shown(f'kdzoo strategies show {entry.name}')}" for entry in entries]
+        for entry in entries:
+            parts.append(f"### {entry.name}\n\n{shown(f'kdzoo strategies show {entry.name}')}")
+            parts += [f"{text}\n"] if (text := checked_text(entry)) else []
     return "\n".join(parts)

@@ -27,8 +27,9 @@ from api_signatures import public_signatures
 from cards_page import cards_page
 from hooks_page import hooks_page
 from measured import measured
+from peers import peers_counts, peers_table
 from published import boards, published_boards
-from reference import ROOT, configuration_page, table
+from reference import ROOT, configuration_page
 from signals_table import signal_shapes
 from typer.testing import CliRunner
 
@@ -36,7 +37,6 @@ from kdzoo.cli import app
 from kdzoo.record import Record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
-from kdzoo.strategy import Strategy
 from kdzoo.testing.checks import checks_page
 
 BOARDS = {
@@ -48,14 +48,13 @@ _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w -]+) -->\n).*?(<!-- end of g
 
 
 def strategies_table() -> str:
-    """The built-in strategies, one a row."""
-    rows = []
+    """The built-in strategies, a family a row."""
+    families: dict[str, list[str]] = {}
     for entry in sorted(Registry.load().strategies, key=lambda entry: (entry.value.family, entry.name)):
         if entry.plugin.distribution == "kdzoo":
-            kind = entry.value
-            parameters = ", ".join(f"{name}={spec.default}" for name, spec in kind.hyperparameters().items())
-            rows.append([f"`{kind.name}`", kind.family, _paper(kind), _signals(kind), parameters or "none"])
-    return table(rows, ["strategy", "family", "paper", "signals", "parameters (defaults)"])
+            families.setdefault(entry.value.family, []).append(f"`{entry.name}`")
+    rows = [f"| {family} | {', '.join(names)} |\n" for family, names in families.items()]
+    return "".join(["| family | strategies |\n|:--|:--|\n", *rows])  # one long row would widen all others
 
 
 def command_output(command: str) -> str:
@@ -80,6 +79,8 @@ CHEAP: dict[str, Callable[[], str]] = {
     "signal shapes": signal_shapes,
     "conformance checks": checks_page,
     "measured": measured,
+    "peers counts": peers_counts,
+    "peers table": peers_table,
     "public signatures": public_signatures,
 }
 """The generated parts that need no training."""
@@ -157,20 +158,6 @@ def _where(records: list[Record]) -> str:
     threads = "1 thread" if environment.threads == 1 else f"{environment.threads} threads"
     seconds = (last - first).total_seconds()
     return f"Ran on {last:%Y-%m-%d} in {seconds:.0f} s ({environment.device}, {threads}; {versions})."
-
-
-def _paper(kind: type[Strategy]) -> str:
-    if kind.paper is None:
-        return "none"
-    paper = kind.paper
-    address = f"https://arxiv.org/abs/{paper.id}" if paper.id[:4].isdigit() else f"https://doi.org/{paper.id}"
-    return f"[{paper.authors.split(',')[0].split()[-1]} et al. {paper.year}]({address})"
-
-
-def _signals(kind: type[Strategy]) -> str:
-    wanted = kind.signals if kind.teacher_signals is None else kind.teacher_signals
-    student = ", ".join(kind.signals)
-    return student if wanted == kind.signals else f"{student}; of the teacher {', '.join(wanted) or 'none'}"
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ def _paper(paper: Paper | None) -> str:
     if paper is None:
         return ""
     venue = paper.venue if str(paper.year) in paper.venue else f"{paper.venue}, {paper.year}"
-    where = f"https://arxiv.org/abs/{paper.id}" if paper.id[:4].isdigit() else f"https://doi.org/{paper.id}"
-    return f"{paper.authors}. {paper.title}. {venue}. {where}"
+    return f"{paper.authors}. {paper.title}. {venue}. {paper.address}"
 
 
 if __name__ == "__main__":

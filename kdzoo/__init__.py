@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kdzoo.outputs import Batch, Classifier, Outputs
     from kdzoo.parameters import Param, param
     from kdzoo.plugins import hookimpl
+    from kdzoo.recipe import Recipe
     from kdzoo.record import Epoch, Record
     from kdzoo.strategy import Backward, Phase, Setup, Strategy, Terms
 
@@ -32,6 +33,7 @@ _HOMES = {
     "kdzoo.outputs": ("Batch", "Classifier", "Outputs"),
     "kdzoo.parameters": ("Param", "param"),
     "kdzoo.plugins": ("hookimpl",),
+    "kdzoo.recipe": ("Recipe",),
     "kdzoo.record": ("Epoch", "Record"),
     "kdzoo.strategy": ("Backward", "Phase", "Setup", "Strategy", "Terms"),
     "kdzoo.data.dataset": ("ArrayData", "Dataset", "FileData", "Splits"),
@@ -55,6 +57,7 @@ __all__ = [
     "Paper",
     "Param",
     "Phase",
+    "Recipe",
     "Record",
     "Setup",
     "Signature",

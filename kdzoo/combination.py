@@ -236,6 +236,8 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     # An engine that finds no method of its own takes a shorter way, so there is one only where a part has one.
     if any(_reduces(kind, kinds) for kind in kinds):
         body |= {"reduces": True, "reduce": _reduce, "reduction": _reduction}
+    if own := next((kind.name for kind in kinds if kind.optimizer is not Strategy.optimizer), None):
+        raise UsageError(f"{name}: {own} has an optimizer of its own for its terms, and cannot be combined")
     predicting = _the_one(name, "say how the student predicts", [_predicts(kind) for kind in kinds])
     if predicting is not None:
         body["predict"] = _predict_by(predicting)

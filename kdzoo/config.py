@@ -16,7 +16,7 @@ from kdzoo.errors import UsageError, unknown
 from kdzoo.files import from_home
 from kdzoo.flags import OPTIONS, split_list
 from kdzoo.inputs import AskedInput, parse_size, read_input
-from kdzoo.recipe import LONGEST
+from kdzoo.recipe import MOST_EPOCHS
 from kdzoo.space import RecipeKey, parse_range
 from kdzoo.study import Pruner
 from kdzoo.yamltext import read_scalar, read_yaml, shipped, validate
@@ -106,16 +106,17 @@ class BenchConfig(Frozen):
     seeds: Annotated[int, Field(ge=1, le=10_000)] = 3
     recipe: str = "quick"
     teacher_recipe: str | None = None
-    epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
-    teacher_epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = None
+    teacher_epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = None
     teacher_weights: Annotated[HomePath, AfterValidator(_checked_weights)] = "auto"
     teacher_input: Annotated[AskedInput | None, BeforeValidator(_checked_input)] = None
     trust_teacher: bool = False
     student_init: StudentInit | None = None
     img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
+    defaults: Literal["cifar", "imagenet"] = "cifar"
     set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})
     tune: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    tune_epochs: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
+    tune_epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = None
     tune_recipe: Annotated[tuple[RecipeKey, ...], BeforeValidator(_as_list)] = ()
     search: dict[str, Annotated[str, AfterValidator(_checked_range)]] = Field(default={})
     pruner: Pruner = "none"

@@ -22,7 +22,11 @@ SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier")
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a strategy comes from. ``id`` is an arXiv number or a DOI, ``code`` the authors' code if there is any."""
+    """Where a strategy comes from.
+
+    ``id`` is an arXiv number or a DOI; of a paper that has neither, its address (``https://openreview.net/...``).
+    ``code`` is the authors' code if there is any.
+    """
 
     title: str
     authors: str
@@ -30,6 +34,13 @@ class Paper:
     venue: str
     id: str
     code: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it can be read."""
+        if self.id.startswith("https://"):
+            return self.id
+        return f"https://arxiv.org/abs/{self.id}" if self.id[:4].isdigit() else f"https://doi.org/{self.id}"
 
 
 class StageShape(NamedTuple):

@@ -81,6 +81,12 @@ _TABLE = (
         many=True,
         key="Single changes: strategy.param or recipe.key -> value.",
     ),
+    Option(
+        "defaults",
+        _HOW,
+        "KIND",
+        "Which values strategies take for what is not set: cifar (the default) or imagenet, as their cards list them.",
+    ),
     Option("teacher_weights", _HOW, "KIND|FILE", "auto (the default), train, pretrained, or a file of weights."),
     Option(
         "teacher_input",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kdzoo.interruption import raise_if_interrupted
 
-MOST = 1_000
+MOST_SHOWN = 1_000
 """Characters of a sentence."""
 
 MOST_OF_A_REASON = 2_000
@@ -55,7 +55,7 @@ def printable(text: str, most: int = 500) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def bounded(text: str, most: int = MOST) -> str:
+def bounded(text: str, most: int = MOST_SHOWN) -> str:
     """At most so many characters, and a note of how many were left out."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} characters more)"
 
@@ -66,7 +66,7 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
-def line(text: str, most: int = MOST) -> str:
+def line(text: str, most: int = MOST_SHOWN) -> str:
     """The first line of a text, bounded and visible."""
     return visible(bounded(_BREAK.split(text.strip(), maxsplit=1)[0], most))
 

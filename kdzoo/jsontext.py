@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 from kdzoo.cell import canonical_json
 from kdzoo.errors import DamagedError, KdzooError, NewerError
 
-M = TypeVar("M", bound=BaseModel)
+_M = TypeVar("_M", bound=BaseModel)
 
 MEND = "run the same bench again, which sets the file aside and makes a new file"
 """What helps in a folder of runs."""
@@ -42,8 +42,8 @@ Modern: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def parse(
-    model: type[M], text: str | bytes, where: str, *, version: str, newest: int, modern: Modern | None = None
-) -> M:
+    model: type[_M], text: str | bytes, where: str, *, version: str, newest: int, modern: Modern | None = None
+) -> _M:
     """Read a value from its JSON.
 
     Args:
@@ -135,8 +135,8 @@ def unsealed(text: bytes) -> tuple[bytes, bool | None]:
 
 
 def parse_sealed(
-    model: type[M], text: str | bytes, where: str, *, version: str, newest: int, modern: Modern | None = None
-) -> M:
+    model: type[_M], text: str | bytes, where: str, *, version: str, newest: int, modern: Modern | None = None
+) -> _M:
     """As :func:`parse`, of a text that may have a seal.
 
     Raises:

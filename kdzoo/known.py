@@ -25,9 +25,9 @@ from kdzoo.errors import OddFileError
 from kdzoo.files import MOST_KEPT, MOST_TEXT, atomic_write, cache_folder, read_plain
 from kdzoo.jsontext import sealed, unsealed
 
-MOST_BYTES = 2**23
+MOST_CACHED = 2**23
 """Bytes of one file; what would be larger begins anew with what is found out now."""
-MOST_FILES = 16
+MOST_CACHE_FILES = 16
 """Files in the cache folder; those that were not read for longest are dropped first."""
 _MOST_CODE = 10_000
 """Files of code whose contents are looked at; where there are more, nothing is kept."""
@@ -99,7 +99,7 @@ class Known:
             for earlier in (_read(self._place), {}):
                 value = {"form": _FORM, "roots": roots, "code": code, "answers": earlier | self._new}
                 content = sealed(value).encode()
-                if len(content) <= MOST_BYTES:
+                if len(content) <= MOST_CACHED:
                     self._place.parent.mkdir(parents=True, exist_ok=True)
                     atomic_write(self._place, content)
                     _drop_oldest(self._place.parent)
@@ -125,7 +125,7 @@ def _read(place: Path | None) -> dict[str, str]:
 
 def _drop_oldest(folder: Path) -> None:
     found = sorted(folder.glob("*.known"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in found[MOST_FILES:]:
+    for path in found[MOST_CACHE_FILES:]:
         path.unlink(missing_ok=True)
 
 

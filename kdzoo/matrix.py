@@ -24,7 +24,7 @@ BASELINE = "ce"
 """The strategy that every pair gets: the student alone."""
 
 _Origin: TypeAlias = tuple[str, str]
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -140,10 +140,21 @@ def resolve_strategies(config: BenchConfig, registry: Registry) -> list[Strategy
             name=entry.name,
             distribution=entry.plugin.distribution,
             revision=entry.declared.revision,
-            params=_named(entry, registry.resolve(entry, settings.get(origin, {})), searched.get(origin, {})),
+            params=_named(
+                entry,
+                registry.resolve(entry, imagenet_values(config, entry) | settings.get(origin, {})),
+                searched.get(origin, {}),
+            ),
         )
         for origin, entry in entries.items()
     ]
+
+
+def imagenet_values(config: BenchConfig, entry: Registered[type[Strategy]]) -> dict[str, Scalar]:
+    """The values that a strategy declares for ImageNet, where the bench asks for them."""
+    if config.defaults != "imagenet":
+        return {}
+    return {name: spec.imagenet for name, spec in entry.declared.params.items() if spec.imagenet is not None}
 
 
 def _named(
@@ -167,9 +178,9 @@ def _refuse_twins(entries: Iterable[Registered[type[Strategy]]]) -> None:
             raise UsageError(f"{seen[parts]} and {entry.name} are the same combination: leave one of them out")
 
 
-def _by_strategy(word: str, table: Mapping[str, T], origins: Sequence[_Origin]) -> dict[_Origin, dict[str, T]]:
+def _by_strategy(word: str, table: Mapping[str, _T], origins: Sequence[_Origin]) -> dict[_Origin, dict[str, _T]]:
     """A bench's ``set`` or ``search`` by (distribution, name) of its strategies, each written ``name`` or in full."""
-    found_by: dict[_Origin, dict[str, T]] = {}
+    found_by: dict[_Origin, dict[str, _T]] = {}
     for key, value in table.items():
         distribution, colon, rest = key.rpartition(":")
         name, dot, parameter = rest.partition(".")
@@ -211,14 +222,15 @@ def resolve_spaces(
 def tried_first(
     config: BenchConfig, spaces: Mapping[StrategyRef, Mapping[str, Range]], registry: Registry
 ) -> dict[StrategyRef, StrategyRef]:
-    """Each strategy with the values of its trial 0: of what is searched, what was set by hand, else the paper's value
-    where one is declared, else the default."""
+    """Each strategy with the values of its trial 0: of what is searched, what was set by hand or is declared for
+    ImageNet where the bench asks for that, else the paper's value where one is declared, else the default."""
     settings = _by_strategy("set", config.set, [(one.distribution, one.name) for one in spaces])
     found = {}
     for strategy, space in spaces.items():
         origin = (strategy.distribution, strategy.name)
-        declared = registry.of(strategy).declared.params
-        given = settings.get(origin, {})
+        entry = registry.of(strategy)
+        declared = entry.declared.params
+        given = imagenet_values(config, entry) | settings.get(origin, {})
         first = paper_values(strategy.name, declared, space)
         params = strategy.params | {name: value for name, value in first.items() if name not in given}
         found[strategy] = strategy.model_copy(update={"params": params})

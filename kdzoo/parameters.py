@@ -17,7 +17,7 @@ MOST_SEARCHED = 5
 LONGEST_TEXT = 1_000
 """Characters of a text: it stands in every record and board of its strategy."""
 
-T = TypeVar("T", bool, int, float, str)
+_T = TypeVar("_T", bool, int, float, str)
 
 
 @dataclass(frozen=True)
@@ -129,29 +129,29 @@ def resolve(owner: str, declared: Mapping[str, Param], values: Mapping[str, Any]
 
 
 def param(
-    default: T,
+    default: _T,
     help: str = "",
     *,
-    paper: T | None = None,
+    paper: _T | None = None,
     ge: float | None = None,
     gt: float | None = None,
     le: float | None = None,
     lt: float | None = None,
-    choices: tuple[T, ...] = (),
+    choices: tuple[_T, ...] = (),
     search: tuple[float, float] | None = None,
     log: bool = False,
     in_paper: bool = True,
     added: bool = False,
-    imagenet: T | None = None,
+    imagenet: _T | None = None,
     source: str = "",
-) -> T:
+) -> _T:
     """Declare a hyperparameter in the body of a strategy: ``temperature: float = param(4.0, "softens", gt=0)``.
 
     The arguments are those of :class:`Param`. The declared type is the value's type, because on an instance the
     attribute is the value itself.
     """
     return cast(
-        T,
+        _T,
         Param(
             default,
             help,

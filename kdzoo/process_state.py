@@ -25,7 +25,7 @@ _VARIABLES = (
 )
 """The environment variables by which torch and kdzoo decide how to compute. Libraries set others when imported."""
 
-Value: TypeAlias = Any
+_Value: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class ProcessSetting:
     """
 
     name: str
-    read: Callable[[], Value]
-    write: Callable[[Value], object]
+    read: Callable[[], _Value]
+    write: Callable[[_Value], object]
     shown: bool = True
-    fresh: Value = None
+    fresh: _Value = None
     slow: bool = False
 
 
-def _write_folder(folder: Value) -> None:
+def _write_folder(folder: _Value) -> None:
     if folder is not None:
         os.chdir(folder)
 
@@ -65,18 +65,18 @@ def _read_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
-def _write_variables(values: Value) -> None:
+def _write_variables(values: _Value) -> None:
     for name in _read_variables().keys() - values.keys():
         del os.environ[name]
     os.environ.update(values)
 
 
-def _read_handler(number: int) -> Callable[[], Value]:
+def _read_handler(number: int) -> Callable[[], _Value]:
     return lambda: signal.getsignal(number)
 
 
-def _write_handler(number: int) -> Callable[[Value], object]:
-    def write(handler: Value) -> None:
+def _write_handler(number: int) -> Callable[[_Value], object]:
+    def write(handler: _Value) -> None:
         # Only the main thread may, and what was not made in Python cannot be put back.
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(number, handler)
@@ -90,13 +90,13 @@ def _read_umask() -> int:
     return mask
 
 
-_spare: dict[tuple[int, Value], int] = {}
+_spare: dict[tuple[int, _Value], int] = {}
 """Where standard output or error led -> a second descriptor of it, from which a closed one is made again."""
 _MOST_SPARE = 8
 
 
-def _read_stream(name: str, number: int) -> Callable[[], Value]:
-    def read() -> Value:
+def _read_stream(name: str, number: int) -> Callable[[], _Value]:
+    def read() -> _Value:
         stream = getattr(sys, name)
         try:
             status = os.fstat(number)
@@ -114,8 +114,8 @@ def _read_stream(name: str, number: int) -> Callable[[], Value]:
     return read
 
 
-def _write_stream(name: str, number: int) -> Callable[[Value], object]:
-    def write(value: Value) -> None:
+def _write_stream(name: str, number: int) -> Callable[[_Value], object]:
+    def write(value: _Value) -> None:
         stream, closed, target = value
         _, _, now = _read_stream(name, number)()
         if now != target and (number, target) in _spare:
@@ -172,7 +172,7 @@ def _torch_settings(torch: Any) -> list[ProcessSetting]:
         if value is not None:
             torch.set_float32_matmul_precision(value)
 
-    def write_device(device: Value) -> None:
+    def write_device(device: _Value) -> None:
         # Naming the CPU would slow down each call: see torch.set_default_device.
         torch.set_default_device(None if device.type == "cpu" else device)
 
@@ -238,7 +238,7 @@ def _torch() -> Sequence[ProcessSetting]:
 class ProcessState:
     """The settings as they were at a moment, and what was changed since and put back, in words."""
 
-    values: tuple[tuple[ProcessSetting, Value], ...]
+    values: tuple[tuple[ProcessSetting, _Value], ...]
     changed: dict[str, None] = field(default_factory=dict)
 
     @classmethod
@@ -269,14 +269,14 @@ class ProcessState:
         return f"changed {', '.join(self.changed)}, which was restored" if self.changed else ""
 
 
-def _read(setting: ProcessSetting) -> Value:
+def _read(setting: ProcessSetting) -> _Value:
     try:
         return setting.read()
     except Exception as error:  # a stream that somebody put there may be anything
         return type(error)
 
 
-def _value_text(value: Value) -> str:
+def _value_text(value: _Value) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return Path(value).name or "/" if isinstance(value, str) and os.sep in value else str(value).removeprefix("torch.")

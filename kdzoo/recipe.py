@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-LONGEST = 100_000
+MOST_EPOCHS = 100_000
 """Epochs of the longest training: what is above it is a slip of the keyboard."""
 
 
@@ -61,7 +61,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str
-    epochs: Annotated[int, Field(ge=1, le=LONGEST)]
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
     batch_size: Annotated[int, Field(ge=1)]
     optimizer: str = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.05

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kdzoo.data.dataset import Dataset
     from kdzoo.strategy import Strategy
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _PROVENANCE = ("name", "distribution", "version")
 _PLAIN = (*_PROVENANCE, "models", "trackers", "api")
@@ -32,7 +32,7 @@ _PLUGINS = "plugins"
 
 
 @dataclass(frozen=True)
-class Registered(Generic[T]):
+class Registered(Generic[_T]):
     """A registered thing and the plugin that brought it; of a combination also its parts.
 
     Args:
@@ -44,13 +44,13 @@ class Registered(Generic[T]):
     """
 
     name: str
-    given: T | None
+    given: _T | None
     plugin: Plugin
-    parts: tuple[Registered[T], ...] = ()
+    parts: tuple[Registered[_T], ...] = ()
     known: Declared | None = None
 
     @property
-    def value(self) -> T:
+    def value(self) -> _T:
         """The thing itself.
 
         Raises:
@@ -66,7 +66,7 @@ class Registered(Generic[T]):
         return self.known or Declared.of(cast("type[Strategy]", self.value))
 
     @property
-    def sources(self) -> tuple[Registered[T], ...]:
+    def sources(self) -> tuple[Registered[_T], ...]:
         """What was brought by a plugin: the parts of a combination, anything else itself."""
         return self.parts or (self,)
 

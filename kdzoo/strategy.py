@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from kdzoo.declarations import Paper, Signal, Signature, StageShape, alone
 from kdzoo.errors import UsageError
 from kdzoo.outputs import Batch, Classifier, Outputs
 from kdzoo.parameters import Param, Value, resolve
+
+if TYPE_CHECKING:
+    from kdzoo.recipe import Recipe
 
 Terms: TypeAlias = dict[str, Tensor]
 
@@ -269,3 +272,20 @@ class Strategy(nn.Module):
         Override it where the terms' gradients are combined otherwise than by their sum.
         """
         backward(torch.stack([term.float() for term in terms.values()]).sum())
+
+    def optimizer(self, made: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.Optimizer:
+        """The optimizer of a phase; by default the recipe's, as it is made.
+
+        Override it where the method is a way to step, such as a momentum of its own for each term. What it gives has
+        the parameters and groups of ``made``, whose ``lr`` the schedule sets, and keeps everything that must outlive a
+        step in its state, by parameter: that is checkpointed. Called at the start of each phase, and once while
+        planning, with the optimizer of another module.
+
+        Args:
+            made: the recipe's, over all that the phase trains; its groups say rate, momentum and weight decay.
+            recipe: of the training, read-only.
+
+        Raises:
+            PairError: the method makes no sense with this recipe (reported before anything trains, as for a pair).
+        """
+        return made

@@ -25,7 +25,7 @@ _PLAIN: dict[str, re.Pattern[str]] = {}
 """How each kind of plain value is written."""
 
 
-M = TypeVar("M", bound=BaseModel)
+_M = TypeVar("_M", bound=BaseModel)
 _MUST_BE = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -200,7 +200,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def validate(model: type[M], values: Mapping[str, Any], where: str, names: Mapping[str, str] | None = None) -> M:
+def validate(model: type[_M], values: Mapping[str, Any], where: str, names: Mapping[str, str] | None = None) -> _M:
     """Build a typed value from YAML's plain ones, with one clear sentence where that fails.
 
     Args:

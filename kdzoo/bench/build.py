@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import nn
 
 from kdzoo import foreign
 from kdzoo.bench.facts import NetworkFacts, PairCheck, PairPlan
@@ -13,6 +14,7 @@ from kdzoo.cell import DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.data.load import LoadedData
 from kdzoo.declarations import Signature, pair_stages
 from kdzoo.engine.devices import seed_everything
+from kdzoo.engine.optim import make_optimizer
 from kdzoo.errors import PairError, UsageError
 from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.taps import TappedModel
@@ -20,6 +22,7 @@ from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model, profile_model
 from kdzoo.outputs import Classifier
 from kdzoo.process_state import ProcessState
+from kdzoo.recipe import Recipe
 from kdzoo.registry import Registered
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.space import Range
@@ -85,24 +88,27 @@ def _blank_classifier(model: TappedModel) -> Classifier | PairError:
 
 
 def check_pair(
-    strategy: StrategyRef, entry: Registered[type[Strategy]], pair: PairPlan, lengths: Sequence[int]
+    strategy: StrategyRef, entry: Registered[type[Strategy]], pair: PairPlan, recipes: Sequence[Recipe]
 ) -> PairCheck:
-    """Build a strategy once, from shapes, and ask it for its phases.
+    """Build a strategy once, from shapes, and ask it for its phases and its optimizer.
 
     Args:
         strategy: with its parameters.
         entry: its class.
         pair: on a dataset.
-        lengths: epochs of the trainings.
+        recipes: of the trainings.
 
     Raises:
         UsageError: its phases do not fit into the epochs.
     """
+    lengths = [recipe.epochs for recipe in recipes]
     refused = broken = ""
     state = ProcessState.now()
     try:
         built = entry.value(_blank_setup(pair, entry.value), **strategy.params)
         planned = {length: sum(phase.epochs for phase in built.phases(length)) for length in lengths}
+        for recipe in recipes:
+            _check_optimizer(built, recipe)
     except PairError as error:
         refused = str(error)
     except UsageError:
@@ -118,6 +124,12 @@ def check_pair(
     finally:
         state.put_back()
     return PairCheck(refused, broken, f"{strategy.name} {state.summary()}" if state.changed else "")
+
+
+def _check_optimizer(strategy: Strategy, recipe: Recipe) -> None:
+    """Ask a strategy that has an optimizer of its own for one, over a module that is not trained."""
+    if type(strategy).optimizer is not Strategy.optimizer:
+        strategy.optimizer(make_optimizer(nn.Linear(1, 1), recipe), recipe)
 
 
 def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:

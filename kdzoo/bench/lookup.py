@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from kdzoo.data.load import LoadedData
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Lookup:
@@ -53,11 +53,11 @@ class Lookup:
     def _ask(
         self,
         question: list[Any],
-        work: Callable[[], T],
+        work: Callable[[], _T],
         kind: Any,
         *,
-        keep: Callable[[T], object] = lambda _: True,
-    ) -> T:
+        keep: Callable[[_T], object] = lambda _: True,
+    ) -> _T:
         """The answer to a question.
 
         Args:
@@ -70,7 +70,7 @@ class Lookup:
         if not self.registry.loaded:
             if cache is None:
                 raise NotKnownError(str(question))
-            known: T = adapter.validate_json(json.dumps(cache.answer(question)))
+            known: _T = adapter.validate_json(json.dumps(cache.answer(question)))
             return known
         found = work()
         if cache and keep(found):
@@ -228,13 +228,13 @@ class Lookup:
         question = ["network", *network_question(network, own_input), ref.model_dump()]
         return self._ask(question, work, NetworkFacts, keep=lambda _: is_plain(model))
 
-    def check(self, strategy: StrategyRef, pair: PairPlan, lengths: Sequence[int]) -> PairCheck:
-        """Whether a strategy serves a pair: it is built once, from shapes, and asked for its phases.
+    def check(self, strategy: StrategyRef, pair: PairPlan, recipes: Sequence[Recipe]) -> PairCheck:
+        """Whether a strategy serves a pair: it is built once, from shapes, and asked for its phases and its optimizer.
 
         Args:
             strategy: with its parameters.
             pair: on a dataset.
-            lengths: epochs of the trainings.
+            recipes: of the trainings.
 
         Raises:
             UsageError: its phases do not fit into the epochs.
@@ -243,12 +243,12 @@ class Lookup:
         def keep(found: PairCheck) -> bool:
             return not found.broken and not found.warning and pair.plain
 
-        question = ["pair", strategy.model_dump(), *lengths, *pair.question]
+        question = ["pair", strategy.model_dump(), *(recipe.model_dump() for recipe in recipes), *pair.question]
 
         def work() -> PairCheck:
             from kdzoo.bench.build import check_pair
 
-            return check_pair(strategy, self.registry.of(strategy), pair, lengths)
+            return check_pair(strategy, self.registry.of(strategy), pair, recipes)
 
         return self._ask(question, work, PairCheck, keep=keep)
 

@@ -14,6 +14,7 @@ from kdzoo.config import BenchConfig
 from kdzoo.declarations import pair_stages
 from kdzoo.matrix import (
     Recipes,
+    imagenet_values,
     resolve_recipes,
     resolve_spaces,
     resolve_strategies,
@@ -22,6 +23,7 @@ from kdzoo.matrix import (
     tried_first,
 )
 from kdzoo.models.folders import name_by_content
+from kdzoo.recipe import Recipe
 from kdzoo.registry import Registry
 from kdzoo.space import Range
 from kdzoo.study import TUNER, StudyPlan
@@ -49,8 +51,9 @@ class BenchPlan:
     tuned, whose winners are trained with ``seeds`` after them.
 
     ``refused`` are strategies that cannot serve a pair and have no cells there; ``broken`` are those with a bug, whose
-    cells run and fail. ``inputs`` says how teachers from files are shown images, ``warnings`` what may be wrong with
-    those files, and what plugins changed of the process and had put back. ``device`` and ``data`` are there where the
+    cells run and fail. ``inputs`` says how teachers from files are shown images and which values
+    strategies take for ImageNet, ``warnings`` what may be wrong with those files, and what plugins changed of the
+    process and had put back. ``device`` and ``data`` are there where the
     plugins were loaded; a plan from the cache cannot run.
     """
 
@@ -103,7 +106,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     spaces = resolve_spaces(config, strategies, recipes.student, registry) if config.tune else {}
     firsts = tried_first(config, spaces, registry) if config.tune else {}
     both = (recipes.student, recipes.teacher)
-    plan = BenchPlan(seeds=config.seeds)
+    plan = BenchPlan(seeds=config.seeds, inputs=_imagenet_lines(config, strategies, registry))
     if device := lookup.device([recipe.precision for recipe in both]):
         plan.device = device
     pairs = [(_model(teacher), _model(student)) for teacher, student in config.all_pairs()]
@@ -113,7 +116,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     trainings: dict[str, Cell] = {}
     students: dict[str, Cell] = {}
     studies: dict[str, StudyPlan] = {}
-    lengths = list(dict.fromkeys((recipes.student.epochs, recipes.trial.epochs)))
+    trained_by = list(dict.fromkeys((recipes.student, recipes.trial)))
     for name in config.dataset:
         data = lookup.data(name)
         for recipe in both:
@@ -140,7 +143,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             stages = pair_stages(ours.signature, theirs.signature)
             pair = PairPlan(data.ref, teacher, student, init, theirs, ours, stages)
             plan.pairs.append(pair)
-            served = _served(pair, strategies, lengths, lookup, plan)
+            served = _served(pair, strategies, trained_by, lookup, plan)
             for cell in student_cells(data.ref, (teacher, student), served, recipes.student, config.seeds, init):
                 students.setdefault(cell.id, cell)
             for strategy in served:
@@ -159,13 +162,24 @@ def _model(text: str) -> ModelRef:
     return name_by_content(ModelRef.parse(text))
 
 
+def _imagenet_lines(config: BenchConfig, strategies: Sequence[StrategyRef], registry: Registry) -> list[str]:
+    if config.defaults != "imagenet":
+        return []
+    named = []
+    for strategy in strategies:
+        values = sorted(imagenet_values(config, registry.of(strategy)))
+        pieces = [f"{name}={strategy.params[name]}" for name in values if name in strategy.params]
+        named += [" ".join([strategy.name, *pieces])] if pieces else []
+    return [f"values for ImageNet: {', '.join(named) or 'no strategy of this bench has any'}"]
+
+
 def _served(
-    pair: PairPlan, strategies: Sequence[StrategyRef], lengths: Sequence[int], lookup: Lookup, plan: BenchPlan
+    pair: PairPlan, strategies: Sequence[StrategyRef], recipes: Sequence[Recipe], lookup: Lookup, plan: BenchPlan
 ) -> list[StrategyRef]:
     """The strategies that have cells on a pair: those with a bug, which fail in their turn, among them."""
     served = []
     for strategy in strategies:
-        found = lookup.check(strategy, pair, lengths)
+        found = lookup.check(strategy, pair, recipes)
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         plan.warn(found.warning)
         if found.refused:

@@ -11,7 +11,7 @@ from kdzoo.config import StudentInit
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import UsageError
 from kdzoo.inputs import AskedInput
-from kdzoo.models.preprocessing import Images, check_classes, choose_input, stated_input
+from kdzoo.models.preprocessing import DatasetImages, check_classes, choose_input, stated_input
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weightfile import open_weights
 from kdzoo.models.weights import body_digest, file_digest, fit_weights
@@ -116,7 +116,7 @@ def resolve_file(model: ModelRef, path: Path, data: LoadedData, asked: AskedInpu
         UsageError: it cannot be read, is not this network's, or has the dataset's classes in another order.
     """
     file = open_weights(path)
-    images = Images(data.ref, data.mean, data.std, data.shown.crop)
+    images = DatasetImages(data.ref, data.mean, data.std, data.shown.crop)
     shown, line = choose_input(asked, stated_input(file, model), model, images, path.name)
     ref = TeacherRef(model=model, weights="file", digest=file_digest(path), input=shown, average=file.average)
     notes = fit_weights(teacher_network(ref, data).model, file, ref.average)

@@ -11,9 +11,9 @@ import pandas as pd
 from kdzoo.errors import UsageError, unknown
 from kdzoo.measures import COST, IMAGES, TOP1, Measure
 
-Kind = Literal["text", "integer", "number", "flag"]
+ColumnType = Literal["text", "integer", "number", "flag"]
 
-DTYPES: dict[Kind, str] = {"text": "str", "integer": "Int64", "number": "float64", "flag": "bool"}
+DTYPES: dict[ColumnType, str] = {"text": "str", "integer": "Int64", "number": "float64", "flag": "bool"}
 """The pandas type of each kind of column; a missing text is empty, a missing number is NA."""
 
 
@@ -29,7 +29,7 @@ class Column:
     """
 
     name: str
-    kind: Kind
+    kind: ColumnType
     help: str
     high: bool = False
 
@@ -99,7 +99,7 @@ def _main_columns(main: Measure) -> tuple[Column, ...]:
 
 
 def _measure_column(measure: Measure) -> Column:
-    kind: Kind = "integer" if measure.unit == "bytes" else "number"
+    kind: ColumnType = "integer" if measure.unit == "bytes" else "number"
     text = measure.help or f"mean {measure.title} on test{measure.unit_words}"
     return Column(measure.column, kind, text, high=measure.best == "highest")
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from scipy.special import chdtri, nctdtr, stdtrit
-
 from kdzoo.board.bootstrap import LEVEL
 from kdzoo.board.display import Table
 from kdzoo.board.printed import (
@@ -22,6 +20,7 @@ from kdzoo.board.printed import (
     teacher_column,
 )
 from kdzoo.board.stats import FEWEST, SIGNIFICANCE
+from kdzoo.board.student_t import reach
 from kdzoo.board.terminal import folded, grid
 from kdzoo.errors import UsageError
 from kdzoo.measures import Measure
@@ -29,7 +28,7 @@ from kdzoo.measures import Measure
 POWER = 0.8
 """Probability of detecting a real difference."""
 
-MOST = 1_000_000
+MOST_SEEDS = 1_000_000
 """Larger numbers of seeds are all the same."""
 
 _CERTAIN = 30.0
@@ -44,7 +43,7 @@ class Needed:
         n: seeds that the spread was estimated from.
         sd: standard deviation (n-1) of the paired differences, points.
         sd_low, sd_high: its 95% chi-square interval.
-        seeds: fewest that would do if ``sd`` were the true one; more than :data:`MOST` for None.
+        seeds: fewest that would do if ``sd`` were the true one; more than :data:`MOST_SEEDS` for None.
         seeds_low, seeds_high: the same for the ends of the interval of the sd.
         shown: smallest difference that ``n`` seeds would show if ``sd`` were the true one, points.
     """
@@ -90,7 +89,9 @@ def power(effect: float, n: int) -> float:
         effect: the true mean difference / the true standard deviation of the differences.
         n: seeds, at least 3.
     """
-    critical = float(stdtrit(n - 1, 1 - SIGNIFICANCE / 2))
+    from scipy.special import nctdtr
+
+    critical = reach(n - 1, 1 - SIGNIFICANCE)
     shift = abs(effect) * math.sqrt(n)
     if shift > _CERTAIN:
         return 1.0
@@ -99,19 +100,19 @@ def power(effect: float, n: int) -> float:
 
 
 def seeds_for(effect: float) -> int | None:
-    """The fewest seeds, at least 3, with which an effect is shown with power 0.8; None above :data:`MOST`.
+    """The fewest seeds, at least 3, with which an effect is shown with power 0.8; None above :data:`MOST_SEEDS`.
 
     Args:
         effect: difference / standard deviation of the paired differences, above 0.
     """
     # A test that knew the spread needs fewer: what it needs is where to start from. 1.96 + 0.84 are normal quantiles.
     at_least = (2.8 / effect) ** 2
-    if at_least > MOST:
+    if at_least > MOST_SEEDS:
         return None
     n = max(FEWEST, math.floor(at_least))
     while power(effect, n) < POWER:
         n += 1
-    return n if n <= MOST else None
+    return n if n <= MOST_SEEDS else None
 
 
 @cache
@@ -134,6 +135,8 @@ def sd_interval(sd: float, n: int) -> tuple[float, float]:
         sd: with n-1 in the denominator.
         n: values, at least 2.
     """
+    from scipy.special import chdtri
+
     tail = (1 - LEVEL) / 2
     low, high = (sd * math.sqrt((n - 1) / float(chdtri(n - 1, upper))) for upper in (tail, 1 - tail))
     return low, high
@@ -141,7 +144,7 @@ def sd_interval(sd: float, n: int) -> tuple[float, float]:
 
 def sd_of_interval(low: float, high: float, n: int) -> float:
     """The standard deviation (n-1) that Student's 95% interval of a mean was made with."""
-    return (high - low) / 2 / float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(n)
+    return (high - low) / 2 / reach(n - 1, LEVEL) * math.sqrt(n)
 
 
 def checked_points(points: float) -> float:
@@ -211,7 +214,7 @@ def _range(row: RowValues) -> str:
 
 
 def _count(seeds: int | None) -> str:
-    return f"over {MOST:,}" if seeds is None else f"{seeds:,}"
+    return f"over {MOST_SEEDS:,}" if seeds is None else f"{seeds:,}"
 
 
 def _notes(points: float) -> list[str]:

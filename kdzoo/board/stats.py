@@ -6,14 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import chdtrc, fdtrc, stdtr, stdtrit
 
 from kdzoo.board.bootstrap import LEVEL, NOISE, ratio_intervals
+from kdzoo.board.student_t import reach, two_sided_p
 
 FEWEST = 3
 """Seeds below which no interval is given."""
@@ -71,9 +70,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     if sd < NOISE:
         return Estimate(n, mean, 0.0, note="no spread")
     error = sd / math.sqrt(n)
-    reach = _t_quantile(n - 1) * error
-    p = 2 * float(stdtr(n - 1, -abs(mean) / error))
-    return Estimate(n, mean, sd, mean - reach, mean + reach, p)
+    half = reach(n - 1, LEVEL) * error
+    return Estimate(n, mean, sd, mean - half, mean + half, two_sided_p(n - 1, mean / error))
 
 
 def _deviation(values: Sequence[float], mean: float) -> float:
@@ -166,11 +164,6 @@ def _share(values: Sequence[float], baseline: Sequence[float], teacher: float) -
     return Estimate(n, total / math.fsum(room), note=note)
 
 
-@cache
-def _t_quantile(freedom: int) -> float:
-    return float(stdtrit(freedom, (1 + LEVEL) / 2))
-
-
 SIGNIFICANCE = 0.05
 """Level of every test: of the paired t test and of Nemenyi's critical difference."""
 
@@ -237,7 +230,8 @@ def friedman(scores: NDArray[np.float64]) -> Friedman:
     Args:
         scores: blocks x strategies, finite, higher is better; at least two blocks.
     """
-    from scipy.stats import friedmanchisquare  # takes as long to import as a small board takes to print
+    from scipy.special import chdtrc, fdtrc  # scipy takes as long to import as a small board takes to print
+    from scipy.stats import friedmanchisquare
 
     blocks, strategies = scores.shape
     if strategies < FEWEST_RANKED:

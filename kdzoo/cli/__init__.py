@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from kdzoo.cli.bank import app as bank_app
+from kdzoo.cli.bank import bank_app
 from kdzoo.cli.bench import bench
 from kdzoo.cli.board import board
 from kdzoo.cli.check_strategy import check_strategy
@@ -20,7 +20,7 @@ from kdzoo.cli.pair import pair
 from kdzoo.cli.plugins import plugins
 from kdzoo.cli.publish import check, merge, publish
 from kdzoo.cli.run_cell import train_cells
-from kdzoo.cli.strategies import app as strategies_app
+from kdzoo.cli.strategies import strategies_app
 from kdzoo.cli.tune import tune
 from kdzoo.errors import KdzooError
 from kdzoo.files import from_home

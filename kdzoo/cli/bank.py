@@ -9,12 +9,14 @@ import typer
 
 from kdzoo.errors import UsageError
 
-app = typer.Typer(help="List, check or remove teacher signals that benches have cached on disk.", no_args_is_help=True)
+bank_app = typer.Typer(
+    help="List, check or remove teacher signals that benches have cached on disk.", no_args_is_help=True
+)
 
 Runs = Annotated[Path, typer.Option("--out", help="Folder of runs (the --out of the bench).", metavar="FOLDER")]
 
 
-@app.command("ls")
+@bank_app.command("ls")
 def ls(out: Runs = Path("runs")) -> None:
     """List the cache: one line for each signal of each teacher."""
     from tabulate import tabulate
@@ -45,7 +47,7 @@ def ls(out: Runs = Path("runs")) -> None:
     typer.echo(f"\n{bytes_text(sum(entry.bytes for entry in entries))} in {out / 'bank'}")
 
 
-@app.command("verify")
+@bank_app.command("verify")
 def verify_bank(out: Runs = Path("runs")) -> None:
     """Read the whole cache and compare it with its checksums. Exit code 1 if something is damaged.
 
@@ -64,7 +66,7 @@ def verify_bank(out: Runs = Path("runs")) -> None:
         raise typer.Exit(1)
 
 
-@app.command("rm")
+@bank_app.command("rm")
 def rm(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys, or their first characters.")] = None,
     *,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,30 +16,52 @@ from kdzoo.cli.plugins import warn_of_broken
 from kdzoo.foreign import story
 
 if TYPE_CHECKING:
-    from kdzoo.declarations import Declared
+    from kdzoo.declarations import Declared, Signal
     from kdzoo.registry import Registered, Registry
     from kdzoo.strategy import Strategy
 
-app = typer.Typer(help="List the strategies, or show one.", invoke_without_command=True)
+strategies_app = typer.Typer(help="List the strategies, or show one.", invoke_without_command=True)
 
 PluginFiles = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="A Python file with strategies.")
 ]
 
 
-@app.callback()
-def strategies(context: typer.Context, plugin: PluginFiles = None) -> None:
-    """List the strategies, or show one with [bold]show NAME[/bold].
+@strategies_app.callback()
+def strategies(
+    context: typer.Context,
+    plugin: PluginFiles = None,
+    needs: Annotated[
+        str, typer.Option(metavar="SIGNALS", help="Only those that need no other signals, such as logits,embedding.")
+    ] = "",
+) -> None:
+    """List the strategies by family, or show one with [bold]show NAME[/bold].
 
     NAME+NAME is a combination: the sum of both losses.
     """
     context.obj = plugin
     if context.invoked_subcommand is not None:
         return
-    typer.echo(_from_registry(plugin or (), table))
+    signals = read_signals(needs)
+    typer.echo(_from_registry(plugin or (), lambda registry: table(registry, signals)))
 
 
-@app.command()
+def read_signals(text: str) -> frozenset[Signal]:
+    """The signals in a comma-separated text; all of them where it is empty.
+
+    Raises:
+        UsageError: one is unknown.
+    """
+    from kdzoo.declarations import SIGNALS
+    from kdzoo.errors import UsageError, unknown
+
+    names = [name.strip() for name in text.split(",")] if text else SIGNALS
+    if wrong := [name for name in names if name not in SIGNALS]:
+        raise UsageError(unknown("signal", wrong[0], SIGNALS))
+    return frozenset(signal for signal in SIGNALS if signal in names)
+
+
+@strategies_app.command()
 def show(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="NAME, NAME+NAME, or DISTRIBUTION:NAME.")],
@@ -70,22 +94,34 @@ def _from_registry(files: Sequence[Path], text: Callable[[Registry], str]) -> st
         return found
 
 
-def table(registry: Registry) -> str:
-    """All strategies, one a line."""
+def table(registry: Registry, signals: Collection[Signal]) -> str:
+    """The strategies that need no other signals than these, family by family, the oldest paper first."""
     warn_of_broken(registry)
-    entries = sorted(registry.strategies, key=lambda entry: (entry.declared.family, entry.name))
-    rows = [
-        [
-            entry.name,
-            entry.declared.family,
-            _paper(entry.declared),
-            _signals(entry.declared),
-            ", ".join(f"{name}={spec.default}" for name, spec in entry.declared.params.items()),
-            entry.plugin.distribution,
-        ]
-        for entry in entries
-    ]
-    return tabulate(rows, headers=["name", "family", "paper", "signals", "parameters", "from"])
+    found = [entry for entry in registry.strategies if _needed(entry.declared) <= set(signals)]
+    entries = sorted(found, key=lambda entry: (entry.declared.family, _year(entry.declared), entry.name))
+    rows, family = [], ""
+    for entry in entries:
+        kind = entry.declared
+        shown, family = "" if kind.family == family else kind.family, kind.family
+        rows.append([shown, entry.name, _year(kind), _signals(kind), cost(kind.doc), entry.plugin.distribution])
+    return tabulate(rows, headers=["family", "name", "year", "needs", "cost", "from"], disable_numparse=True)
+
+
+def _needed(kind: Declared) -> set[Signal]:
+    return {*kind.signals, *(kind.teacher_signals or ())}
+
+
+def _year(kind: Declared) -> str:
+    return str(kind.paper.year) if kind.paper else ""
+
+
+_COST = re.compile(r"^Cost: (.+?)(?:[.;]\s|\.?\Z|\n\n)", re.MULTILINE | re.DOTALL)
+
+
+def cost(card: str) -> str:
+    """What a card says of the cost, up to its first full stop or semicolon; empty where it says nothing."""
+    found = _COST.search(card)
+    return shorten(" ".join(found[1].split()), 60, placeholder=" ...") if found else ""
 
 
 def source(entry: Registered[type[Strategy]]) -> str:
@@ -145,15 +181,8 @@ def _search(search: tuple[float, float] | None, log: bool) -> str:
     return f"{search[0]:g} to {search[1]:g}{' (log)' if log else ''}" if search else "not tuned"
 
 
-def _paper(kind: Declared) -> str:
-    if kind.paper is None:
-        return "-"
-    first = kind.paper.authors.split(",")[0].split(" and ")[0]
-    return f"{first.split()[-1]} {kind.paper.year}"
-
-
 def _signals(kind: Declared) -> str:
     text = ", ".join(kind.signals) or "none"
     if kind.teacher_signals is not None and set(kind.teacher_signals) != set(kind.signals):
         text += f"; of the teacher: {', '.join(kind.teacher_signals) or 'none'}"
-    return text
+    return f"{text}; a modifier" if kind.modifies else text

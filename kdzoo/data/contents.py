@@ -20,7 +20,7 @@ from kdzoo.data.hashing import digest
 from kdzoo.files import atomic_write, cache_folder
 
 TRUSTED = "of the files' contents; a file with its old size, times and inode is not read again"
-MOST_KEPT = 256 * 2**20
+MOST_DECODED = 256 * 2**20
 """Bytes of the cache folder; a file takes 24 of them. The sets that were not opened for longest are dropped first."""
 SETTLED_NS = 2 * 10**9
 """A file that changed less than this before it was looked at may change again within one tick of its file system's
@@ -226,7 +226,7 @@ def _drop_oldest(folder: Path) -> None:
     found = [(path.stat().st_mtime_ns, path.stat().st_size, path) for path in folder.glob("*.hashes")]
     for place, (_, size, path) in enumerate(sorted(found, reverse=True)):
         total += size
-        if place and total > MOST_KEPT:
+        if place and total > MOST_DECODED:
             path.unlink(missing_ok=True)
 
 

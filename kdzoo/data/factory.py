@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 PREFIXES = ("torch", "hfds", "hfids", "wds", "tfds")
-MOST_BYTES = 8 * 2**30
+MOST_IN_MEMORY = 8 * 2**30
 """Sets without random access are decoded into memory, up to this size."""
 _PACKAGES = {
     "hfds": ("datasets", "datasets"),
@@ -164,14 +164,14 @@ class TimmDataset(Dataset):
         damaged: list[str] = []
         size = 3 * self.img_size[0] * self.img_size[1]
         too_large = UsageError(
-            f"{self.name} does not fit into memory: its split {split} needs more than {MOST_BYTES / 2**30:.0f} GiB at "
-            f"{self.img_size[0]} x {self.img_size[1]} pixels; choose a smaller --img-size, or a form with random "
-            "access (folder:, hfds/)"
+            f"{self.name} does not fit into memory: its split {split} needs more than "
+            f"{MOST_IN_MEMORY / 2**30:.0f} GiB at {self.img_size[0]} x {self.img_size[1]} pixels; choose a smaller "
+            "--img-size, or a form with random access (folder:, hfds/)"
         )
-        if len(dataset) * size > MOST_BYTES:
+        if len(dataset) * size > MOST_IN_MEMORY:
             raise too_large
         for image, label in dataset:
-            if (len(images) + 1) * size > MOST_BYTES:
+            if (len(images) + 1) * size > MOST_IN_MEMORY:
                 raise too_large
             try:
                 images.append(transform(to_rgb(image)).numpy())

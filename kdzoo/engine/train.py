@@ -211,7 +211,8 @@ class Training:
         else:
             self.backward = AcceleratorBackward(self.accelerator, parameters)
         plain = has_plain_gradients(type(self.strategy))
-        optimizer = make_optimizer(self.distiller, self.recipe, plain_gradients=plain)
+        made = make_optimizer(self.distiller, self.recipe, plain_gradients=plain)
+        optimizer = self.strategy.optimizer(made, self.recipe)
         self.schedule = make_schedule(optimizer, self.recipe, phase.epochs, self.steps)
         # The wrapper serves the scaler; beside it, each of its steps looks for a package on the disk (0.4 ms).
         self.optimizer = self.accelerator.prepare(optimizer) if self.accelerator.scaler else optimizer

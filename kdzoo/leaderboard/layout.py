@@ -20,7 +20,7 @@ from kdzoo.leaderboard.untrusted import (
 from kdzoo.record import Record
 from kdzoo.study import Study
 
-T = TypeVar("T", Record, Study)
+_T = TypeVar("_T", Record, Study)
 
 RECORDS = "records"
 TEACHERS = "teachers"
@@ -166,8 +166,8 @@ def read_leaderboard(folder: Path) -> Leaderboard:
 
 
 def _read(
-    reading: Reading, path: PurePosixPath, parse: Callable[[bytes, str], T], place: Callable[[T], PurePosixPath]
-) -> list[T]:
+    reading: Reading, path: PurePosixPath, parse: Callable[[bytes, str], _T], place: Callable[[_T], PurePosixPath]
+) -> list[_T]:
     """The record or study of a file; none, and a fault, where it is not what belongs there."""
     read = reading.value(path, parse)
     if read is None:

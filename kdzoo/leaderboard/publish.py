@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from kdzoo.errors import KdzooError, UsageError, os_reason
 from kdzoo.files import atomic_write
 from kdzoo.leaderboard.charts.parts import Chart
-from kdzoo.leaderboard.check.published import MOST_BYTES, content_faults, drawing_fault
+from kdzoo.leaderboard.check.published import MOST_PUBLISHED_BYTES, content_faults, drawing_fault
 from kdzoo.leaderboard.generate import generated_files
 from kdzoo.leaderboard.layout import RECORDS, Leaderboard, path_of_record, path_of_study, read_leaderboard
 from kdzoo.leaderboard.private import place_named_in
@@ -163,7 +163,7 @@ def write_published(folder: Path, old: Leaderboard, new: Leaderboard, *, redraw:
 def _content(path: Path) -> bytes | None:
     """A file's content; None where it is not there or cannot be read, and is written anew."""
     try:
-        return read_bytes(path, MOST_BYTES)
+        return read_bytes(path, MOST_PUBLISHED_BYTES)
     except UnreadableError:
         return None
 

@@ -27,7 +27,7 @@ from kdzoo.store import Store
 from kdzoo.storefiles import is_store
 from kdzoo.study import Study
 
-T = TypeVar("T", Record, Study)
+_T = TypeVar("_T", Record, Study)
 Prefer = Literal["neither", "first", "second"]
 
 
@@ -69,11 +69,11 @@ class Union:
 
     def _add(
         self,
-        held: dict[str, T],
-        new: T,
+        held: dict[str, _T],
+        new: _T,
         prefer: Prefer,
-        choose: Callable[[T, T], Literal["same", "first", "second", "conflict"]],
-        explain: Callable[[T, T], str],
+        choose: Callable[[_T, _T], Literal["same", "first", "second", "conflict"]],
+        explain: Callable[[_T, _T], str],
     ) -> None:
         old = held.setdefault(new.id, new)
         if old is new:
@@ -218,7 +218,7 @@ def _files(reading: Reading, place: Path, pattern: str) -> list[Path]:
     return sorted(found[:MOST_FILES])
 
 
-def _read(reading: Reading, path: Path, name: str, parse: Callable[[bytes, str], T]) -> T | None:
+def _read(reading: Reading, path: Path, name: str, parse: Callable[[bytes, str], _T]) -> _T | None:
     inner = PurePosixPath(path.relative_to(reading.folder))
     if path.parent.is_symlink():
         reading.faults.append(fault(inner.parent, "is a symbolic link, which is not followed"))

@@ -16,9 +16,9 @@ from kdzoo.jsontext import MEND
 from kdzoo.record import Record, parse_record
 from kdzoo.study import Study, parse_study
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
-MOST_BYTES = 1 << 20
+MOST_JSON_BYTES = 1 << 20
 """Of a record or a study; one of 300 epochs takes 50 KB."""
 
 MOST_IN_ALL = 1 << 28
@@ -59,7 +59,7 @@ def fault(file: PurePosixPath | str, reason: str) -> Fault:
     return Fault(printable(str(file), _LONGEST), printable(reason, _LONGEST))
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: Path, most: int = MOST_JSON_BYTES) -> bytes:
     """The content of a plain file, of at most so many bytes.
 
     Raises:
@@ -89,7 +89,7 @@ class Reading:
         self.faults: list[Fault] = []
         self._left = MOST_IN_ALL
 
-    def value(self, path: PurePosixPath, parse: Callable[[bytes, str], T]) -> tuple[T, bool] | None:
+    def value(self, path: PurePosixPath, parse: Callable[[bytes, str], _T]) -> tuple[_T, bool] | None:
         """What a file holds, and whether it is written as kdzoo writes it: canonical JSON, so every key once.
 
         None, and a fault, where it cannot be read, is no such value, or holds a number that no board could compute

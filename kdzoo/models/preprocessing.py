@@ -39,7 +39,7 @@ class StatedInput:
 
 
 @dataclass(frozen=True)
-class Images:
+class DatasetImages:
     """The images that a dataset gives.
 
     Args:
@@ -104,7 +104,7 @@ def _as_timm(args: Mapping[str, Any], config: Mapping[str, Any], source: str) ->
 
 
 def choose_input(
-    asked: AskedInput | None, stated: StatedInput | None, model: ModelRef, images: Images, name: str
+    asked: AskedInput | None, stated: StatedInput | None, model: ModelRef, images: DatasetImages, name: str
 ) -> tuple[Input | None, str]:
     """How a network is shown a dataset's images, and what a person should read of it.
 

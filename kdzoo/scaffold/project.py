@@ -18,10 +18,10 @@ import kdzoo
 from kdzoo.api import API_VERSION, RESERVED
 from kdzoo.errors import UsageError, unknown
 
-Kind = Literal["strategy", "dataset"]
+ProjectKind = Literal["strategy", "dataset"]
 
 FAMILIES = ("response", "feature", "attention", "relation", "contrastive")
-MODULES: Mapping[Kind, tuple[str, ...]] = {
+MODULES: Mapping[ProjectKind, tuple[str, ...]] = {
     "strategy": ("strategy/init.py.j2", *(f"strategy/{family}/strategy.py.j2" for family in FAMILIES)),
     "dataset": ("dataset/init.py.j2", "dataset/dataset.py.j2"),
 }
@@ -29,7 +29,7 @@ MODULES: Mapping[Kind, tuple[str, ...]] = {
 
 _CLASS = "ClassOfThePlugin"
 
-LONGEST = 40
+LONGEST_PROJECT_NAME = 40
 _FORM = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _MEANT = frozenset({*dir(builtins), *keyword.kwlist, *kdzoo.__all__})
 
@@ -66,7 +66,7 @@ class File:
     what: str
 
 
-def read_name(text: str, kind: Kind = "strategy") -> Names:
+def read_name(text: str, kind: ProjectKind = "strategy") -> Names:
     """All names that follow from one, for example ``my-strategy``: kdzoo-my-strategy, kdzoo_my_strategy, MyStrategy.
 
     Args:
@@ -83,8 +83,10 @@ def read_name(text: str, kind: Kind = "strategy") -> Names:
             f"{text!r} cannot be a name: it starts with one of a-z followed by a-z, 0-9 and single - or _, "
             f"for example {example}"
         )
-    if len(text) > LONGEST:
-        raise UsageError(f"{text!r} is too long, {len(text)} characters: choose a name of at most {LONGEST}")
+    if len(text) > LONGEST_PROJECT_NAME:
+        raise UsageError(
+            f"{text!r} is too long, {len(text)} characters: choose a name of at most {LONGEST_PROJECT_NAME}"
+        )
     if re.match(r"kdzoo(?![a-z0-9])", text):
         raise UsageError(f"leave the kdzoo out of {text!r}: it is put in front of the distribution's name anyway")
     if keyword.iskeyword(text):
@@ -134,7 +136,7 @@ def dataset_files(names: Names) -> list[File]:
     )
 
 
-def _render(names: Names, kind: Kind, family: str, own: list[tuple[str, str, str]]) -> list[File]:
+def _render(names: Names, kind: ProjectKind, family: str, own: list[tuple[str, str, str]]) -> list[File]:
     common = [
         ("README.md", f"{kind}/README.md.j2", "its card"),
         ("pyproject.toml", "pyproject.toml.j2", "the distribution, and the entry point by which kdzoo finds it"),
@@ -177,7 +179,7 @@ def render_template(template: str, values: Mapping[str, str]) -> str:
 
 
 @cache
-def names_in_modules(kind: Kind) -> frozenset[str]:
+def names_in_modules(kind: ProjectKind) -> frozenset[str]:
     """What the modules of a new plugin define, import or use, of any family: its class may have none of these names.
 
     They are read from the modules themselves, so that a template that changes takes its names along.

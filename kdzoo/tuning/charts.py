@@ -20,8 +20,8 @@ from kdzoo.study import Study
 from kdzoo.tuning.optuna_study import Importance, importance
 from kdzoo.tuning.report import progress_text, space_text, titled
 
-Kind = Literal["svg", "png"]
-Spec = dict[str, Any]
+ImageFormat = Literal["svg", "png"]
+_Spec = dict[str, Any]
 
 _UNSAFE = re.compile(r"[^a-z0-9._]+")
 _LONGEST = 40
@@ -45,7 +45,7 @@ _MARKS = {
 _DONE = ("done", "default")
 
 
-def study_charts(study: Study, title: str) -> dict[str, Spec]:
+def study_charts(study: Study, title: str) -> dict[str, _Spec]:
     """The charts of a study, by kind: ``history``, ``slice``, ``importance``.
 
     One that would be empty is left out: the history before a trial has a value, the slice before one is done, the
@@ -55,7 +55,7 @@ def study_charts(study: Study, title: str) -> dict[str, Spec]:
         study: as far as it is.
         title: dataset, pair and strategy, safe to print.
     """
-    charts: dict[str, Spec] = {}
+    charts: dict[str, _Spec] = {}
     points = _points(study)
     if any(point["score"] is not None for point in points):
         charts["history"] = _history(study, title, points)
@@ -67,7 +67,7 @@ def study_charts(study: Study, title: str) -> dict[str, Spec]:
     return charts
 
 
-def write_plots(studies: Iterable[Study], folder: Path, kinds: Sequence[Kind] = ("svg", "png")) -> list[Path]:
+def write_plots(studies: Iterable[Study], folder: Path, kinds: Sequence[ImageFormat] = ("svg", "png")) -> list[Path]:
     """Write the charts of studies as ``DATASET-TEACHER-STUDENT-STRATEGY-ID-history.svg`` and so on.
 
     Args:
@@ -118,12 +118,12 @@ def _points(study: Study) -> list[dict[str, Any]]:
     ]
 
 
-def _head(study: Study, title: str, what: str, *more: str) -> Spec:
+def _head(study: Study, title: str, what: str, *more: str) -> _Spec:
     lines = [f"{what} of the trials, {progress_text(study)}; {space_text(study)}", *more]
     return {"title": {"text": title, "subtitle": lines}}
 
 
-def _history(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
+def _history(study: Study, title: str, points: list[dict[str, Any]]) -> _Spec:
     """The score by trial, and the best so far as a line. A trial without a value stands on the axis."""
     low, high = _extent(points, study.main)
     shown_points = [{**point, "score": low if point["score"] is None else point["score"]} for point in points]
@@ -168,7 +168,7 @@ def _history(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
     }
 
 
-def _slice(study: Study, title: str, points: list[dict[str, Any]]) -> Spec:
+def _slice(study: Study, title: str, points: list[dict[str, Any]]) -> _Spec:
     """The score of the done trials against the value of each parameter, the other ones as they happened to be."""
     done = [point for point in points if point["state"] in _DONE]
     panels, notes = [], []
@@ -193,8 +193,8 @@ def _panel(
     drawn: list[dict[str, Any]],
     main: Measure,
     extent: tuple[float, float],
-    states: Spec,
-) -> Spec:
+    states: _Spec,
+) -> _Spec:
     rows = [{key: point[key] for key in ("trial", "state", "score", "value")} for point in drawn]
     return {
         "width": _PANEL,
@@ -214,11 +214,11 @@ def _has_place(value: Scalar, tried: Range) -> bool:
     return isinstance(value, (int, float)) and (value > 0 or not tried.log)
 
 
-def _fixed(low: float, high: float) -> Spec:
+def _fixed(low: float, high: float) -> _Spec:
     return {"domain": [low, high], "zero": False, "nice": False}
 
 
-def _importance(study: Study, title: str, found: Importance) -> Spec:
+def _importance(study: Study, title: str, found: Importance) -> _Spec:
     rows = [{"parameter": printable(name), "share": share} for name, share in found.shares.items()]
     note = f"fANOVA from {found.trials} done trials" + (": rough, only a hint from so few" if found.rough else "")
     y = {"field": "parameter", "type": "nominal", "title": None, "sort": None}
@@ -252,7 +252,7 @@ def _extent(points: list[dict[str, Any]], main: Measure) -> tuple[float, float]:
     return max(low, min(values) - room), min(high, max(values) + room)
 
 
-def _scale(tried: Range, rows: list[dict[str, Any]]) -> Spec:
+def _scale(tried: Range, rows: list[dict[str, Any]]) -> _Spec:
     """The axis of a parameter: what was searched, and the default if it lies outside."""
     values = [row["value"] for row in rows]
     scale = _fixed(min([tried.low, *values]), max([tried.high, *values]))
@@ -261,7 +261,7 @@ def _scale(tried: Range, rows: list[dict[str, Any]]) -> Spec:
     return {"scale": scale, "axis": {"tickMinStep": 1, "format": "d"} if tried.whole else {"tickCount": 5}}
 
 
-def _states(points: list[dict[str, Any]]) -> Spec:
+def _states(points: list[dict[str, Any]]) -> _Spec:
     """Shape and colour by what became of a trial, with a legend of what occurs."""
     states = [state for state in _MARKS if any(point["state"] == state for point in points)]
     shapes, colours = zip(*(_MARKS[state] for state in states), strict=True)

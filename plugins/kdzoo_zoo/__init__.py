@@ -6,6 +6,7 @@ Torch is imported inside the hook, so that finding this plugin costs nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kdzoo import hookimpl
@@ -15,64 +16,64 @@ if TYPE_CHECKING:
 
 kdzoo_api = "1.2"
 
+STRATEGIES = {
+    "attention.at": "AttentionTransfer",
+    "baseline.ce": "CrossEntropy",
+    "contrast.crd": "ContrastiveRepresentation",
+    "feature.afd": "AttentiveFeatures",
+    "feature.catkd": "ClassAttentionTransfer",
+    "feature.diffkd": "DiffusionKD",
+    "feature.fitnets": "FitNets",
+    "feature.fsp": "FlowOfSolution",
+    "feature.ft": "FactorTransfer",
+    "feature.ickd": "InterChannelKD",
+    "feature.itrd": "InformationTheoretic",
+    "feature.lift": "Lift",
+    "feature.mgd": "MaskedGeneration",
+    "feature.norm": "ManyToOne",
+    "feature.nst": "NeuronSelectivity",
+    "feature.ofa": "OneForAll",
+    "feature.reviewkd": "ReviewKD",
+    "feature.simkd": "ReusedClassifier",
+    "feature.srd": "SimpleRecipe",
+    "feature.srrl": "SoftmaxRegression",
+    "feature.vid": "VariationalInformation",
+    "feature.vkd": "OrthogonalProjections",
+    "feature.wkd_f": "WassersteinFeatures",
+    "relation.cc": "CorrelationCongruence",
+    "relation.irg": "InstanceRelationshipGraph",
+    "relation.pkt": "ProbabilisticTransfer",
+    "relation.rkd": "RelationalKD",
+    "relation.sp": "SimilarityPreserving",
+    "response.abkd": "AlphaBetaKD",
+    "response.ctkd": "CurriculumTemperature",
+    "response.dist": "Dist",
+    "response.dkd": "DecoupledKD",
+    "response.eakd": "EntropyAdaptiveKD",
+    "response.gdkd": "GeneralizedDecoupledKD",
+    "response.hard": "HardLabels",
+    "response.logit": "LogitMatching",
+    "response.ls": "StandardizedLogits",
+    "response.mlkd": "MultiLevel",
+    "response.nkd": "NormalizedKD",
+    "response.normkd": "NormalizedTemperature",
+    "response.rld": "RefinedLogits",
+    "response.sdd": "ScaleDecoupled",
+    "response.smooth": "LabelSmoothing",
+    "response.soft": "SoftTargets",
+    "response.sort": "SortedLogits",
+    "response.tfkd": "TeacherFreeKD",
+    "response.ttm": "TransformedTeacher",
+    "response.uskd": "UniversalSelfKD",
+    "response.wkd_l": "WassersteinLogits",
+    "response.wsld": "WeightedSoftLabels",
+    "response.wttm": "WeightedTransformedTeacher",
+    "scheme.dot": "DistillationOrientedTrainer",
+}
+"""Module of each strategy, by family, and its class."""
+
 
 @hookimpl
 def kdzoo_strategies() -> Iterable[type[Strategy]]:
     """The built-in strategies."""
-    from kdzoo_zoo.attention.at import AttentionTransfer
-    from kdzoo_zoo.baseline.ce import CrossEntropy
-    from kdzoo_zoo.feature.fitnets import FitNets
-    from kdzoo_zoo.relation.rkd import RelationalKD
-    from kdzoo_zoo.response.abkd import AlphaBetaKD
-    from kdzoo_zoo.response.ctkd import CurriculumTemperature
-    from kdzoo_zoo.response.dist import Dist
-    from kdzoo_zoo.response.dkd import DecoupledKD
-    from kdzoo_zoo.response.eakd import EntropyAdaptiveKD
-    from kdzoo_zoo.response.gdkd import GeneralizedDecoupledKD
-    from kdzoo_zoo.response.hard import HardLabels
-    from kdzoo_zoo.response.logit import LogitMatching
-    from kdzoo_zoo.response.ls import StandardizedLogits
-    from kdzoo_zoo.response.mlkd import MultiLevel
-    from kdzoo_zoo.response.nkd import NormalizedKD
-    from kdzoo_zoo.response.normkd import NormalizedTemperature
-    from kdzoo_zoo.response.rld import RefinedLogits
-    from kdzoo_zoo.response.sdd import ScaleDecoupled
-    from kdzoo_zoo.response.smooth import LabelSmoothing
-    from kdzoo_zoo.response.soft import SoftTargets
-    from kdzoo_zoo.response.sort import SortedLogits
-    from kdzoo_zoo.response.tfkd import TeacherFreeKD
-    from kdzoo_zoo.response.ttm import TransformedTeacher
-    from kdzoo_zoo.response.uskd import UniversalSelfKD
-    from kdzoo_zoo.response.wkd_l import WassersteinLogits
-    from kdzoo_zoo.response.wsld import WeightedSoftLabels
-    from kdzoo_zoo.response.wttm import WeightedTransformedTeacher
-
-    return (
-        CrossEntropy,
-        SoftTargets,
-        FitNets,
-        AttentionTransfer,
-        RelationalKD,
-        LogitMatching,
-        HardLabels,
-        DecoupledKD,
-        CurriculumTemperature,
-        WeightedSoftLabels,
-        NormalizedKD,
-        TransformedTeacher,
-        WeightedTransformedTeacher,
-        NormalizedTemperature,
-        StandardizedLogits,
-        SortedLogits,
-        Dist,
-        MultiLevel,
-        RefinedLogits,
-        WassersteinLogits,
-        ScaleDecoupled,
-        GeneralizedDecoupledKD,
-        EntropyAdaptiveKD,
-        AlphaBetaKD,
-        LabelSmoothing,
-        TeacherFreeKD,
-        UniversalSelfKD,
-    )
+    return [getattr(import_module(f"{__name__}.{module}"), name) for module, name in STRATEGIES.items()]

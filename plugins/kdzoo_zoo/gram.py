@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,8 +47,8 @@ class _Gram(torch.autograd.Function):
 def cosines(rows: Tensor, *, least: float = 1e-12, added: float = 0.0) -> Tensor:
     """The cosines of all pairs of rows: U U', with u_i = x_i / (max(||x_i||, least) + added).
 
-    A row of zeros has cosines of 0, and no gradient: its derivative is 1 over the epsilon, by which a single dead
-    sample would ruin a training.
+    A row of zeros has cosines of 0. Rows that are not longer than the least length have no gradient: it would be 1 over
+    the epsilon, by which a single dead sample would ruin a training.
 
     Args:
         rows: N x D, in float32 or float64; autocast does not lower it.
@@ -69,39 +69,58 @@ def cosines(rows: Tensor, *, least: float = 1e-12, added: float = 0.0) -> Tensor
 
 
 class _Cosines(torch.autograd.Function):
-    """With G = X X', the length n_i = sqrt(G_ii) and r_i = 1 / (max(n_i, least) + added), a cosine is G_ij r_i r_j.
-
-    With e = d + d' the gradient by row i is sum_j e_ij r_i r_j x_j - (sum_j e_ij cos_ij) r_i / n_i x_i, where the
-    second part is left out for lengths below the least. Both are one product of an N x N matrix with the rows.
-    """
-
     @staticmethod
     def forward(ctx: Any, rows: Tensor, least: float, added: float) -> Tensor:
-        found, length, inverse = _cosines(rows, least, added)
-        ctx.save_for_backward(rows, found, length, inverse)
-        ctx.settings = least, added
-        return found
+        found = Cosines.of(rows, least=least, added=added)
+        ctx.save_for_backward(rows, *found)
+        ctx.settings = {"least": least, "added": added}
+        return found.cosines
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        rows, found, length, inverse = ctx.saved_tensors
-        least, added = ctx.settings
-        if torch.is_grad_enabled():  # with create_graph, what follows is differentiated again
-            found, length, inverse = _cosines(rows, least, added)
-        both = gradient + gradient.T
-        along = (both * found).sum(dim=1) * inverse / length.clamp(min=least)
-        factor = both * inverse * inverse[:, None] - (along * (length > least)).diag()
+        rows, *saved = ctx.saved_tensors
+        # With create_graph, what follows is differentiated again.
+        found = Cosines.of(rows, **ctx.settings) if torch.is_grad_enabled() else Cosines(*saved)
+        return found.by_rows(gradient, ctx.settings["least"]), None, None
+
+
+class Cosines(NamedTuple):
+    """:func:`cosines` for a function that knows its gradient by them, outside of autograd.
+
+    Attributes:
+        length: N x 1, of the rows.
+        divisor: N x 1, what the rows are divided by.
+        unit: N x D, the rows divided by that.
+        cosines: N x N.
+    """
+
+    length: Tensor
+    divisor: Tensor
+    unit: Tensor
+    cosines: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, *, least: float = 1e-12, added: float = 0.0) -> Cosines:
+        """Of the rows, N x D."""
+        length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        divisor = length.clamp(min=least)
+        if added:
+            divisor = divisor + added
+        unit = rows / divisor
         with torch.autocast(rows.device.type, enabled=False):
-            return factor @ rows, None, None
+            return cls(length, divisor, unit, unit @ unit.T)
 
+    def by_rows(self, gradient: Tensor, least: float = 1e-12) -> Tensor:
+        """The gradient by the rows, N x D, from that by the cosines, d.
 
-def _cosines(rows: Tensor, least: float, added: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The cosines, the lengths, and 1 over what these are divided by, 0 where a row is zero."""
-    with torch.autocast(rows.device.type, enabled=False):
-        products = rows @ rows.T
-    length = products.diagonal().sqrt()
-    inverse = (length.clamp(min=least) + added).reciprocal() * (length != 0)
-    return products * inverse * inverse[:, None], length, inverse
+        With m the divisor and e = d + d', that by row i is 1 / m_i times row i of (e - diag(sum_j e_ij cos_ij m_i /
+        ||x_i||)) U: one product of an N x N matrix with the rows.
+        """
+        both = gradient + gradient.T
+        along = (both * self.cosines).sum(dim=1, keepdim=True) * self.divisor / self.length.clamp(min=least)
+        factor = (both - along.flatten().diag()) * ((self.length > least) / self.divisor)
+        with torch.autocast(gradient.device.type, enabled=False):
+            return factor @ self.unit
 
 
 def squared_distances(rows: Tensor) -> Tensor:

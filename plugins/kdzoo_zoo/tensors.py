@@ -36,7 +36,17 @@ def common_size(first: StageShape, second: StageShape) -> tuple[int, int]:
 
 def pool_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     """The map, B x C x H x W, average-pooled to a height and width; as it is where it has them."""
-    return x if x.shape[-2:] == size else F.adaptive_avg_pool2d(x, size)
+    height, width = x.shape[-2:]
+    if (height, width) == size:
+        return x
+    if size == (1, 1) or height % size[0] or width % size[1]:
+        return F.adaptive_avg_pool2d(x, size)
+    return F.avg_pool2d(x, (height // size[0], width // size[1]))  # the same, faster
+
+
+def mean_square(x: Tensor) -> Tensor:
+    """The mean of the squares of all elements, with a single temporary of its size in the backward pass."""
+    return F.mse_loss(x, x.new_zeros(1).expand_as(x))
 
 
 def in_memory_order(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -112,6 +112,7 @@ def test_the_same_command_finds_everything_done(whole: tuple[Run, BenchResult]) 
     assert again.studies == result.studies
 
 
+@pytest.mark.exhaustive
 def test_a_trial_that_was_stopped_resumes_and_loses_no_epoch(
     tmp_path: Path, teacher_file: str, whole: tuple[Run, BenchResult]
 ) -> None:
@@ -234,6 +235,7 @@ def test_the_recipe_is_searched_for_the_baseline_too(tmp_path: Path, teacher_fil
         assert record.status == "done"
 
 
+@pytest.mark.exhaustive
 def test_two_benches_share_a_study(tmp_path: Path, teacher_file: str) -> None:
     """A second bench takes up the cells that the first does not hold, and both end with the same study."""
     config = {"tune": 4, "tune_batch": 2}
@@ -257,6 +259,7 @@ def test_two_benches_share_a_study(tmp_path: Path, teacher_file: str) -> None:
     assert timeless(only(both.studies)) == timeless(only(alone.studies))
 
 
+@pytest.mark.exhaustive
 def test_a_real_bench_killed_in_its_studies_keeps_their_number(tmp_path: Path) -> None:
     options = shlex.split(
         "bench --strategies soft --teacher test_efficientnet --student test_resnet --seeds 1 --epochs 1 "

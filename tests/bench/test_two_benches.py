@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from real_bench import events
 from small_lab import Quiet, make_lab, prepare, run
 from waiting import PATIENCE, finish, start
@@ -15,6 +16,8 @@ from waiting import PATIENCE, finish, start
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.cell import Cell
 from kdzoo.store import Store
+
+pytestmark = pytest.mark.exhaustive
 
 
 def test_two_at_once_share_the_cells(shared: tuple[Path, list[tuple[int, str, str]]]) -> None:

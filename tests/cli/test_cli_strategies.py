@@ -6,17 +6,41 @@ from typing import Any
 
 import pytest
 
+from kdzoo.cli.strategies import cost
 
-def test_lists_every_strategy_with_its_paper_and_parameters(kdzoo: Callable[..., Any]) -> None:
+
+def _listed(text: str) -> dict[str, str]:
+    """The rows of the table by the strategy's name, which stands behind the family."""
+    header, _, *rows = text.splitlines()
+    assert header.split() == ["family", "name", "year", "needs", "cost", "from"]
+    return {row[header.index("name") :].split()[0]: row for row in rows}
+
+
+def test_lists_every_strategy_by_family_with_year_and_cost(kdzoo: Callable[..., Any]) -> None:
     result = kdzoo("strategies")
     assert (result.code, result.err) == (0, "")
-    header, _, *rows = result.out.splitlines()
-    assert header.split() == ["name", "family", "paper", "signals", "parameters", "from"]
-    cells = {row.split()[0]: row for row in rows}
-    assert {"ce", "soft", "fitnets", "at", "rkd"} <= set(cells)
-    assert "Hinton 2015" in cells["soft"]
-    assert "temperature=4.0, alpha=0.9" in cells["soft"]
-    assert "of the teacher: none" in cells["ce"]
+    rows = _listed(result.out)
+    assert {"ce", "soft", "fitnets", "at", "rkd"} <= set(rows)
+    assert rows["soft"].split()[-5:] == ["2015", "logits", "one", "softmax", "kdzoo"]
+    assert "of the teacher: none" in rows["ce"]
+    families = [row.split()[0] for row in result.out.splitlines()[2:] if not row.startswith(" ")]
+    assert families == sorted(set(families))
+
+
+def test_lists_only_what_needs_no_other_signals(kdzoo: Callable[..., Any]) -> None:
+    logits = _listed(kdzoo("strategies", "--needs", "logits").out)
+    both = _listed(kdzoo("strategies", "--needs", "logits, embedding").out)
+    assert {"ce", "soft"} <= logits.keys()
+    assert not {"fitnets", "at", "rkd"} & logits.keys()
+    assert "rkd" in both
+    wrong = kdzoo("strategies", "--needs", "logit")
+    assert (wrong.code, wrong.err) == (2, "error: unknown signal 'logit'; did you mean logits?\n")
+
+
+def test_the_cost_ends_at_its_first_stop() -> None:
+    assert cost("What it is.\n\nCost: one pass; no adapters. More.\n\nEnd.") == "one pass"
+    assert cost("Cost: 1.5 times a step\nand more.") == "1.5 times a step and more"
+    assert cost("No word of it.") == ""
 
 
 def test_shows_a_whole_card(kdzoo: Callable[..., Any]) -> None:
@@ -44,8 +68,7 @@ def test_every_built_in_has_a_card(name: str, kdzoo: Callable[..., Any]) -> None
 
 def test_a_single_files_strategies_are_listed_too(kdzoo: Callable[..., Any], toys: Path) -> None:
     listed = kdzoo("strategies", "--plugin", toys).out
-    row = next(line for line in listed.splitlines() if line.startswith("plain "))
-    assert row.split() == ["plain", "other", "-", "logits", "weight=0.01", "file"]
+    assert _listed(listed)["plain"].split() == ["plain", "logits", "file"]
     card = kdzoo("strategies", "show", "plain", "--plugin", toys).out
     assert "The mean squared difference of the logits." in card
     assert "of the term" in card

@@ -7,12 +7,23 @@ import sys
 import pytest
 
 from kdzoo.api import LONGEST_NAME, name_fault
-from kdzoo.foreign import MOST, MOST_OF_A_STORY, bounded, line, printable, sentence, some, story_of, text_of, visible
+from kdzoo.foreign import (
+    MOST_OF_A_STORY,
+    MOST_SHOWN,
+    bounded,
+    line,
+    printable,
+    sentence,
+    some,
+    story_of,
+    text_of,
+    visible,
+)
 
 
 def test_a_text_that_is_too_long_says_how_much_is_left_out() -> None:
-    assert bounded("a" * MOST) == "a" * MOST
-    assert bounded("a" * (MOST + 1234)) == "a" * MOST + "... (1,234 characters more)"
+    assert bounded("a" * MOST_SHOWN) == "a" * MOST_SHOWN
+    assert bounded("a" * (MOST_SHOWN + 1234)) == "a" * MOST_SHOWN + "... (1,234 characters more)"
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_two_processes_keep_what_both_found_out() -> None:
 
 
 def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "MOST_FILES", 2)
+    monkeypatch.setattr(known, "MOST_CACHE_FILES", 2)
     for number in range(4):
         file = tmp_path / f"{number}.py"
         file.write_text("")
@@ -175,7 +175,7 @@ def test_the_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_file_is_bounded_and_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     note("a" * 1000, "old")
-    monkeypatch.setattr(known, "MOST_BYTES", kept()[0].stat().st_size + 50)
+    monkeypatch.setattr(known, "MOST_CACHED", kept()[0].stat().st_size + 50)
     note("b" * 1000, "new")
     assert Known.open().answer("new") == "b" * 1000
     with pytest.raises(NotKnownError):

@@ -26,7 +26,7 @@ class OtherCe(Strategy):
 class Soft(Strategy):
     name = "soft"
     revision = "3"
-    temperature: float = param(4.0, "softens", gt=0)
+    temperature: float = param(4.0, "softens", gt=0, imagenet=1.0)
 
 
 class OtherSoft(Strategy):
@@ -94,6 +94,18 @@ def test_a_wrong_setting_is_told(
 def test_an_unknown_strategy_is_told(registry: Registry, bench: Callable[..., BenchConfig]) -> None:
     with pytest.raises(UsageError, match="unknown strategy 'sotf'; did you mean soft"):
         resolve_strategies(bench("sotf"), registry)
+
+
+def test_values_for_imagenet_stand_in_for_defaults_and_not_for_what_is_set(
+    registry: Registry, bench: Callable[..., BenchConfig]
+) -> None:
+    def values(**keys: Any) -> dict[str, Any]:
+        return resolve_strategies(bench("soft", **keys), registry)[1].params
+
+    assert values() == {"temperature": 4.0}
+    assert values(defaults="cifar") == values()
+    assert values(defaults="imagenet") == {"temperature": 1.0}
+    assert values(defaults="imagenet", set={"soft.temperature": 2}) == {"temperature": 2.0}
 
 
 def test_all_takes_every_strategy_even_two_of_one_name(crowded: Registry, bench: Callable[..., BenchConfig]) -> None:

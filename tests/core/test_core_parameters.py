@@ -62,7 +62,7 @@ def test_says_what_is_valid(spec: Param, words: str) -> None:
     ],
 )
 def test_a_declaration_must_satisfy_itself(declare: Any) -> None:
-    with pytest.raises(UsageError, match="default, paper or search value must be"):
+    with pytest.raises(UsageError, match="default, paper, imagenet or search value must be"):
         declare()
 
 

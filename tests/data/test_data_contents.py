@@ -163,7 +163,7 @@ def test_the_sets_that_were_not_used_for_longest_are_dropped(
         os.utime(made, (number, number))
         if number == 2:  # the first is used again
             file_digests(tmp_path / "set0", NAMES[:1])
-            monkeypatch.setattr(contents, "MOST_KEPT", 2 * size)
+            monkeypatch.setattr(contents, "MOST_DECODED", 2 * size)
     assert len(list(cache_folder().glob("*"))) == 2
     read: list[str] = []
     monkeypatch.setattr(contents, "_digest", lambda root, name: (read.append(root.name), bytes(16))[1])

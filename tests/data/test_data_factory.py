@@ -154,7 +154,7 @@ def test_an_ordered_set_that_is_too_large_is_refused(
     ordered: Callable[..., None], monkeypatch: pytest.MonkeyPatch, announced: int
 ) -> None:
     ordered(train=Ordered(40, announced), test=Ordered(10, 10))
-    monkeypatch.setattr(factory, "MOST_BYTES", 39 * 3 * 64)
+    monkeypatch.setattr(factory, "MOST_IN_MEMORY", 39 * 3 * 64)
     with pytest.raises(UsageError, match="does not fit into memory: its split train needs more than"):
         open_data("tfds/toy", never, img_size=(8, 8))
 

@@ -78,6 +78,7 @@ def test_page_command_trains_its_plugin_for_one_epoch(page_record: Record) -> No
     assert page_record.adapter_parameters == 96 * 96
 
 
+@pytest.mark.exhaustive
 def test_strategies_page_runs_and_all_its_strategies_train(runs: Path, workshop: Path) -> None:
     execute("docs/strategies.md")
     # One file of all blocks; the last one stands for a file of a package that is not there.
@@ -118,6 +119,7 @@ def test_package_of_the_strategies_page_is_found_and_trains(
     assert record.environment.versions["kdzoo-embedding"] == "0.1.0"
 
 
+@pytest.mark.exhaustive
 def test_commands_of_the_leaderboards_page_work_one_after_the_other(
     runs: Path, workshop: Path, page_record: Record
 ) -> None:

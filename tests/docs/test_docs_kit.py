@@ -25,7 +25,7 @@ ELSEWHERE = {
 }
 _NAMED = re.compile(r'^    name = "(\w+)"$', re.MULTILINE)
 WHOLE = [
-    (page, f"kdzoo check-strategy {name} --plugin {block.title}")
+    (page, f"kdzoo check-strategy {'soft+' if 'modifies = ' in block.text else ''}{name} --plugin {block.title}")
     for page in NAMES
     if page not in ELSEWHERE
     for block in blocks(page, "python")
@@ -41,6 +41,7 @@ def test_pages_with_whole_strategies_are_all_found() -> None:
     assert [(page, command.split()[2]) for page, command in WHOLE] == [
         ("README.md", "logit_matching"),
         ("docs/api.md", "nearest"),
+        ("docs/combinations.md", "soft+bounded"),
         ("docs/contract.md", "similarity"),
         ("docs/porting.md", "decoupled"),
         ("docs/porting.md", "similar"),
@@ -56,7 +57,9 @@ def test_a_whole_strategy_passes_every_check(
     monkeypatch.chdir(tmp_path)
     told = run_kdzoo(command)
     assert not re.findall(r"^fail .*", told, re.MULTILINE)
-    assert re.search(rf"^{command.split()[2]} \(file \w+\): \d+ passed", told, re.MULTILINE), told
+    name = command.split()[2]
+    origin = rf"{'kdzoo[+]' if '+' in name else ''}file [\w.+]+"
+    assert re.search(rf"^{re.escape(name)} \({origin}\): \d+ passed", told, re.MULTILINE), told
 
 
 def parts(page: str, folder: Path) -> Iterator[Registered[type[Strategy]]]:

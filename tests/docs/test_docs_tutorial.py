@@ -46,6 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[module]
 
 
+@pytest.mark.exhaustive
 def test_it_conforms(project: Path) -> None:
     told = run_kdzoo(command("kdzoo check-strategy"))
     assert "wttm (kdzoo-wttm 0.1.0): " in told

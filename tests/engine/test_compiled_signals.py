@@ -25,6 +25,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.compiler.reset()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_each_choice_of_signals_is_that_of_the_network(name: str) -> None:
     arguments = {"img_size": 32, "depth": 2} if name == "test_vit" else {}

@@ -14,7 +14,7 @@ from folders import DATA, blank_drawings, make_cell, make_folder, make_record, m
 from kdzoo.cell import ModelRef
 from kdzoo.jsontext import unsealed
 from kdzoo.leaderboard.layout import dataset_slug, pair_slug, path_of_record, path_of_study, read_leaderboard, slug
-from kdzoo.leaderboard.untrusted import MOST_BYTES, walk
+from kdzoo.leaderboard.untrusted import MOST_JSON_BYTES, walk
 from kdzoo.matrix import teacher_cell
 from kdzoo.record import SCHEMA
 
@@ -158,7 +158,7 @@ def resealed(*change: str) -> str:
         (resealed('"agreement":95.0', '"agreement": 95.0'), "not as kdzoo writes it"),
         (TEXT.rstrip("\n"), "not as kdzoo writes it"),
         (TEXT + TEXT, "not valid JSON"),
-        (TEXT + " " * MOST_BYTES, "larger than 1,048,576 bytes"),
+        (TEXT + " " * MOST_JSON_BYTES, "larger than 1,048,576 bytes"),
         (changed(record_schema=SCHEMA + 1), "newer kdzoo"),
         (changed(record_schema=-1.5), "not a kdzoo record"),
         (changed(id="../../../../etc/passwd"), "not the hash of the cell"),

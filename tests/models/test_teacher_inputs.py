@@ -20,7 +20,7 @@ from torchvision.transforms.functional import to_pil_image
 from kdzoo import UsageError
 from kdzoo.cell import DataRef, Input, ModelRef
 from kdzoo.inputs import read_input
-from kdzoo.models.preprocessing import Images, StatedInput, check_classes, choose_input, stated_input
+from kdzoo.models.preprocessing import DatasetImages, StatedInput, check_classes, choose_input, stated_input
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weightfile import open_weights
 from kdzoo.models.weights import save_weights
@@ -34,21 +34,21 @@ TIMM_ARGS |= {"mean": None, "std": None, "crop_pct": None, "interpolation": ""}
 
 
 @pytest.fixture
-def images(data_ref: Callable[..., DataRef]) -> Callable[..., Images]:
-    """Images of 32 pixels with ImageNet's normalisation, cropped to 0.875 as files are."""
+def images(data_ref: Callable[..., DataRef]) -> Callable[..., DatasetImages]:
+    """DatasetImages of 32 pixels with ImageNet's normalisation, cropped to 0.875 as files are."""
 
-    def make(channels: int = 3, seen: float = 0.875) -> Images:
-        return Images(data_ref(channels), IMAGENET[0][:channels], IMAGENET[1][:channels], seen)
+    def make(channels: int = 3, seen: float = 0.875) -> DatasetImages:
+        return DatasetImages(data_ref(channels), IMAGENET[0][:channels], IMAGENET[1][:channels], seen)
 
     return make
 
 
-def choose(images: Images, asked: str = "", told: dict[str, Any] | None = None, model: ModelRef = MODEL) -> Any:
+def choose(images: DatasetImages, asked: str = "", told: dict[str, Any] | None = None, model: ModelRef = MODEL) -> Any:
     given = StatedInput(told, "the header of w") if told else None
     return choose_input(read_input(asked) if asked else None, given, model, images, "w.pt")
 
 
-def test_nothing_told_is_the_datasets_own_way(images: Callable[..., Images]) -> None:
+def test_nothing_told_is_the_datasets_own_way(images: Callable[..., DatasetImages]) -> None:
     shown, line = choose(images())
     assert shown is None
     assert line == (
@@ -57,7 +57,7 @@ def test_nothing_told_is_the_datasets_own_way(images: Callable[..., Images]) -> 
     )
 
 
-def test_what_equals_the_datasets_own_way_is_left_out(images: Callable[..., Images]) -> None:
+def test_what_equals_the_datasets_own_way_is_left_out(images: Callable[..., DatasetImages]) -> None:
     rounded = {"mean": torch.tensor(IMAGENET[0]).tolist(), "std": list(IMAGENET[1])}  # float32, as old headers have it
     told = rounded | {"size": [32, 32], "crop": 0.875, "interpolation": "bilinear"}
     shown, line = choose(images(), told=told)
@@ -67,7 +67,7 @@ def test_what_equals_the_datasets_own_way_is_left_out(images: Callable[..., Imag
     assert shown == Input(std=(0.5, 0.5, 0.5))
 
 
-def test_what_is_asked_for_wins_and_the_line_says_whence_each_came(images: Callable[..., Images]) -> None:
+def test_what_is_asked_for_wins_and_the_line_says_whence_each_came(images: Callable[..., DatasetImages]) -> None:
     told = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": [64, 64], "crop": 0.7, "interpolation": "bicubic"}
     shown, line = choose(images(), told=told)
     assert shown == Input(mean=(0.5,) * 3, std=(0.5,) * 3, size=(64, 64), crop=0.7, interpolation="bicubic")
@@ -80,7 +80,7 @@ def test_what_is_asked_for_wins_and_the_line_says_whence_each_came(images: Calla
     assert line.endswith("(std from --teacher-input; the rest is the dataset's)")
 
 
-def test_grey_images_get_the_mean_over_the_channels_as_timm_does(images: Callable[..., Images]) -> None:
+def test_grey_images_get_the_mean_over_the_channels_as_timm_does(images: Callable[..., DatasetImages]) -> None:
     shown, _ = choose(images(channels=1), told={"mean": [0.25, 0.5, 0.75], "std": [0.5, 0.5, 0.2]})
     assert shown == Input(mean=(0.5,), std=(0.4,))
     with pytest.raises(UsageError, match=r"mean has 3 numbers: give one, or one for each channel \(1\)"):
@@ -95,7 +95,7 @@ def test_grey_images_get_the_mean_over_the_channels_as_timm_does(images: Callabl
         ({"interpolation": "lanczos", "size": [64, 64]}, "bicubic is used instead of the interpolation lanczos"),
     ],
 )
-def test_what_cannot_be_done_is_said(told: dict[str, Any], remark: str, images: Callable[..., Images]) -> None:
+def test_what_cannot_be_done_is_said(told: dict[str, Any], remark: str, images: Callable[..., DatasetImages]) -> None:
     shown, line = choose(images(), told=told)
     assert remark in line
     assert (shown or Input()).crop is None
@@ -108,13 +108,13 @@ def test_what_cannot_be_done_is_said(told: dict[str, Any], remark: str, images: 
         *({"crop": 3}, {"crop": "all"}, {"interpolation": ["bilinear"]}, {"interpolation": "cubic"}),
     ],
 )
-def test_an_impossible_value_is_told_with_its_place(told: dict[str, Any], images: Callable[..., Images]) -> None:
+def test_an_impossible_value_is_told_with_its_place(told: dict[str, Any], images: Callable[..., DatasetImages]) -> None:
     (key,) = told
     with pytest.raises(UsageError, match=f"^the header of w: .* cannot be the {key} .*--teacher-input {key}="):
         choose(images(), told=told)
 
 
-def test_the_models_own_size_stands(images: Callable[..., Images]) -> None:
+def test_the_models_own_size_stands(images: Callable[..., DatasetImages]) -> None:
     sized = ModelRef.parse("test_resnet:img_size=64")
     shown, line = choose(images(), told={"size": [48, 48], "interpolation": "bicubic"}, model=sized)
     assert shown == Input(interpolation="bicubic")
@@ -231,7 +231,7 @@ def test_a_crop_counts_from_the_originals(data_ref: Callable[..., DataRef]) -> N
     assert 0 < (seen < 0.5).float().mean().item() < 0.15
 
 
-def test_with_rest_data_the_flag_gives_exactly_one_input(images: Callable[..., Images]) -> None:
+def test_with_rest_data_the_flag_gives_exactly_one_input(images: Callable[..., DatasetImages]) -> None:
     told = {"mean": [0.9] * 3, "std": [0.9] * 3, "size": [8, 8], "crop": 0.1}
     for flag, shown in (
         ("rest=data", None),

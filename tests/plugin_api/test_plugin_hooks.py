@@ -154,6 +154,7 @@ def test_a_raising_hook_is_named_once_and_harms_no_cell(
     assert diary().count(["written", "student", "soft", "done"]) == 1  # and the others are told all the same
 
 
+@pytest.mark.exhaustive
 def test_hooks_of_a_worker_are_called_where_the_cell_runs(
     kdzoo: Callable[..., Any], plugin_file: Callable[..., Path], small: tuple[Any, ...]
 ) -> None:
@@ -316,6 +317,7 @@ def test_no_plugin_replaces_a_network_however_it_tries(
     assert timm.get_pretrained_cfg("resnet18") == pretrained
 
 
+@pytest.mark.exhaustive
 def test_a_plugin_that_brings_timm_along_replaces_nothing(tmp_path: Path) -> None:
     """In a process of its own, in which nobody has imported timm before."""
     import sys

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from waiting import output_of
 
 import kdzoo as public
@@ -65,6 +66,7 @@ def test_every_name_of_the_kit_is_listed() -> None:
     assert taken == list(signature.parameters)
 
 
+@pytest.mark.exhaustive
 def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
     for name, text in files("api.md").items():
         (tmp_path / name).write_text(text)

@@ -160,6 +160,7 @@ def test_a_tracker_that_fails_costs_no_cell_and_is_told_once(
     assert notes(found["soft"]["id"], tracker="deaf")[-1] == ["finish"]
 
 
+@pytest.mark.exhaustive
 def test_trackers_work_in_workers(
     kdzoo: Callable[..., Any], logged: tuple[Any, ...], records: Callable[..., Any]
 ) -> None:

@@ -27,6 +27,7 @@ def _second_one(world: World, does: str) -> Any:
     return world.collect(world.rank)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("does", "patience", "told"),
     [

@@ -16,7 +16,7 @@ import pytest
 from kdzoo.cli.new import check_free
 from kdzoo.errors import UsageError
 from kdzoo.registry import Registry
-from kdzoo.scaffold.project import FAMILIES, LONGEST, Names, dataset_files, read_name, strategy_files
+from kdzoo.scaffold.project import FAMILIES, LONGEST_PROJECT_NAME, Names, dataset_files, read_name, strategy_files
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_no_class_takes_the_name_of_what_its_module_uses() -> None:
         ("../a", "for example a"),
         ("", "for example my-strategy"),
         ("a\n", "for example a"),
-        ("a" * (LONGEST + 1), f"at most {LONGEST}"),
+        ("a" * (LONGEST_PROJECT_NAME + 1), f"at most {LONGEST_PROJECT_NAME}"),
         ("lambda", "a word of the Python language"),
         ("kdzoo-mine", "leave the kdzoo out"),
         ("kdzoo", "leave the kdzoo out"),

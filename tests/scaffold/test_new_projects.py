@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from waiting import output_of
 
 from kdzoo.cli import app
-from kdzoo.scaffold.project import FAMILIES, LONGEST
+from kdzoo.scaffold.project import FAMILIES, LONGEST_PROJECT_NAME
 
 pytestmark = pytest.mark.exhaustive
 
@@ -96,7 +96,7 @@ def test_one_installs_in_an_environment_of_its_own(editable: list[str], projects
 
 
 @pytest.mark.skipif(not has("ruff"), reason="ruff is not installed")
-@pytest.mark.parametrize("letters", [1, LONGEST])
+@pytest.mark.parametrize("letters", [1, LONGEST_PROJECT_NAME])
 def test_ruff_is_content_whatever_the_length_of_the_name(letters: int, tmp_path: Path) -> None:
     """By its own defaults, by the project's settings, and by the rules that kdzoo keeps."""
     ruff = [sys.executable, "-m", "ruff"]

@@ -13,6 +13,7 @@ from check_sets import QUICK, UNTRAINED
 from hard_strategies import HARD
 from sound_strategy import Sound
 
+import kdzoo_zoo
 from kdzoo import Strategy, UsageError
 from kdzoo.registry import Registry
 from kdzoo.testing import CHECKS, run_checks
@@ -25,8 +26,34 @@ NOT_FOR = {
     "fitnets": {"zero-when-equal", "predict"},
     "at": {"predict"},
     "rkd": {"reduce", "predict"},
+    "logit": {"reduce", "predict"},
+    "hard": {"zero-when-equal", "predict"},
+    "dkd": {"reduce", "two-classes", "predict"},
+    "ctkd": {"reduce", "predict"},
+    "wsld": {"zero-when-equal", "reduce", "predict"},
+    "nkd": {"zero-when-equal", "reduce", "predict"},
+    "ttm": {"zero-when-equal", "reduce", "predict"},
+    "wttm": {"zero-when-equal", "reduce", "predict"},
+    "normkd": {"reduce", "predict"},
+    "reviewkd": {"zero-when-equal", "predict"},
+    "ickd": {"zero-when-equal", "predict"},
+    "afd": {"zero-when-equal", "predict"},
+    "mgd": {"zero-when-equal", "float64", "predict"},
+    "simkd": {"zero-when-equal", "cnn-from-vit", "vit-from-vit", "equation"},
+    "srrl": {"zero-when-equal", "reduce", "predict"},
+    "catkd": {"cnn-from-vit", "vit-from-cnn", "vit-from-vit"},
+    "norm": {"zero-when-equal", "vit-from-cnn", "vit-from-vit"},
 }
 """Checks of what a strategy does not claim or have; none of them has a memory of the samples."""
+
+WARNED = {
+    "rkd": {"memory-growth"},  # all pairs of a batch: that is what it is
+    "ce": {"examples"},
+    "ttm": {"gradient-student"},  # the teacher alone has a temperature, so its equal is not the goal
+    "wttm": {"gradient-student"},
+    "norm": {"parameters", "signals"},  # its soft targets, of the teacher's logits, have weight 0 by default
+}
+"""Warnings that are true of the method."""
 
 WITHOUT_TERMS = {
     *("float32", "batch-order", "batch-size", "gradient-student", "argument-order", "non-contiguous", "channels-last"),
@@ -36,21 +63,31 @@ WITHOUT_TERMS = {
 """Checks of the terms, of which the baseline has none."""
 
 
-def test_these_are_the_built_in_strategies() -> None:
-    found = {entry.name for entry in Registry.load().strategies if entry.plugin.distribution == "kdzoo"}
-    assert found == set(NOT_FOR)
+STRATEGIES = {strategy.name: strategy for strategy in kdzoo_zoo.kdzoo_strategies()}
+PARAMETERS = {"fsp": {"adapter": True}}
+"""Without it, fsp refuses networks whose channels differ."""
 
 
-@pytest.mark.parametrize("name", NOT_FOR)
+@pytest.mark.parametrize("name", [name for name, kind in STRATEGIES.items() if not kind.modifies])
 def test_a_built_in_strategy_passes_every_check(name: str) -> None:
-    found = {finding.check.name: finding for finding in run_checks(Registry.load().strategy(name))}
+    results = run_checks(Registry.load().strategy(name), PARAMETERS.get(name, {}))
+    found = {finding.check.name: finding for finding in results}
     assert list(found) == [check.name for check in CHECKS]
     assert {key: one.text for key, one in found.items() if one.status == "fail"} == {}
     skipped = {key for key, one in found.items() if one.status == "skip"}
-    assert skipped == NOT_FOR[name] | {"memory-rows"} | (WITHOUT_TERMS if name == "ce" else set())
+    if name in NOT_FOR:
+        assert skipped == NOT_FOR[name] | {"memory-rows"} | (WITHOUT_TERMS if name == "ce" else set())
+    claims = STRATEGIES[name].zero_when_equal, STRATEGIES[name].non_negative
+    assert ("zero-when-equal" in skipped, "non-negative" in skipped) == tuple(not claim for claim in claims)
     warned = {key for key, one in found.items() if one.status == "warn"}
-    # All pairs of a batch: that is what it is. The time of a step is another one on each machine.
-    assert warned - {"step-cost"} == {"rkd": {"memory-growth"}, "ce": {"examples"}}.get(name, set())
+    # The time of a step is another one on each machine.
+    assert warned - {"step-cost"} == WARNED.get(name, set())
+
+
+@pytest.mark.parametrize("name", ["soft+ls", "hard+sort"])
+def test_a_modifier_passes_beside_a_strategy(name: str) -> None:
+    found = run_checks(Registry.load().strategy(name), only=UNTRAINED)
+    assert {one.check.name: one.text for one in found if one.status == "fail"} == {}
 
 
 def test_a_combination_passes_with_the_claims_of_its_parts() -> None:

@@ -125,6 +125,7 @@ def run_pytest(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.exhaustive
 def test_each_check_is_a_test_with_the_same_text(plugin: Path) -> None:
     chosen = "terms or float32 or batch-size or predict or search-space"
     done = run_pytest("--strategy", "careless", "--plugin", plugin, "-k", chosen, "-v", "-n", "0")

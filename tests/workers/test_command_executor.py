@@ -66,6 +66,7 @@ def test_what_is_done_is_not_commanded_again(commanded: tuple[Path, Result], ask
     assert started(out) == before
 
 
+@pytest.mark.exhaustive
 def test_a_bench_that_was_cut_short_resumes_with_jobs_that_only_submit(
     commanded: tuple[Path, Result], asked: tuple[Any, ...], tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_bench_that_was_cut_short_resumes_with_jobs_that_only_submit(
     assert (tmp_path / f"log-{victim.parent.name}").exists()
 
 
+@pytest.mark.exhaustive
 def test_studies_run_in_rounds(small: tuple[Any, ...], tmp_path: Path) -> None:
     bench = tmp_path / "bench.yaml"
     bench.write_text(f"executor: command\ncommand: {SHELL}\n")

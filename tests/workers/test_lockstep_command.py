@@ -23,6 +23,7 @@ def test_it_gives_the_records_of_one_after_the_other(small: tuple[Any, ...], tmp
     assert "lockstep" not in again.err
 
 
+@pytest.mark.exhaustive
 def test_trials_that_are_asked_for_together_go_together(tuned: tuple[Any, ...], tmp_path: Path) -> None:
     arguments = (*tuned, "--bank", "off", "--seeds", 1)
     assert kdzoo(*arguments, "--out", tmp_path / "one").code == 0

@@ -34,6 +34,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.exhaustive
 def test_a_worker_may_have_processes_that_decode(pictures: Path) -> None:
     arguments = (
         "bench", "--dataset", f"folder:{pictures}", "--img-size", 8, "--teacher", "test_resnet", "--student", STUDENT,

@@ -98,6 +98,7 @@ def test_the_same_command_finds_all_of_it_and_starts_no_process(
     assert "were already done" in again.err
 
 
+@pytest.mark.exhaustive
 def test_one_process_goes_on_with_what_workers_began(small: tuple[Any, ...], tmp_path: Path) -> None:
     """The number of workers is no part of a cell's name."""
     arguments = (*small, "--strategies", "nudge", "--out", tmp_path / "runs")

@@ -108,6 +108,7 @@ def test_each_worker_gets_a_gpu_that_this_process_may_use(monkeypatch: pytest.Mo
     assert visible_gpus(torch.device("cpu")) == []
 
 
+@pytest.mark.exhaustive
 def test_auto_measures_says_so_and_runs(small: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdzoo.bench.executors.pool.usable_cores", lambda: 2)
     result = kdzoo(*small, "--seeds", 1, "--strategies", "nudge", "--out", "runs", "--workers", "auto")

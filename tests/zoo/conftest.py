@@ -76,6 +76,14 @@ def batch() -> Callable[..., Batch]:
     return make
 
 
+class _Backward:
+    def __init__(self, strategy: Strategy) -> None:
+        self.parameters = tuple(strategy.parameters())
+
+    def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        loss.backward(retain_graph=retain_graph)
+
+
 @pytest.fixture
 def step(batch: Callable[..., Batch]) -> Callable[..., dict[str, Tensor]]:
     """Run a strategy on signals and fill the gradients of all its terms."""
@@ -83,7 +91,7 @@ def step(batch: Callable[..., Batch]) -> Callable[..., dict[str, Tensor]]:
     def run(strategy: Strategy, student: Outputs, teacher: Outputs, phase: str = "main") -> dict[str, Tensor]:
         terms = strategy(student, teacher, batch(len(student.logits), phase))
         if terms:
-            strategy.gradients(terms, lambda loss: loss.backward())
+            strategy.gradients(terms, _Backward(strategy))
         return terms
 
     return run

@@ -57,7 +57,7 @@ def test_equal_maps_have_no_loss_and_no_gradient(shape: tuple[int, int, int]) ->
     student, _ = maps(*shape)
     loss = neuron_selectivity_loss(student, student.detach().clone())
     loss.backward()
-    assert float(loss) == pytest.approx(0, abs=1e-12)
+    assert loss.item() == pytest.approx(0, abs=1e-12)
     assert student.grad is not None
     assert float(student.grad.abs().max()) < 1e-10
 

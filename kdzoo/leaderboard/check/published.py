@@ -25,7 +25,7 @@ from kdzoo.record import Record
 from kdzoo.storefiles import is_store
 from kdzoo.study import Study
 
-MOST_BYTES = 1 << 26
+MOST_PUBLISHED_BYTES = 1 << 26
 """Of a made file; a page of a thousand records takes a few million bytes."""
 
 
@@ -53,7 +53,7 @@ def generated_faults(folder: Path, leaderboard: Leaderboard, remarks: list[str])
             faults.append(fault(path, "is missing"))
             continue
         try:
-            reason = test(read_bytes(folder / path, MOST_BYTES))
+            reason = test(read_bytes(folder / path, MOST_PUBLISHED_BYTES))
         except UnreadableError as error:
             reason = str(error)
         if reason:

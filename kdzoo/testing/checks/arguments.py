@@ -88,8 +88,8 @@ def _reversed(subject: Subject) -> tuple[str, str]:
     missing, spread = (
         losses_by_confidence(subject, *sizes) if seeing else {} for sizes in ((_CERTAIN, _OPEN), (_OPEN, _CERTAIN))
     )
-    silent = []
-    for name in sorted(seeing & missing.keys() & spread.keys()):
+    silent, adapted = [], _adapted(subject) & seeing
+    for name in sorted((seeing - adapted) & missing.keys() & spread.keys()):
         if abs(missing[name]) <= _SILENT * usual_size(subject, name):
             silent.append(name)
         elif missing[name] < float("inf") and spread[name] > 3 * abs(missing[name]):
@@ -97,10 +97,26 @@ def _reversed(subject: Subject) -> tuple[str, str]:
                 f"by {name}, a student that is certain where the teacher is not loses {missing[name]:.3g}, "
                 f"the opposite one {spread[name]:.3g}"
             ), ""
+    if adapted:
+        said = f"{', '.join(sorted(adapted))} has layers of its own, which know no certainty before they are trained"
+        return "", f"{said}, so which network is in front there is not looked at"
     message = (
         f"{', '.join(silent)} says nothing of an unsure teacher, so which of them is in front there is not looked at"
     )
     return "", message if silent else ""
+
+
+def _adapted(subject: Subject) -> set[str]:
+    """The terms with layers of the strategy's own in them; a single number, such as a temperature, is none."""
+    call = subject.call()
+    own = [each for each in call.strategy.parameters() if each.requires_grad and each.numel() > 1]
+    return {
+        name
+        for name, term in call.terms.items()
+        if own
+        and term.requires_grad
+        and any(part is not None for part in torch.autograd.grad(term, own, retain_graph=True, allow_unused=True))
+    }
 
 
 def _swapped(subject: Subject) -> CheckResult:

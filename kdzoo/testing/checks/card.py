@@ -25,7 +25,7 @@ from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warne
 from kdzoo.testing.kit.subject import Subject, parts_of
 from kdzoo.testing.kit.synthetic import Tapped, tap_student
 
-_IDENTITY = re.compile(r"\d{4}\.\d{4,5}|[a-z-]+/\d{7}|10\.\d{4,}/\S+")
+_IDENTITY = re.compile(r"\d{4}\.\d{4,5}|[a-z-]+/\d{7}|10\.\d{4,}/\S+|https://\S+")
 
 _EQUATION = re.compile(r"^\s*(Loss|Equation)\b[^:]*:", re.MULTILINE)
 
@@ -75,7 +75,7 @@ def _wrong_paper(paper: Paper | None, text: str) -> Iterator[str]:
     if not 1900 < paper.year <= datetime.now(UTC).year + 1:
         yield f"the paper's year, which cannot be {paper.year}"
     if not _IDENTITY.fullmatch(paper.id):
-        yield f"the paper's id, an arXiv number or a DOI, which {paper.id!r} is not"
+        yield f"the paper's id, an arXiv number, a DOI or an address (https://...), which {paper.id!r} is not"
 
 
 def _texts(kind: type[Strategy]) -> Iterator[str]:

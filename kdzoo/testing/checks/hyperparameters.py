@@ -16,11 +16,12 @@ from torch import Tensor
 from kdzoo.engine.devices import seed_everything
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.parameters import Param, Value
+from kdzoo.recipe import Recipe
 from kdzoo.space import Range, strategy_space
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import same
-from kdzoo.testing.kit.subject import MOMENTS, MOST_EPOCHS, Moment, Subject, TooLongError, parts_of
+from kdzoo.testing.kit.subject import MOMENTS, MOST_TRIED, Moment, Subject, TooLongError, parts_of
 from kdzoo.testing.kit.synthetic import Call
 
 _SAMPLES = 20
@@ -48,7 +49,7 @@ def _parameters(subject: Subject) -> CheckResult:
     if bare := sorted(set(_bare_numbers(kind)) - set(declared)):
         return warned(f"{', '.join(bare)} is a plain number of the class: nobody can set, see or tune it")
     if idle := [name for name, spec in declared.items() if _is_idle(subject, name, spec)]:
-        seen = "changes a term, a gradient, a phase, a shape or a prediction"
+        seen = "changes a term, a gradient, a step, a phase, a shape or a prediction"
         return warned(f"no value that was tried of {', '.join(idle)} {seen}")
     return passed(f"{tried} values at the edges of {len(declared)} parameters") if declared else skipped("it has none")
 
@@ -151,7 +152,7 @@ def _search(subject: Subject) -> CheckResult:
     ranges = ", ".join(f"{name} {one}" for name, one in space.items())
     if tried == _SAMPLES:
         return passed(f"{_SAMPLES} samples of {ranges}")
-    left = f"{_SAMPLES - tried} whose phases need more than {MOST_EPOCHS} epochs are left out"
+    left = f"{_SAMPLES - tried} whose phases need more than {MOST_TRIED} epochs are left out"
     return passed(f"{tried} of {_SAMPLES} samples of {ranges}; {left}") if tried else warned(f"of {ranges}, all {left}")
 
 
@@ -181,7 +182,7 @@ def _look(subject: Subject, moment: Moment) -> list[object]:
     """Everything that a parameter may change."""
     call = subject.call(moment=moment)
     shapes = {name: value.shape for name, value in call.strategy.state_dict().items() if isinstance(value, Tensor)}
-    phases = [call.strategy.phases(epochs) for epochs in (subject.epochs, MOST_EPOCHS)]
+    phases = [call.strategy.phases(epochs) for epochs in (subject.epochs, MOST_TRIED)]
     return [
         call.values,
         call.gradients(),
@@ -190,6 +191,7 @@ def _look(subject: Subject, moment: Moment) -> list[object]:
         phases,
         _own_gradients(call),
         _predictions(call),
+        _own_steps(call),
     ]
 
 
@@ -205,11 +207,14 @@ class _Backward:
 
 
 def _own_gradients(call: Call) -> list[Tensor | None]:
-    """What a strategy that combines gradients in its own way makes of those of each phase."""
+    """Those in its own parameters, or what it makes of each phase where it combines gradients in its own way."""
+    own = [parameter for parameter in call.strategy.parameters() if parameter.requires_grad]
     if type(call.strategy).gradients is Strategy.gradients:
-        return []
+        total = call.total if call.terms else None
+        if total is None or not own or not total.requires_grad:
+            return []
+        return list(torch.autograd.grad(total, own, retain_graph=True, allow_unused=True))
     seed_everything(0)
-    own = (parameter for parameter in call.strategy.parameters() if parameter.requires_grad)
     parameters = (*call.student.sources, *own)
     found: list[Tensor | None] = []
     for phase, terms in call.phases:
@@ -235,6 +240,20 @@ def _predictions(call: Call) -> list[Tensor]:
         with torch.no_grad():
             found.append(call.strategy.train(mode).predict(call.student.outputs))
     return found
+
+
+def _own_steps(call: Call) -> list[Tensor]:
+    """Where the first two steps of an optimizer of the strategy's own lead, with gradients that stay the same."""
+    if type(call.strategy).optimizer is Strategy.optimizer:
+        return []
+    _own_gradients(call)
+    parameters = [source for source in call.student.sources if source.is_leaf]
+    recipe = Recipe(name="check", epochs=2, batch_size=1, optimizer="momentum")
+    made = torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum)
+    optimizer = call.strategy.optimizer(made, recipe)
+    for _ in range(2):
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in parameters]
 
 
 PARAMETERS = Check(

@@ -90,11 +90,11 @@ def knows_its_logits(subject: Subject) -> bool:
     return {"embedding", "classifier"} <= student_signals(subject.kind) | teacher_signals(subject.kind)
 
 
-Measure = Callable[[int], Mapping[str, float]]
+_Measured = Callable[[int], Mapping[str, float]]
 """Seed -> terms."""
 
 
-def difference(one: Measure, other: Measure, *, relative: float, draws: bool, repeats: int = 48) -> str:
+def difference(one: _Measured, other: _Measured, *, relative: float, draws: bool, repeats: int = 48) -> str:
     """How two ways to compute the same terms differ, in words; empty where they agree.
 
     Args:

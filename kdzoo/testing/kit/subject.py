@@ -68,7 +68,7 @@ MOMENTS = tuple(
 )
 """All that are tried, the usual ones first."""
 
-MOST_EPOCHS = 40
+MOST_TRIED = 40
 """Epochs that a strategy's phases may need at least; beyond, it cannot be tried quickly."""
 
 _FAR = (100, 1_000, 10_000)
@@ -83,14 +83,14 @@ def fewest_epochs(strategy: Strategy) -> int:
     """The fewest epochs, at least two, in which each phase has two, or one where it never has more.
 
     Raises:
-        TooLongError: there is no such training of at most ``MOST_EPOCHS``.
+        TooLongError: there is no such training of at most ``MOST_TRIED``.
         KdzooError: there is none at all.
     """
-    plans = {epochs: plan for epochs in range(2, MOST_EPOCHS + 1) if (plan := _lengths(strategy, epochs))}
+    plans = {epochs: plan for epochs in range(2, MOST_TRIED + 1) if (plan := _lengths(strategy, epochs))}
     if not plans:
         if any(_lengths(strategy, epochs) for epochs in _FAR):
             raise TooLongError(
-                f"its phases need more than {MOST_EPOCHS} epochs, which is too long to be tried: shorten them for the "
+                f"its phases need more than {MOST_TRIED} epochs, which is too long to be tried: shorten them for the "
                 f"check, as in --set {strategy.name}.PARAMETER=2"
             )
         raise KdzooError(

@@ -31,8 +31,10 @@ from kdzoo.strategy import Phase, Strategy, Terms
 from kdzoo.testing.kit.synthetic import open_quadrants
 
 CNN, OTHER_CNN, VIT = "test_resnet", "test_efficientnet", "test_vit:depth=4:patch_size=4"
+FINE_CNN = "test_resnet:output_stride=8"
+"""Its last map has 2 x 2 positions, where that of the other CNNs has one."""
 
-PAIRS = ((CNN, OTHER_CNN), (CNN, CNN), (VIT, VIT), (CNN, VIT), (VIT, CNN))
+PAIRS = ((CNN, OTHER_CNN), (CNN, CNN), (VIT, VIT), (CNN, VIT), (VIT, CNN), (FINE_CNN, FINE_CNN))
 """Student and teacher of the trainings, the most telling first: of the same kind, and of other widths."""
 
 RATES = (0.01, 0.001)

@@ -6,11 +6,10 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes
+from kdzoo_zoo.response.distributions import divergence, refuse_other_classes
 from kdzoo_zoo.tensors import check_same, full_precision
 
 
@@ -77,11 +76,8 @@ def curriculum_temperature_loss(
     check_same("logits", student_logits, teacher_logits)
     raw: Tensor = _ReversedGradient.apply(full_precision(raw_temperature).reshape(()), reversal)
     temperature = start + span * raw.sigmoid()
-    # A product, because the gradient of a quotient in its denominator takes three passes over the logits.
-    coldness = 1 / temperature
-    log_student = F.log_softmax(full_precision(student_logits) * coldness, dim=1)
-    log_teacher = F.log_softmax(full_precision(teacher_logits) * coldness, dim=1)
-    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+    scale = 1 / temperature
+    return temperature**2 * divergence(student_logits, teacher_logits, scale, scale).distance.mean()
 
 
 def temperature_reversal(batch: Batch, share: float) -> float:

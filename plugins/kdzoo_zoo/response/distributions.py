@@ -1,14 +1,90 @@
-"""What the losses on logits share: softened distributions, the classes beside the label, the spread of a row."""
+"""What the losses on logits share: how far two softmaxes are apart, the classes beside the label, the spread of a row.
+
+The exponential is what costs time here, some ten times as much as a sum or a product. So each function takes one of
+each logit, for value and gradient together, and works in the memory that it has.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from kdzoo import Batch, PairError, Setup
 from kdzoo_zoo.tensors import full_precision
+
+Scale: TypeAlias = float | Tensor
+"""What logits are multiplied by before a softmax, 1 / T: one number for all samples, or B x 1."""
+
+
+class Match(NamedTuple):
+    """Two softmaxes compared, sample by sample.
+
+    Args:
+        distance: B; the divergence KL(p_t || p_s), or the cross-entropy.
+        student_mass: B; log sum exp of the student's scaled logits, over the classes that count.
+        teacher_mass: B; the teacher's.
+    """
+
+    distance: Tensor
+    student_mass: Tensor
+    teacher_mass: Tensor
+
+
+def divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    student_scale: Scale,
+    teacher_scale: Scale,
+    *,
+    besides: Tensor | None = None,
+) -> Match:
+    """KL(p_t || p_s) of each sample, p_x = softmax(x_scale x_logits), x = s, t.
+
+    Args:
+        student_logits: B x classes.
+        teacher_logits: B x classes.
+        student_scale: the student's, above 0.
+        teacher_scale: the teacher's, above 0.
+        besides: B, classes that are left out of both softmaxes, one in each sample.
+
+    Returns:
+        In at least float32; with a gradient in the logits, and in scales that are tensors.
+    """
+    student, teacher = full_precision(student_logits), full_precision(teacher_logits)
+    return Match(*_Match.apply(student, teacher, student_scale, teacher_scale, besides, True))
+
+
+def cross_entropy(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    student_scale: Scale,
+    teacher_scale: Scale,
+    *,
+    besides: Tensor | None = None,
+) -> Match:
+    """- sum over classes of p_t log p_s: :func:`divergence` without the teacher's entropy taken off."""
+    student, teacher = full_precision(student_logits), full_precision(teacher_logits)
+    return Match(*_Match.apply(student, teacher, student_scale, teacher_scale, besides, False))
+
+
+def label_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """- log softmax(logits)[target] of each sample: B x classes and B -> B, in at least float32."""
+    loss: Tensor = _LabelLoss.apply(full_precision(logits), target)
+    return loss
+
+
+def deviation(logits: Tensor) -> Tensor:
+    """Standard deviation of each row over its classes, by K - 1: B x classes -> B x 1, in at least float32.
+
+    0 for a row of equal values, and no gradient there.
+    """
+    found: Tensor = _Deviation.apply(full_precision(logits))
+    return found
 
 
 def log_probabilities(logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -16,62 +92,16 @@ def log_probabilities(logits: Tensor, temperature: float | Tensor) -> Tensor:
     return F.log_softmax(full_precision(logits) / temperature, dim=1)
 
 
-class TargetSplit(NamedTuple):
-    """A distribution over the classes in two parts: the label against all others, and the others among themselves.
+def target_margin(logits: Tensor, target: Tensor) -> Tensor:
+    """log p_y - log (1 - p_y) of softmax(logits), B, so that p_y is its sigmoid; without a probability on the way.
 
     Args:
-        margin: B; log p_y - log (1 - p_y), so that p_y is its sigmoid.
-        others: B x classes; log-probabilities among the other classes, and 0 at the label.
+        logits: B x classes.
+        target: B, the labels y.
     """
-
-    margin: Tensor
-    others: Tensor
-
-
-def split_target(logits: Tensor, target: Tensor) -> TargetSplit:
-    """Both parts of softmax(logits), B x classes, for the labels ``target``, B, without a probability on the way.
-
-    A label that takes everything leaves the others as they are: they have their own normalisation, in log space.
-    """
-    others, margin = _apart(logits, target)
-    # A 0 in place of -inf: 0 in both networks adds nothing to a divergence, and has no gradient.
-    return TargetSplit(margin, F.log_softmax(others, dim=1).scatter(1, target[:, None], 0.0))
-
-
-def target_margin(logits: Tensor, target: Tensor) -> Tensor:
-    """The first part of :func:`split_target` alone."""
-    return _apart(logits, target)[1]
-
-
-def _apart(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The logits without the label's, B x classes, and how far that is above all of them together, B."""
     label = target[:, None]
     others = logits.scatter(1, label, float("-inf"))
-    return others, logits.gather(1, label).squeeze(1) - others.logsumexp(dim=1)
-
-
-class Spread(NamedTuple):
-    """The rows of logits around their means.
-
-    Args:
-        centred: B x classes, without the row's mean.
-        deviation: B x 1, its standard deviation over the classes, by K - 1.
-        constant: B x 1, whether all values of the row are equal; the deviation is 1 there, for a division.
-    """
-
-    centred: Tensor
-    deviation: Tensor
-    constant: Tensor
-
-
-def spread(logits: Tensor) -> Spread:
-    """Each row's differences from its mean, and their standard deviation, with a gradient also in a constant row."""
-    # From the first value on, equal values are 0 and not what rounding leaves of their mean.
-    shifted = logits - logits[:, :1].detach()
-    centred = shifted - shifted.mean(dim=1, keepdim=True)
-    variance = centred.square().sum(dim=1, keepdim=True) / max(logits.shape[1] - 1, 1)
-    constant = variance == 0
-    return Spread(centred, variance.masked_fill(constant, 1.0).sqrt(), constant)
+    return logits.gather(1, label).squeeze(1) - others.logsumexp(dim=1)
 
 
 def labels_of(batch: Batch) -> Tensor:
@@ -91,3 +121,132 @@ def refuse_other_classes(name: str, setup: Setup) -> None:
             f"{name} compares answers class by class, but the student has {student} classes and the teacher {teacher}: "
             "use a teacher trained on the dataset's classes"
         )
+
+
+class _Match(torch.autograd.Function):
+    """Both exponentials are kept for the gradient, and the difference of the logarithms if the teacher has one too."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        student_scale: Scale,
+        teacher_scale: Scale,
+        besides: Tensor | None,
+        less_entropy: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        label = None if besides is None else besides[:, None]
+        own, own_top = _below_top(student, student_scale, label)
+        theirs, their_top = _below_top(teacher, teacher_scale, label)
+        # Up to what is the same in a whole row: the logarithm of p_t / p_s, or of 1 / p_s.
+        apart = theirs - own if less_entropy else -own
+        own_sum, their_sum = _powers_(own, label), _powers_(theirs, label)
+        own_log, their_log = own_sum.log(), their_sum.log()
+        rest = own_log - their_log if less_entropy else own_log
+        taught = ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
+        weighted = apart * theirs if taught else apart.mul_(theirs)
+        mean = weighted.sum(dim=1, keepdim=True) / their_sum
+        ctx.scales = student_scale, teacher_scale
+        ctx.save_for_backward(
+            own,
+            own_sum,
+            theirs,
+            their_sum,
+            apart.sub_(mean) if taught else None,
+            student if ctx.needs_input_grad[2] else None,
+            teacher if ctx.needs_input_grad[3] else None,
+        )
+        masses = own_top * student_scale + own_log, their_top * teacher_scale + their_log
+        return (mean + rest).squeeze(1), masses[0].squeeze(1), masses[1].squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        distance, own_mass, their_mass = (gradient[:, None] for gradient in gradients)
+        own, own_sum, theirs, their_sum, apart, student, teacher = ctx.saved_tensors
+        found: list[Tensor | None] = [None] * 6
+        if ctx.needs_input_grad[0] or student is not None:
+            scale = ctx.scales[0]
+            slope = own * (scale * (distance + own_mass) / own_sum)
+            found[0] = slope.addcmul_(theirs, scale * distance / their_sum, value=-1)
+            found[2] = _along(slope, student, scale)
+        if apart is not None:
+            scale = ctx.scales[1] / their_sum
+            slope = (apart * (scale * distance)).add_(scale * their_mass)
+            found[1] = slope.mul_(theirs)
+            found[3] = _along(slope, teacher, ctx.scales[1])
+        return tuple(found)
+
+
+class _LabelLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+        label = target[:, None]
+        top = logits.amax(dim=1, keepdim=True)
+        powers = (logits - top).exp_()
+        total = powers.sum(dim=1, keepdim=True)
+        ctx.save_for_backward(powers, total, label)
+        return ((top - logits.gather(1, label)) + total.log()).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        powers, total, label = ctx.saved_tensors
+        gradient = gradients[0][:, None]
+        return (powers * (gradient / total)).scatter_add_(1, label, -gradient), None
+
+
+class _Deviation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        found = deviation_of(centred(logits))
+        ctx.save_for_backward(logits, found)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        logits, found = ctx.saved_tensors
+        slope: Tensor = gradients[0] / (max(logits.shape[1] - 1, 1) * found)
+        return centred(logits).mul_(slope.masked_fill_(found == 0, 0.0))
+
+
+def centred(logits: Tensor) -> Tensor:
+    """Each row less its mean, as a new tensor; without a gradient inside of one that is written by hand."""
+    # From the first value on, equal values are 0 and not what rounding leaves of their mean.
+    rows = logits - logits[:, :1]
+    return rows.sub_(rows.mean(dim=1, keepdim=True))
+
+
+def deviation_of(rows: Tensor) -> Tensor:
+    """Standard deviation, by K - 1, of rows whose mean is 0: B x classes -> B x 1."""
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return length / math.sqrt(max(rows.shape[1] - 1, 1))
+
+
+def _below_top(logits: Tensor, scale: Scale, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Scaled logits less the largest of their row, B x classes, and that before the scale, B x 1; 0 at the label."""
+    if label is None:
+        top = logits.amax(dim=1, keepdim=True)
+        below = logits - top
+    else:
+        below = logits.scatter(1, label, float("-inf"))
+        top = below.amax(dim=1, keepdim=True)
+        below.sub_(top).scatter_(1, label, 0.0)
+    return (below if isinstance(scale, float) and scale == 1 else below.mul_(scale)), top
+
+
+def _powers_(below: Tensor, label: Tensor | None) -> Tensor:
+    """In place the exponential, but for the label, which has 0; its sum, B x 1."""
+    below.exp_()
+    if label is not None:
+        below.scatter_(1, label, 0.0)
+    return below.sum(dim=1, keepdim=True)
+
+
+def _along(slope: Tensor, logits: Tensor | None, scale: Scale) -> Tensor | None:
+    """The gradient in a scale, from that in the logits, which has it as a factor."""
+    if logits is None or not isinstance(scale, Tensor):
+        return None
+    return ((slope * logits).sum(dim=1, keepdim=True) / scale).sum_to_size(scale.shape)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import labels_of, refuse_other_classes, split_target
+from kdzoo_zoo.response.distributions import divergence, labels_of, refuse_other_classes
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -54,15 +54,17 @@ def decoupled_loss(
     check_same("logits", student_logits, teacher_logits)
     if student_logits.shape[1] < 3:
         raise ValueError("decoupled_loss compares the classes beside the label, and needs at least two of them")
-    student = split_target(full_precision(student_logits) / temperature, target)
-    teacher = split_target(full_precision(teacher_logits) / temperature, target)
-    share = teacher.margin.sigmoid()
-    # Cross-entropy less entropy.
-    binary = F.binary_cross_entropy_with_logits(student.margin, share) - F.binary_cross_entropy_with_logits(
-        teacher.margin, share
+    label, scale = target[:, None], 1 / temperature
+    others, *masses = divergence(student_logits, teacher_logits, scale, scale, besides=target)
+    # By how much the label is above all others together: the log-odds of its share.
+    student, teacher = (
+        full_precision(logits).gather(1, label).squeeze(1) * scale - mass
+        for logits, mass in zip((student_logits, teacher_logits), masses, strict=True)
     )
-    others = F.kl_div(student.others, teacher.others, reduction="batchmean", log_target=True)
-    return temperature**2 * (alpha * binary + beta * others)
+    share = teacher.sigmoid()
+    # Cross-entropy less entropy.
+    binary = F.binary_cross_entropy_with_logits(student, share) - F.binary_cross_entropy_with_logits(teacher, share)
+    return temperature**2 * (alpha * binary + beta * others.mean())
 
 
 class DecoupledKD(Strategy):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes
-from kdzoo_zoo.tensors import check_same, full_precision
+from kdzoo_zoo.response.distributions import label_loss, refuse_other_classes
+from kdzoo_zoo.tensors import check_same
 
 
 def reduce_best_class(teacher_logits: Tensor) -> Tensor:
@@ -22,7 +21,7 @@ def reduce_best_class(teacher_logits: Tensor) -> Tensor:
 
 def hard_label_loss_reduced(student_logits: Tensor, best_class: Tensor) -> Tensor:
     """:func:`hard_label_loss` on what :func:`reduce_best_class` gives of the teacher."""
-    return F.cross_entropy(full_precision(student_logits), best_class.long())
+    return label_loss(student_logits, best_class.long()).mean()
 
 
 def hard_label_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

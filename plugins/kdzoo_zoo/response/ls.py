@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, param
-from kdzoo_zoo.response.distributions import refuse_other_classes, spread
+from kdzoo_zoo.response.distributions import centred, deviation_of, refuse_other_classes
 from kdzoo_zoo.tensors import full_precision
 
 EPSILON = 1e-7
@@ -39,8 +43,32 @@ def standardize_logits(logits: Tensor) -> Tensor:
         tensor([[-1.,  0.,  1.],
                 [ 0.,  0.,  0.]])
     """
-    rows = spread(full_precision(logits))
-    return rows.centred * (1 / (EPSILON + rows.deviation)).masked_fill(rows.constant, 0.0)
+    standard: Tensor = _Standardised.apply(full_precision(logits))
+    return standard
+
+
+class _Standardised(torch.autograd.Function):
+    """Keeps its result alone for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        rows = centred(logits)
+        deviation = deviation_of(rows)
+        scale = (1 / (EPSILON + deviation)).masked_fill_(deviation == 0, 0.0)
+        rows.mul_(scale)
+        ctx.save_for_backward(rows, deviation, scale)
+        return rows
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        rows, deviation, scale = ctx.saved_tensors
+        (gradient,) = gradients
+        slope: Tensor = gradient * rows
+        # What changes the deviation alone; 0 / 0 in a constant row.
+        share = (slope.sum(dim=1, keepdim=True) / (max(rows.shape[1] - 1, 1) * deviation)).masked_fill_(scale == 0, 0.0)
+        torch.mul(rows, -share, out=slope)
+        return slope.addcmul_(gradient - gradient.mean(dim=1, keepdim=True), scale)
 
 
 class StandardizedLogits(Strategy):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import labels_of, refuse_other_classes, split_target, target_margin
-from kdzoo_zoo.tensors import check_same, full_precision
+from kdzoo_zoo.response.distributions import cross_entropy, label_loss, labels_of, refuse_other_classes
+from kdzoo_zoo.tensors import check_same
 
 
 def normalized_knowledge_loss(
@@ -34,8 +33,8 @@ def normalized_knowledge_loss(
     Raises:
         ValueError: the shapes differ.
 
-    Precision: computed in float32 for half-precision logits, else in the logits' own, under autocast too. The label's
-    probability goes by its log-odds, log-softmax everywhere else; no epsilon.
+    Precision: computed in float32 for half-precision logits, else in the logits' own, under autocast too; log-softmax,
+    no epsilon.
 
     Source: Yang, Zeng, Li, Zhang, Yuan, Li, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified
     Approach with Normalized Loss and Customized Soft Labels", ICCV 2023, arXiv 2303.13005. Authors' code:
@@ -48,15 +47,10 @@ def normalized_knowledge_loss(
         tensor(1.0594)
     """
     check_same("logits", student_logits, teacher_logits)
-    student, teacher = full_precision(student_logits), full_precision(teacher_logits)
-    own, theirs = split_target(student / temperature, target), split_target(teacher / temperature, target)
-    if temperature == 1:
-        margins = own.margin, theirs.margin
-    else:
-        margins = target_margin(student, target), target_margin(teacher, target)
-    label = margins[1].sigmoid() * F.logsigmoid(margins[0])
-    others = (theirs.others.exp() * own.others).sum(dim=1)
-    return -(label + gamma * temperature**2 * others).mean()
+    scale = 1 / temperature
+    label = (-label_loss(teacher_logits, target)).exp() * label_loss(student_logits, target)
+    others = cross_entropy(student_logits, teacher_logits, scale, scale, besides=target).distance
+    return (label + gamma * temperature**2 * others).mean()
 
 
 class NormalizedKD(Strategy):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes, spread
-from kdzoo_zoo.tensors import check_same, full_precision
+from kdzoo_zoo.response.distributions import deviation, divergence, refuse_other_classes
+from kdzoo_zoo.tensors import check_same
 
 
 def normalized_temperature_loss(
@@ -46,15 +45,13 @@ def normalized_temperature_loss(
         tensor(0.6188)
     """
     check_same("logits", student_logits, teacher_logits)
-    own, theirs = spread(full_precision(student_logits)), spread(full_precision(teacher_logits))
-    constant = own.constant | theirs.constant
+    own, theirs = deviation(student_logits), deviation(teacher_logits)
+    constant = (own == 0) | (theirs == 0)
     if not skip_constant and constant.any():
         raise ValueError("a row of logits has one value in all classes, and so no standard deviation to divide by")
-    # What is added to all logits of a sample does not change a softmax, so the centred ones will do.
-    log_student = F.log_softmax(own.centred / (scale * own.deviation), dim=1)
-    log_teacher = F.log_softmax(theirs.centred / (scale * theirs.deviation), dim=1)
-    divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=1, keepdim=True)
-    return ((scale * theirs.deviation) ** 2 * divergence).masked_fill(constant, 0.0).mean()
+    own, theirs = (scale * each.masked_fill(constant, 1.0) for each in (own, theirs))
+    distance = divergence(student_logits, teacher_logits, 1 / own, 1 / theirs).distance
+    return (theirs.squeeze(1) ** 2 * distance).masked_fill(constant.squeeze(1), 0.0).mean()
 
 
 class NormalizedTemperature(Strategy):

@@ -170,6 +170,8 @@ class SoftTargets(Strategy):
         search=(1.0, 16.0),
         log=True,
         in_paper=False,
+        imagenet=1.0,
+        source="RepDistiller and mdistiller for CIFAR-100; mdistiller's configs for ImageNet",
     )
     alpha: float = param(
         0.9,
@@ -178,6 +180,8 @@ class SoftTargets(Strategy):
         le=1.0,
         search=(0.1, 1.0),
         in_paper=False,
+        imagenet=0.5,
+        source="as the temperature",
     )
 
     top_k: int = param(

@@ -36,13 +36,13 @@ def sort_logits(logits: Tensor, target: Tensor) -> Tensor:
         >>> sort_logits(torch.tensor([[3.0, 1.0, 2.0, 0.0]]), torch.tensor([2]))
         tensor([[2., 1., 3., 0.]])
     """
+    label = target[:, None]
     values, order = full_precision(logits).sort(dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=order.device)
-    label = (order == target[:, None]).to(torch.uint8).argmax(dim=1, keepdim=True)
-    # The class that gets the i-th value: the label the first, those that were above it one later, the others their own.
-    former = torch.where(places > label, places, places - 1)
-    former[:, 0] = label.squeeze(1)
-    return torch.zeros_like(values).scatter(1, order.gather(1, former), values)
+    place = (order == label).to(torch.uint8).argmax(dim=1, keepdim=True)
+    # Each class above the label gets the next smaller value, each below it keeps its own.
+    above = torch.arange(order.shape[1], device=order.device) < place
+    given = torch.where(above, values.roll(-1, dims=1), values)
+    return torch.zeros_like(values).scatter(1, order, given).scatter(1, label, values[:, :1])
 
 
 class SortedLogits(Strategy):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import log_probabilities, refuse_other_classes
+from kdzoo_zoo.response.distributions import divergence, refuse_other_classes
 from kdzoo_zoo.tensors import check_same
 
 TTM_PAPER = Paper(
@@ -52,8 +51,7 @@ def transformed_teacher_loss(student_logits: Tensor, teacher_logits: Tensor, gam
         tensor(0.1308)
     """
     check_same("logits", student_logits, teacher_logits)
-    transformed = log_probabilities(teacher_logits, 1 / gamma)
-    return F.kl_div(log_probabilities(student_logits, 1.0), transformed, reduction="batchmean", log_target=True)
+    return divergence(student_logits, teacher_logits, 1.0, gamma).distance.mean()
 
 
 class TransformedTeacher(Strategy):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import labels_of, log_probabilities, refuse_other_classes
+from kdzoo_zoo.response.distributions import cross_entropy, labels_of, refuse_other_classes
 from kdzoo_zoo.tensors import check_same, full_precision
 
 EPSILON = 1e-7
@@ -55,9 +55,8 @@ def weighted_soft_label_loss(
         hard_student = F.cross_entropy(full_precision(student_logits), target, reduction="none")
         hard_teacher = F.cross_entropy(full_precision(teacher_logits), target, reduction="none")
         weight = -torch.expm1(-hard_student / (hard_teacher + EPSILON))
-    soft = log_probabilities(teacher_logits, temperature).exp()
-    entropy = -(soft * log_probabilities(student_logits, temperature)).sum(dim=1)
-    return temperature**2 * (weight * entropy).mean()
+    soft = cross_entropy(student_logits, teacher_logits, 1 / temperature, 1 / temperature).distance
+    return temperature**2 * (weight * soft).mean()
 
 
 class WeightedSoftLabels(Strategy):

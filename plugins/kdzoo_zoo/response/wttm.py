@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import log_probabilities, refuse_other_classes
+from kdzoo_zoo.response.distributions import divergence, refuse_other_classes
 from kdzoo_zoo.response.ttm import TTM_PAPER
-from kdzoo_zoo.tensors import check_same
+from kdzoo_zoo.tensors import check_same, full_precision
 
 
 def weighted_transformed_teacher_loss(student_logits: Tensor, teacher_logits: Tensor, gamma: float) -> Tensor:
@@ -46,11 +46,11 @@ def weighted_transformed_teacher_loss(student_logits: Tensor, teacher_logits: Te
         tensor(0.1655)
     """
     check_same("logits", student_logits, teacher_logits)
-    powers = gamma * log_probabilities(teacher_logits, 1.0)
-    mass = powers.detach().logsumexp(dim=1).exp()
-    transformed = F.log_softmax(powers, dim=1)
-    divergence = F.kl_div(log_probabilities(student_logits, 1.0), transformed, reduction="none", log_target=True)
-    return (mass * divergence.sum(dim=1)).mean()
+    distance, _, mass = divergence(student_logits, teacher_logits, 1.0, gamma)
+    with torch.no_grad():
+        # Of the powers of logits the sum is known; those of probabilities are smaller by the power of their own sum.
+        softness = (mass - gamma * full_precision(teacher_logits).logsumexp(dim=1)).exp()
+    return (softness * distance).mean()
 
 
 class WeightedTransformedTeacher(Strategy):
