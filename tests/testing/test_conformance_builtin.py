@@ -51,6 +51,10 @@ WARNED = {
     "ce": {"examples"},
     "ttm": {"gradient-student"},  # the teacher alone has a temperature, so its equal is not the goal
     "wttm": {"gradient-student"},
+    "dist": {"across-samples"},  # it compares the samples of a batch in their classes
+    "wkd_l": {"thousand-classes"},  # the costs between all pairs of classes
+    "sdd": {"two-epochs"},  # the last maps of the kit's networks have a single position, and nothing is trained
+    "tfkd": {"labels-once"},  # the made-up teacher is made of the labels
     "norm": {"parameters", "signals"},  # its soft targets, of the teacher's logits, have weight 0 by default
 }
 """Warnings that are true of the method."""
@@ -64,8 +68,8 @@ WITHOUT_TERMS = {
 
 
 STRATEGIES = {strategy.name: strategy for strategy in kdzoo_zoo.kdzoo_strategies()}
-PARAMETERS = {"fsp": {"adapter": True}}
-"""Without it, fsp refuses networks whose channels differ."""
+PARAMETERS = {"fsp": {"adapter": True}, "gdkd": {"k": 2}}
+"""Without them, fsp refuses networks whose channels differ, and gdkd the four classes of the kit's images."""
 
 
 @pytest.mark.parametrize("name", [name for name, kind in STRATEGIES.items() if not kind.modifies])
