@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kdzoo.declarations import Paper, Signature, StageShape
     from kdzoo.errors import KdzooError, PairError, UsageError
     from kdzoo.measures import Measure
-    from kdzoo.outputs import Batch, Classifier, Outputs
+    from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation
     from kdzoo.parameters import Param, param
     from kdzoo.plugins import hookimpl
     from kdzoo.record import Epoch, Record
@@ -29,7 +29,7 @@ _HOMES = {
     "kdzoo.errors": ("KdzooError", "PairError", "UsageError"),
     "kdzoo.declarations": ("Paper", "Signature", "StageShape"),
     "kdzoo.measures": ("Measure",),
-    "kdzoo.outputs": ("Batch", "Classifier", "Outputs"),
+    "kdzoo.outputs": ("Batch", "Classifier", "Outputs", "PreActivation"),
     "kdzoo.parameters": ("Param", "param"),
     "kdzoo.plugins": ("hookimpl",),
     "kdzoo.record": ("Epoch", "Record"),
@@ -55,6 +55,7 @@ __all__ = [
     "Paper",
     "Param",
     "Phase",
+    "PreActivation",
     "Record",
     "Setup",
     "Signature",

@@ -59,8 +59,12 @@ class Combination(Strategy):
         values = {name: getattr(self, name) for name in self.hyperparameters()}
         parts = []
         for kind in self.kinds:
-            blind = "classifier" not in teacher_signals(kind)
-            own = dataclasses.replace(setup, classifier=None) if blind else setup
+            asked = teacher_signals(kind)
+            own = dataclasses.replace(
+                setup,
+                classifier=setup.classifier if "classifier" in asked else None,
+                pre_activations=setup.pre_activations if "pre_stages" in asked else None,
+            )
             parts.append(kind(own, **_values_of_part(kind, values)))
         self.parts = nn.ModuleList(parts)
         for alias, place, name in _deployed(self.kinds):

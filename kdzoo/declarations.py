@@ -15,8 +15,8 @@ from kdzoo.parameters import Param
 if TYPE_CHECKING:
     from kdzoo.strategy import Strategy
 
-Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier"]
-SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier")
+Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier", "pre_stages"]
+SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier", "pre_stages")
 
 
 @dataclass(frozen=True)

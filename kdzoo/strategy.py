@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdzoo.declarations import Paper, Signal, Signature, StageShape
-from kdzoo.outputs import Batch, Classifier, Outputs
+from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation
 from kdzoo.parameters import Param, Value, resolve
 
 Terms: TypeAlias = dict[str, Tensor]
@@ -34,6 +34,8 @@ class Setup:
         num_classes: classes of the dataset.
         num_samples: samples that train; ``Batch.index`` runs from 0 to num_samples - 1 (for memories).
         classifier: the teacher's last linear layer, a detached copy, if the strategy's teacher signals name it.
+        pre_activations: of each of the teacher's stages, what stands before the activation that gives its map, None
+            where none gives it; detached copies, if the strategy's teacher signals name ``pre_stages``.
     """
 
     student: Signature
@@ -42,6 +44,7 @@ class Setup:
     num_classes: int
     num_samples: int
     classifier: Classifier | None = None
+    pre_activations: tuple[PreActivation | None, ...] | None = None
 
     def paired_shapes(self) -> list[tuple[StageShape, StageShape]]:
         """The shapes of the paired stages: [(student's, teacher's), ...], from the input to the deepest."""

@@ -252,5 +252,5 @@ def run_divided(model: Callable[..., Outputs], batch: Batch, signals: Any, divis
 
 def _run(model: Callable[..., Outputs], batch: Batch, signals: Any) -> Outputs:
     outputs = model(batch.inputs, signals)
-    keep_format(outputs.values.get("stages", ()))
+    keep_format((*outputs.values.get("stages", ()), *outputs.values.get("pre_stages", ())))
     return outputs

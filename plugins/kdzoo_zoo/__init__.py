@@ -21,8 +21,18 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     """The built-in strategies."""
     from kdzoo_zoo.attention.at import AttentionTransfer
     from kdzoo_zoo.baseline.ce import CrossEntropy
+    from kdzoo_zoo.feature.ab import ActivationBoundaries
     from kdzoo_zoo.feature.fitnets import FitNets
+    from kdzoo_zoo.feature.ofd import Overhaul
     from kdzoo_zoo.relation.rkd import RelationalKD
     from kdzoo_zoo.response.soft import SoftTargets
 
-    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD
+    return (
+        CrossEntropy,
+        SoftTargets,
+        FitNets,
+        AttentionTransfer,
+        RelationalKD,
+        Overhaul,
+        ActivationBoundaries,
+    )

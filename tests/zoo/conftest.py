@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdzoo import Batch, Outputs, Setup, Signature, StageShape, Strategy
+from kdzoo import Batch, Outputs, PreActivation, Setup, Signature, StageShape, Strategy
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,7 @@ def setup() -> Callable[..., Setup]:
             stage_pairs=tuple((n - shared + i, m - shared + i) for i in range(shared)),
             num_classes=classes[0],
             num_samples=100,
+            pre_activations=tuple(PreActivation(torch.ones(c), torch.zeros(c)) for c, _, _ in teacher),
         )
 
     return make
@@ -51,6 +52,7 @@ def outputs() -> Callable[..., Outputs]:
                 "logits": random(signature.num_classes),
                 "stages": tuple(random(*shape) for shape in signature.stages),
                 "embedding": random(signature.embedding),
+                "pre_stages": tuple(random(*shape) for shape in signature.stages),
             }
         )
 

@@ -70,8 +70,8 @@ def on_features(subject: Subject, pair: NetworkPair, drawn: Drawn, *changes: Cal
 
     def watched(tapped: Tapped, at: int) -> Tapped:
         values = dict(tapped.outputs.values)
-        if "stages" in values:
-            values["stages"] = tuple(map(changes[at], values["stages"]))
+        for name in {"stages", "pre_stages"} & values.keys():
+            values[name] = tuple(map(changes[at], values[name]))
         if "embedding" in values:
             values["embedding"] = changes[at](values["embedding"])
         return replace(tapped, outputs=Outputs(values))

@@ -16,7 +16,7 @@ from torch import Tensor
 from kdzoo.data.dataset import ArrayData, Dataset, Splits
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.declarations import Signal, Signature, StageShape, pair_stages
-from kdzoo.outputs import Batch, Classifier, Outputs
+from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Phase, Setup, Strategy, Terms
 
@@ -24,6 +24,9 @@ Shape = tuple[int, int, int]
 
 
 Change = Callable[[Tensor], Tensor]
+
+MAPS: frozenset[Signal] = frozenset({"stages", "pre_stages"})
+"""Signals that are maps of the stages."""
 
 TRAINING_SAMPLES = 256
 """What a made-up dataset has; no batch of the checks is larger."""
@@ -67,7 +70,17 @@ class NetworkPair:
             num_classes=self.student.num_classes,
             num_samples=TRAINING_SAMPLES,
             classifier=copy if "classifier" in teacher_signals(kind) else None,
+            pre_activations=_normalised(self.teacher.stages) if "pre_stages" in teacher_signals(kind) else None,
         )
+
+
+def _normalised(stages: Sequence[Shape]) -> tuple[PreActivation, ...]:
+    """A batch normalisation with random weights before each map."""
+    draw = torch.Generator().manual_seed(5)
+    return tuple(
+        PreActivation(torch.rand(channels, generator=draw) + 0.5, torch.randn(channels, generator=draw) / 2)
+        for channels, _, _ in stages
+    )
 
 
 def make_pair(
@@ -95,7 +108,10 @@ def make_pair(
 
 @dataclass(frozen=True)
 class Features:
-    """What a network sees in a batch: stages, B x C x H x W each, and embedding, B x D."""
+    """What a network sees in a batch: stages, B x C x H x W each, and embedding, B x D.
+
+    Where a strategy asks for the maps before the activations, the stages are those.
+    """
 
     stages: tuple[Tensor, ...]
     embedding: Tensor
@@ -194,6 +210,8 @@ def _tap(signals: frozenset[Signal], features: Features, layer: Classifier, *, t
     weight, bias = source(layer.weight), None if layer.bias is None else source(layer.bias)
     # Logits are computed as a network does, so that under autocast they have the precision that they have there.
     values: dict[str, Any] = {"stages": stages, "embedding": embedding, "classifier": Classifier(weight, bias)}
+    if "pre_stages" in signals:
+        values |= {"pre_stages": stages, "stages": tuple(map(F.relu, stages))}
     values["logits"] = F.linear(embedding, weight, bias)
     sources = (*stages, embedding, weight, *(() if bias is None else (bias,)))
     return Tapped(Outputs({name: values[name] for name in values if name in signals}), sources)
