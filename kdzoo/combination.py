@@ -106,13 +106,17 @@ class Combination(Strategy):
                 continue
             kind = self.kinds[place]
             seen = batch if alone == place else dataclasses.replace(batch, phase=self._main[place])
-            theirs = _outputs_of_part(teacher, kind.name) if self.reduces else only(teacher, teacher_signals(kind))
+            theirs = self.outputs_of(teacher, kind)
             own: Any = part(only(student, student_signals(kind)), theirs, seen)
             if not isinstance(own, dict):
                 listed = type(own).__name__
                 raise KdzooError(f"forward of {kind.name} must give a dict such as {{'kd': loss}}, not a {listed}")
             terms |= {f"{kind.name}.{name}": value for name, value in own.items()}
         return terms
+
+    def outputs_of(self, teacher: Outputs, kind: type[Strategy]) -> Outputs:
+        """What one part gets of the teacher."""
+        return _outputs_of_part(teacher, kind.name) if self.reduces else only(teacher, teacher_signals(kind))
 
     def each(self) -> Iterator[Strategy]:
         """The parts, in order."""
@@ -185,6 +189,8 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     body |= {claim: all(getattr(kind, claim) for kind in kinds) for claim in _ALL_CLAIM}
     body |= {claim: any(getattr(kind, claim) for kind in kinds) for claim in _ONE_CLAIMS}
     # An engine that finds no method of its own takes a shorter way, so there is one only where a part has one.
+    if any(kind.survey is not Strategy.survey for kind in kinds):
+        body["survey"] = _survey
     if any(kind.reduce is not Strategy.reduce for kind in kinds):
         body |= {"reduces": True, "reduce": _reduce, "reduction": _reduction}
     predicting = _the_one(name, "say how the student predicts", [_predicts(kind) for kind in kinds])
@@ -217,6 +223,25 @@ def _reduction(self: Combination) -> dict[str, str | tuple[str, ...]]:
         texts |= {f"{kind.name}.{signal}": signal for signal in sorted(whole)}
         texts |= {f"{kind.name}.{name}": text for name, text in part.reduction().items()}
     return texts
+
+
+def _survey(self: Combination, batches: Iterable[tuple[Outputs, Batch]]) -> None:
+    """What each part finds."""
+    for part, kind in zip(self.each(), self.kinds, strict=True):
+        if kind.survey is not Strategy.survey:
+            part.survey(_SurveyOfPart(batches, self, kind))
+
+
+@dataclasses.dataclass(frozen=True)
+class _SurveyOfPart:
+    """What one part sees of a survey."""
+
+    batches: Iterable[tuple[Outputs, Batch]]
+    whole: Combination
+    kind: type[Strategy]
+
+    def __iter__(self) -> Iterator[tuple[Outputs, Batch]]:
+        return ((self.whole.outputs_of(outputs, self.kind), batch) for outputs, batch in self.batches)
 
 
 def _predicts(kind: type[Strategy]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -220,6 +220,17 @@ class Strategy(nn.Module):
         a tuple of texts. What is left out is kept for this strategy, with these hyperparameters and this pair, alone.
         """
         return {}
+
+    def survey(self, batches: Iterable[tuple[Outputs, Batch]]) -> None:
+        """Find statistics of the teacher over the training samples, before the first epoch; by default nothing is done.
+
+        Overriding it asks for a pass of the teacher. What is found goes into buffers that :meth:`build` made; they are
+        part of the checkpoint, so that a resumed training does not find it again.
+
+        Args:
+            batches: what :meth:`reduce` gives of the teacher's signals, and the batch; every training sample once, in
+                their order, not augmented, and without gradients. They can be gone through several times.
+        """
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The named distillation terms, each a scalar that already carries its weight.

@@ -24,6 +24,7 @@ from kdzoo.engine.division import DividedBackward, Division, OverlappedBackward,
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.feed import Feed, own_feed
 from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average, make_optimizer, make_schedule
+from kdzoo.engine.survey import Survey, surveys
 from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.interruption import LeftError
@@ -116,6 +117,8 @@ class Training:
             PrunedError: ``stop`` ended it.
         """
         self._resume()
+        if not self.curve:
+            self.survey()
         for number in range(len(self.curve), len(self.plan)):
             # Asked before the epoch, so that a run which was killed while it asked is asked again.
             if self.stop and self.curve and (reason := self.stop(self.curve)):
@@ -136,6 +139,26 @@ class Training:
             self.checkpoints.save(len(self.curve), self._state())
             self.watch.epoch(line, len(self.plan))
         return self.measured
+
+    def survey(self) -> None:
+        """Let the strategy find statistics of the teacher, where it asks for that; each rank does it all.
+
+        Raises:
+            KdzooError: there is no teacher.
+        """
+        if not surveys(self.strategy):
+            return
+        if self.teacher is None:
+            raise KdzooError(f"{self.strategy.name} asks for a survey of the teacher, and there is none")
+        seed_everything(self.cell.seed_for("survey"))
+        loop, clock = OnTheFly(self.teacher, self.strategy), Clock(self.device)
+        with self.timed("train"), clock.section(), torch.no_grad():
+            self.strategy.survey(Survey(self.data, self.device, loop, self.source, self.accelerator.autocast))
+        self.seconds["teacher"] += clock.seconds()
+        self.world.level(self.distiller)
+        if self.average:  # what is deployed may have been filled
+            self.average = make_average(self.live, self.recipe)
+            self.measured = self.average.module if self.average else self.live
 
     def _measured_after(self, number: int) -> Evaluation | None:
         """How well it does on tune, where that is asked after the epoch of this number."""

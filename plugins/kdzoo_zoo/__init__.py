@@ -23,6 +23,7 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.baseline.ce import CrossEntropy
     from kdzoo_zoo.feature.ab import ActivationBoundaries
     from kdzoo_zoo.feature.fitnets import FitNets
+    from kdzoo_zoo.feature.kdpp import NormDirection
     from kdzoo_zoo.feature.ofd import Overhaul
     from kdzoo_zoo.relation.rkd import RelationalKD
     from kdzoo_zoo.response.soft import SoftTargets
@@ -35,4 +36,5 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
         RelationalKD,
         Overhaul,
         ActivationBoundaries,
+        NormDirection,
     )

@@ -3,6 +3,7 @@
 from kdzoo_zoo.attention.at import attention_map, attention_transfer_loss
 from kdzoo_zoo.feature.ab import activation_boundary_loss
 from kdzoo_zoo.feature.fitnets import hint_loss
+from kdzoo_zoo.feature.kdpp import norm_direction_loss
 from kdzoo_zoo.feature.ofd import batch_norm_margin, partial_l2_loss
 from kdzoo_zoo.feature.selectivity import neuron_selectivity_loss
 from kdzoo_zoo.relation.rkd import relational_angle_loss, relational_distance_loss
@@ -15,6 +16,7 @@ __all__ = [
     "batch_norm_margin",
     "hint_loss",
     "neuron_selectivity_loss",
+    "norm_direction_loss",
     "partial_l2_loss",
     "relational_angle_loss",
     "relational_distance_loss",

@@ -40,6 +40,9 @@ CASES = {
         "fitnets",
         {"recipe": {"batch_size": 15, "ema": 0.9, "clip_grad": 1.0}},
     ),
+    "maps before activations": ("ofd", {}),
+    "maps before activations, a phase": ("ab", {"epochs": 3}),
+    "statistics of the teacher": ("kdpp", {}),
     "relations of a batch": ("rkd", {}),
     "relations beside a per-sample part": ("soft+rkd", {}),
     "memory and draws": (Contrast, {"recipe": MODERN}),
@@ -52,7 +55,7 @@ CASES = {
 }
 
 
-OVERLAPPED = {"ce", "soft", "at", "fitnets", "soft+at"}
+OVERLAPPED = {"ce", "soft", "at", "fitnets", "soft+at", "ofd", "ab", "kdpp"}
 
 
 @pytest.fixture(scope="module")

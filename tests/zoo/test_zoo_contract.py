@@ -17,7 +17,7 @@ from kdzoo_zoo.tensors import to_common_size
 STRATEGIES = {strategy.name: strategy for strategy in kdzoo_zoo.kdzoo_strategies()}
 PHASED = {"ab"}
 """Their terms belong to a phase of their own; their own tests look at them."""
-ADAPTED = {"fitnets", "ofd"}
+ADAPTED = {"fitnets", "ofd", "kdpp"}
 """An adapter in front of the loss runs in half precision under autocast."""
 DISTILLING = sorted(set(STRATEGIES) - {"ce"} - PHASED)
 every = pytest.mark.parametrize("name", STRATEGIES)
@@ -160,6 +160,12 @@ def _public_terms(strategy, student: Outputs, teacher: Outputs) -> dict[str, tor
         case "fitnets":
             adapted = strategy.adapter(student.stages[strategy.student_stage])
             return {"hint": strategy.beta * functional.hint_loss(adapted, teacher.stages[strategy.teacher_stage])}
+        case "kdpp":
+            soft = functional.soft_target_loss(student.logits, teacher.logits, strategy.temperature)
+            own = strategy.adapter(student.embedding)
+            labels = torch.zeros(len(own), dtype=torch.int64)
+            direction = functional.norm_direction_loss(own, teacher.embedding, strategy.means, labels)
+            return {"soft": strategy.alpha * min(1 / strategy.warmup, 1) * soft, "direction": strategy.beta * direction}
         case "ofd":
             losses = []
             for place, (s, t) in enumerate(strategy.compared):

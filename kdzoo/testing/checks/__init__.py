@@ -28,7 +28,7 @@ from kdzoo.testing.checks.shapes import (
     UNEQUAL_SIZES,
     UNEQUAL_STAGES,
 )
-from kdzoo.testing.checks.state import MEMORY_ROWS, REDUCTION, REGISTERED
+from kdzoo.testing.checks.state import MEMORY_ROWS, REDUCTION, REGISTERED, SURVEY
 from kdzoo.testing.checks.training import (
     BF16_TRAINING,
     CHECKPOINT,
@@ -55,7 +55,15 @@ GROUPS: dict[str, tuple[Check, ...]] = {
         ACROSS,
         MEMORY_ROWS,
     ),
-    "Gradients and arguments": (REGISTERED, GRADIENT_STUDENT, GRADIENT_TEACHER, ARGUMENT_ORDER, GOAL, REDUCTION),
+    "Gradients and arguments": (
+        REGISTERED,
+        GRADIENT_STUDENT,
+        GRADIENT_TEACHER,
+        ARGUMENT_ORDER,
+        GOAL,
+        REDUCTION,
+        SURVEY,
+    ),
     "Shapes": (
         BATCH_OF_ONE,
         PARTIAL_BATCH,

@@ -13,6 +13,7 @@ import torch
 from kdzoo.combination import Combination
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import NOTHING
+from kdzoo.engine.survey import surveys
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.outputs import Batch, Classifier, Outputs
 from kdzoo.signals import teacher_signals
@@ -27,6 +28,7 @@ from kdzoo.testing.kit.synthetic import (
     Shape,
     Tapped,
     draw_batch,
+    draw_survey,
     make_pair,
     tap_student,
     tap_teacher,
@@ -170,7 +172,11 @@ class Subject:
     def build(self, setup: Setup, *, seed: int = 7) -> Strategy:
         """A fresh strategy in train mode; its adapters and memories start alike under the same seed."""
         seed_everything(seed)
-        return self.kind(setup, **self.params).train()
+        strategy = self.kind(setup, **self.params).train()
+        if surveys(strategy):
+            with torch.no_grad():
+                strategy.survey([(strategy.reduce(seen), batch) for seen, batch in draw_survey(self.kind, setup)])
+        return strategy
 
     def phases(self, strategy: Strategy) -> tuple[Phase, ...]:
         """The phases of the shortest training."""

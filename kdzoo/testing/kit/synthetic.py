@@ -176,7 +176,7 @@ def draw_batch(pair: NetworkPair, samples: int, *, views: int = 1, seed: int = 0
     labels = torch.randint(pair.student.num_classes, (samples,), generator=draw)
     answers = F.linear(teacher.embedding[:samples], *pair.layers[1]).argmax(dim=1)
     labels = torch.where(torch.arange(samples) % 2 == 0, answers, labels).repeat(views)
-    index = torch.randperm(TRAINING_SAMPLES, generator=draw)[:samples].repeat(views)
+    index = torch.randperm(max(TRAINING_SAMPLES, samples), generator=draw)[:samples].repeat(views)
     inputs = torch.rand(rows, 3, 16, 16, generator=draw)
     batch = Batch(inputs=inputs, labels=labels, targets=labels, index=index)
     return Drawn(student, teacher, batch, views)
@@ -198,6 +198,20 @@ def tap_student(kind: type[Strategy], features: Features, layer: Classifier) -> 
 def tap_teacher(kind: type[Strategy], features: Features, layer: Classifier) -> Tapped:
     """The teacher's signals as the engine gives them: without gradients."""
     return _tap(teacher_signals(kind), features, layer, trained=False)
+
+
+def draw_survey(kind: type[Strategy], setup: Setup) -> list[tuple[Outputs, Batch]]:
+    """What a strategy sees of the teacher before a training: two samples of each class, in batches of two sizes."""
+    classes = setup.num_classes
+    layer = setup.classifier or make_pair(widths=(1, setup.teacher.embedding), classes=classes).layers[1]
+    pair = NetworkPair(setup.teacher, setup.teacher, (layer, layer))
+    drawn = draw_batch(pair, 2 * classes, seed=99)
+    labels = torch.arange(2 * classes) % classes
+    index = torch.arange(2 * classes) % setup.num_samples
+    drawn = replace(drawn, batch=replace(drawn.batch, labels=labels, targets=labels, index=index))
+    cut = classes // 2 + 1
+    parts = (drawn.rows(torch.arange(cut)), drawn.rows(torch.arange(cut, 2 * classes)))
+    return [(tap_teacher(kind, part.teacher, layer).outputs, replace(part.batch, phase="survey")) for part in parts]
 
 
 def _tap(signals: frozenset[Signal], features: Features, layer: Classifier, *, trained: bool) -> Tapped:
