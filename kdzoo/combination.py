@@ -196,6 +196,16 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     predicting = _the_one(name, "say how the student predicts", [_predicts(kind) for kind in kinds])
     if predicting is not None:
         body["predict"] = _predict_by(predicting)
+    labelled = _the_one(
+        name,
+        "say which logits the labels train",
+        [kind.hard_label_logits is not Strategy.hard_label_logits for kind in kinds],
+    )
+    if labelled is not None:
+        if predicting not in (None, labelled):
+            first, second = (name.split("+")[place] for place in (predicting, labelled))
+            raise UsageError(f"{name}: {first} says how the student predicts, and {second} which logits labels train")
+        body["hard_label_logits"] = _labels_by(labelled)
     combining = _the_one(
         name, "combine gradients in their own way", [kind.gradients is not Strategy.gradients for kind in kinds]
     )
@@ -269,6 +279,14 @@ def _predict_by(place: int) -> Any:
         return part.predict(only(student, student_signals(kind)))
 
     return predict
+
+
+def _labels_by(place: int) -> Any:
+    def hard_label_logits(self: Combination, student: Outputs) -> Tensor:
+        """The logits of the part that says which ones the labels train, B x classes."""
+        return list(self.each())[place].hard_label_logits(only(student, student_signals(self.kinds[place])))
+
+    return hard_label_logits
 
 
 def _gradients_by(place: int) -> Any:

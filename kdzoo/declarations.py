@@ -15,8 +15,8 @@ from kdzoo.parameters import Param
 if TYPE_CHECKING:
     from kdzoo.strategy import Strategy
 
-Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier", "pre_stages"]
-SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier", "pre_stages")
+Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier", "pre_stages", "heads"]
+SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier", "pre_stages", "heads")
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,13 @@ class Signature:
         stages: one shape per stage, from the input to the deepest.
         embedding: width of the pooled features that enter the classifier.
         num_classes: width of the logits.
+        heads: names of the last layers whose mean the logits are, in their order; one in most networks.
     """
 
     stages: tuple[StageShape, ...]
     embedding: int
     num_classes: int
+    heads: tuple[str, ...] = ("head",)
 
 
 @dataclass(frozen=True)

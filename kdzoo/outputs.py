@@ -39,6 +39,7 @@ class Outputs:
         embedding: B x D, pooled features that enter the classifier.
         classifier: the last linear layer.
         pre_stages: one map per stage, of its shape: what enters the activation whose output is the stage's map.
+        heads: B x classes for each head whose mean the logits are; one in most networks.
         reduced: whether :meth:`Strategy.reduce` gave these.
     """
 
@@ -79,6 +80,12 @@ class Outputs:
         """One B x C x H x W map per stage, before its last activation; the stage's own map where it is behind none."""
         stages: tuple[Tensor, ...] = self._get("pre_stages")
         return stages
+
+    @property
+    def heads(self) -> tuple[Tensor, ...]:
+        """B x classes for each head; the logits are their mean."""
+        heads: tuple[Tensor, ...] = self._get("heads")
+        return heads
 
 
 @dataclass(frozen=True)

@@ -250,6 +250,13 @@ class Strategy(nn.Module):
         """
         return student.logits
 
+    def hard_label_logits(self, student: Outputs) -> Tensor:
+        """The logits that the hard-label loss trains, B x classes; by default those of :meth:`predict`.
+
+        Override it where labels train a part of what predicts, such as one head of several.
+        """
+        return self.predict(student)
+
     def gradients(self, terms: Terms, backward: Backward) -> None:
         """Fill the gradients from all terms, the hard-label loss among them under ``"ce"``.
 

@@ -69,7 +69,7 @@ class Distiller(nn.Module):
         student = run_divided(self.student, batch, self._signals, self.division)
         terms: Terms = {}
         if hard_labels and self.strategy.ce_weight != 0:
-            logits = self.strategy.predict(student).float()
+            logits = self.strategy.hard_label_logits(student).float()
             loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.label_smoothing)
             terms["ce"] = self.strategy.ce_weight * loss
         distilled: Any = self.strategy(student, teacher, batch)

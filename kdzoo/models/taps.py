@@ -83,7 +83,8 @@ class TappedModel(nn.Module):
         self.input_size, self.crop, self.interpolation = input_size, crop, interpolation
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
-        self._heads = tuple(last_layers(model).values())
+        heads = last_layers(model)
+        self._heads, self._names = tuple(heads.values()), tuple(heads)
         infos: Any = getattr(model, "feature_info", ())
         self._stages = _stage_indices([info["reduction"] for info in infos])
         self._signature: Signature | None = None
@@ -102,7 +103,8 @@ class TappedModel(nn.Module):
             Exactly the asked signals.
 
         Raises:
-            PairError: ``classifier`` is asked of a network whose logits are not one linear layer of its embedding.
+            PairError: ``classifier`` is asked of a network whose logits are not one linear layer of its embedding, or
+                ``heads`` of one that has several and does not average them.
         """
         wanted = set(signals)
         if unknown := wanted.difference(SIGNALS):
@@ -110,10 +112,14 @@ class TappedModel(nn.Module):
         values: dict[str, Any] = {"classifier": self.classifier()} if "classifier" in wanted else {}
         if wanted - {"classifier"}:
             images = self._convert(inputs)
-            with _entering(self._heads if "embedding" in wanted else ()) as entered:
+            several = "heads" in wanted and len(self._names) > 1
+            entering, leaving = self._heads if "embedding" in wanted else (), self._heads if several else ()
+            with _entering(entering) as entered, _leaving(leaving) as left:
                 values |= self._run(images, wanted)
             if "embedding" in wanted:
                 values["embedding"] = self._join(entered)
+            if "heads" in wanted:
+                values["heads"] = self._apart(left) if several else (values["logits"],)
         return Outputs({name: values[name] for name in SIGNALS if name in wanted})
 
     def _convert(self, images: Tensor) -> Tensor:
@@ -141,7 +147,7 @@ class TappedModel(nn.Module):
         if "stages" not in wanted:
             return {"logits": model(images)}
         indices = list(self._stages)
-        if wanted.isdisjoint({"logits", "embedding"}):
+        if wanted.isdisjoint({"logits", "embedding", "heads"}):
             maps = model.forward_intermediates(images, indices=indices, output_fmt="NCHW", intermediates_only=True)
             return {"stages": tuple(maps)}
         features, maps = model.forward_intermediates(images, indices=indices, output_fmt="NCHW")
@@ -152,6 +158,11 @@ class TappedModel(nn.Module):
         self._sources = tuple(next(i for i, other in enumerate(entered) if other is each) for each in entered)
         parts = [_pooled(entered[i]) for i in dict.fromkeys(self._sources)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _apart(self, left: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        if _mixes_heads_otherwise(self.model):
+            raise PairError(f"the logits of {type(self.model).__name__} are not the mean of its heads")
+        return tuple(left)
 
     def classifier(self) -> Classifier:
         """The last linear layer, live: ``logits = embedding @ weight.T + bias``.
@@ -205,7 +216,7 @@ class TappedModel(nn.Module):
             if not isinstance(out.logits, Tensor) or out.logits.ndim != 2 or out.embedding.shape[1:] != (width,):
                 raise UsageError(f"{type(self.model).__name__} does not give one row of logits per image")
             stages = tuple(StageShape(*fmap.shape[1:]) for fmap in out.stages)
-            self._signature = Signature(stages, width, out.logits.shape[1])
+            self._signature = Signature(stages, width, out.logits.shape[1], self._names)
         return self._signature
 
     def trace(self, size: tuple[int, int], signals: Collection[Signal]) -> Outputs:
@@ -391,3 +402,19 @@ def _in_path(name: str, block: str, channels: int, norm: Any) -> bool:
     inside = name == block or not block or name.startswith(f"{block}.")
     parts = name.removeprefix(block).strip(".").split(".")
     return inside and norm.num_features == channels and SHORTCUTS.isdisjoint(parts)
+
+
+@contextmanager
+def _leaving(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """What each layer gives in the pass that runs meanwhile, in the order of the layers."""
+    left = [torch.empty(0)] * len(layers)
+
+    def tap(i: int) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda _, __, output: left.__setitem__(i, output)
+
+    hooks = [layer.register_forward_hook(tap(i)) for i, layer in enumerate(layers)]
+    try:
+        yield left
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -26,6 +26,7 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.feature.kdpp import NormDirection
     from kdzoo_zoo.feature.ofd import Overhaul
     from kdzoo_zoo.relation.rkd import RelationalKD
+    from kdzoo_zoo.response.deit import DistillationToken
     from kdzoo_zoo.response.soft import SoftTargets
 
     return (
@@ -37,4 +38,5 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
         Overhaul,
         ActivationBoundaries,
         NormDirection,
+        DistillationToken,
     )

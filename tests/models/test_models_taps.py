@@ -205,6 +205,40 @@ def test_heads_that_are_not_one_layer_are_a_pair_error(text: str, make_model: Ma
         tapped(torch.rand(2, 1, 64, 64), {"logits", "classifier"})
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("deit_tiny_distilled_patch16_224:depth=1", ("head", "head_dist")),
+        ("levit_128s", ("head.linear", "head_dist.linear")),
+        ("repvit_m0_9", ("head.head.l", "head.head_dist.l")),
+        ("crossvit_tiny_240:img_size=240", ("head.0", "head.1")),
+        ("test_resnet", ("fc",)),
+    ],
+)
+def test_heads_are_those_whose_mean_the_logits_are(
+    text: str, names: tuple[str, ...], training: bool, make_model: Make
+) -> None:
+    tapped = make_model(text, size=64).train(training)
+    assert tapped.signature().heads == names
+    images = torch.rand(4, 1, 64, 64)
+    out = tapped(images, {"heads", "logits", "stages"})
+    assert [head.shape for head in out.heads] == [(4, 10)] * len(names)
+    torch.testing.assert_close(torch.stack(out.heads).mean(dim=0), out.logits)
+    if training:
+        slopes = torch.autograd.grad(
+            out.heads[0].sum(), tapped.model.get_submodule(names[-1]).weight, allow_unused=True
+        )
+        assert (slopes[0] is None) == (len(names) > 1)
+    assert not any(module._forward_hooks for module in tapped.modules())
+
+
+def test_heads_that_are_not_averaged_are_a_pair_error(make_model: Make) -> None:
+    tapped = make_model("efficientvim_m1", size=64)
+    with pytest.raises(PairError, match="not the mean of its heads"):
+        tapped(torch.rand(2, 1, 64, 64), {"heads"})
+
+
 def test_converts_normalisation_and_size(make_model: Make) -> None:
     tapped = make_model("test_resnet:img_size=48", channels=3).eval()
     images = torch.rand(2, 3, 32, 32)

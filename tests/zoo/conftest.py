@@ -10,6 +10,8 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, PreActivation, Setup, Signature, StageShape, Strategy
 
+HEADS = ("head", "head_dist")
+
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
@@ -28,7 +30,9 @@ def setup() -> Callable[..., Setup]:
         n, m = len(student), len(teacher)
         shared = min(n, m)
         return Setup(
-            student=Signature(tuple(StageShape(*shape) for shape in student), embedding=5, num_classes=classes[0]),
+            student=Signature(
+                tuple(StageShape(*shape) for shape in student), embedding=5, num_classes=classes[0], heads=HEADS
+            ),
             teacher=Signature(tuple(StageShape(*shape) for shape in teacher), embedding=7, num_classes=classes[1]),
             stage_pairs=tuple((n - shared + i, m - shared + i) for i in range(shared)),
             num_classes=classes[0],
@@ -52,6 +56,7 @@ def outputs() -> Callable[..., Outputs]:
                 "logits": random(signature.num_classes),
                 "stages": tuple(random(*shape) for shape in signature.stages),
                 "embedding": random(signature.embedding),
+                "heads": tuple(random(signature.num_classes) for _ in signature.heads),
                 "pre_stages": tuple(random(*shape) for shape in signature.stages),
             }
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from waiting import output_of
 
 import kdzoo_zoo
@@ -160,6 +161,8 @@ def _public_terms(strategy, student: Outputs, teacher: Outputs) -> dict[str, tor
         case "fitnets":
             adapted = strategy.adapter(student.stages[strategy.student_stage])
             return {"hint": strategy.beta * functional.hint_loss(adapted, teacher.stages[strategy.teacher_stage])}
+        case "deit":
+            return {"answer": strategy.alpha * F.cross_entropy(student.heads[1], teacher.logits.argmax(dim=1))}
         case "kdpp":
             soft = functional.soft_target_loss(student.logits, teacher.logits, strategy.temperature)
             own = strategy.adapter(student.embedding)

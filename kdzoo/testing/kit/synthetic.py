@@ -28,6 +28,9 @@ Change = Callable[[Tensor], Tensor]
 MAPS: frozenset[Signal] = frozenset({"stages", "pre_stages"})
 """Signals that are maps of the stages."""
 
+HEADS = ("head", "head_dist")
+"""The last layers of all made-up networks, for strategies that need two; the others see their mean."""
+
 TRAINING_SAMPLES = 256
 """What a made-up dataset has; no batch of the checks is larger."""
 
@@ -94,7 +97,7 @@ def make_pair(
     """Networks of these stages (C x H x W each), embeddings and classes, with random last layers."""
     draw = torch.Generator().manual_seed(seed)
     shapes = [
-        Signature(tuple(StageShape(*shape) for shape in stages), width, classes)
+        Signature(tuple(StageShape(*shape) for shape in stages), width, classes, HEADS)
         for stages, width in zip((student, teacher), widths, strict=True)
     ]
     layers = [
@@ -227,6 +230,9 @@ def _tap(signals: frozenset[Signal], features: Features, layer: Classifier, *, t
     if "pre_stages" in signals:
         values |= {"pre_stages": stages, "stages": tuple(map(F.relu, stages))}
     values["logits"] = F.linear(embedding, weight, bias)
+    if "heads" in signals:
+        apart = F.linear(embedding, weight.detach().roll(1, dims=1))
+        values["heads"] = (values["logits"] + apart, values["logits"] - apart)
     sources = (*stages, embedding, weight, *(() if bias is None else (bias,)))
     return Tapped(Outputs({name: values[name] for name in values if name in signals}), sources)
 

@@ -32,8 +32,11 @@ from kdzoo.testing.kit.synthetic import open_quadrants
 
 CNN, OTHER_CNN, VIT = "test_resnet", "test_efficientnet", "test_vit:depth=4:patch_size=4"
 
-PAIRS = ((CNN, OTHER_CNN), (CNN, CNN), (VIT, VIT), (CNN, VIT), (VIT, CNN))
-"""Student and teacher of the trainings, the most telling first: of the same kind, and of other widths."""
+DISTILLED = "deit_tiny_distilled_patch16_224:depth=2:embed_dim=64:num_heads=2:patch_size=4"
+
+PAIRS = ((CNN, OTHER_CNN), (CNN, CNN), (VIT, VIT), (CNN, VIT), (VIT, CNN), (DISTILLED, CNN))
+"""Student and teacher of the trainings, the most telling first: of the same kind, and of other widths; at the end, for
+strategies that need one, a student with two heads."""
 
 RATES = (0.01, 0.001)
 """Learning rates of the trainings. The lower one, with clipped gradients, is for a strategy whose terms are sound, but

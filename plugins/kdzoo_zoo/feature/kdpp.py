@@ -65,7 +65,7 @@ def norm_direction_loss(
 
 
 class Widening(nn.Module):
-    """BatchNorm, dropout of one half and a linear layer, as the authors have them: B x student's -> B x teacher's width.
+    """The authors' BatchNorm, dropout of one half and linear layer: B x student's width -> B x teacher's width.
 
     Args:
         student: width of the student's embedding.
