@@ -175,6 +175,8 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     if len({kind.views for kind in kinds}) > 1:
         listed = ", ".join(f"{kind.name} {kind.views}" for kind in kinds)
         raise UsageError(f"{name}: its parts want different numbers of views of a sample ({listed})")
+    if making := next((kind.name for kind in kinds if kind.variants > 1), ""):
+        raise UsageError(f"{name}: {making} makes variants of each image, which the other parts do not know")
     body: dict[str, Any] = {
         "__module__": __name__,
         "__doc__": _card(kinds),

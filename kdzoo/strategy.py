@@ -112,6 +112,7 @@ class Strategy(nn.Module):
         signals: what it needs of both networks.
         teacher_signals: what it needs of the teacher, where that differs; ``()`` leaves the teacher out.
         views: augmented versions of each sample in a batch; with 2, rows B..2B-1 are the second view of rows 0..B-1.
+        variants: images that :meth:`augment` makes of each image of a batch, itself among them.
         revision: raise it when a change of the maths makes older records incomparable; part of a cell's identity.
         deployed: names of own submodules that the trained student needs in order to predict (see :meth:`predict`).
         ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
@@ -138,6 +139,7 @@ class Strategy(nn.Module):
     signals: ClassVar[tuple[Signal, ...]] = ("logits",)
     teacher_signals: ClassVar[tuple[Signal, ...] | None] = None
     views: ClassVar[int] = 1
+    variants: ClassVar[int] = 1
     revision: ClassVar[str] = "1"
     deployed: ClassVar[tuple[str, ...]] = ()
     ce_weight: float = 1.0
@@ -231,6 +233,20 @@ class Strategy(nn.Module):
             batches: what :meth:`reduce` gives of the teacher's signals, and the batch; every training sample once, in
                 their order, not augmented, and without gradients. They can be gone through several times.
         """
+
+    def augment(self, images: Any) -> Any:
+        """The images of a batch, and others that are made of them; both networks run on all of them.
+
+        Called in training only, where ``variants`` is above 1, without gradients; it may draw random numbers.
+
+        Args:
+            images: R x C x H x W in [0, 1], augmented by the recipe.
+
+        Returns:
+            variants R rows of the same size: the images as they came, then the second variant of each, and so on. What
+            follows, ``Batch`` included, has as many rows; the hard-label loss is that of the first R.
+        """
+        return images
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The named distillation terms, each a scalar that already carries its weight.

@@ -19,7 +19,7 @@ from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, SignalSource
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Course, PrunedError, Stop, Tally, Watch, finish
 from kdzoo.engine.devices import AcceleratorBackward, Clock, seed_everything
-from kdzoo.engine.distiller import Deployment, Distiller, predict
+from kdzoo.engine.distiller import Deployment, Distiller, predict, with_variants
 from kdzoo.engine.division import DividedBackward, Division, OverlappedBackward, overlapped, overlaps
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.feed import Feed, own_feed
@@ -185,6 +185,7 @@ class Training:
             progress = (number + step / self.steps) / len(self.plan)
             moment: dict[str, Any] = {"progress": progress, "epoch": number, "epochs": len(self.plan)}
             batch = dataclasses.replace(next(batches), phase=phase.name, **moment)
+            batch = with_variants(self.strategy, batch)
             terms = self._terms(batch, signals_of, phase, teacher_clock)
             self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:

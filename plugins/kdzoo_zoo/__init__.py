@@ -21,6 +21,7 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     """The built-in strategies."""
     from kdzoo_zoo.attention.at import AttentionTransfer
     from kdzoo_zoo.baseline.ce import CrossEntropy
+    from kdzoo_zoo.contrast.sskd import SelfSupervision
     from kdzoo_zoo.feature.ab import ActivationBoundaries
     from kdzoo_zoo.feature.fitnets import FitNets
     from kdzoo_zoo.feature.kdpp import NormDirection
@@ -39,4 +40,5 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
         ActivationBoundaries,
         NormDirection,
         DistillationToken,
+        SelfSupervision,
     )

@@ -1,6 +1,7 @@
 """The losses of the built-in strategies, and others for plugins, as pure functions: tensors in, scalar or map out."""
 
 from kdzoo_zoo.attention.at import attention_map, attention_transfer_loss
+from kdzoo_zoo.contrast.sskd import self_supervised_similarity_loss, transformed_view_loss
 from kdzoo_zoo.feature.ab import activation_boundary_loss
 from kdzoo_zoo.feature.fitnets import hint_loss
 from kdzoo_zoo.feature.kdpp import norm_direction_loss
@@ -20,7 +21,9 @@ __all__ = [
     "partial_l2_loss",
     "relational_angle_loss",
     "relational_distance_loss",
+    "self_supervised_similarity_loss",
     "soft_target_loss",
     "top_logits",
     "top_soft_target_loss",
+    "transformed_view_loss",
 ]

@@ -43,6 +43,7 @@ CASES = {
     "maps before activations": ("ofd", {}),
     "maps before activations, a phase": ("ab", {"epochs": 3}),
     "statistics of the teacher": ("kdpp", {}),
+    "variants of each image": ("sskd", {"epochs": 3}),
     "relations of a batch": ("rkd", {}),
     "relations beside a per-sample part": ("soft+rkd", {}),
     "memory and draws": (Contrast, {"recipe": MODERN}),

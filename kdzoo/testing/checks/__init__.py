@@ -17,7 +17,7 @@ from kdzoo.testing.checks.hyperparameters import PARAMETERS, SEARCH_SPACE
 from kdzoo.testing.checks.loss import FLOAT32, LABELS_ONCE, NON_NEGATIVE, TERMS, ZERO_WHEN_EQUAL
 from kdzoo.testing.checks.precision import BF16, CHANNELS_LAST, DEGENERATE, FLOAT64, FP16, NON_CONTIGUOUS
 from kdzoo.testing.checks.repeating import OTHER_PROCESS, REPEATABLE, STOCHASTIC, TRAINING_AGAIN
-from kdzoo.testing.checks.samples import ACROSS, BATCH_ORDER, BATCH_SIZE
+from kdzoo.testing.checks.samples import ACROSS, BATCH_ORDER, BATCH_SIZE, VARIANTS
 from kdzoo.testing.checks.shapes import (
     BATCH_OF_ONE,
     MIXUP_TARGETS,
@@ -54,6 +54,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
         LABELS_ONCE,
         ACROSS,
         MEMORY_ROWS,
+        VARIANTS,
     ),
     "Gradients and arguments": (
         REGISTERED,

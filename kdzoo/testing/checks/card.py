@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kdzoo.declarations import Paper
 from kdzoo.outputs import Classifier, Outputs
-from kdzoo.signals import teacher_signals
+from kdzoo.signals import rows_of_sample, teacher_signals
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.subject import Subject, parts_of
@@ -147,7 +147,7 @@ def _predict(subject: Subject) -> CheckResult:
     outputs = tap_student(kind, drawn.student, pair.layers[0]).outputs
     with torch.no_grad():
         logits = strategy.predict(outputs)
-        wanted = (5 * kind.views, pair.student.num_classes)
+        wanted = (5 * rows_of_sample(kind), pair.student.num_classes)
         if logits.shape != wanted:
             return failed(f"it gives {tuple(logits.shape)} instead of {wanted}")
         if message := _of_others(strategy, outputs, logits):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdzoo.engine.survey import surveys
 from kdzoo.outputs import Batch, Classifier, Outputs
-from kdzoo.signals import teacher_signals
+from kdzoo.signals import rows_of_sample, teacher_signals
 from kdzoo.strategy import Setup, Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import plain_state, same
@@ -183,14 +183,14 @@ def _reduce(subject: Subject) -> CheckResult:
     if kind.reduce is Strategy.reduce or not teacher_signals(kind):
         return skipped("not overridden")
     strategy = subject.build(pair.setup(kind))
-    drawn, backwards = subject.draw(pair, 8), torch.arange(8 * kind.views).flip(0)
+    drawn, backwards = subject.draw(pair, 8), torch.arange(8 * rows_of_sample(kind)).flip(0)
 
     def kept(order: Tensor) -> _Rows:
         features = drawn.teacher.map(lambda x: x[order])
         with torch.no_grad():
             return dict(_rows_of(strategy.reduce(tap_teacher(kind, features, pair.layers[1]).outputs), len(order)))
 
-    whole = kept(torch.arange(8 * kind.views))
+    whole = kept(torch.arange(8 * rows_of_sample(kind)))
     fault = next(_faults(strategy, whole, kept, backwards), None)
     sizes = ", ".join(f"{name} {' x '.join(map(str, rows.shape[1:]))}" for name, rows in whole.items())
     return failed(fault) if fault else passed(f"a sample gives {sizes}")

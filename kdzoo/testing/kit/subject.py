@@ -16,7 +16,7 @@ from kdzoo.engine.distiller import NOTHING
 from kdzoo.engine.survey import surveys
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.outputs import Batch, Classifier, Outputs
-from kdzoo.signals import teacher_signals
+from kdzoo.signals import rows_of_sample, teacher_signals
 from kdzoo.strategy import Phase, Setup, Strategy, Terms
 from kdzoo.testing.kit.synthetic import (
     DEEP_STAGES,
@@ -185,7 +185,7 @@ class Subject:
     def draw(self, pair: NetworkPair, samples: int = 8, *, seed: int = 0, scale: float | None = None) -> Drawn:
         """A batch with as many views as the strategy asks for; by default as sure as where it has most to say."""
         scale = self.moment.scale if scale is None else scale
-        return draw_batch(pair, samples, views=self.kind.views, seed=seed, scale=scale)
+        return draw_batch(pair, samples, views=rows_of_sample(self.kind), seed=seed, scale=scale)
 
     def call(
         self,

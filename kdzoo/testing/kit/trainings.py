@@ -20,7 +20,7 @@ from kdzoo.declarations import Signature
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Unwatched
 from kdzoo.engine.devices import make_accelerator, seed_everything
-from kdzoo.engine.distiller import Distiller
+from kdzoo.engine.distiller import Distiller, with_variants
 from kdzoo.engine.train import Training
 from kdzoo.errors import NonFiniteLossError, PairError
 from kdzoo.models.teacher import Teacher
@@ -291,6 +291,7 @@ def one_step(training: Training, phase: Phase) -> Terms:
     )
     batch = replace(next(batches), phase=phase.name, progress=0.9, epoch=9, epochs=10)
     seed_everything(99)
+    batch = with_variants(training.strategy, batch)
     training.set_modes(phase)
     training.optimizer.zero_grad()
     terms = training.model(batch, training.source.open(phase, 0)(batch), phase.hard_labels)

@@ -24,8 +24,8 @@ class DistillationToken(Strategy):
     refused. Any teacher of the same classes.
 
     Differs from the paper: the logits of the heads are averaged at inference, as in the authors' model; the paper's
-    text adds their softmaxes. The soft form (the paper's has T 3 and alpha 0.1, on one head) is the mean over samples, while
-    the authors' code divides by classes too, so that their alpha counts less.
+    text adds their softmaxes. The soft form (the paper's has T 3 and alpha 0.1, on one head) is the mean over samples,
+    while the authors' code divides by classes too, so that their alpha counts less.
     """
 
     name = "deit"
