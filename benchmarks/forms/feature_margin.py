@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.forms import Form
+from forms import Form
 from kdzoo_zoo.functional import (
     activation_boundary_loss,
     norm_direction_loss,
