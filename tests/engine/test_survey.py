@@ -8,24 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from hard_strategies import Centred
 from small_lab import FIT, run, stop_at
 from torch import Tensor
 
-from kdzoo import Batch, Outputs, Setup, Strategy, Terms
+from kdzoo import Batch, Outputs, Strategy
 from kdzoo.combination import combine
 
 SEEN: list[tuple[Tensor, Tensor]] = []
 """The indices and the images' sums of each batch of a survey, over all trainings of a test."""
 
 
-class Centred(Strategy):
-    """Logits, less what the teacher says on average."""
-
-    name = "centred"
-    calls = 0
-
-    def build(self, setup: Setup) -> None:
-        self.register_buffer("mean", torch.zeros(setup.num_classes))
+class Watched(Centred):
+    """It notes what it was shown."""
 
     def survey(self, batches: Iterable[tuple[Outputs, Batch]]) -> None:
         rows = []
@@ -34,12 +29,8 @@ class Centred(Strategy):
             assert not teacher.logits.requires_grad
             SEEN.append((batch.index, batch.inputs.flatten(1).sum(dim=1)))
             rows.append(teacher.logits)
-        again = torch.cat([teacher.logits for teacher, _ in batches])
-        assert torch.equal(again, torch.cat(rows))
-        self.mean.copy_(again.double().mean(dim=0))
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        return {"logits": (student.logits.float() - teacher.logits.float() + self.mean).square().mean()}
+        assert torch.equal(torch.cat([teacher.logits for teacher, _ in batches]), torch.cat(rows))
+        super().survey(batches)
 
 
 @pytest.fixture(autouse=True)
@@ -55,29 +46,29 @@ def outcome(bench: Any) -> Any:
 def test_every_sample_once_in_order_and_not_augmented(tmp_path: Path, teacher_file: str) -> None:
     flips = {"augment.flip": True, "augment.crop": 2}
     for folder, recipe in (("plain", {}), ("flipped", flips)):
-        run(tmp_path / folder, [Centred], epochs=1, teacher_weights=teacher_file, recipe=recipe)
+        run(tmp_path / folder, [Watched], epochs=1, teacher_weights=teacher_file, recipe=recipe)
     index, images = (torch.cat(parts) for parts in zip(*SEEN, strict=True))
     assert torch.equal(index, torch.arange(FIT).repeat(2))
     assert torch.equal(images[:FIT], images[FIT:])
 
 
 def test_a_training_that_was_stopped_ends_the_same_and_surveys_once(tmp_path: Path, teacher_file: str) -> None:
-    whole = run(tmp_path / "whole", [Centred], epochs=3, teacher_weights=teacher_file, without_baseline=True)
+    whole = run(tmp_path / "whole", [Watched], epochs=3, teacher_weights=teacher_file, without_baseline=True)
     assert len(SEEN) > 0
     once = len(SEEN)
     cost = whole.only("centred").cost
     assert 0 < cost["teacher"] < cost["train"]
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", [Centred], stop_at(1, 1), epochs=3, teacher_weights=teacher_file, without_baseline=True)
-    cut = run(tmp_path / "cut", [Centred], epochs=3, teacher_weights=teacher_file, without_baseline=True)
+        run(tmp_path / "cut", [Watched], stop_at(1, 1), epochs=3, teacher_weights=teacher_file, without_baseline=True)
+    cut = run(tmp_path / "cut", [Watched], epochs=3, teacher_weights=teacher_file, without_baseline=True)
     assert outcome(cut) == outcome(whole)
     assert len(SEEN) == 2 * once
 
 
 def test_a_part_of_a_combination_surveys(tmp_path: Path, teacher_file: str) -> None:
-    combined = combine([Centred], ["1"])
+    combined = combine([Watched], ["1"])
     assert combined.survey is not Strategy.survey
-    bench = run(tmp_path, [Centred, "soft+centred"], epochs=1, teacher_weights=teacher_file)
+    bench = run(tmp_path, [Watched, "soft+centred"], epochs=1, teacher_weights=teacher_file)
     record = bench.only("soft+centred")
     assert record.status == "done", record.traceback
     half = len(SEEN) // 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hard_strategies import Contrast, Everything, Review, TeachersHead, ThreePhases, TwoMomenta, TwoViews
+from hard_strategies import Centred, Contrast, Everything, Review, TeachersHead, ThreePhases, TwoMomenta, TwoViews
 from rank_jobs import train
 from rank_pair import Pair
 from small_lab import prepare
@@ -42,7 +42,7 @@ CASES = {
     ),
     "maps before activations": ("ofd", {}),
     "maps before activations, a phase": ("ab", {"epochs": 3}),
-    "statistics of the teacher": ("kdpp", {}),
+    "statistics of the teacher": (Centred, {}),
     "variants of each image": ("sskd", {"epochs": 3}),
     "relations of a batch": ("rkd", {}),
     "relations beside a per-sample part": ("soft+rkd", {}),
@@ -56,7 +56,7 @@ CASES = {
 }
 
 
-OVERLAPPED = {"ce", "soft", "at", "fitnets", "soft+at", "ofd", "ab", "kdpp"}
+OVERLAPPED = {"ce", "soft", "at", "fitnets", "soft+at", "ofd", "ab"}
 
 
 @pytest.fixture(scope="module")
