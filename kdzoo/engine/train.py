@@ -24,7 +24,7 @@ from kdzoo.engine.division import DividedBackward, Division, OverlappedBackward,
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.feed import Feed, own_feed
 from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average, make_optimizer, make_schedule
-from kdzoo.engine.survey import Survey, surveys
+from kdzoo.engine.teacher_survey import TeacherSurvey, surveys
 from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.interruption import LeftError
@@ -153,7 +153,7 @@ class Training:
         seed_everything(self.cell.seed_for("survey"))
         loop, clock = OnTheFly(self.teacher, self.strategy), Clock(self.device)
         with self.timed("train"), clock.section(), torch.no_grad():
-            self.strategy.survey(Survey(self.data, self.device, loop, self.source, self.accelerator.autocast))
+            self.strategy.survey(TeacherSurvey(self.data, self.device, loop, self.source, self.accelerator.autocast))
         self.seconds["teacher"] += clock.seconds()
         self.world.level(self.distiller)
         if self.average:  # what is deployed may have been filled

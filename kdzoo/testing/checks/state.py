@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdzoo.engine.survey import surveys
+from kdzoo.engine.teacher_survey import surveys
 from kdzoo.outputs import Batch, Classifier, Outputs
 from kdzoo.signals import rows_of_sample, teacher_signals
 from kdzoo.strategy import Setup, Strategy

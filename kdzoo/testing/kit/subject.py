@@ -13,7 +13,7 @@ import torch
 from kdzoo.combination import Combination
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import NOTHING
-from kdzoo.engine.survey import surveys
+from kdzoo.engine.teacher_survey import surveys
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.outputs import Batch, Classifier, Outputs
 from kdzoo.signals import rows_of_sample, teacher_signals

@@ -24,7 +24,7 @@ def surveys(strategy: type[Strategy] | Strategy) -> bool:
     return kind.survey is not Strategy.survey
 
 
-class Survey:
+class TeacherSurvey:
     """The training samples, each once, in their order and not augmented, with what the strategy gets of the teacher.
 
     It can be gone through several times and is always the same: nothing is drawn, and the size of its batches depends
