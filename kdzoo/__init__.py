@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kdzoo.declarations import Paper, Signature, StageShape
     from kdzoo.errors import KdzooError, PairError, UsageError
     from kdzoo.measures import Measure
-    from kdzoo.outputs import Batch, Classifier, Outputs
+    from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation
     from kdzoo.parameters import Param, param
     from kdzoo.plugins import hookimpl
     from kdzoo.recipe import Recipe
@@ -30,7 +30,7 @@ _HOMES = {
     "kdzoo.errors": ("KdzooError", "PairError", "UsageError"),
     "kdzoo.declarations": ("Paper", "Signature", "StageShape"),
     "kdzoo.measures": ("Measure",),
-    "kdzoo.outputs": ("Batch", "Classifier", "Outputs"),
+    "kdzoo.outputs": ("Batch", "Classifier", "Outputs", "PreActivation"),
     "kdzoo.parameters": ("Param", "param"),
     "kdzoo.plugins": ("hookimpl",),
     "kdzoo.recipe": ("Recipe",),
@@ -57,6 +57,7 @@ __all__ = [
     "Paper",
     "Param",
     "Phase",
+    "PreActivation",
     "Recipe",
     "Record",
     "Setup",

@@ -65,8 +65,12 @@ class Combination(Strategy):
         values = {name: getattr(self, name) for name in self.hyperparameters()}
         parts = []
         for kind in self.kinds:
-            blind = "classifier" not in teacher_signals(kind)
-            own = dataclasses.replace(setup, classifier=None) if blind else setup
+            asked = teacher_signals(kind)
+            own = dataclasses.replace(
+                setup,
+                classifier=setup.classifier if "classifier" in asked else None,
+                pre_activations=setup.pre_activations if "pre_stages" in asked else None,
+            )
             parts.append(kind(own, **_values_of_part(kind, values)))
         viewing = [part for part in parts if not part.modifies or part.views > 1]
         if len({part.views for part in viewing}) > 1:
@@ -115,7 +119,7 @@ class Combination(Strategy):
             if kind.modifies or alone not in (None, place):
                 continue
             seen = batch if alone == place else dataclasses.replace(batch, phase=self._main[place])
-            mine, theirs = only(student, student_signals(kind)), self._of(teacher, kind)
+            mine, theirs = only(student, student_signals(kind)), self.outputs_of(teacher, kind)
             weight = 1.0
             if teacher.values and _sees_modified(kind, self.kinds):
                 changed = changed or self._modified(student, teacher, batch)
@@ -128,7 +132,7 @@ class Combination(Strategy):
             terms |= {f"{kind.name}.{name}": value if weight == 1 else weight * value for name, value in own.items()}
         return terms
 
-    def _of(self, teacher: Outputs, kind: type[Strategy]) -> Outputs:
+    def outputs_of(self, teacher: Outputs, kind: type[Strategy]) -> Outputs:
         """What one part is given of the teacher, before any modifier."""
         if not self.reduces:
             return only(teacher, teacher_signals(kind))
@@ -142,7 +146,7 @@ class Combination(Strategy):
         for part, kind in zip(self.each(), self.kinds, strict=True):
             if kind.modifies:
                 mine = _overlaid(only(student, student_signals(kind)), changed[0])
-                theirs = _overlaid(Outputs(self._of(teacher, kind).values), changed[1])
+                theirs = _overlaid(Outputs(self.outputs_of(teacher, kind).values), changed[1])
                 found = part.modify(mine, theirs, batch)
                 changed = _joined(changed[0], found[0], kind), _joined(changed[1], found[1], kind)
         return changed
@@ -221,6 +225,8 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     if len({kind.name for kind in kinds}) < len(kinds):
         raise UsageError(f"{name}: a combination can have each strategy only once")
     _check_modifiers(name, kinds)
+    if making := next((kind.name for kind in kinds if kind.variants > 1), ""):
+        raise UsageError(f"{name}: {making} makes variants of each image, which the other parts do not know")
     body: dict[str, Any] = {
         "__module__": __name__,
         "__doc__": _card(kinds),
@@ -234,6 +240,8 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     body |= {claim: all(getattr(kind, claim) for kind in kinds) for claim in _ALL_CLAIM}
     body |= {claim: any(getattr(kind, claim) for kind in kinds) for claim in _ONE_CLAIMS}
     # An engine that finds no method of its own takes a shorter way, so there is one only where a part has one.
+    if any(kind.survey is not Strategy.survey for kind in kinds):
+        body["survey"] = _survey
     if any(_reduces(kind, kinds) for kind in kinds):
         body |= {"reduces": True, "reduce": _reduce, "reduction": _reduction}
     if own := next((kind.name for kind in kinds if kind.optimizer is not Strategy.optimizer), None):
@@ -241,6 +249,16 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     predicting = _the_one(name, "say how the student predicts", [_predicts(kind) for kind in kinds])
     if predicting is not None:
         body["predict"] = _predict_by(predicting)
+    labelled = _the_one(
+        name,
+        "say which logits the labels train",
+        [kind.hard_label_logits is not Strategy.hard_label_logits for kind in kinds],
+    )
+    if labelled is not None:
+        if predicting not in (None, labelled):
+            first, second = (name.split("+")[place] for place in (predicting, labelled))
+            raise UsageError(f"{name}: {first} says how the student predicts, and {second} which logits labels train")
+        body["hard_label_logits"] = _labels_by(labelled)
     combining = _the_one(
         name, "combine gradients in their own way", [kind.gradients is not Strategy.gradients for kind in kinds]
     )
@@ -292,6 +310,25 @@ def _reduction(self: Combination) -> dict[str, str | tuple[str, ...]]:
     return texts
 
 
+def _survey(self: Combination, batches: Iterable[tuple[Outputs, Batch]]) -> None:
+    """What each part finds."""
+    for part, kind in zip(self.each(), self.kinds, strict=True):
+        if kind.survey is not Strategy.survey:
+            part.survey(_SurveyOfPart(batches, self, kind))
+
+
+@dataclasses.dataclass(frozen=True)
+class _SurveyOfPart:
+    """What one part sees of a survey."""
+
+    batches: Iterable[tuple[Outputs, Batch]]
+    whole: Combination
+    kind: type[Strategy]
+
+    def __iter__(self) -> Iterator[tuple[Outputs, Batch]]:
+        return ((self.whole.outputs_of(outputs, self.kind), batch) for outputs, batch in self.batches)
+
+
 def _predicts(kind: type[Strategy]) -> bool:
     return kind.predict is not Strategy.predict or bool(kind.deployed)
 
@@ -317,6 +354,14 @@ def _predict_by(place: int) -> Any:
         return part.predict(only(student, student_signals(kind)))
 
     return predict
+
+
+def _labels_by(place: int) -> Any:
+    def hard_label_logits(self: Combination, student: Outputs) -> Tensor:
+        """The logits of the part that says which ones the labels train, B x classes."""
+        return list(self.each())[place].hard_label_logits(only(student, student_signals(self.kinds[place])))
+
+    return hard_label_logits
 
 
 def _gradients_by(place: int) -> Any:

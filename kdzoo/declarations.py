@@ -16,8 +16,8 @@ from kdzoo.parameters import Param
 if TYPE_CHECKING:
     from kdzoo.strategy import Strategy
 
-Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier"]
-SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier")
+Signal: TypeAlias = Literal["logits", "stages", "embedding", "classifier", "pre_stages", "heads"]
+SIGNALS: tuple[Signal, ...] = ("logits", "stages", "embedding", "classifier", "pre_stages", "heads")
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,14 @@ class Signature:
         num_classes: width of the logits.
         head_pools: whether the head is average pooling and one linear layer: the embedding is the mean of the last
             stage's map over its positions, but for dropout, so that the classifier may be applied to every position.
+        heads: names of the last layers whose mean the logits are, in their order; one in most networks.
     """
 
     stages: tuple[StageShape, ...]
     embedding: int
     num_classes: int
     head_pools: bool = False
+    heads: tuple[str, ...] = ("head",)
 
 
 @dataclass(frozen=True)

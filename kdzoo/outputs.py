@@ -18,6 +18,17 @@ class Classifier(NamedTuple):
     bias: Tensor | None
 
 
+class PreActivation(NamedTuple):
+    """What stands before the activation that gives a stage's map.
+
+    ``weight`` and ``bias`` are those of the batch normalisation right before it, one value per channel; both None where
+    there is none, or several whose sum goes in.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+
 @dataclass(frozen=True)
 class Outputs:
     """The signals of one network on one batch. Reading one that the strategy did not ask for is an error.
@@ -27,6 +38,8 @@ class Outputs:
         stages: one map per stage, B x C x H x W, from the input to the deepest.
         embedding: B x D, pooled features that enter the classifier.
         classifier: the last linear layer.
+        pre_stages: one map per stage, of its shape: what enters the activation whose output is the stage's map.
+        heads: B x classes for each head whose mean the logits are; one in most networks.
         reduced: whether :meth:`Strategy.reduce` gave these.
     """
 
@@ -61,6 +74,18 @@ class Outputs:
         """The last linear layer (for the student: the live, trained one)."""
         classifier: Classifier = self._get("classifier")
         return classifier
+
+    @property
+    def pre_stages(self) -> tuple[Tensor, ...]:
+        """One B x C x H x W map per stage, before its last activation; the stage's own map where it is behind none."""
+        stages: tuple[Tensor, ...] = self._get("pre_stages")
+        return stages
+
+    @property
+    def heads(self) -> tuple[Tensor, ...]:
+        """B x classes for each head; the logits are their mean."""
+        heads: tuple[Tensor, ...] = self._get("heads")
+        return heads
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,11 @@ def student_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:
     return frozenset({"logits", *strategy.signals})
 
 
+def rows_of_sample(strategy: type[Strategy] | Strategy) -> int:
+    """Rows of a batch for each of its samples: its views, with all variants of each."""
+    return strategy.views * strategy.variants
+
+
 def teacher_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:
     """What the teacher must give; empty leaves the teacher out of the training."""
     own = strategy.teacher_signals

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kdzoo.declarations import Paper, Signal, Signature, StageShape, alone
 from kdzoo.errors import UsageError
-from kdzoo.outputs import Batch, Classifier, Outputs
+from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation
 from kdzoo.parameters import Param, Value, resolve
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Setup:
         num_classes: classes of the dataset.
         num_samples: samples that train; ``Batch.index`` runs from 0 to num_samples - 1 (for memories).
         classifier: the teacher's last linear layer, a detached copy, if the strategy's teacher signals name it.
+        pre_activations: of each of the teacher's stages, what stands before the activation that gives its map, None
+            where none gives it; detached copies, if the strategy's teacher signals name ``pre_stages``.
     """
 
     student: Signature
@@ -46,6 +48,7 @@ class Setup:
     num_classes: int
     num_samples: int
     classifier: Classifier | None = None
+    pre_activations: tuple[PreActivation | None, ...] | None = None
 
     def paired_shapes(self) -> list[tuple[StageShape, StageShape]]:
         """The shapes of the paired stages: [(student's, teacher's), ...], from the input to the deepest."""
@@ -114,6 +117,7 @@ class Strategy(nn.Module):
         teacher_signals: what it needs of the teacher, where that differs; ``()`` leaves the teacher out.
         views: augmented versions of each sample in a batch; with 2, rows B..2B-1 are the second view of rows 0..B-1. A
             class attribute, or an instance attribute that :meth:`build` sets where a parameter decides.
+        variants: images that :meth:`augment` makes of each image of a batch, itself among them.
         revision: raise it when a change of the maths makes older records incomparable; part of a cell's identity.
         deployed: names of own submodules that the trained student needs in order to predict (see :meth:`predict`).
         ce_weight: weight of the hard-label loss; a class attribute, an instance attribute or a property.
@@ -144,6 +148,7 @@ class Strategy(nn.Module):
     signals: ClassVar[tuple[Signal, ...]] = ("logits",)
     teacher_signals: ClassVar[tuple[Signal, ...] | None] = None
     views: int = 1
+    variants: ClassVar[int] = 1
     revision: ClassVar[str] = "1"
     deployed: ClassVar[tuple[str, ...]] = ()
     ce_weight: float = 1.0
@@ -229,6 +234,31 @@ class Strategy(nn.Module):
         """
         return {}
 
+    def survey(self, batches: Iterable[tuple[Outputs, Batch]]) -> None:
+        """Find statistics of the teacher over the training samples, before the first epoch; by default nothing is done.
+
+        Overriding it asks for a pass of the teacher. What is found goes into buffers that :meth:`build` made; they are
+        part of the checkpoint, so that a resumed training does not find it again.
+
+        Args:
+            batches: what :meth:`reduce` gives of the teacher's signals, and the batch; every training sample once, in
+                their order, not augmented, and without gradients. They can be gone through several times.
+        """
+
+    def augment(self, images: Any) -> Any:
+        """The images of a batch, and others that are made of them; both networks run on all of them.
+
+        Called in training only, where ``variants`` is above 1, without gradients; it may draw random numbers.
+
+        Args:
+            images: R x C x H x W in [0, 1], augmented by the recipe.
+
+        Returns:
+            variants R rows of the same size: the images as they came, then the second variant of each, and so on. What
+            follows, ``Batch`` included, has as many rows; the hard-label loss is that of the first R.
+        """
+        return images
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The named distillation terms, each a scalar that already carries its weight.
 
@@ -265,6 +295,13 @@ class Strategy(nn.Module):
         projector in front of the teacher's classifier).
         """
         return student.logits
+
+    def hard_label_logits(self, student: Outputs) -> Tensor:
+        """The logits that the hard-label loss trains, B x classes; by default those of :meth:`predict`.
+
+        Override it where labels train a part of what predicts, such as one head of several.
+        """
+        return self.predict(student)
 
     def gradients(self, terms: Terms, backward: Backward) -> None:
         """Fill the gradients from all terms, the hard-label loss among them under ``"ce"``.

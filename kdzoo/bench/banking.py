@@ -62,6 +62,9 @@ def source_for(
     need = need_of(strategy, cell.strategy, cell.recipe)
     if not need.signals or not need.views:
         return loop
+    if strategy.variants > 1:
+        lab.say_once(f"bank: off for {cell.strategy.name}, which makes {strategy.variants} variants of each image")
+        return loop
     if cell.recipe.mixup or cell.recipe.cutmix:
         lab.say_once("bank: off, because mixup and cutmix mix each image differently in each epoch")
         return loop
@@ -129,7 +132,7 @@ def _readers(
     readers = []
     for cell, count in alike.values():
         kind = lab.registry.of(cell.strategy).value
-        if not teacher_signals(kind):
+        if not teacher_signals(kind) or kind.variants > 1:
             continue
         place = (cell.student, cell.data, cell.init)
         if place not in lab.signatures:

@@ -20,7 +20,7 @@ from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model, profile_model
-from kdzoo.outputs import Classifier
+from kdzoo.outputs import Classifier, PreActivation
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
 from kdzoo.registry import Registered
@@ -29,7 +29,13 @@ from kdzoo.space import Range
 from kdzoo.strategy import Setup, Strategy
 
 
-def make_setup(student: Signature, teacher: Signature, data: DataRef, classifier: Classifier | None) -> Setup:
+def make_setup(
+    student: Signature,
+    teacher: Signature,
+    data: DataRef,
+    classifier: Classifier | None,
+    pre_activations: tuple[PreActivation | None, ...] | None = None,
+) -> Setup:
     """The setup of a strategy on a pair and a dataset; see :class:`kdzoo.Setup`."""
     return Setup(
         student=student,
@@ -38,6 +44,7 @@ def make_setup(student: Signature, teacher: Signature, data: DataRef, classifier
         num_classes=data.num_classes,
         num_samples=data.fit,
         classifier=classifier,
+        pre_activations=pre_activations,
     )
 
 
@@ -63,8 +70,10 @@ def build_strategy(
     Raises:
         PairError: the strategy cannot serve the pair, or asks for the classifier of a teacher that has none.
     """
-    classifier = teacher.classifier() if teacher and "classifier" in teacher_signals(kind) else None
-    setup = make_setup(student, teacher.signature() if teacher else student, data, classifier)
+    signals = teacher_signals(kind)
+    classifier = teacher.classifier() if teacher and "classifier" in signals else None
+    before = teacher.pre_activations() if teacher and "pre_stages" in signals else None
+    setup = make_setup(student, teacher.signature() if teacher else student, data, classifier, before)
     if seed is not None:
         seed_everything(seed)
     return kind(setup, **params)
@@ -76,7 +85,8 @@ def measure_network(network: TeacherRef | ModelRef, data: LoadedData, *, own_inp
         model = teacher_network(network, data)
     else:
         model = create_model(network, data.ref, data.mean, data.std, own_input=own_input)
-    return NetworkFacts(model.signature(), profile_model(model, data.ref), _blank_classifier(model))
+    before = tuple(map(_blank_before, model.pre_activations()))
+    return NetworkFacts(model.signature(), profile_model(model, data.ref), _blank_classifier(model), before)
 
 
 def _blank_classifier(model: TappedModel) -> Classifier | PairError:
@@ -85,6 +95,12 @@ def _blank_classifier(model: TappedModel) -> Classifier | PairError:
     except PairError as error:
         return error
     return Classifier(torch.zeros_like(weight), None if bias is None else torch.zeros_like(bias))
+
+
+def _blank_before(before: PreActivation | None) -> PreActivation | None:
+    if before is None or before.weight is None or before.bias is None:
+        return before
+    return PreActivation(torch.ones_like(before.weight), torch.zeros_like(before.bias))  # as a fresh layer has them
 
 
 def check_pair(
@@ -141,12 +157,14 @@ def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
     for signals, network in ((student_signals(kind), pair.student_plan), (teacher_signals(kind), pair.teacher_plan)):
         if "classifier" in signals and isinstance(network.classifier, PairError):
             raise network.classifier
-    blank = pair.teacher_plan.classifier if "classifier" in teacher_signals(kind) else None
+    asked = teacher_signals(kind)
+    blank = pair.teacher_plan.classifier if "classifier" in asked else None
     return make_setup(
         pair.student_plan.signature,
         pair.teacher_plan.signature,
         pair.data,
         blank if isinstance(blank, Classifier) else None,
+        pair.teacher_plan.pre_activations if "pre_stages" in asked else None,
     )
 
 

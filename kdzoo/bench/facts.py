@@ -58,11 +58,13 @@ class NetworkFacts:
         signature: its shapes.
         profile: its size.
         classifier: its last linear layer with blank values, or why it has none; None where torch was not asked.
+        pre_activations: what stands before the activations of its stages, likewise; see :class:`kdzoo.Setup`.
     """
 
     signature: Signature
     profile: Profile
     classifier: Annotated[Any, Field(exclude=True)] = None
+    pre_activations: Annotated[Any, Field(exclude=True)] = None
 
 
 @dataclass(frozen=True)

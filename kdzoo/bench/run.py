@@ -42,7 +42,7 @@ from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
 from kdzoo.record import Record, Size
-from kdzoo.signals import student_signals
+from kdzoo.signals import rows_of_sample, student_signals
 from kdzoo.strategy import Strategy
 
 
@@ -160,7 +160,7 @@ def _train_and_measure(
     distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
     source, feed = source_for(cell, lab, strategy, taught, accelerator.autocast), None
-    if lockstep is not None and isinstance(source, OnTheFly) and source.signals:
+    if lockstep is not None and isinstance(source, OnTheFly) and source.signals and strategy.variants == 1:
         source, feed = lockstep.join(cell, source, own_feed(cell, data, strategy.views, lab.device))
     if division:
         source = divided(source, division)
@@ -236,7 +236,7 @@ def _divide(student: TappedModel, strategy: Strategy, lab: Lab) -> Division | No
     student.model = share_norms(student.model, lab.world, lab.device)
     if overlaps(type(strategy)):
         share_norms(strategy, lab.world, lab.device)
-    return Division(lab.world, strategy.views, device=lab.device)
+    return Division(lab.world, rows_of_sample(strategy), device=lab.device)
 
 
 @torch.no_grad()

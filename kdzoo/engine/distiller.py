@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -69,8 +71,9 @@ class Distiller(nn.Module):
         student = run_divided(self.student, batch, self._signals, self.division)
         terms: Terms = {}
         if hard_labels and self.strategy.ce_weight != 0:
-            logits = self.strategy.predict(student).float()
-            loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.label_smoothing)
+            logits = self.strategy.hard_label_logits(student).float()
+            rows = len(batch.targets) // self.strategy.variants
+            loss = F.cross_entropy(logits[:rows], batch.targets[:rows], label_smoothing=self.label_smoothing)
             terms["ce"] = self.strategy.ce_weight * loss
         distilled: Any = self.strategy(student, teacher, batch)
         self._check(terms, distilled, batch.phase)
@@ -105,6 +108,26 @@ class Distiller(nn.Module):
     def trained_by(self, phase: Phase) -> nn.Module:
         """The module whose parameters a phase trains."""
         return {"both": self, "student": self.student, "strategy": self.strategy}[phase.trains]
+
+
+@torch.no_grad()
+def with_variants(strategy: Strategy, batch: Batch) -> Batch:
+    """The batch with the images that the strategy makes of each, and as many rows of everything else.
+
+    Raises:
+        KdzooError: it makes another number of them.
+    """
+    count = strategy.variants
+    if count == 1:
+        return batch
+    inputs, wanted = strategy.augment(batch.inputs), count * len(batch.labels)
+    if not isinstance(inputs, Tensor) or len(inputs) != wanted:
+        made = len(inputs) if isinstance(inputs, Tensor) else f"a {type(inputs).__name__}"
+        raise KdzooError(
+            f"augment of {strategy.name} must give {count} rows for each image, {wanted} in all, and gives {made}"
+        )
+    rows: dict[str, Any] = {name: torch.cat([getattr(batch, name)] * count) for name in ("labels", "targets", "index")}
+    return dataclasses.replace(batch, inputs=inputs, **rows)
 
 
 class Deployment(nn.Module):

@@ -62,7 +62,7 @@ class Division:
 
     Args:
         world: the ranks.
-        views: versions of each sample in a batch; see :attr:`kdzoo.Strategy.views`.
+        views: rows of each sample in a batch: its versions, and all variants of them.
         seed: of the draws that the student makes on this rank (dropout, dropped paths).
         device: where the student draws.
     """
@@ -252,5 +252,5 @@ def run_divided(model: Callable[..., Outputs], batch: Batch, signals: Any, divis
 
 def _run(model: Callable[..., Outputs], batch: Batch, signals: Any) -> Outputs:
     outputs = model(batch.inputs, signals)
-    keep_format(outputs.values.get("stages", ()))
+    keep_format((*outputs.values.get("stages", ()), *outputs.values.get("pre_stages", ())))
     return outputs

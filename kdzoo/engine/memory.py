@@ -13,7 +13,7 @@ from kdzoo.cell import DataRef
 from kdzoo.declarations import Signature
 from kdzoo.engine.distiller import Distiller
 from kdzoo.recipe import Recipe
-from kdzoo.signals import student_signals
+from kdzoo.signals import rows_of_sample, student_signals
 
 _MOMENTS = 2
 """Values that an optimizer keeps of a parameter: SGD keeps one, Adam two."""
@@ -47,7 +47,7 @@ def estimate_memory(distiller: Distiller, teacher: Signature | None, recipe: Rec
     weights = _bytes([*distiller.parameters(), *distiller.buffers()])
     averaged = _bytes(distiller.student.parameters()) if recipe.ema else 0
     kept = weights + _MOMENTS * trained + averaged
-    batch = recipe.batch_size * distiller.strategy.views
+    batch = recipe.batch_size * rows_of_sample(distiller.strategy)
     signals = _FLOAT * batch * _values(teacher) if teacher else 0
     step = trained + batch * _saved_bytes(distiller, data) // _SAMPLES + signals
     return MemoryEstimate(kept, max(step, kept))

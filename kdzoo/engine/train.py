@@ -19,11 +19,12 @@ from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, SignalSource
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Course, PrunedError, Stop, Tally, Watch, finish
 from kdzoo.engine.devices import AcceleratorBackward, Clock, seed_everything
-from kdzoo.engine.distiller import Deployment, Distiller, predict
+from kdzoo.engine.distiller import Deployment, Distiller, predict, with_variants
 from kdzoo.engine.division import DividedBackward, Division, OverlappedBackward, overlapped, overlaps
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.feed import Feed, own_feed
 from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average, make_optimizer, make_schedule
+from kdzoo.engine.teacher_survey import TeacherSurvey, surveys
 from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.interruption import LeftError
@@ -116,6 +117,8 @@ class Training:
             PrunedError: ``stop`` ended it.
         """
         self._resume()
+        if not self.curve:
+            self.survey()
         for number in range(len(self.curve), len(self.plan)):
             # Asked before the epoch, so that a run which was killed while it asked is asked again.
             if self.stop and self.curve and (reason := self.stop(self.curve)):
@@ -136,6 +139,26 @@ class Training:
             self.checkpoints.save(len(self.curve), self._state())
             self.watch.epoch(line, len(self.plan))
         return self.measured
+
+    def survey(self) -> None:
+        """Let the strategy find statistics of the teacher, where it asks for that; each rank does it all.
+
+        Raises:
+            KdzooError: there is no teacher.
+        """
+        if not surveys(self.strategy):
+            return
+        if self.teacher is None:
+            raise KdzooError(f"{self.strategy.name} asks for a survey of the teacher, and there is none")
+        seed_everything(self.cell.seed_for("survey"))
+        loop, clock = OnTheFly(self.teacher, self.strategy), Clock(self.device)
+        with self.timed("train"), clock.section(), torch.no_grad():
+            self.strategy.survey(TeacherSurvey(self.data, self.device, loop, self.source, self.accelerator.autocast))
+        self.seconds["teacher"] += clock.seconds()
+        self.world.level(self.distiller)
+        if self.average:  # what is deployed may have been filled
+            self.average = make_average(self.live, self.recipe)
+            self.measured = self.average.module if self.average else self.live
 
     def _measured_after(self, number: int) -> Evaluation | None:
         """How well it does on tune, where that is asked after the epoch of this number."""
@@ -162,6 +185,7 @@ class Training:
             progress = (number + step / self.steps) / len(self.plan)
             moment: dict[str, Any] = {"progress": progress, "epoch": number, "epochs": len(self.plan)}
             batch = dataclasses.replace(next(batches), phase=phase.name, **moment)
+            batch = with_variants(self.strategy, batch)
             terms = self._terms(batch, signals_of, phase, teacher_clock)
             self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:

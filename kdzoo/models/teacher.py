@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdzoo.declarations import Signal, Signature
 from kdzoo.models.memory_format import by_channels
 from kdzoo.models.taps import TappedModel
-from kdzoo.outputs import Classifier, Outputs
+from kdzoo.outputs import Classifier, Outputs, PreActivation
 
 
 class Teacher(nn.Module):
@@ -54,3 +54,7 @@ class Teacher(nn.Module):
         """
         weight, bias = self.model.classifier()
         return Classifier(weight.detach().clone(), None if bias is None else bias.detach().clone())
+
+    def pre_activations(self) -> tuple[PreActivation | None, ...]:
+        """Detached copies; see :meth:`TappedModel.pre_activations`."""
+        return self.model.pre_activations()

@@ -2,6 +2,8 @@
 
 from kdzoo_zoo.attention.at import attention_map, attention_transfer_loss
 from kdzoo_zoo.contrast.crd import contrastive_memory_loss, contrastive_normalizer, update_contrastive_memory
+from kdzoo_zoo.contrast.sskd import self_supervised_similarity_loss, transformed_view_loss
+from kdzoo_zoo.feature.ab import activation_boundary_loss
 from kdzoo_zoo.feature.afd import attention_feature_loss
 from kdzoo_zoo.feature.catkd import class_activation_map, class_attention_loss
 from kdzoo_zoo.feature.diffusion import ddim_step
@@ -11,10 +13,12 @@ from kdzoo_zoo.feature.fsp import flow_of_solution_loss
 from kdzoo_zoo.feature.ft import factor_transfer_loss
 from kdzoo_zoo.feature.ickd import inter_channel_loss
 from kdzoo_zoo.feature.itrd import information_correlation_loss, information_mutual_loss
+from kdzoo_zoo.feature.kdpp import norm_direction_loss
 from kdzoo_zoo.feature.mgd import masked_generation_loss
 from kdzoo_zoo.feature.norm import many_to_one_loss, normalize_logits
 from kdzoo_zoo.feature.nst import neuron_selectivity_loss
 from kdzoo_zoo.feature.ofa import one_for_all_loss
+from kdzoo_zoo.feature.ofd import batch_norm_margin, partial_l2_loss
 from kdzoo_zoo.feature.reviewkd import hierarchical_context_loss
 from kdzoo_zoo.feature.simkd import reused_classifier_loss
 from kdzoo_zoo.feature.srd import log_power_loss
@@ -53,11 +57,13 @@ from kdzoo_zoo.response.wttm import weighted_transformed_teacher_loss
 from kdzoo_zoo.scheme.dot import separate_momentum_trajectory
 
 __all__ = [
+    "activation_boundary_loss",
     "alpha_beta_loss",
     "attention_feature_loss",
     "attention_map",
     "attention_transfer_loss",
     "batch_correlation_loss",
+    "batch_norm_margin",
     "class_activation_map",
     "class_attention_loss",
     "class_correlation_loss",
@@ -89,17 +95,20 @@ __all__ = [
     "masked_generation_loss",
     "multi_level_loss",
     "neuron_selectivity_loss",
+    "norm_direction_loss",
     "normalize_logits",
     "normalized_knowledge_loss",
     "normalized_temperature_loss",
     "one_for_all_loss",
     "orthogonal_projection_loss",
+    "partial_l2_loss",
     "probabilistic_transfer_loss",
     "refined_logit_loss",
     "relational_angle_loss",
     "relational_distance_loss",
     "reused_classifier_loss",
     "scale_decoupled_loss",
+    "self_supervised_similarity_loss",
     "separate_momentum_trajectory",
     "similarity_preserving_loss",
     "soft_target_loss",
@@ -109,6 +118,7 @@ __all__ = [
     "top_logits",
     "top_soft_target_loss",
     "transformed_teacher_loss",
+    "transformed_view_loss",
     "universal_self_loss",
     "update_contrastive_memory",
     "variational_information_loss",

@@ -19,7 +19,7 @@ EPOCHS = 4
 SHORT = 2 * 32
 """Images of the two short runs by which shapes and time are found."""
 STRATEGIES: list[type[Strategy] | str] = [
-    "soft", "fitnets", "at", "rkd", "soft+at",
+    "soft", "fitnets", "at", "rkd", "soft+at", "ofd", "kdpp",
     TwoViews, Everything, Contrast, Curriculum, Review, TeachersHead, ThreePhases,
 ]  # fmt: skip
 NAMES = ["ce", *(each if isinstance(each, str) else each.name for each in STRATEGIES)]

@@ -46,8 +46,8 @@ def shown(made: BenchPlan) -> list[Any]:
     pairs = [
         dataclasses.replace(
             pair,
-            teacher_plan=dataclasses.replace(pair.teacher_plan, classifier=None),
-            student_plan=dataclasses.replace(pair.student_plan, classifier=None),
+            teacher_plan=dataclasses.replace(pair.teacher_plan, classifier=None, pre_activations=None),
+            student_plan=dataclasses.replace(pair.student_plan, classifier=None, pre_activations=None),
         )
         for pair in made.pairs
     ]

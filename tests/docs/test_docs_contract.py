@@ -22,6 +22,8 @@ SMALL = (
     "--teacher-epochs 8 --device cpu --set recipe.batch_size=16 --set recipe.lr=0.02"
 )
 
+TWO_HEADS = "--student deit_tiny_distilled_patch16_224:depth=1:embed_dim=32:num_heads=2:patch_size=4"
+
 
 @pytest.fixture(scope="module")
 def page() -> dict[str, object]:
@@ -143,10 +145,11 @@ def test_a_promise_is_checked_and_a_release_leaves_a_check_out(
 
 def test_every_part_has_a_strategy_of_its_own(page: dict[str, object]) -> None:
     names = [kind.name for kind in strategies(page)]
-    assert len(names) == len(set(names)) == 11
+    assert len(names) == len(set(names)) == 14
     assert {method for kind in strategies(page) for method in vars(kind)} >= {
-        "build", "phases", "reduce", "reduction", "forward", "predict", "gradients", "optimizer", "resolve",
-        "views", "deployed", "teacher_signals", "ce_weight", "zero_when_equal", "non_negative", "symmetric",
+        "build", "phases", "reduce", "reduction", "forward", "predict", "gradients", "optimizer", "resolve", "views",
+        "deployed", "teacher_signals", "ce_weight", "zero_when_equal", "non_negative", "symmetric", "survey",
+        "variants", "augment", "hard_label_logits",
     }  # fmt: skip
 
 
@@ -157,7 +160,10 @@ def test_all_strategies_of_the_page_train(
     monkeypatch.chdir(tmp_path)
     Path("page.py").write_text("\n\n".join(block.text for block in blocks(PAGE, "python")), encoding="utf-8")
     kinds = strategies(page)
-    run_kdzoo(f"kdzoo bench --plugin page.py --strategies {','.join(kind.name for kind in kinds)} {SMALL}")
+    two_heads = [kind for kind in kinds if kind.name == "one_head_each"]
+    for some, student in (([kind for kind in kinds if kind not in two_heads], ""), (two_heads, TWO_HEADS)):
+        names = ",".join(kind.name for kind in some)
+        run_kdzoo(f"kdzoo bench --plugin page.py --strategies {names} {SMALL} {student}")
     records = {record.cell.strategy.name: record for record in Store.open(tmp_path / "runs").records()}
     for kind in kinds:
         record = records[kind.name]

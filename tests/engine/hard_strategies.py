@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -192,6 +192,21 @@ class ThreePhases(Strategy):
         return {"factor": F.mse_loss(self.translate(student.embedding), teacher.embedding)}
 
 
+class Centred(Strategy):
+    """Logits, less what the teacher says on average over the training samples."""
+
+    name = "centred"
+
+    def build(self, setup: Setup) -> None:
+        self.register_buffer("mean", torch.zeros(setup.num_classes))
+
+    def survey(self, batches: Iterable[tuple[Outputs, Batch]]) -> None:
+        self.mean.copy_(torch.cat([teacher.logits for teacher, _ in batches]).mean(dim=0))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        return {"logits": F.mse_loss(student.logits, teacher.logits - self.mean)}
+
+
 class Alone(Strategy):
     """Self-distillation's need: no teacher at all, but signals of the student."""
 
@@ -205,4 +220,4 @@ class Alone(Strategy):
         return {"confident": 0.1 * confident, "small": 1e-3 * student.stages[-1].square().mean()}
 
 
-HARD = (TeachersHead, Review, Contrast, Curriculum, TwoMomenta, TwoViews, Everything, ThreePhases, Alone)
+HARD = (TeachersHead, Review, Contrast, Curriculum, TwoMomenta, TwoViews, Everything, ThreePhases, Alone, Centred)

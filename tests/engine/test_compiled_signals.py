@@ -56,3 +56,17 @@ def test_gradients_flow_through_all_signals() -> None:
         (loss + sum(stage.square().mean() for stage in outputs.stages)).backward()
     for one, other in zip(network.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_maps_before_activations_are_those_of_the_network() -> None:
+    network = TappedModel(timm.create_model("test_resnet", num_classes=5), (0.5,) * 3, (0.5,) * 3, (32, 32))
+    network.signature()  # as before every training
+    compile_network(network)
+    plain = copy.deepcopy(network)
+    images = torch.rand(4, 3, 32, 32)
+    slopes = []
+    for each in (network, plain):
+        outputs = each(images, {"logits", "pre_stages"})
+        loss = outputs.logits.square().mean() + sum(before.square().mean() for before in outputs.pre_stages)
+        slopes.append((loss, torch.autograd.grad(loss, list(each.parameters()))))
+    torch.testing.assert_close(*slopes)

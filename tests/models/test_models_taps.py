@@ -99,6 +99,65 @@ def test_stages_of_a_hierarchical_network_are_its_last_maps(make_model: Make) ->
         assert torch.equal(stage, expected)
 
 
+# Name -> the activation of each stage's map, and the batch normalisation before it.
+ACTIVATIONS: dict[str, list[tuple[str, str] | None]] = {
+    "resnet10t": [
+        ("act1", "bn1"),
+        *((f"layer{i}.0.act2", f"layer{i}.0.bn2") for i in range(1, 5)),
+    ],  # one with shortcut
+    "regnetx_002": [
+        ("stem.bn.act", "stem.bn"),
+        *((f"s{i + 1}.b{n}.act3", f"s{i + 1}.b{n}.conv3.bn") for i, n in enumerate((1, 1, 4, 7))),
+    ],
+    "vgg11_bn": [*((f"features.{i}", f"features.{i - 1}") for i in (2, 6, 13, 20, 27)), None],  # the last one is pooled
+    "vgg11": [*((f"features.{i}", "") for i in (1, 4, 9, 14, 19)), None],
+    "seresnet18": [
+        ("act1", "bn1"),
+        *((f"layer{i}.1.act2", "") for i in range(1, 5)),
+    ],  # scaled behind the normalisation
+    "repvgg_a0": [("stem.act", ""), *((f"stages.{i}.{n}.act", "") for i, n in enumerate((1, 3, 13, 0)))],  # three added
+    "test_efficientnet": [("blocks.0.0.bn1.act", "blocks.0.0.bn1"), *[None] * 4],
+    "resnetv2_18": [None] * 5,
+    "test_vit:patch_size=8": [None] * 4,
+}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("text", ACTIVATIONS)
+def test_maps_before_activations(text: str, training: bool, make_model: Make) -> None:
+    tapped = make_model(text, size=64).train(training)
+    images = torch.rand(2, 1, 64, 64)
+    plain = copy.deepcopy(tapped)(images, {"logits", "stages"})
+    out = tapped(images, {"logits", "stages", "pre_stages"})
+
+    torch.testing.assert_close(out.logits, plain.logits, rtol=0, atol=0)
+    found = tapped.pre_activations()
+    for own, before, stage, norm in zip(plain.stages, out.pre_stages, ACTIVATIONS[text], found, strict=True):
+        assert before.shape == own.shape
+        assert (norm is None) == (stage is None)
+        if stage is None:
+            assert torch.equal(before, own)
+            continue
+        assert torch.equal(tapped.model.get_submodule(stage[0])(before.detach().clone()), own)
+        assert norm is not None
+        if not stage[1]:
+            assert norm == (None, None)
+            continue
+        expected = tapped.model.get_submodule(stage[1])
+        assert norm.weight is not expected.weight
+        assert torch.equal(norm.weight, expected.weight)
+        assert torch.equal(norm.bias, expected.bias)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in tapped.modules())
+
+
+def test_gradients_pass_through_maps_before_activations(make_model: Make) -> None:
+    tapped = make_model("resnet10t").train()
+    before = tapped(torch.rand(2, 1, 32, 32), {"pre_stages"}).pre_stages[-1]
+    assert (before < 0).any()
+    (slope,) = torch.autograd.grad(before.sum(), tapped.model.get_submodule("layer4.0.bn2").bias)
+    torch.testing.assert_close(slope, torch.full_like(slope, before[:, 0].numel()))
+
+
 def test_stages_of_a_vit_are_evenly_spaced_blocks_without_prefix_tokens(make_model: Make) -> None:
     tapped = make_model("vit_tiny_patch16_224:patch_size=8:depth=6").eval()
     seen: list[Tensor] = []
@@ -144,6 +203,40 @@ def test_heads_that_are_not_one_layer_are_a_pair_error(text: str, make_model: Ma
     tapped = make_model(text, size=64)
     with pytest.raises(PairError, match="no single last linear layer"):
         tapped(torch.rand(2, 1, 64, 64), {"logits", "classifier"})
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("deit_tiny_distilled_patch16_224:depth=1", ("head", "head_dist")),
+        ("levit_128s", ("head.linear", "head_dist.linear")),
+        ("repvit_m0_9", ("head.head.l", "head.head_dist.l")),
+        ("crossvit_tiny_240:img_size=240", ("head.0", "head.1")),
+        ("test_resnet", ("fc",)),
+    ],
+)
+def test_heads_are_those_whose_mean_the_logits_are(
+    text: str, names: tuple[str, ...], training: bool, make_model: Make
+) -> None:
+    tapped = make_model(text, size=64).train(training)
+    assert tapped.signature().heads == names
+    images = torch.rand(4, 1, 64, 64)
+    out = tapped(images, {"heads", "logits", "stages"})
+    assert [head.shape for head in out.heads] == [(4, 10)] * len(names)
+    torch.testing.assert_close(torch.stack(out.heads).mean(dim=0), out.logits)
+    if training:
+        slopes = torch.autograd.grad(
+            out.heads[0].sum(), tapped.model.get_submodule(names[-1]).weight, allow_unused=True
+        )
+        assert (slopes[0] is None) == (len(names) > 1)
+    assert not any(module._forward_hooks for module in tapped.modules())
+
+
+def test_heads_that_are_not_averaged_are_a_pair_error(make_model: Make) -> None:
+    tapped = make_model("efficientvim_m1", size=64)
+    with pytest.raises(PairError, match="not the mean of its heads"):
+        tapped(torch.rand(2, 1, 64, 64), {"heads"})
 
 
 def test_converts_normalisation_and_size(make_model: Make) -> None:

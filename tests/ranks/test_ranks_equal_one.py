@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hard_strategies import Contrast, Everything, Review, TeachersHead, ThreePhases, TwoMomenta, TwoViews
+from hard_strategies import Centred, Contrast, Everything, Review, TeachersHead, ThreePhases, TwoMomenta, TwoViews
 from rank_jobs import train
 from rank_pair import Pair
 from small_lab import prepare
@@ -40,6 +40,10 @@ CASES = {
         "fitnets",
         {"recipe": {"batch_size": 15, "ema": 0.9, "clip_grad": 1.0}},
     ),
+    "maps before activations": ("ofd", {}),
+    "maps before activations, a phase": ("ab", {"epochs": 3}),
+    "statistics of the teacher": (Centred, {}),
+    "variants of each image": ("sskd", {"epochs": 3}),
     "relations of a batch": ("rkd", {}),
     "relations beside a per-sample part": ("soft+rkd", {}),
     "memories of all samples and negatives": ("crd", {"set": {"crd.negatives": 50}}),
@@ -55,7 +59,7 @@ CASES = {
 }
 
 
-OVERLAPPED = {"ce", "soft", "at", "fitnets", "ft", "vid", "soft+at"}
+OVERLAPPED = {"ce", "soft", "at", "fitnets", "ft", "vid", "soft+at", "ofd", "ab"}
 
 
 @pytest.fixture(scope="module")

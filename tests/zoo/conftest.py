@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
-from kdzoo import Batch, Classifier, Outputs, Setup, Signature, StageShape, Strategy
+from kdzoo import Batch, Classifier, Outputs, PreActivation, Setup, Signature, StageShape, Strategy
+
+HEADS = ("head", "head_dist")
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +38,13 @@ def setup() -> Callable[..., Setup]:
             for stages, *rest in zip((student, teacher), widths, classes, pooled, strict=True)
         ]
         return Setup(
-            student=signatures[0],
+            student=dataclasses.replace(signatures[0], heads=HEADS),
             teacher=signatures[1],
             stage_pairs=tuple((n - shared + i, m - shared + i) for i in range(shared)),
             num_classes=classes[0],
             num_samples=100,
             classifier=Classifier(torch.randn(classes[1], widths[1]), torch.randn(classes[1])),
+            pre_activations=tuple(PreActivation(torch.ones(c), torch.zeros(c)) for c, _, _ in teacher),
         )
 
     return make
@@ -61,6 +65,8 @@ def outputs() -> Callable[..., Outputs]:
                 "stages": tuple(random(*shape) for shape in signature.stages),
                 "embedding": random(signature.embedding),
                 "classifier": Classifier(*(part.requires_grad_(trained) for part in layer)),
+                "heads": tuple(random(signature.num_classes) for _ in signature.heads),
+                "pre_stages": tuple(random(*shape) for shape in signature.stages),
             }
         )
 

@@ -94,6 +94,8 @@ class TeacherProbe:
             KdzooError: the strategy's ``reduce`` breaks the contract.
         """
         values: dict[str, Any] = dict(self._outputs.values)
+        if lacking := need.signals - values.keys() - {"classifier"}:  # few strategies ask for these
+            values |= self.runner.run(self._images, lacking).values
         if "classifier" in need.signals:
             values["classifier"] = self.runner.teacher.classifier()
         places, wide = [], set()

@@ -186,8 +186,8 @@ def _contents(selection: Selection) -> str:
     """The kept signals: ``logits + embedding + 2 maps``."""
     texts = sorted({text for demand in selection.kept for text in demand.texts.values()})
     named = [signal_of(text) for text in texts]
-    maps = named.count("stages")
-    words = [name for name in dict.fromkeys(named) if name != "stages"]
+    maps = named.count("stages") + named.count("pre_stages")
+    words = [name for name in dict.fromkeys(named) if name not in ("stages", "pre_stages")]
     words.sort(key=lambda name: (name != "logits", name))
     return " + ".join(words + ([f"{maps} {_plural('map', maps)}"] if maps else []))
 

@@ -17,7 +17,7 @@ from kdzoo.testing.checks.hyperparameters import PARAMETERS, SEARCH_SPACE
 from kdzoo.testing.checks.loss import FLOAT32, LABELS_ONCE, NON_NEGATIVE, TERMS, ZERO_WHEN_EQUAL
 from kdzoo.testing.checks.precision import BF16, CHANNELS_LAST, DEGENERATE, FLOAT64, FP16, NON_CONTIGUOUS
 from kdzoo.testing.checks.repeating import OTHER_PROCESS, REPEATABLE, STOCHASTIC, TRAINING_AGAIN
-from kdzoo.testing.checks.samples import ACROSS, BATCH_ORDER, BATCH_SIZE
+from kdzoo.testing.checks.samples import ACROSS, BATCH_ORDER, BATCH_SIZE, VARIANTS
 from kdzoo.testing.checks.shapes import (
     BATCH_OF_ONE,
     MIXUP_TARGETS,
@@ -28,7 +28,7 @@ from kdzoo.testing.checks.shapes import (
     UNEQUAL_SIZES,
     UNEQUAL_STAGES,
 )
-from kdzoo.testing.checks.state import MEMORY_ROWS, REDUCTION, REGISTERED
+from kdzoo.testing.checks.state import MEMORY_ROWS, REDUCTION, REGISTERED, SURVEY
 from kdzoo.testing.checks.training import (
     BF16_TRAINING,
     CHECKPOINT,
@@ -54,8 +54,17 @@ GROUPS: dict[str, tuple[Check, ...]] = {
         LABELS_ONCE,
         ACROSS,
         MEMORY_ROWS,
+        VARIANTS,
     ),
-    "Gradients and arguments": (REGISTERED, GRADIENT_STUDENT, GRADIENT_TEACHER, ARGUMENT_ORDER, GOAL, REDUCTION),
+    "Gradients and arguments": (
+        REGISTERED,
+        GRADIENT_STUDENT,
+        GRADIENT_TEACHER,
+        ARGUMENT_ORDER,
+        GOAL,
+        REDUCTION,
+        SURVEY,
+    ),
     "Shapes": (
         BATCH_OF_ONE,
         PARTIAL_BATCH,

@@ -185,7 +185,7 @@ _NEVER_ZERO = 1e-3
 
 def _reversed_features(subject: Subject) -> str:
     """Where a divergence on features has student and teacher swapped, in words; empty where none has."""
-    if not {"stages", "embedding"} & set(teacher_signals(subject.kind)) or knows_its_logits(subject):
+    if not {"stages", "pre_stages", "embedding"} & set(teacher_signals(subject.kind)) or knows_its_logits(subject):
         return ""
     return _within_a_sample(subject) or _between_samples(subject)
 

@@ -55,7 +55,8 @@ def _missing(kind: type[Strategy]) -> list[str]:
         missing.append("an equation (a line that begins with `Loss:` or `Equation:`)")
     if not _SHAPE.search(text):
         missing.append("shapes, such as `B x classes`")
-    missing += [f"a word on the signal {each!r}" for each in sorted(_signals(kind)) if each.rstrip("s") not in text]
+    words = {each: each.removeprefix("pre_").rstrip("s") for each in sorted(_signals(kind))}
+    missing += [f"a word on the signal {each!r}" for each, word in words.items() if word not in text]
     missing += [f"help for {name}" for name, spec in kind.hyperparameters().items() if not spec.help]
     return missing
 
@@ -146,7 +147,7 @@ def _predict(subject: Subject) -> CheckResult:
     outputs = tap_student(kind, drawn.student, pair.layers[0]).outputs
     with torch.no_grad():
         logits = strategy.predict(outputs)
-        wanted = (5 * subject.views, pair.student.num_classes)
+        wanted = (5 * subject.rows_of_sample, pair.student.num_classes)
         if logits.shape != wanted:
             return failed(f"it gives {tuple(logits.shape)} instead of {wanted}")
         if message := _of_others(strategy, outputs, logits):

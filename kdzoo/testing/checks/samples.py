@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from kdzoo.engine.devices import seed_everything
 from kdzoo.testing.checks.card import card_text
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import both_give_logits, difference, on_logits, same, sizes_of
@@ -168,12 +169,39 @@ def _freeze_norms(strategy: nn.Module) -> None:
             module.eval()
 
 
+def _variants(subject: Subject) -> CheckResult:
+    count = subject.kind.variants
+    if count == 1:
+        return skipped("it makes no variants of images")
+    pair = subject.pair()
+    strategy = subject.build(pair.setup(subject.kind))
+    images = torch.rand(_SAMPLES, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+
+    def made(given: Tensor) -> Tensor:
+        seed_everything(5)
+        with torch.no_grad():
+            rows: Tensor = strategy.augment(given.clone())
+        return rows.clone()
+
+    rows = made(images)
+    if rows.shape != (count * _SAMPLES, *images.shape[1:]):
+        return failed(f"it gives {tuple(rows.shape)} of {tuple(images.shape)}, and variants is {count}")
+    if not torch.equal(rows[:_SAMPLES], images):
+        return failed("the first rows are not the images as they came")
+    other = images.clone()
+    other[0] = 1 - other[0]
+    changed = (made(other) != rows).flatten(1).any(dim=1).nonzero().flatten()
+    if strange := sorted({int(row) % _SAMPLES for row in changed} - {0}):
+        return failed(f"a row of image {strange[0]} changes with image 0: give one variant of all images after another")
+    return passed(f"{count} rows of each image, itself first")
+
+
 def _mixing(subject: Subject) -> Iterator[str]:
     """The terms whose gradient in a sample turns with the other samples."""
     pair = subject.pair()
     drawn = subject.draw(pair, _SAMPLES)
     others = _beside(drawn, subject.draw(pair, _SAMPLES, seed=3))
-    one, two = (_directions(subject.call(pair, each), subject.views) for each in (drawn, others))
+    one, two = (_directions(subject.call(pair, each), subject.rows_of_sample) for each in (drawn, others))
     for name in one.keys() & two.keys():
         cosines = torch.cosine_similarity(one[name], two[name], dim=1)
         # A sample that is left out of one of the two has no gradient there.
@@ -230,7 +258,7 @@ def _over_the_batch(subject: Subject, names: list[str]) -> Iterator[str]:
     pair = subject.pair()
     drawn = subject.draw(pair, _SAMPLES)
     draw = torch.Generator().manual_seed(17)
-    rows, classes = _SAMPLES * subject.views, pair.student.num_classes
+    rows, classes = _SAMPLES * subject.rows_of_sample, pair.student.num_classes
     own, theirs = (3 * torch.randn(rows, classes, generator=draw) for _ in range(2))
     by_class, by_sample = 3 * torch.randn(1, classes, generator=draw), 3 * torch.randn(rows, 1, generator=draw)
 
@@ -292,4 +320,15 @@ ACROSS = Check(
     "`per_sample`",
     run=_across,
     needs=("terms", "repeatable"),
+)
+
+
+VARIANTS = Check(
+    name="variants",
+    verifies="where `variants` is above 1, `augment` gives that many rows of each image: the images as they came, then "
+    "the second variant of each, and so on, each made of its own image alone",
+    matters="labels, targets and indices are repeated in this order, and the hard-label loss is that of the first rows",
+    mend="join the variants by `torch.cat([images, second, ...])`; use `repeat_interleave` in `forward`, not here",
+    run=_variants,
+    needs=("terms",),
 )

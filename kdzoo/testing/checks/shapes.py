@@ -14,6 +14,7 @@ from kdzoo.testing.kit.subject import Subject
 from kdzoo.testing.kit.synthetic import (
     DEEP_STAGES,
     EVEN_STAGES,
+    MAPS,
     STAGES,
     Call,
     Features,
@@ -138,7 +139,7 @@ def _strange(subject: Subject, pair: NetworkPair) -> str:
 
     Where a stage is compared with several, or several with one, that is what the method is.
     """
-    if "stages" not in student_signals(subject.kind) & teacher_signals(subject.kind):
+    if not MAPS & student_signals(subject.kind) or not MAPS & teacher_signals(subject.kind):
         return ""
     try:
         found = _compared(subject, pair)

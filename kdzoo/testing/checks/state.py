@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdzoo.outputs import Classifier, Outputs
+from kdzoo.engine.teacher_survey import surveys
+from kdzoo.outputs import Batch, Classifier, Outputs
 from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Setup, Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import plain_state, same
 from kdzoo.testing.kit.subject import Subject
-from kdzoo.testing.kit.synthetic import TRAINING_SAMPLES, Call, tap_teacher
+from kdzoo.testing.kit.synthetic import TRAINING_SAMPLES, Call, draw_survey, tap_teacher
 
 _DEEPEST = 4
 """Objects within objects that are looked into."""
@@ -182,14 +183,14 @@ def _reduce(subject: Subject) -> CheckResult:
     if kind.reduce is Strategy.reduce or not teacher_signals(kind):
         return skipped("not overridden")
     strategy = subject.build(pair.setup(kind))
-    drawn, backwards = subject.draw(pair, 8), torch.arange(8 * subject.views).flip(0)
+    drawn, backwards = subject.draw(pair, 8), torch.arange(8 * subject.rows_of_sample).flip(0)
 
     def kept(order: Tensor) -> _Rows:
         features = drawn.teacher.map(lambda x: x[order])
         with torch.no_grad():
             return dict(_rows_of(strategy.reduce(tap_teacher(kind, features, pair.layers[1]).outputs), len(order)))
 
-    whole = kept(torch.arange(8 * subject.views))
+    whole = kept(torch.arange(8 * subject.rows_of_sample))
     fault = next(_faults(strategy, whole, kept, backwards), None)
     sizes = ", ".join(f"{name} {' x '.join(map(str, rows.shape[1:]))}" for name, rows in whole.items())
     return failed(fault) if fault else passed(f"a sample gives {sizes}")
@@ -231,6 +232,50 @@ def _differing(one: _Rows, other: _Rows) -> str:
         return "the set of values"
     differing = (name for name in one if not torch.allclose(one[name], other[name], rtol=1e-4, atol=1e-6))
     return next(differing, "")
+
+
+def _survey(subject: Subject) -> CheckResult:
+    if not surveys(subject.kind):
+        return skipped("not overridden")
+    setup = subject.pair().setup(subject.kind)
+    strategy = subject.build(setup)
+    before = {name: value.detach().clone() for name, value in strategy.state_dict().items()}
+    blank = subject.kind(setup, **subject.params).state_dict()
+    whole = draw_survey(subject.kind, setup)
+    single = [(_row(seen, row), _row(batch, row)) for seen, batch in whole for row in range(len(batch.labels))]
+    for how, batches in (("again", whole), ("by batches of one sample", single)):
+        with torch.no_grad():
+            strategy.survey([(strategy.reduce(seen), batch) for seen, batch in batches])
+        for name, value in strategy.state_dict().items():
+            if not torch.allclose(value.double(), before[name].double(), rtol=1e-4, atol=1e-6):
+                return failed(f"{name} is another one where the same samples are shown {how}")
+    filled = [name for name, value in before.items() if name in blank and not same(value, blank[name])]
+    if not filled:
+        return failed("it fills no buffer, so that what it finds is not in the checkpoint")
+    return passed(f"it fills {', '.join(filled)}, whatever the size of the batches")
+
+
+def _row(value: Any, row: int) -> Any:
+    """One row of signals, or of a batch."""
+    if isinstance(value, Outputs):
+        return Outputs({name: _row(each, row) for name, each in value.values.items()})
+    if isinstance(value, Batch):
+        parts = ("inputs", "labels", "targets", "index")
+        return replace(value, **{name: getattr(value, name)[row : row + 1] for name in parts})
+    if isinstance(value, Classifier):
+        return value
+    return value[row : row + 1] if isinstance(value, Tensor) else tuple(_row(each, row) for each in value)
+
+
+SURVEY = Check(
+    name="survey",
+    verifies="where `survey` is overridden, it fills buffers that `build` made, with the same values if it is called "
+    "again, and in batches of any size",
+    matters="batches differ in size between devices, and a training that was resumed must find the same statistics",
+    mend="set buffers to what was found instead of adding to them; weigh each sample alike and not each batch",
+    run=_survey,
+    needs=("terms",),
+)
 
 
 REGISTERED = Check(

@@ -36,8 +36,12 @@ def on_logits(
 
     def watched(tapped: Tapped, at: int) -> Tapped:
         logits = (leaf, teacher.detach().clone())[at]
-        values = tapped.outputs.values
-        return replace(tapped, outputs=Outputs({name: logits if name == "logits" else values[name] for name in values}))
+        values = dict(tapped.outputs.values)
+        if "heads" in values:  # as far apart as they are
+            values["heads"] = tuple((head - values["logits"]).detach() + logits for head in values["heads"])
+        if "logits" in values:
+            values["logits"] = logits
+        return replace(tapped, outputs=Outputs(values))
 
     return subject.call(pair, drawn, watched=watched), leaf
 
@@ -70,8 +74,8 @@ def on_features(subject: Subject, pair: NetworkPair, drawn: Drawn, *changes: Cal
 
     def watched(tapped: Tapped, at: int) -> Tapped:
         values = dict(tapped.outputs.values)
-        if "stages" in values:
-            values["stages"] = tuple(map(changes[at], values["stages"]))
+        for name in {"stages", "pre_stages"} & values.keys():
+            values[name] = tuple(map(changes[at], values[name]))
         if "embedding" in values:
             values["embedding"] = changes[at](values["embedding"])
         return replace(tapped, outputs=Outputs(values))

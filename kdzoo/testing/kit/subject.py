@@ -14,9 +14,10 @@ import torch
 from kdzoo.combination import Combination
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import NOTHING
+from kdzoo.engine.teacher_survey import surveys
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.outputs import Batch, Classifier, Outputs
-from kdzoo.signals import teacher_signals
+from kdzoo.signals import rows_of_sample, teacher_signals
 from kdzoo.strategy import Phase, Setup, Strategy, Terms
 from kdzoo.testing.kit.synthetic import (
     DEEP_STAGES,
@@ -28,6 +29,7 @@ from kdzoo.testing.kit.synthetic import (
     Shape,
     Tapped,
     draw_batch,
+    draw_survey,
     make_pair,
     tap_student,
     tap_teacher,
@@ -160,9 +162,9 @@ class Subject:
         return make_pair(student, teacher, pooled=self._served[1], **more)
 
     @cached_property
-    def views(self) -> int:
-        """Versions of each sample in a batch, which a parameter may decide."""
-        return self.build(self.pair().setup(self.kind)).views
+    def rows_of_sample(self) -> int:
+        """Rows of a batch for each of its samples: its views, which a parameter may decide, with variants of each."""
+        return rows_of_sample(self.build(self.pair().setup(self.kind)))
 
     def pair(self, *, classes: int = 10, seed: int = 0) -> NetworkPair:
         """Two networks of equal shapes and different last layers."""
@@ -189,7 +191,11 @@ class Subject:
     def build(self, setup: Setup, *, seed: int = 7) -> Strategy:
         """A fresh strategy in train mode; its adapters and memories start alike under the same seed."""
         seed_everything(seed)
-        return self.kind(setup, **self.params).train()
+        strategy = self.kind(setup, **self.params).train()
+        if surveys(strategy):
+            with torch.no_grad():
+                strategy.survey([(strategy.reduce(seen), batch) for seen, batch in draw_survey(self.kind, setup)])
+        return strategy
 
     def phases(self, strategy: Strategy) -> tuple[Phase, ...]:
         """The phases of the shortest training."""
@@ -198,7 +204,7 @@ class Subject:
     def draw(self, pair: NetworkPair, samples: int = 8, *, seed: int = 0, scale: float | None = None) -> Drawn:
         """A batch with as many views as the strategy asks for; by default as sure as where it has most to say."""
         scale = self.moment.scale if scale is None else scale
-        return draw_batch(pair, samples, views=self.views, seed=seed, scale=scale)
+        return draw_batch(pair, samples, views=self.rows_of_sample, seed=seed, scale=scale)
 
     def call(
         self,

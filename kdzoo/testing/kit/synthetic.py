@@ -16,7 +16,7 @@ from torch import Tensor
 from kdzoo.data.dataset import ArrayData, Dataset, Splits
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.declarations import Signal, Signature, StageShape, pair_stages
-from kdzoo.outputs import Batch, Classifier, Outputs
+from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation
 from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Phase, Setup, Strategy, Terms
 
@@ -24,6 +24,12 @@ Shape = tuple[int, int, int]
 
 
 Change = Callable[[Tensor], Tensor]
+
+MAPS: frozenset[Signal] = frozenset({"stages", "pre_stages"})
+"""Signals that are maps of the stages."""
+
+HEADS = ("head", "head_dist")
+"""The last layers of all made-up networks, for strategies that need two; the others see their mean."""
 
 TRAINING_SAMPLES = 256
 """What a made-up dataset has; no batch of the checks is larger."""
@@ -67,7 +73,17 @@ class NetworkPair:
             num_classes=self.student.num_classes,
             num_samples=TRAINING_SAMPLES,
             classifier=copy if "classifier" in teacher_signals(kind) else None,
+            pre_activations=_normalised(self.teacher.stages) if "pre_stages" in teacher_signals(kind) else None,
         )
+
+
+def _normalised(stages: Sequence[Shape]) -> tuple[PreActivation, ...]:
+    """A batch normalisation with random weights before each map."""
+    draw = torch.Generator().manual_seed(5)
+    return tuple(
+        PreActivation(torch.rand(channels, generator=draw) + 0.5, torch.randn(channels, generator=draw) / 2)
+        for channels, _, _ in stages
+    )
 
 
 def make_pair(
@@ -87,7 +103,7 @@ def make_pair(
     if pooled:
         widths = (student[-1][0], teacher[-1][0])
     shapes = [
-        Signature(tuple(StageShape(*shape) for shape in stages), width, classes, head_pools=pooled)
+        Signature(tuple(StageShape(*shape) for shape in stages), width, classes, head_pools=pooled, heads=HEADS)
         for stages, width in zip((student, teacher), widths, strict=True)
     ]
     layers = [
@@ -101,7 +117,7 @@ def make_pair(
 
 @dataclass(frozen=True)
 class Features:
-    """What a network sees in a batch.
+    """What a network sees in a batch. Where a strategy asks for the maps before the activations, the stages are those.
 
     Args:
         stages: B x C x H x W each.
@@ -177,7 +193,7 @@ def draw_batch(pair: NetworkPair, samples: int, *, views: int = 1, seed: int = 0
     labels = torch.randint(pair.student.num_classes, (samples,), generator=draw)
     answers = F.linear(teacher.embedding[:samples], *pair.layers[1]).argmax(dim=1)
     labels = torch.where(torch.arange(samples) % 2 == 0, answers, labels).repeat(views)
-    index = torch.randperm(TRAINING_SAMPLES, generator=draw)[:samples].repeat(views)
+    index = torch.randperm(max(TRAINING_SAMPLES, samples), generator=draw)[:samples].repeat(views)
     inputs = torch.rand(rows, 3, 16, 16, generator=draw)
     batch = Batch(inputs=inputs, labels=labels, targets=labels, index=index)
     return Drawn(student, teacher, batch, views)
@@ -201,6 +217,20 @@ def tap_teacher(kind: type[Strategy], features: Features, layer: Classifier) -> 
     return _tap(teacher_signals(kind), features, layer, trained=False)
 
 
+def draw_survey(kind: type[Strategy], setup: Setup) -> list[tuple[Outputs, Batch]]:
+    """What a strategy sees of the teacher before a training: two samples of each class, in batches of two sizes."""
+    classes = setup.num_classes
+    layer = setup.classifier or make_pair(widths=(1, setup.teacher.embedding), classes=classes).layers[1]
+    pair = NetworkPair(setup.teacher, setup.teacher, (layer, layer))
+    drawn = draw_batch(pair, 2 * classes, seed=99)
+    labels = torch.arange(2 * classes) % classes
+    index = torch.arange(2 * classes) % setup.num_samples
+    drawn = replace(drawn, batch=replace(drawn.batch, labels=labels, targets=labels, index=index))
+    cut = classes // 2 + 1
+    parts = (drawn.rows(torch.arange(cut)), drawn.rows(torch.arange(cut, 2 * classes)))
+    return [(tap_teacher(kind, part.teacher, layer).outputs, replace(part.batch, phase="survey")) for part in parts]
+
+
 def _tap(signals: frozenset[Signal], features: Features, layer: Classifier, *, trained: bool) -> Tapped:
     def source(x: Tensor) -> Tensor:
         # A copy, so that what is written to it stays in this call; one with gaps would lose them, and is not copied.
@@ -210,10 +240,15 @@ def _tap(signals: frozenset[Signal], features: Features, layer: Classifier, *, t
     seen = features.map(source)
     weight, bias = source(layer.weight), None if layer.bias is None else source(layer.bias)
     # Logits are computed as a network does, so that under autocast they have the precision that they have there.
-    embedding, layer = seen.embedding, Classifier(weight, bias)
-    values: dict[str, Any] = {"stages": seen.stages, "embedding": embedding, "classifier": layer}
+    stages, embedding, layer = seen.stages, seen.embedding, Classifier(weight, bias)
+    values: dict[str, Any] = {"stages": stages, "embedding": embedding, "classifier": layer}
+    if "pre_stages" in signals:
+        values |= {"pre_stages": stages, "stages": tuple(map(F.relu, stages))}
     values["logits"] = F.linear(embedding, weight, bias)
-    sources = tuple(part for part in (*seen.stages, seen.free, weight, bias) if part is not None)
+    if "heads" in signals:
+        apart = F.linear(embedding, weight.detach().roll(1, dims=1))
+        values["heads"] = (values["logits"] + apart, values["logits"] - apart)
+    sources = tuple(part for part in (*stages, seen.free, weight, bias) if part is not None)
     return Tapped(Outputs({name: values[name] for name in values if name in signals}), sources)
 
 

@@ -20,7 +20,7 @@ from kdzoo.declarations import Signature
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Unwatched
 from kdzoo.engine.devices import make_accelerator, seed_everything
-from kdzoo.engine.distiller import Distiller
+from kdzoo.engine.distiller import Distiller, with_variants
 from kdzoo.engine.train import Training
 from kdzoo.errors import NonFiniteLossError, PairError
 from kdzoo.models.teacher import Teacher
@@ -34,8 +34,14 @@ CNN, OTHER_CNN, VIT = "test_resnet", "test_efficientnet", "test_vit:depth=4:patc
 FINE_CNN = "test_resnet:output_stride=8"
 """Its last map has 2 x 2 positions, where that of the other CNNs has one."""
 
-PAIRS = ((CNN, OTHER_CNN), (CNN, CNN), (VIT, VIT), (CNN, VIT), (VIT, CNN), (FINE_CNN, FINE_CNN))
-"""Student and teacher of the trainings, the most telling first: of the same kind, and of other widths."""
+DISTILLED = "deit_tiny_distilled_patch16_224:depth=2:embed_dim=64:num_heads=2:patch_size=4"
+
+PAIRS = (
+    *((CNN, OTHER_CNN), (CNN, CNN), (VIT, VIT), (CNN, VIT), (VIT, CNN)),
+    *((FINE_CNN, FINE_CNN), (DISTILLED, CNN)),
+)
+"""Student and teacher of the trainings, the most telling first: of the same kind, and of other widths; at the end, for
+strategies that need them, a last map of several positions, and a student with two heads."""
 
 RATES = (0.01, 0.001)
 """Learning rates of the trainings. The lower one, with clipped gradients, is for a strategy whose terms are sound, but
@@ -290,6 +296,7 @@ def one_step(training: Training, phase: Phase) -> Terms:
     )
     batch = replace(next(batches), phase=phase.name, progress=0.9, epoch=9, epochs=10)
     seed_everything(99)
+    batch = with_variants(training.strategy, batch)
     training.set_modes(phase)
     training.optimizer.zero_grad()
     terms = training.model(batch, training.source.open(phase, 0)(batch), phase.hard_labels)
