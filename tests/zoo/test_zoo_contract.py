@@ -15,6 +15,7 @@ from zoo_pairs import (
     NEEDED,
     STRATEGIES,
     mapped,
+    rows,
     served,
     teaching_phase,
     trained_signals,
@@ -64,8 +65,9 @@ def only(outputs: Outputs, signals) -> Outputs:
 def test_reads_only_the_signals_it_declares(name, setup, outputs, batch):
     strategy = served(name, setup)
     seen = strategy.signals if strategy.teacher_signals is None else strategy.teacher_signals
-    student, teacher = outputs(strategy.setup.student, 4), outputs(strategy.setup.teacher, 4)
-    terms = strategy(only(student, strategy.signals), only(teacher, seen), batch(4, teaching_phase(strategy)))
+    size = rows(strategy, 4)
+    student, teacher = outputs(strategy.setup.student, size), outputs(strategy.setup.teacher, size)
+    terms = strategy(only(student, strategy.signals), only(teacher, seen), batch(size, teaching_phase(strategy)))
     assert (not terms) == (name == "ce")
 
 
@@ -74,6 +76,7 @@ def test_reads_only_the_signals_it_declares(name, setup, outputs, batch):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_terms_are_finite_scalars_in_every_precision(name, size, dtype, setup, outputs, step):
     strategy = served(name, setup, classes=(2, 2)).to(dtype)
+    size = rows(strategy, size)
     student = outputs(strategy.setup.student, size, dtype, trained=True)
     terms = step(strategy, student, outputs(strategy.setup.teacher, size, dtype), teaching_phase(strategy))
     assert all(term.shape == () and term.isfinite() for term in terms.values())
@@ -111,7 +114,7 @@ def test_order_of_the_batch_does_not_matter(name, setup, outputs, batch):
     order = torch.randperm(6)
     given = batch(6, teaching_phase(strategy))
     terms = strategy(student, teacher, given)
-    student, teacher = (mapped(each, lambda rows: rows[order]) for each in (student, teacher))
+    student, teacher = (mapped(each, lambda each: each[order]) for each in (student, teacher))
     torch.testing.assert_close(strategy(student, teacher, given), terms)
 
 

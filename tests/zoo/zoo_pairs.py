@@ -69,3 +69,8 @@ def mapped(outputs: Outputs, change: Callable[[Tensor], Tensor]) -> Outputs:
         for name, value in per_sample(outputs)
     }
     return Outputs(dict(outputs.values) | changed)
+
+
+def rows(strategy: Strategy, samples: int) -> int:
+    """Rows of a batch of so many samples, with the views and variants of each."""
+    return samples * strategy.views * strategy.variants
