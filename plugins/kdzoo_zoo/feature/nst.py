@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,9 +80,38 @@ def reduced_selectivity_loss(student_map: Tensor, reduced: Tensor, size: tuple[i
     student, reduced = _unit_channels(student_map, size), full_precision(reduced)
     if by_positions:
         return (gram(student.mT) / student.shape[1] - reduced).square().sum() / len(student)
-    with torch.autocast(student.device.type, enabled=False):
-        across = student @ reduced.mT
-    return gram(student).square().mean() + gram(reduced).square().mean() - 2 * across.square().mean()
+    kernels = [(student, student), (reduced, reduced), (student, reduced)]
+    own, theirs, across = (_KernelMean.apply(first, second) for first, second in kernels)
+    loss: Tensor = own + theirs - 2 * across
+    return loss
+
+
+class _KernelMean(torch.autograd.Function):
+    """The mean over samples and pairs of channels of (x . y)^2, with 2 (X Y') Y as the gradient of the sum by X.
+
+    Autograd would take a product more where both are the same, and a copy of each kernel matrix.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            products = first @ second.mT
+        ctx.save_for_backward(first, second, products)
+        ctx.same = first is second
+        return products.square().mean()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        first, second, products = ctx.saved_tensors
+        if torch.is_grad_enabled():  # with create_graph, what follows is differentiated again
+            products = first @ second.mT
+        scale = 2 * gradient / products.numel()
+        with torch.autocast(first.device.type, enabled=False):
+            if ctx.same:
+                return 2 * scale * (products @ second), None
+            by_first = scale * (products @ second) if ctx.needs_input_grad[0] else None
+            by_second = scale * (products.mT @ first) if ctx.needs_input_grad[1] else None
+        return by_first, by_second
 
 
 def _unit_channels(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -106,8 +106,7 @@ def moved_distances(bottom: Tensor, top: Tensor) -> Tensor:
     bottom, top = pool_to(bottom, size), pool_to(top, size)
     channels = min(bottom.shape[1], top.shape[1])
     apart = _to_channels(bottom, channels) - _to_channels(top, channels)
-    length: Tensor = torch.linalg.vector_norm(apart.flatten(1), dim=1)
-    return length.square()
+    return apart.square().sum(dim=(1, 2, 3))
 
 
 def reduced_transformation_loss(student_distances: Tensor, teacher_distances: Tensor) -> Tensor:
