@@ -25,7 +25,7 @@ def divergence(p: Tensor, q: Tensor, dim: int = 1) -> Tensor:
 def correlation(first: Tensor, second: Tensor) -> Tensor:
     """Of each row."""
     a, b = first - first.mean(dim=1, keepdim=True), second - second.mean(dim=1, keepdim=True)
-    lengths = torch.linalg.vector_norm(a, dim=1), torch.linalg.vector_norm(b, dim=1)
+    lengths = [(x**2).sum(dim=1).sqrt() for x in (a, b)]
     return (a * b).sum(dim=1) / (lengths[0] * lengths[1] + 1e-8)
 
 
