@@ -25,7 +25,8 @@ def divergence(p: Tensor, q: Tensor, dim: int = 1) -> Tensor:
 def correlation(first: Tensor, second: Tensor) -> Tensor:
     """Of each row."""
     a, b = first - first.mean(dim=1, keepdim=True), second - second.mean(dim=1, keepdim=True)
-    return (a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-8)
+    lengths = [(x**2).sum(dim=1).sqrt() for x in (a, b)]
+    return (a * b).sum(dim=1) / (lengths[0] * lengths[1] + 1e-8)
 
 
 def dist(student_logits: Tensor, teacher_logits: Tensor, beta: float, gamma: float, temperature: float) -> Tensor:
@@ -186,11 +187,11 @@ def costs() -> Tensor:
 
 
 MANY = (256, 1000)
-SOFT = {"temperature": 4.0}
-REFINED = {"target": True, "alpha": 1.0, "beta": 8.0, "temperature": 4.0, "alpha_temperature": 1.0}
-DECOUPLED = {"w0": 1.0, "w1": 2.0, "w2": 8.0, "k": 5, "temperature": 4.0}
-TRANSPORT = {"target": True, "make": costs, "gamma": 600.0, "temperature": 8.0}
-POWERS = {"alpha": 0.8, "beta": 0.3, "temperature": 4.0}
+SOFT: dict[str, Any] = {"temperature": 4.0}
+REFINED: dict[str, Any] = {"target": True, "alpha": 1.0, "beta": 8.0, "temperature": 4.0, "alpha_temperature": 1.0}
+DECOUPLED: dict[str, Any] = {"w0": 1.0, "w1": 2.0, "w2": 8.0, "k": 5, "temperature": 4.0}
+TRANSPORT: dict[str, Any] = {"target": True, "make": costs, "gamma": 600.0, "temperature": 8.0}
+POWERS: dict[str, Any] = {"alpha": 0.8, "beta": 0.3, "temperature": 4.0}
 
 FORMS: list[Form] = [
     Form("dist", functional.dist_loss, dist, partial(logits, *MANY, beta=2.0, gamma=2.0, temperature=4.0)),
