@@ -25,8 +25,19 @@ NOT_FOR = {
     "fitnets": {"zero-when-equal", "predict"},
     "at": {"predict"},
     "rkd": {"reduce", "predict"},
+    "ofd": {"zero-when-equal", "cnn-from-vit", "vit-from-vit", "predict"},
+    "ab": {"zero-when-equal", "cnn-from-vit", "vit-from-vit", "predict", "equation"},
+    "kdpp": {"zero-when-equal", "reduce", "predict"},
+    "deit": {"zero-when-equal", "reduce", "cnn-from-vit", "vit-from-cnn", "vit-from-vit", "predict"},
+    "sskd": {"zero-when-equal", "batch-order", "reduce", "unequal-sizes", "predict"},
 }
-"""Checks of what a strategy does not claim or have; none of them has a memory of the samples."""
+"""Checks of what a strategy does not claim or have, or of pairs that it refuses."""
+
+SELDOM = {"memory-rows", "survey", "variants"}
+"""Checks of what few strategies have."""
+
+HAVE = {"kdpp": {"survey"}, "sskd": {"variants"}}
+"""Which of these a strategy has."""
 
 WITHOUT_TERMS = {
     *("float32", "batch-order", "batch-size", "gradient-student", "argument-order", "non-contiguous", "channels-last"),
@@ -47,16 +58,20 @@ def test_a_built_in_strategy_passes_every_check(name: str) -> None:
     assert list(found) == [check.name for check in CHECKS]
     assert {key: one.text for key, one in found.items() if one.status == "fail"} == {}
     skipped = {key for key, one in found.items() if one.status == "skip"}
-    assert skipped == NOT_FOR[name] | {"memory-rows"} | (WITHOUT_TERMS if name == "ce" else set())
+    seldom = SELDOM - HAVE.get(name, set())
+    assert skipped == NOT_FOR[name] | seldom | (WITHOUT_TERMS if name == "ce" else set())
     warned = {key for key, one in found.items() if one.status == "warn"}
     # All pairs of a batch: that is what it is. The time of a step is another one on each machine.
-    assert warned - {"step-cost"} == {"rkd": {"memory-growth"}, "ce": {"examples"}}.get(name, set())
+    pairs = {"rkd": {"memory-growth"}, "sskd": {"memory-growth"}}
+    assert warned - {"step-cost"} == (pairs | {"ce": {"examples"}}).get(name, set())
 
 
 def test_a_combination_passes_with_the_claims_of_its_parts() -> None:
     found = run_checks(Registry.load().strategy("soft+at"), only=UNTRAINED)
     assert {one.check.name: one.text for one in found if one.status in ("fail", "warn")} == {}
-    assert [one.check.name for one in found if one.status == "skip"] == ["memory-rows", "predict"]
+    assert [one.check.name for one in found if one.status == "skip"] == [
+        *("memory-rows", "variants", "survey", "predict")
+    ]
     (order,) = [one.text for one in found if one.check.name == "argument-order"]
     assert "soft.soft is " in order
 
