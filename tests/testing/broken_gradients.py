@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import torch
@@ -114,6 +115,32 @@ class ReducesTheBatch(Sound):
     def reduce(self, teacher: Outputs) -> Outputs:
         centred = teacher.embedding - teacher.embedding.mean(dim=0)
         return Outputs({"logits": teacher.logits, "embedding": centred})
+
+
+class AddsToItsSurvey(Sound):
+    """What it finds of the teacher is added to what was there."""
+
+    name = "adds-to-its-survey"
+    caught_by = "survey"
+
+    def build(self, setup: Setup) -> None:
+        super().build(setup)
+        self.register_buffer("mean", torch.zeros(setup.num_classes))
+
+    def survey(self, batches: Iterable[tuple[Outputs, Batch]]) -> None:
+        for teacher, _ in batches:
+            self.mean += teacher.logits.sum(dim=0)
+
+
+class ScattersItsVariants(Sound):
+    """The variants of an image stand side by side."""
+
+    name = "scatters-its-variants"
+    variants = 2
+    caught_by = "variants"
+
+    def augment(self, images: Tensor) -> Tensor:
+        return images.repeat_interleave(2, dim=0)
 
 
 class AdapterInAnObject(Sound):
