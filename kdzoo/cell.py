@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -23,6 +25,9 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 Init = Annotated[str, Field(pattern=r"^(random|pretrained(:[0-9a-f]{16})?)$")]
 """What a network starts from: ``random``, or timm's weights: ``pretrained``, for a student with a hash of them (without
 the head), since a name alone would let timm publish better weights under an old cell's name."""
+
+NAMELESS_TEACHER: dict[str, Any] = {"recipe": {"name"}, "members": {"__all__": {"recipe": {"name"}}}}
+"""The names of recipes in a teacher, as pydantic excludes them."""
 
 _HUB_PREFIX = re.compile(r"^(hf-hub:|hf_hub:|local-dir:)")
 
@@ -65,6 +70,19 @@ class ModelRef(Frozen):
         if not name:
             raise UsageError(f"model {text!r} has no name")
         return cls(name=prefix + name.replace(r"\:", ":"), args=dict(sorted(args.items())))
+
+    @classmethod
+    def parse_several(cls, text: str) -> tuple[ModelRef, ...]:
+        r"""Read ``a+b``, several models side by side; ``\+`` is a plus in the name of one.
+
+        Example:
+            >>> [str(each) for each in ModelRef.parse_several("resnet10t+vit_tiny_patch16_224:patch_size=4")]
+            ['resnet10t', 'vit_tiny_patch16_224:patch_size=4']
+
+        Raises:
+            UsageError: one of them has another form.
+        """
+        return tuple(cls.parse(piece.replace(r"\+", "+")) for piece in re.split(r"(?<!\\)\+", text))
 
     def __str__(self) -> str:
         name = self.name
@@ -130,27 +148,54 @@ class Input(Frozen):
 
 
 class TeacherRef(Frozen):
-    """A teacher and where its weights come from.
+    """A teacher and where its weights come from; or several, of which the mean of the probabilities is taught.
 
     Args:
-        model: the network.
-        weights: ``trained`` on fit by kdzoo, ``finetuned`` from timm's weights, timm's ``pretrained``, or a ``file``.
+        model: the network; of several the names of all, joined by ``+``, which is no model that could be made.
+        weights: ``trained`` on fit by kdzoo, ``finetuned`` from timm's weights, timm's ``pretrained``, or a ``file``;
+            ``several`` where each member says it.
         recipe: how it was trained, if kdzoo trained it.
         strategy: the label-only strategy of that training.
         seed: seed index of that training.
         digest: SHA-256 of the file, or of timm's tensors (without the head, where that is trained anew).
         input: how the network of a ``file`` is shown images, where that is not the dataset's way.
         average: the entry of the file that was taken, where it is a moving average of the weights.
+        members: the teachers, where there are several, in the order of their names.
     """
 
     model: ModelRef
-    weights: Literal["trained", "finetuned", "pretrained", "file"]
+    weights: Literal["trained", "finetuned", "pretrained", "file", "several"]
     recipe: Recipe | None = None
     strategy: StrategyRef | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
     digest: str | None = None
     input: Input | None = None
     average: Literal["state_dict_ema", "model_ema"] | None = None
+    # Left out where it is empty, so that records which have no such field stay as they are, to the byte.
+    members: tuple[TeacherRef, ...] = Field(default=(), exclude_if=operator.not_)
+
+    @model_validator(mode="after")
+    def _several_or_one(self) -> TeacherRef:
+        if (self.weights == "several") != bool(self.members):
+            raise ValueError("several teachers are members, and one has none")
+        if self.members:
+            if len(self.members) == 1 or any(member.members for member in self.members):
+                raise ValueError("several teachers are at least two, each of them one")
+            if self != self.of_several(self.members):
+                raise ValueError("several teachers are named by their models, in order, and have nothing of their own")
+        return self
+
+    @classmethod
+    def of_several(cls, members: Iterable[TeacherRef]) -> TeacherRef:
+        """Several teachers as one. Their order says nothing, so it is that of their names."""
+        ordered = tuple(sorted(members, key=lambda member: (str(member.model), member.model_dump_json())))
+        name = "+".join(str(member.model) for member in ordered)
+        return cls.model_construct(model=ModelRef(name=name), weights="several", members=ordered)
+
+    @property
+    def parts(self) -> tuple[TeacherRef, ...]:
+        """Each teacher by itself: the members, or this one."""
+        return self.members or (self,)
 
     @property
     def own_input(self) -> bool:
@@ -214,9 +259,15 @@ class Cell(Frozen):
         Args:
             names: whether the names of recipes are in it all the same.
         """
-        nameless: dict[str, Any] = {"recipe": {"name"}, "tuned_from": {"name"}, "teacher": {"recipe": {"name"}}}
+        nameless: dict[str, Any] = {"recipe": {"name"}, "tuned_from": {"name"}, "teacher": NAMELESS_TEACHER}
         exclude = None if names else nameless
         return self.model_dump(mode="json", exclude=exclude, exclude_defaults=True) | {"protocol": self.protocol}
+
+    @property
+    def models(self) -> list[ModelRef]:
+        """Every network that it takes to run the cell, each once: the student, and who teaches it."""
+        taught_by = self.teacher.parts if self.teacher else ()
+        return list(dict.fromkeys([self.student, *(each.model for each in taught_by)]))
 
     def row_key(self, evaluation: int, *, names: bool = True) -> RowKey:
         """The row of a board to which the cell belongs.

@@ -221,8 +221,16 @@ def tried_first(
     return found
 
 
+def trainings(cell: Cell) -> list[Cell]:
+    """The cells that are trained before this one can be: those of its teachers, as far as kdzoo trains them."""
+    parts = cell.teacher.parts if cell.teacher else ()
+    found = (teacher_cell(part, cell.data, cell.protocol) for part in parts)
+    return [training for training in found if training]
+
+
 def teacher_cell(teacher: TeacherRef, data: DataRef, protocol: int | None = None) -> Cell | None:
-    """The cell that trains this teacher, by today's protocol or another; None where its weights come from elsewhere."""
+    """The cell that trains this teacher, which is one, by today's protocol or another; None where its weights come from
+    elsewhere."""
     if teacher.recipe is None or teacher.strategy is None or teacher.seed is None:
         return None
     return Cell(

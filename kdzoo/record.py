@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -21,11 +23,15 @@ from kdzoo.measures import (
 )
 from kdzoo.record_forms import NAMED, in_older_form, in_todays_form
 
-SCHEMA = 6
-"""Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
-bank did; 4 epochs that were not measured on tune, and compiled networks; 5 how a teacher from a file is shown images,
-which of the file's entries was taken, teachers that were vouched for, settings that a strategy changed, cells that
-ended their process, a seal, and the digests of the weights; 6 scores by the names of measures, in the place of counts.
+SCHEMA = 7
+"""Newest version of the record's form.
+
+2 brought trials, which can be pruned and are not measured on test; 3 what the teacher bank did; 4 epochs that were not
+measured on tune, and compiled networks; 5 how a teacher from a file is shown images, which of the file's entries was
+taken, teachers that were vouched for, settings that a strategy changed, cells that ended their process, a seal, and the
+digests of the weights; 6 scores by the names of measures, in the place of counts; 7 several teachers.
+
+Whatever has nothing of the seventh is still written as the sixth (:func:`schema_of`), to the byte.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -38,6 +44,12 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 _SEALED = 5
 """The first schema whose records are sealed."""
+
+
+def schema_of(cell: Cell | None) -> int:
+    """The version in whose form the record of a cell is written: the oldest one that can hold it."""
+    several = cell is not None and cell.teacher is not None and cell.teacher.members
+    return SCHEMA if several else NAMED
 
 
 class Size(Frozen):
@@ -74,12 +86,22 @@ class TeacherMeasures(Frozen):
         tune: on tune.
         test: on test.
         vouched: whether it taught only because somebody vouched for it: on test it was not above chance.
+        weights: of one of several, the SHA-256 of its file of weights, or of timm's tensors.
+        members: each of several teachers, in the order in which the cell has them; the rest is of all together.
     """
 
     size: Size
     tune: Scores
     test: Scores
     vouched: bool = False
+    # Left out where they are empty: a record without them stays as it is, to the byte.
+    weights: Annotated[str, Field(pattern="^([0-9a-f]{64})?$", exclude_if=operator.not_)] = ""
+    members: Annotated[tuple[TeacherMeasures, ...], Field(exclude_if=operator.not_)] = ()
+
+    def places(self) -> Iterator[tuple[str, TeacherMeasures]]:
+        """What was measured, with where it stands in a record: of all together, then of each of several."""
+        yield "teacher", self
+        yield from ((f"teacher.members.{number}", member) for number, member in enumerate(self.members))
 
 
 class Environment(Frozen):
@@ -130,11 +152,11 @@ class Summary(Frozen):
 
     model_config = ConfigDict(extra="ignore")
 
-    record_schema: Annotated[int, Field(ge=1)] = SCHEMA
     evaluation: Annotated[int, Field(ge=1)] = EVALUATION
     id: str
     status: Literal["done", "pruned", "failed"]
     cell: Cell
+    record_schema: Annotated[int, Field(ge=1, default_factory=lambda given: schema_of(given.get("cell")))]
     family: str = ""
     measures: tuple[Measure, ...] = ()
     tune: Scores | None = None
@@ -171,6 +193,8 @@ class Summary(Frozen):
         if not trial:
             needed.add("test")
         missing = {name for name in needed if getattr(self, name) is None}
+        if self.teacher and self.cell.teacher and len(self.teacher.members) != len(self.cell.teacher.members):
+            missing.add("each of its teachers")
         scored = [self.main.name]
         if self.main is TOP1:
             scored = [measure.name for measure in IMAGES if measure is not AGREEMENT]
@@ -186,7 +210,8 @@ class Summary(Frozen):
             raise ValueError(fault)
         scored = {"tune": self.tune, "test": self.test}
         if self.teacher is not None:
-            scored |= {"teacher.tune": self.teacher.tune, "teacher.test": self.teacher.test}
+            for place, one in self.teacher.places():
+                scored |= {f"{place}.tune": one.tune, f"{place}.test": one.test}
         for place, scores in scored.items():
             if scores is not None and (fault := scores_fault(scores, self.measures)):
                 raise ValueError(f"{place}: {fault}")
@@ -237,7 +262,9 @@ class Record(Summary):
         """The part that the same cell must give again: all but cost, environment, times, command and, as other
         processors round otherwise, the digests of its weights."""
         volatile = {"cost", "environment", "started", "ended", "command", "traceback", "weights", "deaths"}
-        return self.model_dump(mode="json", exclude=volatile)
+        exclude: dict[str, Any] = dict.fromkeys(volatile, True)
+        exclude["teacher"] = {"members": {"__all__": {"weights"}}}
+        return self.model_dump(mode="json", exclude=exclude)
 
     def to_json(self) -> str:
         """The record as it stands in its file: one canonical line of its schema, sealed (see :mod:`kdzoo.jsontext`)."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from kdzoo.cell import (
+    NAMELESS_TEACHER,
     Cell,
     DataRef,
     Frozen,
@@ -140,7 +141,7 @@ class StudyPlan(Frozen):
         nameless: dict[str, Any] = {
             "recipe": {"name"},
             "trial_recipe": {"name"},
-            "teacher": {"recipe": {"name"}},
+            "teacher": NAMELESS_TEACHER,
         }
         return content_hash(self.model_dump(mode="json", exclude=nameless, exclude_defaults=True))
 

@@ -16,7 +16,7 @@ from kdzoo.engine.devices import seed_everything
 from kdzoo.errors import PairError, UsageError
 from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.taps import TappedModel
-from kdzoo.models.teacher import Teacher
+from kdzoo.models.teacher import Committee, Teacher, refuse_beside_logits
 from kdzoo.models.zoo import create_model, profile_model
 from kdzoo.outputs import Classifier
 from kdzoo.process_state import ProcessState
@@ -60,6 +60,8 @@ def build_strategy(
     Raises:
         PairError: the strategy cannot serve the pair, or asks for the classifier of a teacher that has none.
     """
+    if isinstance(teacher, Committee):
+        refuse_beside_logits(teacher_signals(kind))
     classifier = teacher.classifier() if teacher and "classifier" in teacher_signals(kind) else None
     setup = make_setup(student, teacher.signature() if teacher else student, data, classifier)
     if seed is not None:
@@ -124,8 +126,10 @@ def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
     """What the strategy will be built from, with a blank classifier.
 
     Raises:
-        PairError: it asks for the classifier of a network that has none.
+        PairError: it asks for the classifier of a network that has none, or of several teachers for more than logits.
     """
+    if pair.teacher.members:
+        refuse_beside_logits(teacher_signals(kind))
     for signals, network in ((student_signals(kind), pair.student_plan), (teacher_signals(kind), pair.teacher_plan)):
         if "classifier" in signals and isinstance(network.classifier, PairError):
             raise network.classifier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from kdzoo.cell import DataRef, ModelRef, TeacherRef
-from kdzoo.declarations import Profile, Signature
+from kdzoo.declarations import Profile, Signature, shared_signature
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ class NetworkFacts:
     signature: Signature
     profile: Profile
     classifier: Annotated[Any, Field(exclude=True)] = None
+
+
+def facts_together(members: Sequence[NetworkFacts]) -> NetworkFacts:
+    """The shapes of what several teachers give together, and the size of all of them."""
+    profiles = [member.profile for member in members]
+    size = Profile(sum(one.parameters for one in profiles), sum(one.macs for one in profiles))
+    return NetworkFacts(shared_signature([member.signature for member in members]), size)
 
 
 @dataclass(frozen=True)

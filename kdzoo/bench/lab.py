@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from kdzoo.bench.events import Events, Named, hooks_of
-from kdzoo.bench.teacher_checks import admit, advise, read_measures, write_measures
+from kdzoo.bench.teacher_checks import Advice, admit, advise, read_measures, write_measures
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.trackers import Tracking
 from kdzoo.bench.weightfiles import WEIGHTS, weights_fault
@@ -27,7 +27,7 @@ from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.matrix import teacher_cell
 from kdzoo.models.taps import TappedModel
-from kdzoo.models.teacher import Teacher
+from kdzoo.models.teacher import Committee, Teacher
 from kdzoo.models.weights import file_digest, load_weights
 from kdzoo.models.zoo import profile_model
 from kdzoo.record import EVALUATION, Size, TeacherMeasures
@@ -51,12 +51,16 @@ class MeasuredTeacher:
         measures: of tune and test.
         guesses: its classes on test, int64.
         weights: a hash that names the network with its weights and the way in which it is shown images.
+        digest: SHA-256 of its file of weights, or of timm's tensors; empty for several.
+        members: each of several teachers, in their order; the rest is of all together.
     """
 
     teacher: Teacher
     measures: TeacherMeasures
     guesses: npt.NDArray[np.int64]
     weights: str
+    digest: str = ""
+    members: tuple[MeasuredTeacher, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,26 @@ class Lab:
         key = content_hash([cell.teacher.model_dump(mode="json"), cell.data.model_dump(mode="json")])
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None
-            self._loaded = (key, self._measured(cell.teacher, self.data[cell.data]))
+            measured = self._measured_together if cell.teacher.members else self._measured
+            self._loaded = (key, measured(cell.teacher, self.data[cell.data]))
         return self._loaded[1]
+
+    def _measured_together(self, ref: TeacherRef, data: LoadedData) -> MeasuredTeacher:
+        """Several teachers, each measured and admitted by itself, and then what they say together."""
+        members = tuple(self._measured(member, data) for member in ref.members)
+        committee = Committee([member.teacher for member in members])
+        key = content_hash([[member.weights for member in members], data.ref.model_dump(mode="json"), EVALUATION])
+        with self.store.claim(f"teacher-{key}", wait=True):
+            found = read_measures(self.store.teachers / key)
+            if found is None:
+                test, tune = (self._measure(committee, data, split) for split in ("test", "tune"))
+                sizes = [member.measures.size for member in members]
+                size = Size(parameters=sum(one.parameters for one in sizes), macs=sum(one.macs for one in sizes))
+                found = TeacherMeasures(size=size, tune=tune.scores, test=test.scores), test.guesses
+                write_measures(self.store.teachers / key, *found)
+        measures = admit(ref, data, *found, Advice(), trusted=self.trust_teacher, say=self.say_once)
+        each = tuple(member.measures.model_copy(update={"weights": member.digest}) for member in members)
+        return MeasuredTeacher(committee, measures.model_copy(update={"members": each}), found[1], key, members=members)
 
     def _measured(self, ref: TeacherRef, data: LoadedData) -> MeasuredTeacher:
         weights = self._weights(ref, data)
@@ -205,7 +227,7 @@ class Lab:
             identity.append(shown)
         if self.compile:
             compile_network(teacher.model)
-        return MeasuredTeacher(teacher, measures, guesses, content_hash(identity))
+        return MeasuredTeacher(teacher, measures, guesses, content_hash(identity), digest or ref.digest or "")
 
     def size(self, ref: ModelRef, model: TappedModel, data: LoadedData) -> Size:
         """The size of a network, which all cells that train it share."""

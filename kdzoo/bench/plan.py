@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdzoo.bench.facts import DataFacts, PairPlan
+from kdzoo.bench.facts import DataFacts, NetworkFacts, PairPlan, facts_together
 from kdzoo.bench.lookup import Lookup
-from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef
+from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.declarations import pair_stages
+from kdzoo.errors import UsageError
 from kdzoo.matrix import (
     Recipes,
     resolve_recipes,
@@ -106,8 +107,8 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     plan = BenchPlan(seeds=config.seeds)
     if device := lookup.device([recipe.precision for recipe in both]):
         plan.device = device
-    pairs = [(_model(teacher), _model(student)) for teacher, student in config.all_pairs()]
-    for ref in dict.fromkeys(ref for pair in pairs for ref in pair):
+    pairs = [(_models(teacher), _model(student)) for teacher, student in config.all_pairs()]
+    for ref in dict.fromkeys(ref for teachers, student in pairs for ref in (*teachers, student)):
         lookup.check_model(ref)
 
     trainings: dict[str, Cell] = {}
@@ -120,23 +121,24 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             lookup.check_recipe(recipe, data.ref)
         plan.datasets.append(data)
         plan.warn(data.warning)
-        teachers = {
+        known = {
             ref: lookup.teacher(ref, data, recipes.teacher, strategies[0])
-            for ref in dict.fromkeys(teacher for teacher, _ in pairs)
+            for ref in dict.fromkeys(ref for refs, _ in pairs for ref in refs)
         }
-        for found in teachers.values():
+        for found in known.values():
             if found.file and found.ref.digest:
                 plan.files[found.ref.digest] = found.file
             plan.inputs += [found.line] if found.line else []
             plan.warn(found.warning)
-        teacher_plans = {ref: lookup.network(found.ref, data.ref) for ref, found in teachers.items()}
+        teachers = {refs: _together([known[ref].ref for ref in refs]) for refs, _ in pairs}
+        teacher_plans = {teacher: _network(teacher, data.ref, lookup) for teacher in teachers.values()}
         inits = {ref: lookup.start(ref, data.ref) for ref in dict.fromkeys(student for _, student in pairs)}
         student_plans = {ref: lookup.network(ref, data.ref, own_input=init != "random") for ref, init in inits.items()}
-        for teacher_ref, student in pairs:
-            teacher, init = teachers[teacher_ref].ref, inits[student]
-            if training := teacher_cell(teacher, data.ref):
-                trainings.setdefault(training.id, training)
-            ours, theirs = student_plans[student], teacher_plans[teacher_ref]
+        for refs, student in pairs:
+            teacher, init = teachers[refs], inits[student]
+            made = [training for part in teacher.parts if (training := teacher_cell(part, data.ref))]
+            trainings |= {training.id: training for training in made if training.id not in trainings}
+            ours, theirs = student_plans[student], teacher_plans[teacher]
             stages = pair_stages(ours.signature, theirs.signature)
             pair = PairPlan(data.ref, teacher, student, init, theirs, ours, stages)
             plan.pairs.append(pair)
@@ -157,6 +159,39 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
 
 def _model(text: str) -> ModelRef:
     return name_by_content(ModelRef.parse(text))
+
+
+def _models(text: str) -> tuple[ModelRef, ...]:
+    """The teacher of a text such as ``resnet10t``, or several of ``resnet10t+resnet14t``."""
+    return tuple(map(name_by_content, ModelRef.parse_several(text)))
+
+
+def _together(teachers: Sequence[TeacherRef]) -> TeacherRef:
+    """A teacher alone as it is, several as one; one that is there again is trained again, with the next seed.
+
+    Raises:
+        UsageError: the weights of several are given, and not made here.
+    """
+    if len(teachers) == 1:
+        return teachers[0]
+    names = "+".join(str(teacher.model) for teacher in teachers)
+    if any(teacher.weights == "file" for teacher in teachers):
+        raise UsageError(
+            f"--teacher-weights FILE holds one network, and {names} are {len(teachers)}: take --teacher-weights train, "
+            "or pretrained"
+        )
+    members: list[TeacherRef] = []
+    for teacher in teachers:
+        again = [member for member in members if member.model == teacher.model]
+        if again and teacher.seed is None:
+            raise UsageError(f"{names}: {teacher.model} is there twice with the same weights, timm's; leave one out")
+        members.append(teacher.model_copy(update={"seed": len(again)}) if again else teacher)
+    return TeacherRef.of_several(members)
+
+
+def _network(teacher: TeacherRef, data: DataRef, lookup: Lookup) -> NetworkFacts:
+    found = [lookup.network(part, data) for part in teacher.parts]
+    return facts_together(found) if teacher.members else found[0]
 
 
 def _served(

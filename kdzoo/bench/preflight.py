@@ -16,7 +16,7 @@ from kdzoo.bench.build import build_strategy
 from kdzoo.bench.crashes import crashes_of, start_marked
 from kdzoo.bench.plan import BenchPlan, Refusal
 from kdzoo.bench.results import out_of_memory
-from kdzoo.bench.teachers import teacher_network
+from kdzoo.bench.teachers import blank_teacher
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, canonical_json
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
@@ -184,7 +184,7 @@ class Preflight:
         """A network of its own, since it is frozen, and the student may be of the same model."""
         key = (ref, data.ref)
         if key not in self._teachers:
-            self._teachers[key] = Teacher(teacher_network(ref, data))
+            self._teachers[key] = blank_teacher(ref, data)
         return self._teachers[key]
 
     def _read(self, cell: Cell, data: LoadedData, *, views: int) -> list[Batch]:

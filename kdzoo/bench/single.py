@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from kdzoo.bench.banking import share_teacher
 from kdzoo.bench.crashes import marking_exits
 from kdzoo.bench.events import Reporter
 from kdzoo.bench.executors.worker import LabSettings, PluginFile, check_cell
@@ -26,7 +27,7 @@ from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch, overlaps
 from kdzoo.engine.world import LostRankError, World
 from kdzoo.errors import KdzooError, UsageError
-from kdzoo.matrix import cell_title, teacher_cell
+from kdzoo.matrix import cell_title, trainings
 from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
 from kdzoo.record import Record, parse_record
@@ -143,11 +144,11 @@ def plan_task(
         )
     for folder in models:
         name_by_content(ModelRef(name=f"local-dir:{folder}"))
-    for model in (cell.student, *([cell.teacher.model] if cell.teacher else [])):
+    for model in cell.models:
         _require_folder(model)
     if record:
         store.plan(cell)
-    cells = (*_teacher_to_train(cell, store, rerun), cell)
+    cells = (*_to_train_before(cell, store, rerun), cell)
     registry = Registry.load(plugins) if world.size > 1 else None
     for each in cells:
         kind = registry.of(each.strategy).value if registry else Strategy
@@ -171,20 +172,23 @@ def plan_task(
 def _expected(cell: Cell, store: Store) -> dict[str, Expected]:
     """The planned cells that share this one's teacher: what the bank keeps was decided, or will be, by all of them."""
     planned = store.planned(problems=[])  # what is wrong with another cell is told where it is asked for
-    sharing = (each for each in planned if each.kind == "student" and each.teacher == cell.teacher)
+    sharing = (each for each in planned if each.kind == "student" and share_teacher(each, cell))
     return {each.id: Expected(each, 1, True) for each in sharing if each.data == cell.data}
 
 
-def _teacher_to_train(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
-    training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
-    if training is None or teachers_again([cell], store, lambda each: must_run(each, store, rerun)):
-        return [training] if training else []
-    record = store.find_record(training.id)
-    if record and record.status == "done":
-        return []
-    if record and rerun == "never":
-        raise UsageError(f"the training of its teacher failed ({record.reason}), and --rerun never does not retry it")
-    return [training]
+def _to_train_before(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
+    teachers_again([cell], store, lambda each: must_run(each, store, rerun))
+    found = []
+    for training in trainings(cell):
+        record = store.find_record(training.id)
+        if record and record.status == "done":
+            continue
+        if record and rerun == "never":
+            raise UsageError(
+                f"the training of its teacher failed ({record.reason}), and --rerun never does not retry it"
+            )
+        found.append(training)
+    return found
 
 
 def _require_folder(model: ModelRef) -> None:

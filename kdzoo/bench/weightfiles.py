@@ -13,7 +13,7 @@ from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import check_plain, set_aside
-from kdzoo.matrix import teacher_cell
+from kdzoo.matrix import trainings
 from kdzoo.models.preprocessing import short_numbers
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest
@@ -66,9 +66,9 @@ def teachers_again(cells: Iterable[Cell], store: Store, must_run: Callable[[Cell
     """
     needed: dict[str, Cell] = {}
     for cell in cells:
-        training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
-        if training and training.id not in needed and must_run(cell):
-            needed[training.id] = training
+        lacking = [training for training in trainings(cell) if training.id not in needed]
+        if lacking and must_run(cell):
+            needed |= {training.id: training for training in lacking}
     return [training for training in needed.values() if _set_aside(training, store)]
 
 

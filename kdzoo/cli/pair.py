@@ -107,7 +107,7 @@ def stage_rows(student: Signature, teacher: Signature, pairs: Sequence[tuple[int
         for s in range(len(student.stages))
     ]
     ends = [
-        ["", "embedding: " + str(teacher.embedding), "embedding: " + str(student.embedding)],
+        ["", f"embedding: {teacher.embedding or 'none'}", f"embedding: {student.embedding}"],
         ["", "classes: " + str(teacher.num_classes), "classes: " + str(student.num_classes)],
     ]
     return [["paired", "teacher", "student"], *alone, *paired, *ends]

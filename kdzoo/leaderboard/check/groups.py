@@ -13,6 +13,7 @@ from kdzoo.leaderboard.check.agreement import differences, differences_text
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
+from kdzoo.matrix import trainings as trainings_of
 from kdzoo.measures import Measure, exact_scores
 from kdzoo.record import Record, Size, TeacherMeasures
 from kdzoo.rowkey import PairKey, RowKey
@@ -102,12 +103,12 @@ def _teachers(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fau
                     path_of_record(record),
                     f"had another teacher than {example.id}, under the same name: {differences_text(found)}",
                 )
-        training = _training(example, trainings)
-        if training and (found := differences(expected, _made(training), declared=declared)):
-            yield fault(
-                path_of_record(training),
-                f"differs from the teacher that {example.id} and others measured: {differences_text(found)}",
-            )
+        for training, measured in _own_trainings(example, usual, trainings):
+            if found := differences(_measured(measured), _made(training), declared=declared):
+                yield fault(
+                    path_of_record(training),
+                    f"differs from the teacher that {example.id} and others measured: {differences_text(found)}",
+                )
 
 
 def _usual(measured: Sequence[TeacherMeasures], declared: Sequence[Measure]) -> TeacherMeasures:
@@ -117,16 +118,25 @@ def _usual(measured: Sequence[TeacherMeasures], declared: Sequence[Measure]) -> 
     return next(one for one, scores in zip(measured, exact, strict=True) if scores == most)
 
 
-def _training(student: Record, trainings: _Trainings) -> Record | None:
-    """The training of a student's teacher by the same evaluation."""
+def _own_trainings(
+    student: Record, taught: TeacherMeasures, trainings: _Trainings
+) -> Iterator[tuple[Record, TeacherMeasures]]:
+    """The trainings of a student's teachers by the same evaluation, each with what was measured of that teacher."""
     cell = student.cell
-    made = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
-    return trainings.get((made.id, student.evaluation)) if made else None
+    parts = cell.teacher.parts if cell.teacher else ()
+    for part, measured in zip(parts, taught.members or (taught,), strict=False):
+        made = teacher_cell(part, cell.data, cell.protocol)
+        if made and (found := trainings.get((made.id, student.evaluation))):
+            yield found, measured
+
+
+_NO_MEASURE = {"vouched", "weights"}
 
 
 def _measured(teacher: TeacherMeasures) -> dict[str, Any]:
-    """What was measured of a teacher; whether it was vouched for is no measure."""
-    return teacher.model_dump(mode="json", exclude={"vouched"})
+    """What was measured of a teacher; whether it was vouched for is no measure, and a digest depends on the machine."""
+    exclude: dict[str, Any] = dict.fromkeys(_NO_MEASURE, True) | {"members": {"__all__": _NO_MEASURE}}
+    return teacher.model_dump(mode="json", exclude=exclude)
 
 
 def _made(training: Record) -> dict[str, Any]:
@@ -140,12 +150,13 @@ def _trainings(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fa
     done = {name for name, _ in trainings}
     reported: set[tuple[PurePosixPath, str]] = set()
     for record in students:
-        if record.status != "done" or record.cell.teacher is None:
+        if record.status != "done":
             continue
-        training = teacher_cell(record.cell.teacher, record.cell.data, record.cell.protocol)
         place = path_of_record(record).parent
-        if training and training.id not in done and (place, training.id) not in reported:
-            reported.add((place, training.id))
-            yield fault(
-                place, f"lacks the training of its teacher {training.student}, {training.id}; publish it from its runs"
-            )
+        for training in trainings_of(record.cell):
+            if training.id not in done and (place, training.id) not in reported:
+                reported.add((place, training.id))
+                yield fault(
+                    place,
+                    f"lacks the training of its teacher {training.student}, {training.id}; publish it from its runs",
+                )
