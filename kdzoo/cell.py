@@ -203,12 +203,27 @@ class TeacherRef(Frozen):
         return self.weights in ("pretrained", "finetuned")
 
 
+class Hop(Frozen):
+    """A network between the teacher and the student of a cell: who came before it teaches it, and it teaches the next.
+
+    Args:
+        student: the network.
+        strategy: how it is taught.
+        init: what it starts from.
+    """
+
+    student: ModelRef
+    strategy: StrategyRef
+    init: Init = "random"
+
+
 class Cell(Frozen):
     """Dataset x pair x strategy x recipe x seed index.
 
     Args:
         kind: ``student``; ``teacher`` for the training of a teacher, which has no teacher of its own and whose
-            strategy is the label-only baseline; ``trial`` for one of tuning, which is never measured on test.
+            strategy is the label-only baseline; ``assistant`` for that of a network between teacher and student;
+            ``trial`` for one of tuning, which is never measured on test.
         data: the dataset.
         student: what is trained.
         teacher: what teaches it.
@@ -219,10 +234,11 @@ class Cell(Frozen):
         tuned_from: the recipe that tuning changed into this one. The cell keeps its seeds, and its place on a board.
         study: id of the study whose pruner may end this trial early. What it decides follows from that study's other
             trials, so its result is no other study's; empty where nothing but a bad loss can end it.
+        hops: the networks between the teacher and the student, from the teacher's side; the last one teaches.
         protocol: version of the protocol.
     """
 
-    kind: Literal["student", "teacher", "trial"]
+    kind: Literal["student", "teacher", "assistant", "trial"]
     data: DataRef
     student: ModelRef
     teacher: TeacherRef | None
@@ -232,6 +248,7 @@ class Cell(Frozen):
     init: Init = "random"
     tuned_from: Recipe | None = None
     study: str = ""
+    hops: tuple[Hop, ...] = Field(default=(), exclude_if=operator.not_)
     protocol: int = Field(default_factory=lambda: PROTOCOL, ge=1)
 
     @model_validator(mode="after")
@@ -265,9 +282,23 @@ class Cell(Frozen):
 
     @property
     def models(self) -> list[ModelRef]:
-        """Every network that it takes to run the cell, each once: the student, and who teaches it."""
+        """Every network that it takes to run the cell, each once: the student, and those that teach."""
         taught_by = self.teacher.parts if self.teacher else ()
-        return list(dict.fromkeys([self.student, *(each.model for each in taught_by)]))
+        others = (*(each.model for each in taught_by), *(hop.student for hop in self.hops))
+        return list(dict.fromkeys([self.student, *others]))
+
+    @property
+    def giver(self) -> TeacherRef | None:
+        """Who gives the signals: the teacher, or the last of the networks between."""
+        if not self.hops:
+            return self.teacher
+        last = self.hops[-1]
+        return TeacherRef(
+            model=last.student,
+            weights="trained" if last.init == "random" else "finetuned",
+            strategy=last.strategy,
+            seed=self.seed,
+        )
 
     def row_key(self, evaluation: int, *, names: bool = True) -> RowKey:
         """The row of a board to which the cell belongs.
@@ -284,7 +315,8 @@ class Cell(Frozen):
         """The cell of a row that has the seed 0, with the recipe before tuning; of a key with names."""
         fields: dict[str, Any] = from_json(key.context) | {"seed": 0}
         fields |= {"student": from_json(key.student), "teacher": from_json(key.teacher)}
-        fields["strategy"] = from_json(key.setting)["strategy"]
+        setting = from_json(key.setting)
+        fields |= {name: setting[name] for name in ("strategy", "hops") if name in setting}
         return cls.model_validate_json(to_json(fields))
 
     @property
@@ -302,7 +334,8 @@ class Cell(Frozen):
         strategy, so that strategies are compared in pairs.
         """
         key = [
-            self.kind == "teacher",  # else a teacher of the student's own kind would be the student of its seed
+            # Else a teacher or an assistant of the student's own kind would be the student of its seed.
+            f"assistant {len(self.hops)}" if self.kind == "assistant" else self.kind == "teacher",
             self.data.model_dump(mode="json", exclude_defaults=True),
             self.student.model_dump(mode="json", exclude_defaults=True),
             (self.tuned_from or self.recipe).model_dump(mode="json", exclude_defaults=True, exclude={"name"}),

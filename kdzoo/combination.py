@@ -167,6 +167,8 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     if len({kind.views for kind in kinds}) > 1:
         listed = ", ".join(f"{kind.name} {kind.views}" for kind in kinds)
         raise UsageError(f"{name}: its parts want different numbers of views of a sample ({listed})")
+    if chains := [kind.name for kind in kinds if kind.hops.__func__ is not Strategy.hops.__func__]:  # type: ignore[attr-defined]
+        raise UsageError(f"{name}: {chains[0]} trains networks between teacher and student, and is run alone")
     body: dict[str, Any] = {
         "__module__": __name__,
         "__doc__": _card(kinds),

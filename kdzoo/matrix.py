@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
+from kdzoo.cell import PROTOCOL, Cell, DataRef, Hop, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.errors import UsageError, unknown
 from kdzoo.flags import split_list
@@ -222,10 +222,42 @@ def tried_first(
 
 
 def trainings(cell: Cell) -> list[Cell]:
-    """The cells that are trained before this one can be: those of its teachers, as far as kdzoo trains them."""
+    """The cells that are trained before this one can be, each behind those that it needs: those of its teachers, as far
+    as kdzoo trains them, and those of the networks between teacher and student."""
     parts = cell.teacher.parts if cell.teacher else ()
     found = (teacher_cell(part, cell.data, cell.protocol) for part in parts)
-    return [training for training in found if training]
+    return [*(training for training in found if training), *assistant_cells(cell)]
+
+
+def assistant_cells(cell: Cell) -> list[Cell]:
+    """The cells of the networks between the teacher and the student of a cell, from the teacher's side.
+
+    They have the recipe before tuning, and the seed of the cell: each seed of a row has assistants of its own.
+    """
+    return [
+        Cell(
+            kind="assistant",
+            data=cell.data,
+            student=hop.student,
+            teacher=cell.teacher,
+            strategy=hop.strategy,
+            recipe=cell.tuned_from or cell.recipe,
+            seed=cell.seed,
+            init=hop.init,
+            hops=cell.hops[:number],
+            protocol=cell.protocol,
+        )
+        for number, hop in enumerate(cell.hops)
+    ]
+
+
+def in_stages(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Cells in groups, in the order in which these are trained: no cell waits for another one of its group."""
+    stages: dict[tuple[int, int], list[Cell]] = {}
+    for cell in cells:
+        order = {"teacher": 0, "assistant": 1}.get(cell.kind, 2)
+        stages.setdefault((order, len(cell.hops) if order == 1 else 0), []).append(cell)
+    return [stages[place] for place in sorted(stages)]
 
 
 def teacher_cell(teacher: TeacherRef, data: DataRef, protocol: int | None = None) -> Cell | None:
@@ -253,6 +285,7 @@ def student_cells(
     recipe: Recipe,
     seeds: int,
     init: str = "random",
+    hops: Mapping[StrategyRef, tuple[Hop, ...]] | None = None,
 ) -> list[Cell]:
     """The cells of one pair, seed by seed, so that every strategy has its first seed before any has its second."""
     teacher, student = pair
@@ -266,6 +299,7 @@ def student_cells(
             recipe=recipe,
             seed=seed,
             init=init,
+            hops=(hops or {}).get(strategy, ()),
         )
         for seed in range(seeds)
         for strategy in strategies
@@ -276,7 +310,10 @@ def cell_title(cell: Cell) -> str:
     """A cell in words, for progress and messages."""
     if cell.teacher is None:
         return f"{cell.kind} {cell.student} on {cell.data.name}"
-    where = f"{cell.strategy.name} {cell.teacher.model} -> {cell.student} on {cell.data.name}"
+    way = " -> ".join(str(each) for each in (cell.teacher.model, *(hop.student for hop in cell.hops), cell.student))
+    where = f"{cell.strategy.name} {way} on {cell.data.name}"
+    if cell.kind == "assistant":
+        return f"assistant of {where} seed {cell.seed}"
     return f"trial of {where}" if cell.kind == "trial" else f"{where} seed {cell.seed}"
 
 

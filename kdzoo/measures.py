@@ -188,6 +188,11 @@ TRAIN = _seconds("train", "mean seconds of training steps, the teacher's passes 
 TEACHER = _seconds("teacher", "mean seconds of the teacher's passes", column=True)
 EVALUATE = _seconds("evaluate", "evaluation of tune and test")
 BANK = _seconds("bank", "filling the teacher bank")
+ASSISTANTS = _seconds(
+    "assistants",
+    "mean seconds of training the networks between, in train too",
+    column=True,
+)
 PEAK_MEMORY = Measure(
     name="peak_memory",
     unit="bytes",
@@ -202,7 +207,7 @@ COST = (TRAIN, TEACHER, EVALUATE, BANK, PEAK_MEMORY)
 """What every cell took: seconds of wall time (all sittings together where a run was resumed), and the largest memory of
 the process (resident) or, on an accelerator, of the device."""
 
-OWN = {measure.name: measure for measure in (*IMAGES, *COST)}
+OWN = {measure.name: measure for measure in (*IMAGES, *COST, ASSISTANTS)}
 """The measures that kdzoo declares, by name. A record brings the declarations of others along."""
 
 

@@ -29,7 +29,8 @@ SCHEMA = 7
 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher bank did; 4 epochs that were not
 measured on tune, and compiled networks; 5 how a teacher from a file is shown images, which of the file's entries was
 taken, teachers that were vouched for, settings that a strategy changed, cells that ended their process, a seal, and the
-digests of the weights; 6 scores by the names of measures, in the place of counts; 7 several teachers.
+digests of the weights; 6 scores by the names of measures, in the place of counts; 7 several teachers, and networks
+between teacher and student.
 
 Whatever has nothing of the seventh is still written as the sixth (:func:`schema_of`), to the byte.
 
@@ -48,8 +49,9 @@ _SEALED = 5
 
 def schema_of(cell: Cell | None) -> int:
     """The version in whose form the record of a cell is written: the oldest one that can hold it."""
-    several = cell is not None and cell.teacher is not None and cell.teacher.members
-    return SCHEMA if several else NAMED
+    if cell is not None and (cell.hops or (cell.teacher is not None and cell.teacher.members)):
+        return SCHEMA
+    return NAMED
 
 
 class Size(Frozen):
@@ -104,6 +106,26 @@ class TeacherMeasures(Frozen):
         yield from ((f"teacher.members.{number}", member) for number, member in enumerate(self.members))
 
 
+class AssistantMeasures(Frozen):
+    """A network between teacher and student, as its own record has it.
+
+    Args:
+        cell: id of its cell.
+        size: of the network.
+        tune: on tune.
+        test: on test.
+        weights: SHA-256 of its file of weights.
+        seconds: of its training alone.
+    """
+
+    cell: str
+    size: Size
+    tune: Scores
+    test: Scores
+    weights: Digest
+    seconds: Annotated[float, Field(ge=0)]
+
+
 class Environment(Frozen):
     """Where the cell ran; nothing here is part of its identity.
 
@@ -142,6 +164,7 @@ class Summary(Frozen):
         tune: the scores of the finished student on tune.
         test: its scores on test, how often it agrees with its teacher included; None for a trial.
         teacher: the teacher's size and measures; None for a teacher's own training.
+        assistants: the networks between teacher and student, in the order in which the cell has them.
         student: the student's size, with the modules that its strategy leaves in it.
         adapter_parameters: parameters of the strategy that are left behind.
         cost: what it took, by the names of measures: seconds of wall time, bytes.
@@ -162,6 +185,7 @@ class Summary(Frozen):
     tune: Scores | None = None
     test: Scores | None = None
     teacher: TeacherMeasures | None = None
+    assistants: Annotated[tuple[AssistantMeasures, ...], Field(exclude_if=operator.not_)] = ()
     student: Size | None = None
     adapter_parameters: Count = 0
     cost: Scores | None = None
@@ -195,6 +219,8 @@ class Summary(Frozen):
         missing = {name for name in needed if getattr(self, name) is None}
         if self.teacher and self.cell.teacher and len(self.teacher.members) != len(self.cell.teacher.members):
             missing.add("each of its teachers")
+        if len(self.assistants) != len(self.cell.hops):
+            missing.add("each of its assistants")
         scored = [self.main.name]
         if self.main is TOP1:
             scored = [measure.name for measure in IMAGES if measure is not AGREEMENT]
@@ -212,6 +238,8 @@ class Summary(Frozen):
         if self.teacher is not None:
             for place, one in self.teacher.places():
                 scored |= {f"{place}.tune": one.tune, f"{place}.test": one.test}
+        for number, between in enumerate(self.assistants):
+            scored |= {f"assistants.{number}.tune": between.tune, f"assistants.{number}.test": between.test}
         for place, scores in scored.items():
             if scores is not None and (fault := scores_fault(scores, self.measures)):
                 raise ValueError(f"{place}: {fault}")
@@ -264,6 +292,7 @@ class Record(Summary):
         volatile = {"cost", "environment", "started", "ended", "command", "traceback", "weights", "deaths"}
         exclude: dict[str, Any] = dict.fromkeys(volatile, True)
         exclude["teacher"] = {"members": {"__all__": {"weights"}}}
+        exclude["assistants"] = {"__all__": {"weights", "seconds"}}
         return self.model_dump(mode="json", exclude=exclude)
 
     def to_json(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from kdzoo.cell import (
     Cell,
     DataRef,
     Frozen,
+    Hop,
     Init,
     ModelRef,
     Scalar,
@@ -111,6 +113,7 @@ class StudyPlan(Frozen):
         init: what the students start from.
         tuner: version of the search; whoever makes a plan gives today's.
         protocol: version of the protocol of its cells; whoever makes a plan gives today's.
+        hops: the networks between teacher and student, which have the values of trial 0 whatever a trial tries.
     """
 
     data: DataRef
@@ -127,6 +130,7 @@ class StudyPlan(Frozen):
     # These two are part of the id, which leaves out defaults: 1 for good, so that a study of any version keeps its id.
     tuner: Annotated[int, Field(ge=1)] = 1
     protocol: Annotated[int, Field(ge=1)] = 1
+    hops: tuple[Hop, ...] = Field(default=(), exclude_if=operator.not_)
 
     @model_validator(mode="after")
     def _searches_what_is_there(self) -> StudyPlan:
@@ -206,6 +210,7 @@ class StudyPlan(Frozen):
             init=self.init,
             tuned_from=None if tuned == recipe else recipe,
             study=study,
+            hops=self.hops,
             protocol=self.protocol,
         )
 

@@ -55,7 +55,7 @@ def source_for(
         cell: what is trained.
         lab: store, data, plugins, and how the bank is run.
         strategy: as it was built for the cell.
-        taught: the cell's teacher.
+        taught: who gives its signals.
         autocast: the context in which the teacher runs.
     """
     loop = OnTheFly(taught.teacher if taught else None, strategy)
@@ -113,15 +113,17 @@ class _One:
 
 def _each(cell: Cell, taught: MeasuredTeacher) -> list[_One]:
     """The teachers of a cell."""
-    parts = cell.teacher.parts if cell.teacher else ()
+    parts = cell.giver.parts if cell.giver else ()
     pairs = zip(parts, taught.members or (taught,), strict=True)
     return [_One(ref, one, number == 0) for number, (ref, one) in enumerate(pairs)]
 
 
 def share_teacher(cell: Cell, other: Cell) -> bool:
-    """Whether a teacher of one cell is one of the other's."""
-    parts = cell.teacher.parts if cell.teacher else ()
-    return other.teacher is not None and any(part in parts for part in other.teacher.parts)
+    """Whether who gives the signals of one cell does so in the other one, alone or beside others."""
+    if cell.hops != other.hops or (cell.hops and cell.seed != other.seed):
+        return False
+    parts = cell.giver.parts if cell.giver else ()
+    return other.giver is not None and any(part in parts for part in other.giver.parts)
 
 
 def choose(cell: Cell, lab: Lab) -> str:
@@ -132,7 +134,7 @@ def choose(cell: Cell, lab: Lab) -> str:
     Returns:
         The lines that say it; empty where there is nothing to say.
     """
-    bank, taught = lab.open_bank(), lab.teacher(cell)
+    bank, taught = lab.open_bank(), lab.giver(cell)
     if bank is None or taught is None:
         return ""
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
@@ -149,8 +151,9 @@ def _sharing(cell: Cell, ref: TeacherRef, lab: Lab, *, planned: bool) -> list[Ex
     there are none."""
 
     def sees(other: Cell) -> tuple[object, ...]:
-        recipe, parts = other.recipe, other.teacher.parts if other.teacher else ()
-        return ref in parts, other.data, recipe.augment, recipe.precision, bool(recipe.mixup or recipe.cutmix)
+        recipe, parts = other.recipe, other.giver.parts if other.giver else ()
+        own = (other.hops, other.seed if other.hops else None)
+        return ref in parts, own, other.data, recipe.augment, recipe.precision, bool(recipe.mixup or recipe.cutmix)
 
     own = {} if planned else {cell.id: Expected(cell, 1, False)}
     known = [one for one in (own | lab.expected).values() if one.planned or not planned]
@@ -166,7 +169,7 @@ def _readers(
     """What cells read; those that differ in nothing that matters here count together."""
     alike: dict[object, tuple[Cell, int]] = {}
     for cell, count in ((one.cell, one.count) for one in sharing):
-        several = cell.teacher is not None and bool(cell.teacher.members)
+        several = cell.giver is not None and bool(cell.giver.members)
         key = (cell.student, cell.strategy, _length(cell.recipe), several)
         alike[key] = (cell, alike[key][1] + count if key in alike else count)
     readers = []
@@ -179,7 +182,7 @@ def _readers(
             lab.signatures[place] = _signature(cell, lab.data[cell.data])
         state = ProcessState.now()
         try:
-            several = cell.teacher is not None and bool(cell.teacher.members)
+            several = cell.giver is not None and bool(cell.giver.members)
             teacher = Committee([taught.teacher]) if several else taught.teacher
             need = need_of(_build(kind, cell, lab.signatures[place], teacher), cell.strategy, cell.recipe)
             readers.append(group.read((need.of_logits() if several else need).times(count)))

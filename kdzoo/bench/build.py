@@ -87,7 +87,12 @@ def _blank_classifier(model: TappedModel) -> Classifier | PairError:
 
 
 def check_pair(
-    strategy: StrategyRef, entry: Registered[type[Strategy]], pair: PairPlan, lengths: Sequence[int]
+    strategy: StrategyRef,
+    entry: Registered[type[Strategy]],
+    pair: PairPlan,
+    lengths: Sequence[int],
+    *,
+    between: bool = False,
 ) -> PairCheck:
     """Build a strategy once, from shapes, and ask it for its phases.
 
@@ -96,13 +101,16 @@ def check_pair(
         entry: its class.
         pair: on a dataset.
         lengths: epochs of the trainings.
+        between: whether the student is a network between teacher and student, so that no others are asked for.
 
     Raises:
         UsageError: its phases do not fit into the epochs.
     """
     refused = broken = ""
+    hops: tuple[tuple[str, dict[str, Scalar]], ...] = ()
     state = ProcessState.now()
     try:
+        hops = () if between else _hops(strategy.params, entry.value, pair)
         built = entry.value(_blank_setup(pair, entry.value), **strategy.params)
         planned = {length: sum(phase.epochs for phase in built.phases(length)) for length in lengths}
     except PairError as error:
@@ -119,7 +127,17 @@ def check_pair(
                 raise UsageError(f"the phases of {strategy.name} take {total} epochs, and the recipe has {length}")
     finally:
         state.put_back()
-    return PairCheck(refused, broken, f"{strategy.name} {state.summary()}" if state.changed else "")
+    return PairCheck(refused, broken, f"{strategy.name} {state.summary()}" if state.changed else "", hops)
+
+
+def _hops(
+    params: Mapping[str, Scalar], kind: type[Strategy], pair: PairPlan
+) -> tuple[tuple[str, dict[str, Scalar]], ...]:
+    """The networks that a strategy trains between teacher and student, each with all its hyperparameters."""
+    named = kind.hops({name: value for name, value in params.items() if value is not None}, str(pair.student))
+    if named and kind.deployed:
+        raise TypeError(f"{kind.name} has modules that it deploys, so it can train no networks between")
+    return tuple((text, {**params, **kind.resolve({**params, **changes})}) for text, changes in named)
 
 
 def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
@@ -140,6 +158,10 @@ def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
         pair.data,
         blank if isinstance(blank, Classifier) else None,
     )
+
+
+def _models(params: Mapping[str, Scalar], kind: type[Strategy], pair: PairPlan) -> list[str]:
+    return [text for text, _ in _hops(params, kind, pair)]
 
 
 def check_ranges(
@@ -164,6 +186,11 @@ def check_ranges(
             continue
         for end in (tried.low, tried.high):
             value = declared[name].type(end)
+            if _models(strategy.params | {name: value}, kind, pair) != _models(strategy.params, kind, pair):
+                raise UsageError(
+                    f"search {full}={tried}: it decides which networks are trained between teacher and student, which "
+                    f"is the same for all trials; give it by --set {full}="
+                )
             try:
                 kind(setup, **(strategy.params | {name: value})).phases(epochs)
             except (PairError, UsageError) as error:

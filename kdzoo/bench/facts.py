@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kdzoo.cell import DataRef, ModelRef, TeacherRef
+from kdzoo.cell import DataRef, ModelRef, Scalar, TeacherRef
 from kdzoo.declarations import Profile, Signature, shared_signature
 
 
@@ -111,11 +111,13 @@ class PairCheck:
         refused: why it cannot serve the pair; empty where it can.
         broken: the bug that showed; empty where none did.
         warning: what it changed of the process; empty where nothing was.
+        hops: the networks between teacher and student, each with the hyperparameters by which it is trained.
     """
 
     refused: str = ""
     broken: str = ""
     warning: str = ""
+    hops: tuple[tuple[str, dict[str, Scalar]], ...] = ()
 
 
 def is_plain(model: ModelRef) -> bool:

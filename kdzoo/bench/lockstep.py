@@ -40,6 +40,7 @@ def lockstep_groups(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
         strategy = lab.registry.of(cell.strategy).value
         key = (
             cell.teacher,
+            cell.hops,
             cell.data,
             cell.seed_for("order"),
             cell.seed_for("mixup"),
@@ -167,7 +168,7 @@ def _memory_needs(cell: Cell, lab: Lab) -> MemoryEstimate | None:
     data = lab.data[cell.data]
     state = ProcessState.now(quick=True)
     try:
-        taught = lab.teacher(cell)
+        taught = lab.giver(cell)
         with torch.random.fork_rng():
             student, strategy = build(cell, lab, data, taught)
     except BaseException as error:

@@ -228,13 +228,16 @@ class Lookup:
         question = ["network", *network_question(network, own_input), ref.model_dump()]
         return self._ask(question, work, NetworkFacts, keep=lambda _: is_plain(model))
 
-    def check(self, strategy: StrategyRef, pair: PairPlan, lengths: Sequence[int]) -> PairCheck:
+    def check(
+        self, strategy: StrategyRef, pair: PairPlan, lengths: Sequence[int], *, between: bool = False
+    ) -> PairCheck:
         """Whether a strategy serves a pair: it is built once, from shapes, and asked for its phases.
 
         Args:
             strategy: with its parameters.
             pair: on a dataset.
             lengths: epochs of the trainings.
+            between: whether the student is a network between teacher and student, so that no others are asked for.
 
         Raises:
             UsageError: its phases do not fit into the epochs.
@@ -243,12 +246,12 @@ class Lookup:
         def keep(found: PairCheck) -> bool:
             return not found.broken and not found.warning and pair.plain
 
-        question = ["pair", strategy.model_dump(), *lengths, *pair.question]
+        question = ["between" if between else "pair", strategy.model_dump(), *lengths, *pair.question]
 
         def work() -> PairCheck:
             from kdzoo.bench.build import check_pair
 
-            return check_pair(strategy, self.registry.of(strategy), pair, lengths)
+            return check_pair(strategy, self.registry.of(strategy), pair, lengths, between=between)
 
         return self._ask(question, work, PairCheck, keep=keep)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdzoo.bench.facts import DataFacts, NetworkFacts, PairPlan, facts_together
+from kdzoo.bench.facts import DataFacts, NetworkFacts, PairCheck, PairPlan, facts_together
 from kdzoo.bench.lookup import Lookup
-from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import PROTOCOL, Cell, DataRef, Hop, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.declarations import pair_stages
 from kdzoo.errors import UsageError
 from kdzoo.matrix import (
     Recipes,
+    assistant_cells,
+    in_stages,
     resolve_recipes,
     resolve_spaces,
     resolve_strategies,
@@ -143,15 +146,17 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             pair = PairPlan(data.ref, teacher, student, init, theirs, ours, stages)
             plan.pairs.append(pair)
             served = _served(pair, strategies, lengths, lookup, plan)
-            for cell in student_cells(data.ref, (teacher, student), served, recipes.student, config.seeds, init):
-                students.setdefault(cell.id, cell)
-            for strategy in served:
+            ends = (teacher, student)
+            cells = student_cells(data.ref, ends, list(served), recipes.student, config.seeds, init, served)
+            students |= {cell.id: cell for cell in cells if cell.id not in students}
+            for strategy, hops in served.items():
                 if config.tune and spaces[strategy]:
                     if not plan.breaks(strategy, pair):
                         lookup.check_ranges(firsts[strategy], spaces[strategy], pair, recipes.trial.epochs)
-                    study = _study(pair, firsts[strategy], recipes, spaces[strategy], config)
+                    study = _study(pair, firsts[strategy], recipes, spaces[strategy], config, hops)
                     studies.setdefault(study.id, study)
-    plan.cells = [*trainings.values(), *students.values()]
+    between = {each.id: each for cell in students.values() for each in assistant_cells(cell)}
+    plan.cells = [*trainings.values(), *chain.from_iterable(in_stages(between.values())), *students.values()]
     plan.studies = list(studies.values())
     plan.data = lookup.loaded
     return plan
@@ -196,20 +201,54 @@ def _network(teacher: TeacherRef, data: DataRef, lookup: Lookup) -> NetworkFacts
 
 def _served(
     pair: PairPlan, strategies: Sequence[StrategyRef], lengths: Sequence[int], lookup: Lookup, plan: BenchPlan
-) -> list[StrategyRef]:
-    """The strategies that have cells on a pair: those with a bug, which fail in their turn, among them."""
-    served = []
+) -> dict[StrategyRef, tuple[Hop, ...]]:
+    """The strategies that have cells on a pair: those with a bug, which fail in their turn, among them. Each with the
+    networks that it trains between teacher and student."""
+    served: dict[StrategyRef, tuple[Hop, ...]] = {}
     for strategy in strategies:
         found = lookup.check(strategy, pair, lengths)
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         plan.warn(found.warning)
-        if found.refused:
-            plan.refused.append(Refusal(*where, found.refused))
+        hops = _hops(strategy, found, pair.data, lookup)
+        refused = found.refused or _refused_between(hops, pair, lengths, lookup)
+        if refused:
+            plan.refused.append(Refusal(*where, refused))
             continue
         if found.broken:
             plan.broken.append(Refusal(*where, found.broken))
-        served.append(strategy)
+        served[strategy] = hops
     return served
+
+
+def _hops(strategy: StrategyRef, found: PairCheck, data: DataRef, lookup: Lookup) -> tuple[Hop, ...]:
+    """The networks between teacher and student.
+
+    Raises:
+        UsageError: one of them is unknown.
+    """
+    hops = []
+    for text, params in found.hops:
+        model = _model(text)
+        lookup.check_model(model)
+        named = strategy.model_copy(update={"params": {key: params[key] for key in strategy.params}})
+        hops.append(Hop(student=model, strategy=named, init=lookup.start(model, data)))
+    return tuple(hops)
+
+
+def _refused_between(hops: Sequence[Hop], pair: PairPlan, lengths: Sequence[int], lookup: Lookup) -> str:
+    """Why a strategy cannot serve the pairs on the way from the teacher to the student; empty where it can."""
+    teacher, facts = pair.teacher, pair.teacher_plan
+    ends = [(hop.student, hop.init, hop.strategy) for hop in hops]
+    for student, init, strategy in ends:
+        own_input = init != "random"
+        theirs = lookup.network(student, pair.data, own_input=own_input)
+        stages = pair_stages(theirs.signature, facts.signature)
+        way = PairPlan(pair.data, teacher, student, init, facts, theirs, stages)
+        if refused := lookup.check(strategy, way, lengths, between=True).refused:
+            return f"on the way, {way}: {refused}"
+        teacher = TeacherRef(model=student, weights="finetuned" if own_input else "trained")
+        facts = lookup.network(teacher, pair.data)
+    return ""
 
 
 def _study(
@@ -218,6 +257,7 @@ def _study(
     recipes: Recipes,
     space: dict[str, Range],
     config: BenchConfig,
+    hops: tuple[Hop, ...],
 ) -> StudyPlan:
     return StudyPlan(
         data=pair.data,
@@ -233,4 +273,5 @@ def _study(
         init=pair.init,
         tuner=TUNER,
         protocol=PROTOCOL,
+        hops=hops,
     )

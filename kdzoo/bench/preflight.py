@@ -143,8 +143,8 @@ class Preflight:
         student = copy.deepcopy(self._model(cell.student, data, own_input=cell.starts_pretrained))
         kind: type[Strategy] = self._entry(cell).value
         teacher = None
-        if cell.teacher and kind is not None and teacher_signals(kind):
-            teacher = self._teacher(cell.teacher, data).to(device)
+        if cell.giver and kind is not None and teacher_signals(kind):
+            teacher = self._teacher(cell.giver, data).to(device)
         strategy = build_strategy(kind, cell.strategy.params, student.signature(), teacher, data.ref)
         batches = self._read(cell, data, views=strategy.views)
         mixer = Mixer(recipe, data.ref.num_classes, cell.seed_for("mixup"))
@@ -235,7 +235,7 @@ def _taken(batches: Iterator[Batch], count: int, ref: DataRef, split: str) -> li
 
 def _key(cell: Cell) -> str:
     """What two cells share that go the same ways."""
-    shared = cell.model_dump(mode="json", include={"data", "teacher", "student", "init", "strategy", "recipe"})
+    shared = cell.model_dump(mode="json", include={"data", "teacher", "student", "init", "strategy", "recipe", "hops"})
     for name in ("name", "epochs"):
         del shared["recipe"][name]
     return canonical_json([shared, cell.kind == "teacher"])

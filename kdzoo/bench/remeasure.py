@@ -196,10 +196,10 @@ def _strategy(cell: Cell, student: TappedModel, data: LoadedData, registry: Regi
     if kind.predict is Strategy.predict and not kind.deployed:
         return build_strategy(Strategy, {}, own, None, data.ref)
     teacher = None
-    if cell.teacher:
-        for part in cell.teacher.parts:
+    if cell.giver:
+        for part in cell.giver.parts:
             _built_in(part.model)
-        teacher = blank_teacher(cell.teacher, data)
+        teacher = blank_teacher(cell.giver, data)
     return build_strategy(kind, cell.strategy.params, own, teacher, data.ref)
 
 

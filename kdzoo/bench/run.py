@@ -36,7 +36,7 @@ from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.interruption import LeftError, raise_if_interrupted
 from kdzoo.matrix import cell_title
-from kdzoo.measures import AGREEMENT, PEAK_MEMORY
+from kdzoo.measures import AGREEMENT, ASSISTANTS, PEAK_MEMORY, TRAIN
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
@@ -151,7 +151,9 @@ def _train_and_measure(
     data = lab.data[cell.data]
     reset_peak_memory(lab.device)
     taught = lab.world.after_leader(lambda: lab.teacher(cell))
-    student, strategy = build(cell, lab, data, taught)
+    giver = lab.world.after_leader(lambda: lab.giver(cell)) if cell.hops else taught
+    assistants = lab.assistants(cell)
+    student, strategy = build(cell, lab, data, giver)
     own = lab.size(cell.student, student, data)
     if lab.compile:
         compile_network(student)
@@ -159,7 +161,7 @@ def _train_and_measure(
     whole = None if overlaps(type(strategy)) else division
     distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
-    source, feed = source_for(cell, lab, strategy, taught, accelerator.autocast), None
+    source, feed = source_for(cell, lab, strategy, giver, accelerator.autocast), None
     if lockstep is not None and isinstance(source, OnTheFly) and source.signals:
         source, feed = lockstep.join(cell, source, own_feed(cell, data, strategy.views, lab.device))
     if division:
@@ -167,7 +169,7 @@ def _train_and_measure(
     training = Training(
         cell,
         distiller,
-        taught.teacher if taught else None,
+        giver.teacher if giver else None,
         data,
         accelerator,
         SharedCheckpoints(lab.store.folder(cell.id).absolute(), lab.world),
@@ -179,11 +181,14 @@ def _train_and_measure(
         lab.eval_every,
     )
     outcome = yield from _finish(training, cell, lab, taught, own, state)
+    between = {ASSISTANTS.name: sum(one.seconds for one in assistants)} if assistants else {}
+    training.seconds[TRAIN.name] += sum(between.values())
     return outcome | {
         "curve": tuple(training.curve),
         "teacher": taught.measures if taught else None,
+        "assistants": assistants,
         "measures": data.measures,
-        "cost": {**training.seconds, PEAK_MEMORY.name: peak_memory(lab.device)},
+        "cost": {**training.seconds, **between, PEAK_MEMORY.name: peak_memory(lab.device)},
         "environment": environment_of(cell, lab, source.summary()),
     }
 

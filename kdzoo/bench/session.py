@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, TypeAlias
 
 from kdzoo.bench.banking import expect
@@ -18,6 +18,7 @@ from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop
+from kdzoo.matrix import assistant_cells, in_stages
 from kdzoo.measures import EVALUATE, TRAIN
 from kdzoo.record import Record
 from kdzoo.store import Store
@@ -52,9 +53,12 @@ def run_bench(
 
     def execute(cells: Sequence[Cell], stops: Mapping[str, Stop] | None = None) -> list[Record]:
         again = teachers_again(cells, lab.store, lambda cell: must_run(cell, lab.store, rerun))
+        between = [each for cell in cells if must_run(cell, lab.store, rerun) for each in assistant_cells(cell)]
         asked = {cell.id for cell in cells}
-        first = [cell for cell in again if cell.id not in asked]
-        return executor.run([*first, *cells], report, rerun, stops)[len(first) :]
+        first = list({cell.id: cell for cell in (*again, *between) if cell.id not in asked}.values())
+        stages = chain.from_iterable(in_stages([*first, *cells]))
+        found = {record.id: record for record in executor.run(list(stages), report, rerun, stops)}
+        return [found[cell.id] for cell in cells]
 
     records = execute(cells)
     tried: dict[str, Record] = {}

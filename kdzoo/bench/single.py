@@ -185,7 +185,7 @@ def _to_train_before(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
             continue
         if record and rerun == "never":
             raise UsageError(
-                f"the training of its teacher failed ({record.reason}), and --rerun never does not retry it"
+                f"the training of its {training.kind} failed ({record.reason}), and --rerun never does not retry it"
             )
         found.append(training)
     return found
@@ -224,8 +224,8 @@ def _check_weights(cell: Cell, lab: Lab) -> None:
     """
     data, teacher = lab.data[cell.data], cell.teacher
     needed = [(cell.student, cell.init.partition(":")[2])]
-    if teacher and teacher.own_input and teacher.digest:
-        needed.append((teacher.model, teacher.digest))
+    parts = teacher.parts if teacher else ()
+    needed += [(part.model, part.digest) for part in parts if part.own_input and part.digest]
     for model, digest in needed:
         if digest and not (here := pretrained_digest(model, data)).startswith(digest):
             raise UsageError(

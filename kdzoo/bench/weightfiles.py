@@ -84,7 +84,7 @@ def _set_aside(training: Cell, store: Store) -> bool:
             # The record last: where this is cut short, the next bench finds the weights gone and goes on.
             there = [name for name in (WEIGHTS, "record.json") if (folder / name).exists()]
             kept = [set_aside(folder / name).name for name in there]
-    what = f"the teacher {training.student}: {folder / WEIGHTS} {fault}"
+    what = f"the {training.kind} {training.student}: {folder / WEIGHTS} {fault}"
     store.say(f"{what}; it is retrained ({' and '.join(kept)} {'are' if len(kept) > 1 else 'is'} the old file)")
     return True
 

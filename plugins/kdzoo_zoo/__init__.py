@@ -13,7 +13,7 @@ from kdzoo import hookimpl
 if TYPE_CHECKING:
     from kdzoo import Strategy
 
-kdzoo_api = "1.2"
+kdzoo_api = "1.3"
 
 
 @hookimpl
@@ -24,5 +24,7 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.feature.fitnets import FitNets
     from kdzoo_zoo.relation.rkd import RelationalKD
     from kdzoo_zoo.response.soft import SoftTargets
+    from kdzoo_zoo.scheme.ban import BornAgain
+    from kdzoo_zoo.scheme.takd import TeacherAssistants
 
-    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD
+    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD, BornAgain, TeacherAssistants

@@ -19,8 +19,8 @@ every = pytest.mark.parametrize("name", STRATEGIES)
 distilling = pytest.mark.parametrize("name", DISTILLING)
 
 
-def test_the_five_are_offered():
-    assert list(STRATEGIES) == ["ce", "soft", "fitnets", "at", "rkd"]
+def test_the_strategies_are_offered():
+    assert list(STRATEGIES) == ["ce", "soft", "fitnets", "at", "rkd", "ban", "takd"]
 
 
 def test_finding_the_plugin_does_not_import_torch():

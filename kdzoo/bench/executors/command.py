@@ -23,7 +23,7 @@ from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig, Rerun
 from kdzoo.engine.course import Stop, Unwatched
 from kdzoo.errors import UsageError, os_reason
-from kdzoo.matrix import cell_title, trainings
+from kdzoo.matrix import cell_title, in_stages, trainings
 from kdzoo.models.folders import known_folders
 from kdzoo.record import Record
 
@@ -78,8 +78,8 @@ class CommandExecutor:
         for cell in cells:
             self.lab.store.plan(cell)
         records: dict[str, Record] = {}
-        for kind in (True, False):  # teachers before students
-            self._finish([cell for cell in cells if (cell.kind == "teacher") is kind], report, rerun, records)
+        for stage in in_stages(cells):  # teachers before students
+            self._finish(stage, report, rerun, records)
         return [records[cell.id] for cell in cells]
 
     def command(self, cell: Cell) -> list[str]:

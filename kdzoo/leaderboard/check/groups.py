@@ -32,7 +32,7 @@ def group_faults(records: Sequence[Record]) -> list[Fault]:
     trainings = {
         (record.id, record.evaluation): record
         for record in records
-        if record.cell.kind == "teacher" and record.status == "done"
+        if record.cell.kind in ("teacher", "assistant") and record.status == "done"
     }
     return faults + list(_teachers(students, trainings)) + list(_trainings(students, trainings))
 
@@ -158,5 +158,6 @@ def _trainings(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fa
                 reported.add((place, training.id))
                 yield fault(
                     place,
-                    f"lacks the training of its teacher {training.student}, {training.id}; publish it from its runs",
+                    f"lacks the training of its {training.kind} {training.student}, {training.id}; publish it from its "
+                    "runs",
                 )

@@ -75,7 +75,7 @@ class Details:
 
     def _teacher(self, record: Record, evaluation: int) -> list[str]:
         """Id and URL of the record of the teacher's training; nothing where it is not here, or one of several."""
-        made = trainings(record.cell)
+        made = [each for each in trainings(record.cell) if each.kind == "teacher"]
         found = self._records.get((made[0].id, evaluation)) if len(made) == 1 else None
         return [found.id, safe_url(self._record_url(found))] if found else []
 
