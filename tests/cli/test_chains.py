@@ -15,8 +15,8 @@ from kdzoo.record import Record, parse_record
 from kdzoo.store import Store
 
 DIGITS = (
-    *("--dataset", "digits[:300]", "--student", "test_resnet", "--teacher", "test_resnet"),
-    *("--epochs", 3, "--teacher-epochs", 8, "--seeds", 1, "--device", "cpu", "--set", "recipe.batch_size=16"),
+    *("--dataset", "digits[:120]", "--student", "test_resnet", "--teacher", "test_resnet"),
+    *("--epochs", 2, "--teacher-epochs", 10, "--seeds", 1, "--device", "cpu", "--set", "recipe.batch_size=16"),
 )
 CHAINS = (
     *("--strategies", "soft,ban,takd", "--set", "ban.generations=3"),
@@ -143,14 +143,14 @@ def test_assistants_of_a_teacher_with_damaged_weights_are_made_again(
 def test_a_dry_run_shows_the_way(kdzoo: Callable[..., Any]) -> None:
     result = kdzoo("bench", *DIGITS, *CHAINS, "--dry-run")
     assert result.code == 0, result.err
-    assert "assistant of ban test_resnet -> test_resnet on digits[:300] seed 0" in result.out
-    assert "takd test_resnet -> test_resnet -> test_efficientnet -> test_resnet on digits[:300] seed 0" in result.out
+    assert "assistant of ban test_resnet -> test_resnet on digits[:120] seed 0" in result.out
+    assert "takd test_resnet -> test_resnet -> test_efficientnet -> test_resnet on digits[:120] seed 0" in result.out
     assert "9 cells: 9 new" in result.out
 
 
 def test_what_cannot_be_is_refused(kdzoo: Callable[..., Any]) -> None:
     unnamed = kdzoo("bench", *DIGITS, "--strategies", "takd", "--dry-run")
-    assert "takd cannot serve test_resnet -> test_resnet on digits[:300]: it needs an assistant" in unnamed.err
+    assert "takd cannot serve test_resnet -> test_resnet on digits[:120]: it needs an assistant" in unnamed.err
     unknown = kdzoo("bench", *DIGITS, "--strategies", "takd", "--set", "takd.assistants=no_such", "--dry-run")
     assert unknown.code == 2
     assert "no_such" in unknown.err
@@ -188,10 +188,10 @@ def test_a_chain_is_published_checked_and_trained_again(
     again = kdzoo("run-cell", path, "--out", tmp_path / "again", "--device", "cpu")
     assert again.code == 0, again.err
     assert "The result equals the given record." in again.out
-    table = (boards / "digits-300" / "board.csv").read_text()
+    table = (boards / "digits-120" / "board.csv").read_text()
     assert ",assistants_seconds," in table.splitlines()[0]
     last = assistant_cells(record.cell)[-1]
-    (boards / "records" / "digits-300" / "teachers" / f"{last.id}.json").unlink()
+    (boards / "records" / "digits-120" / "teachers" / f"{last.id}.json").unlink()
     missing = kdzoo("check", boards)
     assert missing.code == 1
     assert f"lacks the training of its assistant test_resnet, {last.id}" in missing.out + missing.err
