@@ -235,6 +235,7 @@ class Cell(Frozen):
         study: id of the study whose pruner may end this trial early. What it decides follows from that study's other
             trials, so its result is no other study's; empty where nothing but a bad loss can end it.
         hops: the networks between the teacher and the student, from the teacher's side; the last one teaches.
+        peer: a second student, which learns at the same time, each from the other; the teacher does not teach.
         protocol: version of the protocol.
     """
 
@@ -249,12 +250,15 @@ class Cell(Frozen):
     tuned_from: Recipe | None = None
     study: str = ""
     hops: tuple[Hop, ...] = Field(default=(), exclude_if=operator.not_)
+    peer: ModelRef | None = Field(default=None, exclude_if=operator.not_)
     protocol: int = Field(default_factory=lambda: PROTOCOL, ge=1)
 
     @model_validator(mode="after")
     def _trials_belong_to_studies(self) -> Cell:
         if self.study and self.kind != "trial":
             raise ValueError("only a trial belongs to a study")
+        if self.peer and self.hops:
+            raise ValueError("a cell with a second student has no networks between teacher and student")
         return self
 
     @property
@@ -284,12 +288,15 @@ class Cell(Frozen):
     def models(self) -> list[ModelRef]:
         """Every network that it takes to run the cell, each once: the student, and those that teach."""
         taught_by = self.teacher.parts if self.teacher else ()
-        others = (*(each.model for each in taught_by), *(hop.student for hop in self.hops))
+        others = [*(each.model for each in taught_by), *(hop.student for hop in self.hops)]
+        others += [self.peer] if self.peer else []
         return list(dict.fromkeys([self.student, *others]))
 
     @property
     def giver(self) -> TeacherRef | None:
-        """Who gives the signals: the teacher, or the last of the networks between."""
+        """Who gives the signals: the teacher, or the last of the networks between; nobody beside a second student."""
+        if self.peer:
+            return None
         if not self.hops:
             return self.teacher
         last = self.hops[-1]
@@ -316,7 +323,7 @@ class Cell(Frozen):
         fields: dict[str, Any] = from_json(key.context) | {"seed": 0}
         fields |= {"student": from_json(key.student), "teacher": from_json(key.teacher)}
         setting = from_json(key.setting)
-        fields |= {name: setting[name] for name in ("strategy", "hops") if name in setting}
+        fields |= {name: setting[name] for name in ("strategy", "hops", "peer") if name in setting}
         return cls.model_validate_json(to_json(fields))
 
     @property

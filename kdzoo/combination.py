@@ -167,8 +167,8 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     if len({kind.views for kind in kinds}) > 1:
         listed = ", ".join(f"{kind.name} {kind.views}" for kind in kinds)
         raise UsageError(f"{name}: its parts want different numbers of views of a sample ({listed})")
-    if chains := [kind.name for kind in kinds if kind.hops.__func__ is not Strategy.hops.__func__]:  # type: ignore[attr-defined]
-        raise UsageError(f"{name}: {chains[0]} trains networks between teacher and student, and is run alone")
+    if chains := [kind.name for kind in kinds if _trains_others(kind)]:
+        raise UsageError(f"{name}: {chains[0]} trains networks beside the student, and is run alone")
     body: dict[str, Any] = {
         "__module__": __name__,
         "__doc__": _card(kinds),
@@ -194,6 +194,11 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     if combining is not None:
         body["gradients"] = _gradients_by(combining)
     return type("Combination", (Combination,), body)
+
+
+def _trains_others(kind: type[Strategy]) -> bool:
+    """Whether a strategy trains other networks than the student."""
+    return any(vars(base).keys() & {"hops", "peer"} for base in kind.__mro__ if base not in Strategy.__mro__)
 
 
 def _reduce(self: Combination, teacher: Outputs) -> Outputs:

@@ -278,6 +278,14 @@ def teacher_cell(teacher: TeacherRef, data: DataRef, protocol: int | None = None
     )
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What a strategy trains on a pair beside the student: networks between, or a second student."""
+
+    hops: tuple[Hop, ...] = ()
+    peer: ModelRef | None = None
+
+
 def student_cells(
     data: DataRef,
     pair: tuple[TeacherRef, ModelRef],
@@ -285,7 +293,7 @@ def student_cells(
     recipe: Recipe,
     seeds: int,
     init: str = "random",
-    hops: Mapping[StrategyRef, tuple[Hop, ...]] | None = None,
+    beside: Mapping[StrategyRef, Beside] | None = None,
 ) -> list[Cell]:
     """The cells of one pair, seed by seed, so that every strategy has its first seed before any has its second."""
     teacher, student = pair
@@ -299,7 +307,8 @@ def student_cells(
             recipe=recipe,
             seed=seed,
             init=init,
-            hops=(hops or {}).get(strategy, ()),
+            hops=(beside or {}).get(strategy, Beside()).hops,
+            peer=(beside or {}).get(strategy, Beside()).peer,
         )
         for seed in range(seeds)
         for strategy in strategies
@@ -311,7 +320,8 @@ def cell_title(cell: Cell) -> str:
     if cell.teacher is None:
         return f"{cell.kind} {cell.student} on {cell.data.name}"
     way = " -> ".join(str(each) for each in (cell.teacher.model, *(hop.student for hop in cell.hops), cell.student))
-    where = f"{cell.strategy.name} {way} on {cell.data.name}"
+    second = f" with {cell.peer}" if cell.peer else ""
+    where = f"{cell.strategy.name} {way}{second} on {cell.data.name}"
     if cell.kind == "assistant":
         return f"assistant of {where} seed {cell.seed}"
     return f"trial of {where}" if cell.kind == "trial" else f"{where} seed {cell.seed}"

@@ -175,6 +175,18 @@ AGREEMENT = Measure(
     note="share of test samples on which student and teacher predict the same class",
     shown=("frame", "more", "page"),
 )
+PEER = Measure(
+    name="peer_top1",
+    label="peer top-1",
+    header="peer %",
+    unit="%",
+    low=0,
+    high=100,
+    counted=True,
+    help="mean test top-1 of the second student, percent",
+    note="test top-1 of the second student, where two learn at once",
+    shown=("frame", "more", "page"),
+)
 IMAGES = (TOP1, TOP5, NLL, ECE, AGREEMENT)
 """What is measured of a network that classifies images."""
 
@@ -207,7 +219,7 @@ COST = (TRAIN, TEACHER, EVALUATE, BANK, PEAK_MEMORY)
 """What every cell took: seconds of wall time (all sittings together where a run was resumed), and the largest memory of
 the process (resident) or, on an accelerator, of the device."""
 
-OWN = {measure.name: measure for measure in (*IMAGES, *COST, ASSISTANTS)}
+OWN = {measure.name: measure for measure in (*IMAGES, PEER, *COST, ASSISTANTS)}
 """The measures that kdzoo declares, by name. A record brings the declarations of others along."""
 
 

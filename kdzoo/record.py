@@ -30,7 +30,7 @@ SCHEMA = 7
 measured on tune, and compiled networks; 5 how a teacher from a file is shown images, which of the file's entries was
 taken, teachers that were vouched for, settings that a strategy changed, cells that ended their process, a seal, and the
 digests of the weights; 6 scores by the names of measures, in the place of counts; 7 several teachers, and networks
-between teacher and student.
+between teacher and student, and second students.
 
 Whatever has nothing of the seventh is still written as the sixth (:func:`schema_of`), to the byte.
 
@@ -49,7 +49,7 @@ _SEALED = 5
 
 def schema_of(cell: Cell | None) -> int:
     """The version in whose form the record of a cell is written: the oldest one that can hold it."""
-    if cell is not None and (cell.hops or (cell.teacher is not None and cell.teacher.members)):
+    if cell is not None and (cell.hops or cell.peer or (cell.teacher is not None and cell.teacher.members)):
         return SCHEMA
     return NAMED
 
@@ -126,6 +126,20 @@ class AssistantMeasures(Frozen):
     seconds: Annotated[float, Field(ge=0)]
 
 
+class PeerMeasures(Frozen):
+    """A second student, which learned at the same time.
+
+    Args:
+        size: of the network.
+        tune: on tune.
+        test: on test; None for a trial.
+    """
+
+    size: Size
+    tune: Scores
+    test: Scores | None
+
+
 class Environment(Frozen):
     """Where the cell ran; nothing here is part of its identity.
 
@@ -165,6 +179,7 @@ class Summary(Frozen):
         test: its scores on test, how often it agrees with its teacher included; None for a trial.
         teacher: the teacher's size and measures; None for a teacher's own training.
         assistants: the networks between teacher and student, in the order in which the cell has them.
+        peer: the second student, where there is one.
         student: the student's size, with the modules that its strategy leaves in it.
         adapter_parameters: parameters of the strategy that are left behind.
         cost: what it took, by the names of measures: seconds of wall time, bytes.
@@ -186,6 +201,7 @@ class Summary(Frozen):
     test: Scores | None = None
     teacher: TeacherMeasures | None = None
     assistants: Annotated[tuple[AssistantMeasures, ...], Field(exclude_if=operator.not_)] = ()
+    peer: Annotated[PeerMeasures | None, Field(exclude_if=operator.not_)] = None
     student: Size | None = None
     adapter_parameters: Count = 0
     cost: Scores | None = None
@@ -221,6 +237,8 @@ class Summary(Frozen):
             missing.add("each of its teachers")
         if len(self.assistants) != len(self.cell.hops):
             missing.add("each of its assistants")
+        if (self.peer is None) != (self.cell.peer is None) or (self.peer and trial != (self.peer.test is None)):
+            missing.add("its second student")
         scored = [self.main.name]
         if self.main is TOP1:
             scored = [measure.name for measure in IMAGES if measure is not AGREEMENT]
@@ -240,6 +258,8 @@ class Summary(Frozen):
                 scored |= {f"{place}.tune": one.tune, f"{place}.test": one.test}
         for number, between in enumerate(self.assistants):
             scored |= {f"assistants.{number}.tune": between.tune, f"assistants.{number}.test": between.test}
+        if self.peer is not None:
+            scored |= {"peer.tune": self.peer.tune, "peer.test": self.peer.test}
         for place, scores in scored.items():
             if scores is not None and (fault := scores_fault(scores, self.measures)):
                 raise ValueError(f"{place}: {fault}")

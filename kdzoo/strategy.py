@@ -202,6 +202,25 @@ class Strategy(nn.Module):
         """
         return ()
 
+    @classmethod
+    def peer(cls, values: Mapping[str, Value], teacher: str, student: str) -> str | None:
+        """A second student, trained at the same time; by default there is none.
+
+        Then the teacher does not teach. In each step :meth:`forward` is called twice: with the student and the second
+        one in the teacher's place, and the other way round; each learns from its own terms, and the other's signals
+        carry no gradient. Both are measured and kept; the first is the row. Logits alone are exchanged, and the
+        strategy has no modules of its own.
+
+        Args:
+            values: the hyperparameters.
+            teacher: the teacher, as ``--teacher`` has it.
+            student: the student, as ``--student`` has it.
+
+        Returns:
+            The network, as ``--student`` would have it.
+        """
+        return None
+
     def build(self, setup: Setup) -> None:
         """Make adapters and memories. Raise :class:`kdzoo.PairError` where the two networks do not fit."""
 

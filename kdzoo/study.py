@@ -114,6 +114,7 @@ class StudyPlan(Frozen):
         tuner: version of the search; whoever makes a plan gives today's.
         protocol: version of the protocol of its cells; whoever makes a plan gives today's.
         hops: the networks between teacher and student, which have the values of trial 0 whatever a trial tries.
+        peer: the second student.
     """
 
     data: DataRef
@@ -131,6 +132,7 @@ class StudyPlan(Frozen):
     tuner: Annotated[int, Field(ge=1)] = 1
     protocol: Annotated[int, Field(ge=1)] = 1
     hops: tuple[Hop, ...] = Field(default=(), exclude_if=operator.not_)
+    peer: ModelRef | None = Field(default=None, exclude_if=operator.not_)
 
     @model_validator(mode="after")
     def _searches_what_is_there(self) -> StudyPlan:
@@ -211,6 +213,7 @@ class StudyPlan(Frozen):
             tuned_from=None if tuned == recipe else recipe,
             study=study,
             hops=self.hops,
+            peer=self.peer,
             protocol=self.protocol,
         )
 

@@ -106,12 +106,13 @@ def check_pair(
     Raises:
         UsageError: its phases do not fit into the epochs.
     """
-    refused = broken = ""
+    refused = broken = peer = ""
     hops: tuple[tuple[str, dict[str, Scalar]], ...] = ()
     state = ProcessState.now()
     try:
         hops = () if between else _hops(strategy.params, entry.value, pair)
         built = entry.value(_blank_setup(pair, entry.value), **strategy.params)
+        peer = "" if between else _peer(built, strategy.params, pair)
         planned = {length: sum(phase.epochs for phase in built.phases(length)) for length in lengths}
     except PairError as error:
         refused = str(error)
@@ -127,7 +128,7 @@ def check_pair(
                 raise UsageError(f"the phases of {strategy.name} take {total} epochs, and the recipe has {length}")
     finally:
         state.put_back()
-    return PairCheck(refused, broken, f"{strategy.name} {state.summary()}" if state.changed else "", hops)
+    return PairCheck(refused, broken, f"{strategy.name} {state.summary()}" if state.changed else "", hops, peer)
 
 
 def _hops(
@@ -138,6 +139,15 @@ def _hops(
     if named and kind.deployed:
         raise TypeError(f"{kind.name} has modules that it deploys, so it can train no networks between")
     return tuple((text, {**params, **kind.resolve({**params, **changes})}) for text, changes in named)
+
+
+def _peer(built: Strategy, params: Mapping[str, Scalar], pair: PairPlan) -> str:
+    """The second student; empty for none."""
+    values = {name: value for name, value in params.items() if value is not None}
+    named = built.peer(values, str(pair.teacher.model), str(pair.student))
+    if named and ({*student_signals(built), *teacher_signals(built)} != {"logits"} or built.state_dict()):
+        raise TypeError(f"{built.name} has a second student, so its signals are the logits, and it has no modules")
+    return named or ""
 
 
 def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:

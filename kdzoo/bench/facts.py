@@ -112,12 +112,14 @@ class PairCheck:
         broken: the bug that showed; empty where none did.
         warning: what it changed of the process; empty where nothing was.
         hops: the networks between teacher and student, each with the hyperparameters by which it is trained.
+        peer: the second student; empty for none.
     """
 
     refused: str = ""
     broken: str = ""
     warning: str = ""
     hops: tuple[tuple[str, dict[str, Scalar]], ...] = ()
+    peer: str = ""
 
 
 def is_plain(model: ModelRef) -> bool:

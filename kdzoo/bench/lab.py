@@ -193,10 +193,12 @@ class Lab:
     def giver(self, cell: Cell) -> MeasuredTeacher | None:
         """Who gives the signals of a cell: its teacher, or the last of the networks between teacher and student.
 
+        None where two students teach each other.
+
         Raises:
             KdzooError: as :meth:`teacher`; or the training of such a network failed.
         """
-        taught = self.teacher(cell)
+        taught = None if cell.peer else self.teacher(cell)
         if not cell.hops or cell.giver is None:
             return taught
         training = assistant_cells(cell)[-1]

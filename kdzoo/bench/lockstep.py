@@ -49,7 +49,7 @@ def lockstep_groups(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
             strategy.views,
         )
         # One that ended its process goes alone, so that no other is taken for what ends the next one.
-        apart: object = cell.kind == "teacher" or crashes_of(lab.store.folder(cell.id)).count
+        apart: object = cell.kind == "teacher" or cell.peer or crashes_of(lab.store.folder(cell.id)).count
         kinds.setdefault(cell.id if apart else key, []).append(cell)
     return list(kinds.values())
 

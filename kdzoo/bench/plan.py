@@ -15,6 +15,7 @@ from kdzoo.config import BenchConfig
 from kdzoo.declarations import pair_stages
 from kdzoo.errors import UsageError
 from kdzoo.matrix import (
+    Beside,
     Recipes,
     assistant_cells,
     in_stages,
@@ -149,11 +150,11 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             ends = (teacher, student)
             cells = student_cells(data.ref, ends, list(served), recipes.student, config.seeds, init, served)
             students |= {cell.id: cell for cell in cells if cell.id not in students}
-            for strategy, hops in served.items():
+            for strategy, beside in served.items():
                 if config.tune and spaces[strategy]:
                     if not plan.breaks(strategy, pair):
                         lookup.check_ranges(firsts[strategy], spaces[strategy], pair, recipes.trial.epochs)
-                    study = _study(pair, firsts[strategy], recipes, spaces[strategy], config, hops)
+                    study = _study(pair, firsts[strategy], recipes, spaces[strategy], config, beside)
                     studies.setdefault(study.id, study)
     between = {each.id: each for cell in students.values() for each in assistant_cells(cell)}
     plan.cells = [*trainings.values(), *chain.from_iterable(in_stages(between.values())), *students.values()]
@@ -201,23 +202,36 @@ def _network(teacher: TeacherRef, data: DataRef, lookup: Lookup) -> NetworkFacts
 
 def _served(
     pair: PairPlan, strategies: Sequence[StrategyRef], lengths: Sequence[int], lookup: Lookup, plan: BenchPlan
-) -> dict[StrategyRef, tuple[Hop, ...]]:
-    """The strategies that have cells on a pair: those with a bug, which fail in their turn, among them. Each with the
-    networks that it trains between teacher and student."""
-    served: dict[StrategyRef, tuple[Hop, ...]] = {}
+) -> dict[StrategyRef, Beside]:
+    """The strategies that have cells on a pair: those with a bug, which fail in their turn, among them. Each with what
+    it trains beside the student."""
+    served: dict[StrategyRef, Beside] = {}
     for strategy in strategies:
         found = lookup.check(strategy, pair, lengths)
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         plan.warn(found.warning)
-        hops = _hops(strategy, found, pair.data, lookup)
-        refused = found.refused or _refused_between(hops, pair, lengths, lookup)
+        beside = Beside(_hops(strategy, found, pair.data, lookup), _peer(found, lookup))
+        refused = found.refused or _refused_beside(strategy, beside, pair, lengths, lookup)
         if refused:
             plan.refused.append(Refusal(*where, refused))
             continue
         if found.broken:
             plan.broken.append(Refusal(*where, found.broken))
-        served[strategy] = hops
+        served[strategy] = beside
     return served
+
+
+def _peer(found: PairCheck, lookup: Lookup) -> ModelRef | None:
+    """The second student.
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    if not found.peer:
+        return None
+    model = _model(found.peer)
+    lookup.check_model(model)
+    return model
 
 
 def _hops(strategy: StrategyRef, found: PairCheck, data: DataRef, lookup: Lookup) -> tuple[Hop, ...]:
@@ -235,16 +249,27 @@ def _hops(strategy: StrategyRef, found: PairCheck, data: DataRef, lookup: Lookup
     return tuple(hops)
 
 
-def _refused_between(hops: Sequence[Hop], pair: PairPlan, lengths: Sequence[int], lookup: Lookup) -> str:
-    """Why a strategy cannot serve the pairs on the way from the teacher to the student; empty where it can."""
+def _refused_beside(
+    strategy: StrategyRef, beside: Beside, pair: PairPlan, lengths: Sequence[int], lookup: Lookup
+) -> str:
+    """Why a strategy cannot serve the pairs on the way from the teacher to the student, or that of the two students;
+    empty where it can."""
+    if beside.peer:
+        if pair.init != "random":
+            return "its two students start from random weights: leave out --student-init pretrained"
+        second = TeacherRef(model=beside.peer, weights="trained")
+        facts = lookup.network(second, pair.data)
+        stages = pair_stages(pair.student_plan.signature, facts.signature)
+        both = PairPlan(pair.data, second, pair.student, pair.init, facts, pair.student_plan, stages)
+        return lookup.check(strategy, both, lengths, between=True).refused
     teacher, facts = pair.teacher, pair.teacher_plan
-    ends = [(hop.student, hop.init, hop.strategy) for hop in hops]
-    for student, init, strategy in ends:
+    ends = [(hop.student, hop.init, hop.strategy) for hop in beside.hops]
+    for student, init, taught in ends:
         own_input = init != "random"
         theirs = lookup.network(student, pair.data, own_input=own_input)
         stages = pair_stages(theirs.signature, facts.signature)
         way = PairPlan(pair.data, teacher, student, init, facts, theirs, stages)
-        if refused := lookup.check(strategy, way, lengths, between=True).refused:
+        if refused := lookup.check(taught, way, lengths, between=True).refused:
             return f"on the way, {way}: {refused}"
         teacher = TeacherRef(model=student, weights="finetuned" if own_input else "trained")
         facts = lookup.network(teacher, pair.data)
@@ -257,7 +282,7 @@ def _study(
     recipes: Recipes,
     space: dict[str, Range],
     config: BenchConfig,
-    hops: tuple[Hop, ...],
+    beside: Beside,
 ) -> StudyPlan:
     return StudyPlan(
         data=pair.data,
@@ -273,5 +298,6 @@ def _study(
         init=pair.init,
         tuner=TUNER,
         protocol=PROTOCOL,
-        hops=hops,
+        hops=beside.hops,
+        peer=beside.peer,
     )

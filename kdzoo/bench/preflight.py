@@ -141,6 +141,7 @@ class Preflight:
     def _try(self, cell: Cell, data: LoadedData) -> None:
         device, recipe = self.plan.device, cell.recipe
         student = copy.deepcopy(self._model(cell.student, data, own_input=cell.starts_pretrained))
+        peer = copy.deepcopy(self._model(cell.peer, data)) if cell.peer else None
         kind: type[Strategy] = self._entry(cell).value
         teacher = None
         if cell.giver and kind is not None and teacher_signals(kind):
@@ -154,7 +155,7 @@ class Preflight:
 
         training = Training(
             cell,
-            Distiller(student, strategy, recipe.label_smoothing),
+            Distiller(student, strategy, recipe.label_smoothing, peer=peer),
             teacher,
             data,
             make_accelerator(device, recipe.precision),
@@ -235,7 +236,9 @@ def _taken(batches: Iterator[Batch], count: int, ref: DataRef, split: str) -> li
 
 def _key(cell: Cell) -> str:
     """What two cells share that go the same ways."""
-    shared = cell.model_dump(mode="json", include={"data", "teacher", "student", "init", "strategy", "recipe", "hops"})
+    shared = cell.model_dump(
+        mode="json", include={"data", "teacher", "student", "init", "strategy", "recipe", "hops", "peer"}
+    )
     for name in ("name", "epochs"):
         del shared["recipe"][name]
     return canonical_json([shared, cell.kind == "teacher"])

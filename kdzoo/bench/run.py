@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from kdzoo.bench.crashes import start_marked
 from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, MeasuredTeacher, now
 from kdzoo.bench.results import crashes_before, disk_is_full, failure_reason, fatal, final_record, frame_of, keep_record
-from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_header
+from kdzoo.bench.weightfiles import DEPLOYED, PEER_WEIGHTS, WEIGHTS, weights_header
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
@@ -32,18 +32,21 @@ from kdzoo.engine.lockstep_group import LockstepGroup
 from kdzoo.engine.norms import share_norms
 from kdzoo.engine.train import Training, measure
 from kdzoo.engine.world import LostRankError
-from kdzoo.errors import NonFiniteLossError, UsageError
+from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.interruption import LeftError, raise_if_interrupted
 from kdzoo.matrix import cell_title
-from kdzoo.measures import AGREEMENT, ASSISTANTS, PEAK_MEMORY, TRAIN
+from kdzoo.measures import AGREEMENT, ASSISTANTS, PEAK_MEMORY, PEER, TOP1, TRAIN, main_of
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
-from kdzoo.record import Record, Size
+from kdzoo.record import PeerMeasures, Record, Size
 from kdzoo.signals import student_signals
 from kdzoo.strategy import Strategy
+
+Sizes: TypeAlias = tuple[Size, Size | None]
+"""Of the student, and of a second one."""
 
 
 def run_cell(
@@ -151,15 +154,18 @@ def _train_and_measure(
     data = lab.data[cell.data]
     reset_peak_memory(lab.device)
     taught = lab.world.after_leader(lambda: lab.teacher(cell))
-    giver = lab.world.after_leader(lambda: lab.giver(cell)) if cell.hops else taught
+    giver = lab.world.after_leader(lambda: lab.giver(cell)) if cell.hops or cell.peer else taught
     assistants = lab.assistants(cell)
     student, strategy = build(cell, lab, data, giver)
     own = lab.size(cell.student, student, data)
+    peer = _second_student(cell, data, lab)
+    sizes = own, lab.size(cell.peer, peer, data) if cell.peer and peer else None
     if lab.compile:
-        compile_network(student)
+        for network in (student, peer):
+            compile_network(network) if network else None
     division = _divide(student, strategy, lab)
     whole = None if overlaps(type(strategy)) else division
-    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole)
+    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole, peer)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
     source, feed = source_for(cell, lab, strategy, giver, accelerator.autocast), None
     if lockstep is not None and isinstance(source, OnTheFly) and source.signals:
@@ -180,7 +186,7 @@ def _train_and_measure(
         division,
         lab.eval_every,
     )
-    outcome = yield from _finish(training, cell, lab, taught, own, state)
+    outcome = yield from _finish(training, cell, lab, taught, sizes, state)
     between = {ASSISTANTS.name: sum(one.seconds for one in assistants)} if assistants else {}
     training.seconds[TRAIN.name] += sum(between.values())
     return outcome | {
@@ -194,10 +200,11 @@ def _train_and_measure(
 
 
 def _finish(
-    training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, own: Size, state: ProcessState
+    training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, sizes: Sizes, state: ProcessState
 ) -> Course[dict[str, Any]]:
     """Train to the end and measure; a trial's early end, by the pruner or a non-finite loss, is an outcome too."""
     data, strategy, trial = training.data, training.strategy, cell.kind == "trial"
+    own, second = sizes
     try:
         trained = yield from training.course()
     except (PrunedError, NonFiniteLossError) as error:
@@ -211,8 +218,10 @@ def _finish(
             test = measure(trained, strategy, data, "test", lab.device, lab.world)
             agreed = {AGREEMENT.name: agreement(test.guesses, taught.guesses)} if taught else {}
             measured["test"] = test.scores | agreed
+        if training.peer is not None:
+            measured |= _measure_peer(training, training.peer, second or own, lab, measured)
     if not trial and lab.world.leads:
-        measured["weights"] = _keep_weights(cell, lab, trained, data)
+        measured["weights"] = _keep_weights(cell, lab, trained, training.peer, data)
     extra = _count(trained.extra)
     return measured | {
         "status": "done",
@@ -228,6 +237,33 @@ def build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | None
     kind = lab.registry.of(cell.strategy).value
     teacher, seed = taught.teacher if taught else None, cell.seed_for("adapters")
     return student, build_strategy(kind, cell.strategy.params, student.signature(), teacher, data.ref, seed=seed)
+
+
+def _second_student(cell: Cell, data: LoadedData, lab: Lab) -> TappedModel | None:
+    """The second student of a cell, from a seed of its own.
+
+    Raises:
+        KdzooError: several processes train the cell.
+    """
+    if cell.peer is None:
+        return None
+    if lab.world.size > 1:
+        raise KdzooError("two students at once are trained by one process: run the cell without a launcher")
+    seed_everything(cell.seed_for("peer"))
+    return create_model(cell.peer, data.ref, data.mean, data.std)
+
+
+def _measure_peer(
+    training: Training, peer: Deployment, size: Size, lab: Lab, measured: dict[str, Any]
+) -> dict[str, Any]:
+    """What a record says of a second student; its score stands among the student's scores too, for boards."""
+    data, strategy = training.data, training.strategy
+    tune = measure(peer, strategy, data, "tune", lab.device).scores
+    if "test" not in measured:
+        return {"peer": PeerMeasures(size=size, tune=tune, test=None)}
+    test = measure(peer, strategy, data, "test", lab.device).scores
+    shown = {PEER.name: test[TOP1.name]} if main_of(data.measures) is TOP1 else {}
+    return {"peer": PeerMeasures(size=size, tune=tune, test=test), "test": measured["test"] | shown}
 
 
 def _count(module: nn.Module) -> int:
@@ -256,14 +292,18 @@ def _extra_macs(trained: Deployment, strategy: Strategy, data: LoadedData) -> in
     return int(counter.get_total_flops()) // 2
 
 
-def _keep_weights(cell: Cell, lab: Lab, trained: Deployment, data: LoadedData) -> dict[str, str]:
+def _keep_weights(
+    cell: Cell, lab: Lab, trained: Deployment, peer: Deployment | None, data: LoadedData
+) -> dict[str, str]:
     """Write the weights beside the record; gives the SHA-256 of each file."""
     folder = lab.store.folder(cell.id)
-    header = weights_header(cell, trained.student, data)
-    modules: dict[str, nn.Module] = {WEIGHTS: trained.student.model}
+    header = weights_header(cell, cell.student, trained.student, data)
+    modules: dict[str, tuple[nn.Module, dict[str, Any]]] = {WEIGHTS: (trained.student.model, header)}
     if trained.extra:
-        modules[DEPLOYED] = trained.extra
-    for name, module in modules.items():
+        modules[DEPLOYED] = trained.extra, header
+    if peer is not None and cell.peer:
+        modules[PEER_WEIGHTS] = peer.student.model, weights_header(cell, cell.peer, peer.student, data)
+    for name, (module, told) in modules.items():
         with replacing(folder / name) as path:
-            save_weights(module, path, header)
+            save_weights(module, path, told)
     return {name: file_digest(folder / name) for name in modules}

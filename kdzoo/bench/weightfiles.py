@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kdzoo.cell import Cell
+from kdzoo.cell import Cell, ModelRef
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import check_plain, set_aside
@@ -22,6 +22,8 @@ from kdzoo.record import Record
 from kdzoo.store import Store
 
 WEIGHTS = "student.safetensors"
+PEER_WEIGHTS = "peer.safetensors"
+"""Of a second student, where there is one."""
 DEPLOYED = "deployed.safetensors"
 """The modules that a strategy leaves in the student, where it has any."""
 
@@ -89,18 +91,19 @@ def _set_aside(training: Cell, store: Store) -> bool:
     return True
 
 
-def weights_header(cell: Cell, student: TappedModel, data: LoadedData) -> dict[str, Any]:
+def weights_header(cell: Cell, model: ModelRef, student: TappedModel, data: LoadedData) -> dict[str, Any]:
     """The header of a cell's weights; docs/models.md describes it.
 
     Args:
         cell: the cell.
-        student: what it trained.
+        model: what it trained: its student, or its second one.
+        student: the same, trained.
         data: its dataset.
     """
     return {
         "cell": cell.id,
         "classes": data.classes,
-        "create_model": plain_arguments(cell.student, cell.data, own_input=cell.starts_pretrained),
+        "create_model": plain_arguments(model, cell.data, own_input=cell.starts_pretrained),
         "in_chans": cell.data.channels,
         "input_size": student.input_size,
         "kdzoo": version("kdzoo"),

@@ -25,6 +25,8 @@ def kdzoo_strategies() -> Iterable[type[Strategy]]:
     from kdzoo_zoo.relation.rkd import RelationalKD
     from kdzoo_zoo.response.soft import SoftTargets
     from kdzoo_zoo.scheme.ban import BornAgain
+    from kdzoo_zoo.scheme.dml import MutualLearning
     from kdzoo_zoo.scheme.takd import TeacherAssistants
 
-    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD, BornAgain, TeacherAssistants
+    schemes = (BornAgain, TeacherAssistants, MutualLearning)
+    return CrossEntropy, SoftTargets, FitNets, AttentionTransfer, RelationalKD, *schemes

@@ -156,7 +156,7 @@ def test_what_cannot_be_is_refused(kdzoo: Callable[..., Any]) -> None:
     assert "no_such" in unknown.err
     joined = kdzoo("bench", *DIGITS, "--strategies", "ban+at", "--dry-run")
     assert joined.code == 2
-    assert "ban+at: ban trains networks between teacher and student, and is run alone" in joined.err
+    assert "ban+at: ban trains networks beside the student, and is run alone" in joined.err
     searched = kdzoo(
         "bench", *DIGITS, "--strategies", "ban", "--tune", 2, "--search", "ban.generations=1:3", "--dry-run"
     )

@@ -20,7 +20,7 @@ distilling = pytest.mark.parametrize("name", DISTILLING)
 
 
 def test_the_strategies_are_offered():
-    assert list(STRATEGIES) == ["ce", "soft", "fitnets", "at", "rkd", "ban", "takd"]
+    assert list(STRATEGIES) == ["ce", "soft", "fitnets", "at", "rkd", "ban", "takd", "dml"]
 
 
 def test_finding_the_plugin_does_not_import_torch():
