@@ -200,10 +200,17 @@ TRAIN = _seconds("train", "mean seconds of training steps, the teacher's passes 
 TEACHER = _seconds("teacher", "mean seconds of the teacher's passes", column=True)
 EVALUATE = _seconds("evaluate", "evaluation of tune and test")
 BANK = _seconds("bank", "filling the teacher bank")
-ASSISTANTS = _seconds(
-    "assistants",
-    "mean seconds of training the networks between, in train too",
-    column=True,
+ASSISTANTS = Measure(
+    name="assistants",
+    header="assistants s",
+    unit="seconds",
+    digits=0,
+    best="lowest",
+    low=0,
+    volatile=True,
+    help="mean seconds of training the networks between teacher and student, which train counts too",
+    note="seconds of training the networks between teacher and student, which time counts too",
+    shown=("frame", "more", "page"),
 )
 PEAK_MEMORY = Measure(
     name="peak_memory",

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kdzoo.bench.assistants import measures_of_assistant, trained
 from kdzoo.bench.events import Events, Named, hooks_of
 from kdzoo.bench.teacher_checks import Advice, admit, advise, read_measures, write_measures
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.trackers import Tracking
-from kdzoo.bench.weightfiles import WEIGHTS, weights_fault
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.declarations import Signature
@@ -25,13 +25,13 @@ from kdzoo.engine.devices import compile_network
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
-from kdzoo.matrix import assistant_cells, teacher_cell
-from kdzoo.measures import AGREEMENT, ASSISTANTS, TRAIN
+from kdzoo.matrix import teacher_cell
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Committee, Teacher
 from kdzoo.models.weights import file_digest, load_weights
 from kdzoo.models.zoo import profile_model
-from kdzoo.record import EVALUATION, AssistantMeasures, Record, Size, TeacherMeasures
+from kdzoo.needed import assistant_cells
+from kdzoo.record import EVALUATION, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 
@@ -60,18 +60,6 @@ class MeasuredTeacher:
     weights: str
     digest: str = ""
     members: tuple[MeasuredTeacher, ...] = ()
-
-
-def measures_of_assistant(record: Record) -> TeacherMeasures:
-    """What the record of a network between teacher and student says of it as a teacher.
-
-    Raises:
-        KdzooError: it is not done.
-    """
-    if record.student is None or record.tune is None or record.test is None:
-        raise KdzooError(f"the assistant {record.cell.student} is not done")
-    test = {name: value for name, value in record.test.items() if name != AGREEMENT.name}
-    return TeacherMeasures(size=record.student, tune=record.tune, test=test)
 
 
 @dataclass(frozen=True)
@@ -205,7 +193,7 @@ class Lab:
         if self._assistant is None or self._assistant[0] != training.id:
             self._assistant = None
             data = self.data[cell.data]
-            record, path = self._trained(training, "assistant")
+            record, path = trained(training, self.store)
             teacher = self._load(cell.giver, data, path)
             if self.compile:
                 compile_network(teacher.model)
@@ -214,24 +202,6 @@ class Lab:
             nobody = np.empty(0, dtype=np.int64)
             self._assistant = (training.id, MeasuredTeacher(teacher, measures, nobody, identity))
         return self._assistant[1]
-
-    def assistants(self, cell: Cell) -> tuple[AssistantMeasures, ...]:
-        """What the records say of the networks between the teacher and the student of a cell, which are trained."""
-        found = []
-        for training in assistant_cells(cell):
-            record, _ = self._trained(training, "assistant")
-            whole, cost = measures_of_assistant(record), record.cost or {}
-            found.append(
-                AssistantMeasures(
-                    cell=training.id,
-                    size=whole.size,
-                    tune=whole.tune,
-                    test=whole.test,
-                    weights=record.weights[WEIGHTS],
-                    seconds=cost[TRAIN.name] - cost.get(ASSISTANTS.name, 0.0),
-                )
-            )
-        return tuple(found)
 
     def _measured_together(self, ref: TeacherRef, data: LoadedData) -> MeasuredTeacher:
         """Several teachers, each measured and admitted by itself, and then what they say together."""
@@ -312,26 +282,7 @@ class Lab:
         training = teacher_cell(ref, data.ref)
         if training is None:
             raise KdzooError(f"the teacher {ref.model} has not been trained yet")
-        return self._trained(training, "teacher")[1]
-
-    def _trained(self, training: Cell, what: str) -> tuple[Record, Path]:
-        """The record and the weights of a cell that was trained for another one.
-
-        Raises:
-            KdzooError: it failed or is not there, or its file is no longer what it was.
-        """
-        record, model = self.store.find_record(training.id), training.student
-        if record is None:
-            raise KdzooError(f"the {what} {model} has not been trained yet")
-        if record.status == "failed":
-            raise KdzooError(f"the training of its {what} {model} failed: {record.reason}")
-        path = self.store.folder(training.id) / WEIGHTS
-        if fault := weights_fault(path, record):
-            raise KdzooError(
-                f"the weights of the {what} {model} cannot be used: {path} {fault}; run the command again, which "
-                f"retrains the {what}"
-            )
-        return record, path
+        return trained(training, self.store)[1]
 
     def _load(self, ref: TeacherRef, data: LoadedData, weights: Path | None) -> Teacher:
         model = teacher_network(ref, data, pretrained=weights is None)

@@ -8,17 +8,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdzoo.bench.facts import DataFacts, NetworkFacts, PairCheck, PairPlan, facts_together
+from kdzoo.bench.beside import named_model, named_teachers, network_of, refused_beside, together, trained_beside
+from kdzoo.bench.facts import DataFacts, PairPlan
 from kdzoo.bench.lookup import Lookup
-from kdzoo.cell import PROTOCOL, Cell, DataRef, Hop, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef
 from kdzoo.config import BenchConfig
 from kdzoo.declarations import pair_stages
-from kdzoo.errors import UsageError
 from kdzoo.matrix import (
     Beside,
     Recipes,
-    assistant_cells,
-    in_stages,
     resolve_recipes,
     resolve_spaces,
     resolve_strategies,
@@ -26,7 +24,7 @@ from kdzoo.matrix import (
     teacher_cell,
     tried_first,
 )
-from kdzoo.models.folders import name_by_content
+from kdzoo.needed import assistant_cells, in_stages
 from kdzoo.registry import Registry
 from kdzoo.space import Range
 from kdzoo.study import TUNER, StudyPlan
@@ -111,7 +109,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     plan = BenchPlan(seeds=config.seeds)
     if device := lookup.device([recipe.precision for recipe in both]):
         plan.device = device
-    pairs = [(_models(teacher), _model(student)) for teacher, student in config.all_pairs()]
+    pairs = [(named_teachers(teacher), named_model(student)) for teacher, student in config.all_pairs()]
     for ref in dict.fromkeys(ref for teachers, student in pairs for ref in (*teachers, student)):
         lookup.check_model(ref)
 
@@ -134,8 +132,8 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
                 plan.files[found.ref.digest] = found.file
             plan.inputs += [found.line] if found.line else []
             plan.warn(found.warning)
-        teachers = {refs: _together([known[ref].ref for ref in refs]) for refs, _ in pairs}
-        teacher_plans = {teacher: _network(teacher, data.ref, lookup) for teacher in teachers.values()}
+        teachers = {refs: together([known[ref].ref for ref in refs]) for refs, _ in pairs}
+        teacher_plans = {teacher: network_of(teacher, data.ref, lookup) for teacher in teachers.values()}
         inits = {ref: lookup.start(ref, data.ref) for ref in dict.fromkeys(student for _, student in pairs)}
         student_plans = {ref: lookup.network(ref, data.ref, own_input=init != "random") for ref, init in inits.items()}
         for refs, student in pairs:
@@ -163,43 +161,6 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     return plan
 
 
-def _model(text: str) -> ModelRef:
-    return name_by_content(ModelRef.parse(text))
-
-
-def _models(text: str) -> tuple[ModelRef, ...]:
-    """The teacher of a text such as ``resnet10t``, or several of ``resnet10t+resnet14t``."""
-    return tuple(map(name_by_content, ModelRef.parse_several(text)))
-
-
-def _together(teachers: Sequence[TeacherRef]) -> TeacherRef:
-    """A teacher alone as it is, several as one; one that is there again is trained again, with the next seed.
-
-    Raises:
-        UsageError: the weights of several are given, and not made here.
-    """
-    if len(teachers) == 1:
-        return teachers[0]
-    names = "+".join(str(teacher.model) for teacher in teachers)
-    if any(teacher.weights == "file" for teacher in teachers):
-        raise UsageError(
-            f"--teacher-weights FILE holds one network, and {names} are {len(teachers)}: take --teacher-weights train, "
-            "or pretrained"
-        )
-    members: list[TeacherRef] = []
-    for teacher in teachers:
-        again = [member for member in members if member.model == teacher.model]
-        if again and teacher.seed is None:
-            raise UsageError(f"{names}: {teacher.model} is there twice with the same weights, timm's; leave one out")
-        members.append(teacher.model_copy(update={"seed": len(again)}) if again else teacher)
-    return TeacherRef.of_several(members)
-
-
-def _network(teacher: TeacherRef, data: DataRef, lookup: Lookup) -> NetworkFacts:
-    found = [lookup.network(part, data) for part in teacher.parts]
-    return facts_together(found) if teacher.members else found[0]
-
-
 def _served(
     pair: PairPlan, strategies: Sequence[StrategyRef], lengths: Sequence[int], lookup: Lookup, plan: BenchPlan
 ) -> dict[StrategyRef, Beside]:
@@ -210,8 +171,8 @@ def _served(
         found = lookup.check(strategy, pair, lengths)
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         plan.warn(found.warning)
-        beside = Beside(_hops(strategy, found, pair.data, lookup), _peer(found, lookup))
-        refused = found.refused or _refused_beside(strategy, beside, pair, lengths, lookup)
+        beside = trained_beside(strategy, found, pair.data, lookup)
+        refused = found.refused or refused_beside(strategy, beside, pair, lengths, lookup)
         if refused:
             plan.refused.append(Refusal(*where, refused))
             continue
@@ -219,61 +180,6 @@ def _served(
             plan.broken.append(Refusal(*where, found.broken))
         served[strategy] = beside
     return served
-
-
-def _peer(found: PairCheck, lookup: Lookup) -> ModelRef | None:
-    """The second student.
-
-    Raises:
-        UsageError: it is unknown.
-    """
-    if not found.peer:
-        return None
-    model = _model(found.peer)
-    lookup.check_model(model)
-    return model
-
-
-def _hops(strategy: StrategyRef, found: PairCheck, data: DataRef, lookup: Lookup) -> tuple[Hop, ...]:
-    """The networks between teacher and student.
-
-    Raises:
-        UsageError: one of them is unknown.
-    """
-    hops = []
-    for text, params in found.hops:
-        model = _model(text)
-        lookup.check_model(model)
-        named = strategy.model_copy(update={"params": {key: params[key] for key in strategy.params}})
-        hops.append(Hop(student=model, strategy=named, init=lookup.start(model, data)))
-    return tuple(hops)
-
-
-def _refused_beside(
-    strategy: StrategyRef, beside: Beside, pair: PairPlan, lengths: Sequence[int], lookup: Lookup
-) -> str:
-    """Why a strategy cannot serve the pairs on the way from the teacher to the student, or that of the two students;
-    empty where it can."""
-    if beside.peer:
-        if pair.init != "random":
-            return "its two students start from random weights: leave out --student-init pretrained"
-        second = TeacherRef(model=beside.peer, weights="trained")
-        facts = lookup.network(second, pair.data)
-        stages = pair_stages(pair.student_plan.signature, facts.signature)
-        both = PairPlan(pair.data, second, pair.student, pair.init, facts, pair.student_plan, stages)
-        return lookup.check(strategy, both, lengths, between=True).refused
-    teacher, facts = pair.teacher, pair.teacher_plan
-    ends = [(hop.student, hop.init, hop.strategy) for hop in beside.hops]
-    for student, init, taught in ends:
-        own_input = init != "random"
-        theirs = lookup.network(student, pair.data, own_input=own_input)
-        stages = pair_stages(theirs.signature, facts.signature)
-        way = PairPlan(pair.data, teacher, student, init, facts, theirs, stages)
-        if refused := lookup.check(taught, way, lengths, between=True).refused:
-            return f"on the way, {way}: {refused}"
-        teacher = TeacherRef(model=student, weights="finetuned" if own_input else "trained")
-        facts = lookup.network(teacher, pair.data)
-    return ""
 
 
 def _study(

@@ -10,11 +10,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo import foreign
+from kdzoo.bench.assistants import recorded_assistants
 from kdzoo.bench.banking import source_for
 from kdzoo.bench.build import build_strategy
 from kdzoo.bench.crashes import start_marked
 from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, MeasuredTeacher, now
+from kdzoo.bench.peers import measure_peer, second_student
 from kdzoo.bench.results import crashes_before, disk_is_full, failure_reason, fatal, final_record, frame_of, keep_record
 from kdzoo.bench.weightfiles import DEPLOYED, PEER_WEIGHTS, WEIGHTS, weights_header
 from kdzoo.cell import Cell
@@ -32,16 +34,16 @@ from kdzoo.engine.lockstep_group import LockstepGroup
 from kdzoo.engine.norms import share_norms
 from kdzoo.engine.train import Training, measure
 from kdzoo.engine.world import LostRankError
-from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
+from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.interruption import LeftError, raise_if_interrupted
 from kdzoo.matrix import cell_title
-from kdzoo.measures import AGREEMENT, ASSISTANTS, PEAK_MEMORY, PEER, TOP1, TRAIN, main_of
+from kdzoo.measures import AGREEMENT, ASSISTANTS, PEAK_MEMORY, TRAIN
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
-from kdzoo.record import PeerMeasures, Record, Size
+from kdzoo.record import Record, Size
 from kdzoo.signals import student_signals
 from kdzoo.strategy import Strategy
 
@@ -155,10 +157,10 @@ def _train_and_measure(
     reset_peak_memory(lab.device)
     taught = lab.world.after_leader(lambda: lab.teacher(cell))
     giver = lab.world.after_leader(lambda: lab.giver(cell)) if cell.hops or cell.peer else taught
-    assistants = lab.assistants(cell)
+    assistants = recorded_assistants(cell, lab.store)
     student, strategy = build(cell, lab, data, giver)
     own = lab.size(cell.student, student, data)
-    peer = _second_student(cell, data, lab)
+    peer = second_student(cell, data, lab)
     sizes = own, lab.size(cell.peer, peer, data) if cell.peer and peer else None
     if lab.compile:
         for network in (student, peer):
@@ -219,7 +221,7 @@ def _finish(
             agreed = {AGREEMENT.name: agreement(test.guesses, taught.guesses)} if taught else {}
             measured["test"] = test.scores | agreed
         if training.peer is not None:
-            measured |= _measure_peer(training, training.peer, second or own, lab, measured)
+            measured |= measure_peer(training, training.peer, second or own, lab, measured)
     if not trial and lab.world.leads:
         measured["weights"] = _keep_weights(cell, lab, trained, training.peer, data)
     extra = _count(trained.extra)
@@ -237,33 +239,6 @@ def build(cell: Cell, lab: Lab, data: LoadedData, taught: MeasuredTeacher | None
     kind = lab.registry.of(cell.strategy).value
     teacher, seed = taught.teacher if taught else None, cell.seed_for("adapters")
     return student, build_strategy(kind, cell.strategy.params, student.signature(), teacher, data.ref, seed=seed)
-
-
-def _second_student(cell: Cell, data: LoadedData, lab: Lab) -> TappedModel | None:
-    """The second student of a cell, from a seed of its own.
-
-    Raises:
-        KdzooError: several processes train the cell.
-    """
-    if cell.peer is None:
-        return None
-    if lab.world.size > 1:
-        raise KdzooError("two students at once are trained by one process: run the cell without a launcher")
-    seed_everything(cell.seed_for("peer"))
-    return create_model(cell.peer, data.ref, data.mean, data.std)
-
-
-def _measure_peer(
-    training: Training, peer: Deployment, size: Size, lab: Lab, measured: dict[str, Any]
-) -> dict[str, Any]:
-    """What a record says of a second student; its score stands among the student's scores too, for boards."""
-    data, strategy = training.data, training.strategy
-    tune = measure(peer, strategy, data, "tune", lab.device).scores
-    if "test" not in measured:
-        return {"peer": PeerMeasures(size=size, tune=tune, test=None)}
-    test = measure(peer, strategy, data, "test", lab.device).scores
-    shown = {PEER.name: test[TOP1.name]} if main_of(data.measures) is TOP1 else {}
-    return {"peer": PeerMeasures(size=size, tune=tune, test=test), "test": measured["test"] | shown}
 
 
 def _count(module: nn.Module) -> int:

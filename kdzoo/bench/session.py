@@ -18,8 +18,8 @@ from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop
-from kdzoo.matrix import assistant_cells, in_stages
 from kdzoo.measures import EVALUATE, TRAIN
+from kdzoo.needed import assistant_cells, in_stages
 from kdzoo.record import Record
 from kdzoo.store import Store
 from kdzoo.study import STUDY_SCHEMA, Study, StudyPlan, Trial

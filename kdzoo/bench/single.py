@@ -27,9 +27,10 @@ from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch, overlaps
 from kdzoo.engine.world import LostRankError, World
 from kdzoo.errors import KdzooError, UsageError
-from kdzoo.matrix import cell_title, trainings
+from kdzoo.matrix import cell_title
 from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
+from kdzoo.needed import trainings
 from kdzoo.record import Record, parse_record
 from kdzoo.registry import Registry
 from kdzoo.store import Store

@@ -13,11 +13,11 @@ from kdzoo.cell import Cell, ModelRef
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import check_plain, set_aside
-from kdzoo.matrix import trainings
 from kdzoo.models.preprocessing import short_numbers
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest
 from kdzoo.models.zoo import plain_arguments
+from kdzoo.needed import trainings
 from kdzoo.record import Record
 from kdzoo.store import Store
 

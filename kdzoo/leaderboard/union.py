@@ -21,7 +21,7 @@ from kdzoo.leaderboard.untrusted import (
     bounded_study,
     fault,
 )
-from kdzoo.matrix import trainings as trainings_of
+from kdzoo.needed import trainings as trainings_of
 from kdzoo.record import Record
 from kdzoo.store import Store
 from kdzoo.storefiles import is_store

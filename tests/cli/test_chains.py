@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo.matrix import assistant_cells
+from kdzoo.needed import assistant_cells
 from kdzoo.record import Record, parse_record
 from kdzoo.store import Store
 

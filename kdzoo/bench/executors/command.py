@@ -23,8 +23,9 @@ from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig, Rerun
 from kdzoo.engine.course import Stop, Unwatched
 from kdzoo.errors import UsageError, os_reason
-from kdzoo.matrix import cell_title, in_stages, trainings
+from kdzoo.matrix import cell_title
 from kdzoo.models.folders import known_folders
+from kdzoo.needed import in_stages, trainings
 from kdzoo.record import Record
 
 _PAUSE = 0.2

@@ -28,7 +28,7 @@ from kdzoo.bench.results import find_done, record_crash
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop, Watch
-from kdzoo.matrix import in_stages
+from kdzoo.needed import in_stages
 from kdzoo.record import Record
 
 CRASH_LIMIT = OWN_LIMIT

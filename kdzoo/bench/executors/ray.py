@@ -21,7 +21,7 @@ from kdzoo.bench.results import find_done
 from kdzoo.cell import DataRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.errors import KdzooError, UsageError
-from kdzoo.matrix import assistant_cells
+from kdzoo.needed import assistant_cells
 
 _MOMENT = 0.5
 _CONNECT_SECONDS = 10.0

@@ -22,7 +22,7 @@ from kdzoo.cell import Cell, content_hash
 from kdzoo.data import decoding
 from kdzoo.errors import KdzooError, OddFileError
 from kdzoo.files import atomic_write, read_plain
-from kdzoo.matrix import trainings
+from kdzoo.needed import trainings
 from kdzoo.store import Store
 
 Parcel: TypeAlias = dict[str, bytes]

@@ -13,8 +13,8 @@ from kdzoo.leaderboard.check.agreement import differences, differences_text
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
-from kdzoo.matrix import trainings as trainings_of
 from kdzoo.measures import Measure, exact_scores
+from kdzoo.needed import trainings as trainings_of
 from kdzoo.record import Record, Size, TeacherMeasures
 from kdzoo.rowkey import PairKey, RowKey
 

@@ -12,7 +12,7 @@ from kdzoo.board.printed import RowValues
 from kdzoo.cell import canonical_json
 from kdzoo.foreign import visible
 from kdzoo.leaderboard.layout import path_of_record
-from kdzoo.matrix import trainings
+from kdzoo.needed import trainings
 from kdzoo.record import Record
 from kdzoo.study import Study
 
