@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kdzoo import Outputs, PairError, Setup, Signature, UsageError
+from kdzoo.testing import run_checks
 from kdzoo_zoo.scheme.ban import BornAgain
 
 
@@ -43,3 +44,9 @@ def test_refuses_other_classes_and_no_generation():
         BornAgain(setup_of(4, 5))
     with pytest.raises(UsageError):
         BornAgain(setup_of(), generations=0)
+
+
+def test_the_kit_knows_that_generations_are_no_matter_of_one_step():
+    found = {one.check.name: one for one in run_checks(BornAgain, only=["parameters", "search-space"])}
+    assert found["parameters"].status == "ok", found["parameters"].text
+    assert found["search-space"].status == "skip"
