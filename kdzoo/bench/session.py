@@ -18,7 +18,7 @@ from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop
-from kdzoo.measures import EVALUATE, TRAIN
+from kdzoo.measures import ASSISTANTS, EVALUATE, TRAIN
 from kdzoo.needed import assistant_cells, in_stages
 from kdzoo.record import Record
 from kdzoo.store import Store
@@ -216,6 +216,11 @@ def _collect(plan: StudyPlan, store: Store, records: Mapping[str, Record]) -> No
         store.write_study(study.model_copy(update=update))
 
 
+def _own_seconds(cost: Mapping[str, float]) -> float:
+    """What a trial took by itself: the networks between teacher and student are trained once for all trials."""
+    return cost[TRAIN.name] + cost[EVALUATE.name] - cost.get(ASSISTANTS.name, 0.0)
+
+
 def _ended(trial: Trial, record: Record | None) -> Trial:
     """The trial with what its record has, if it was asked for and has one by now."""
     if record is None:
@@ -225,6 +230,6 @@ def _ended(trial: Trial, record: Record | None) -> Trial:
         values=trial.values,
         state=record.status,
         curve=tuple(line.score for line in record.curve),
-        seconds=record.cost[TRAIN.name] + record.cost[EVALUATE.name] if record.cost else 0.0,
+        seconds=_own_seconds(record.cost) if record.cost else 0.0,
         reason=record.reason,
     )

@@ -47,6 +47,8 @@ def pair(
     from kdzoo.registry import Registry
 
     lookup = Registry.load(plugin or ()).find_dataset  # before any model is looked up: plugins bring those too
+    if len(ModelRef.parse_several(teacher)) > 1:
+        raise UsageError(f"{teacher} are several teachers, which share only their logits: give one of them")
     refs = name_by_content(ModelRef.parse(teacher)), name_by_content(ModelRef.parse(student))
     for ref in refs:
         check_model(ref)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kdzoo.needed import assistant_cells
-from kdzoo.record import Record, parse_record
+from kdzoo.record import Record, Size, parse_record
 from kdzoo.store import Store
 
 DIGITS = (
@@ -190,6 +190,14 @@ def test_a_chain_is_published_checked_and_trained_again(
     assert "The result equals the given record." in again.out
     table = (boards / "digits-120" / "board.csv").read_text()
     assert ",assistants_seconds," in table.splitlines()[0]
+    published = parse_record(path.read_bytes(), str(path))
+    first, *others = published.assistants
+    other = first.model_copy(update={"size": Size(parameters=1, macs=1)})
+    path.write_text(published.model_copy(update={"assistants": (other, *others)}).to_json())
+    odd = kdzoo("check", boards)
+    assert odd.code == 1
+    assert f"differs from its assistant {first.cell}: size.macs" in odd.out + odd.err
+    path.write_text(published.to_json())
     last = assistant_cells(record.cell)[-1]
     (boards / "records" / "digits-120" / "teachers" / f"{last.id}.json").unlink()
     missing = kdzoo("check", boards)

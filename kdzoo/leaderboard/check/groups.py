@@ -13,7 +13,8 @@ from kdzoo.leaderboard.check.agreement import differences, differences_text
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
-from kdzoo.measures import Measure, exact_scores
+from kdzoo.measures import AGREEMENT, Measure, exact_scores
+from kdzoo.needed import assistant_cells
 from kdzoo.needed import trainings as trainings_of
 from kdzoo.record import Record, Size, TeacherMeasures
 from kdzoo.rowkey import PairKey, RowKey
@@ -34,7 +35,8 @@ def group_faults(records: Sequence[Record]) -> list[Fault]:
         for record in records
         if record.cell.kind in ("teacher", "assistant") and record.status == "done"
     }
-    return faults + list(_teachers(students, trainings)) + list(_trainings(students, trainings))
+    faults += [*_teachers(students, trainings), *_trainings(students, trainings)]
+    return faults + list(_assistants(students, trainings))
 
 
 def _by_pair(students: Iterable[Record]) -> list[list[list[Record]]]:
@@ -130,6 +132,19 @@ def _own_trainings(
             yield found, measured
 
 
+def _assistants(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fault]:
+    """Records that tell of their assistants otherwise than these tell of themselves."""
+    for record in students:
+        expected = [cell.id for cell in assistant_cells(record.cell)]
+        if record.status == "done" and [one.cell for one in record.assistants] != expected:
+            yield fault(path_of_record(record), "tells of other assistants than its cell has")
+        for one in record.assistants:
+            own = trainings.get((one.cell, record.evaluation))
+            told = one.model_dump(mode="json", include={"size", "tune", "test"})
+            if own and (found := differences(told, _made(own), declared=record.measures)):
+                yield fault(path_of_record(record), f"differs from its assistant {one.cell}: {differences_text(found)}")
+
+
 _NO_MEASURE = {"vouched", "weights"}
 
 
@@ -142,6 +157,7 @@ def _measured(teacher: TeacherMeasures) -> dict[str, Any]:
 def _made(training: Record) -> dict[str, Any]:
     """What a training measured, as its students tell of their teacher."""
     measured = training.model_dump(mode="json")
+    measured["test"].pop(AGREEMENT.name, None)  # of an assistant; of its teacher a student does not tell it
     return {"size": measured["student"], "tune": measured["tune"], "test": measured["test"]}
 
 
