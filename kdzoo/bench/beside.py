@@ -23,7 +23,7 @@ def named_teachers(text: str) -> tuple[ModelRef, ...]:
     return tuple(map(name_by_content, ModelRef.parse_several(text)))
 
 
-def together(teachers: Sequence[TeacherRef]) -> TeacherRef:
+def as_one(teachers: Sequence[TeacherRef]) -> TeacherRef:
     """A teacher alone as it is, several as one; one that is there again is trained again, with the next seed.
 
     Raises:

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdzoo.bench.beside import named_model, named_teachers, network_of, refused_beside, together, trained_beside
+from kdzoo.bench.beside import as_one, named_model, named_teachers, network_of, refused_beside, trained_beside
 from kdzoo.bench.facts import DataFacts, PairPlan
 from kdzoo.bench.lookup import Lookup
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef
@@ -132,7 +132,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
                 plan.files[found.ref.digest] = found.file
             plan.inputs += [found.line] if found.line else []
             plan.warn(found.warning)
-        teachers = {refs: together([known[ref].ref for ref in refs]) for refs, _ in pairs}
+        teachers = {refs: as_one([known[ref].ref for ref in refs]) for refs, _ in pairs}
         teacher_plans = {teacher: network_of(teacher, data.ref, lookup) for teacher in teachers.values()}
         inits = {ref: lookup.start(ref, data.ref) for ref in dict.fromkeys(student for _, student in pairs)}
         student_plans = {ref: lookup.network(ref, data.ref, own_input=init != "random") for ref, init in inits.items()}
