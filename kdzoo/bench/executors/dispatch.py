@@ -63,11 +63,12 @@ class Dispatcher:
         for cell in cells:
             self.lab.store.plan(cell)
         bench = _Round(self.lab, self.pool, report, rerun, self._tokens, self._said)
-        stages = [bench.find(stage) for stage in in_stages(cells)]
-        self.pool.expect(max(map(len, stages), default=0))
-        for stage in stages:
-            self._ready_teachers(stage, bench)
-            few = any(cell.kind in ("teacher", "assistant") for cell in stage)
+        stages = [(stage[0].kind, bench.find(stage)) for stage in in_stages(cells)]
+        self.pool.expect(max((len(stage) for _, stage in stages), default=0))
+        for kind, stage in stages:
+            if kind != "teacher":
+                self._ready_teachers(stage, bench)
+            few = kind in ("teacher", "assistant")
             threads = self.pool.threads(len(stage)) if few else self.pool.threads()
             bench.finish([RunCell(cell, threads, rerun, stops.get(cell.id)) for cell in stage])
         return [bench.records[cell.id] for cell in cells]
@@ -79,8 +80,6 @@ class Dispatcher:
             for cell in cells
             if cell.teacher
         }
-        if not taught:
-            return
         self.pool.share(self.lab.expected)
         unready = [cell for key, cell in taught.items() if key not in self._ready]
         bench.finish([ReadyTeacher(cell, self.pool.threads(len(unready))) for cell in unready])
