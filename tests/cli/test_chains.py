@@ -73,7 +73,7 @@ def test_each_assistant_is_a_cell_with_a_record_and_comes_before_the_next(ran: t
 
 
 def test_what_the_assistants_took_counts_in_the_time_of_the_row(ran: tuple[Path, Any]) -> None:
-    out, result = ran
+    out, _ = ran
     there = records(out)
     for strategy in ("ban", "takd"):
         record = row(out, strategy)
@@ -86,8 +86,6 @@ def test_what_the_assistants_took_counts_in_the_time_of_the_row(ran: tuple[Path,
         assert "assistants" not in first.cost
         assert second.cost["assistants"] == pytest.approx(first.cost["train"])
         assert record.assistants[1].seconds == pytest.approx(second.cost["train"] - first.cost["train"])
-    lines = {line.split()[1]: line for line in result.out.splitlines() if "generations=3" in line or " soft " in line}
-    assert float(lines["ban"].split()[-1].rstrip("x")) > 1.5
 
 
 def test_the_row_stands_with_the_pair_and_its_agreement_is_with_the_teacher(ran: tuple[Path, Any]) -> None:

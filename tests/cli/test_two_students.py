@@ -68,10 +68,6 @@ def test_the_teacher_does_not_teach_and_the_row_stands_with_its_pair(ran: tuple[
     assert record.cell.row_key(1).pair == alone.cell.row_key(1).pair
     assert record.cell.seed_for("init") == alone.cell.seed_for("init") != record.cell.seed_for("peer")
     assert record.environment.bank == ""
-    assert record.cost
-    assert alone.cost
-    # Both networks are trained, and that is what the row took.
-    assert record.cost["train"] > 1.2 * alone.cost["train"]
     assert "1/1" in result.out
 
 

@@ -143,7 +143,7 @@ def test_a_promise_is_checked_and_a_release_leaves_a_check_out(
 
 def test_every_part_has_a_strategy_of_its_own(page: dict[str, object]) -> None:
     names = [kind.name for kind in strategies(page)]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 12
     assert {method for kind in strategies(page) for method in vars(kind)} >= {
         "build", "phases", "reduce", "reduction", "forward", "predict", "gradients", "resolve", "views", "deployed",
         "teacher_signals", "ce_weight", "zero_when_equal", "non_negative", "symmetric",

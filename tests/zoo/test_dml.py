@@ -21,7 +21,8 @@ def test_each_learns_from_the_other_at_temperature_one():
 
 
 @pytest.mark.parametrize(
-    ("second", "name"), [("", "small:depth=2"), ("teacher", "large"), ("resnet14t:in_chans=1", "resnet14t:in_chans=1")]
+    ("second", "name"),
+    [("student", "small:depth=2"), ("teacher", "large"), ("resnet14t:in_chans=1", "resnet14t:in_chans=1")],
 )
 def test_the_second_student_may_be_of_any_kind(second, name):
     assert MutualLearning.peer(MutualLearning.resolve({"second": second}), "large", "small:depth=2") == name

@@ -16,7 +16,7 @@ class MutualLearning(Strategy):
     Loss: for each of the two CE(student, labels) + KL(p_other || p_own) at T = 1, KL summed over classes, mean over the
     batch, without a gradient into the other one.
 
-    ``dml.second`` is the second student: empty for the student's own architecture, ``teacher`` for that of the pair's
+    ``dml.second`` is the second student: ``student`` for the student's own architecture, ``teacher`` for that of the pair's
     teacher, from scratch, or a model. Both see the same batches and start from weights of their own. The row is the
     first, which has the place of the pair's student; the record holds the second's scores and size under ``peer`` and
     its weights beside it, and boards its score. The row's ``time`` is that of both. The pair's teacher does not teach;
@@ -46,14 +46,14 @@ class MutualLearning(Strategy):
     non_negative = True
 
     second: str = param(
-        "", "the second student: empty for the student's own kind, teacher for the teacher's, or a model"
+        "student", "the second student: student for the student's kind, teacher for the teacher's, or a model"
     )
 
     @classmethod
     def peer(cls, values: Mapping[str, object], teacher: str, student: str) -> str:
         """The second student."""
         named = str(values["second"]).strip()
-        return {"": student, "teacher": teacher}.get(named, named)
+        return {"student": student, "teacher": teacher}.get(named, named)
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
