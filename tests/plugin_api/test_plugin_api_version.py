@@ -27,6 +27,8 @@ def kdzoo_strategies():
     return [Mine]
 """
 
+NO_TEXT = f"ValueError: kdzoo_api must be a text such as '{public.API_VERSION}'"
+
 
 def found(distribution: str) -> Plugin:
     return next(plugin for plugin in load_plugins() if plugin.distribution == distribution)
@@ -71,10 +73,10 @@ def test_another_major_and_a_newer_minor_do_not_fit(
         ('kdzoo_api = "1.0"', ("1.0", "", ["mine"])),
         ('kdzoo_api = "2.0"', ("2.0", "version 2.0 of kdzoo's API", [])),
         ('kdzoo_api = "1.99"', ("1.99", "version 1.99 of kdzoo's API", [])),
-        ("kdzoo_api = 1.0", ("", f"ValueError: kdzoo_api must be a text such as '{public.API_VERSION}', not 1.0", [])),
+        ("kdzoo_api = 1.0", ("", f"{NO_TEXT}, not 1.0", [])),
         (
             'kdzoo_api = "one"',
-            ("", f"ValueError: kdzoo_api must be a text such as '{public.API_VERSION}', not 'one'", []),
+            ("", f"{NO_TEXT}, not 'one'", []),
         ),
         ('kdzoo_api: str = "3.1"\nfrom kdzoo import Nothing', ("3.1", "version 3.1 of kdzoo's API", [])),
         ('from kdzoo import Nothing\nkdzoo_api = "1.0"', ("", "ImportError: cannot import name 'Nothing'", [])),

@@ -16,11 +16,11 @@ class MutualLearning(Strategy):
     Loss: for each of the two CE(student, labels) + KL(p_other || p_own) at T = 1, KL summed over classes, mean over the
     batch, without a gradient into the other one.
 
-    ``dml.second`` is the second student: ``student`` for the student's own architecture, ``teacher`` for that of the pair's
-    teacher, from scratch, or a model. Both see the same batches and start from weights of their own. The row is the
-    first, which has the place of the pair's student; the record holds the second's scores and size under ``peer`` and
-    its weights beside it, and boards its score. The row's ``time`` is that of both. The pair's teacher does not teach;
-    agreement and gap are to it, as for ``ce``.
+    ``dml.second`` is the second student: ``student`` for the student's own architecture, ``teacher`` for that of the
+    pair's teacher, from scratch, or a model. Both see the same batches and start from weights of their own. The row is
+    the first, in the place of the pair's student. The record holds the second's scores and size under ``peer``, its
+    weights stand beside it, and boards show its score. The row's ``time`` is that of both. The pair's teacher does not
+    teach; agreement and gap are to it, as for ``ce``.
 
     Cost: the training of both networks. Serves every pair.
 
