@@ -111,7 +111,7 @@ class Summary(Frozen):
     id: str
     status: Literal["done", "pruned", "failed"]
     cell: Cell
-    record_schema: Annotated[int, Field(ge=1, default_factory=lambda given: schema_of(given.get("cell")))]
+    record_schema: int = Field(ge=1, default_factory=lambda given: schema_of(given.get("cell")))
     family: str = ""
     measures: tuple[Measure, ...] = ()
     tune: Scores | None = None
