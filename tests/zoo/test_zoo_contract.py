@@ -148,6 +148,13 @@ def _public_terms(strategy, student: Outputs, teacher: Outputs) -> dict[str, tor
         case "soft":
             loss = functional.soft_target_loss(student.logits, teacher.logits, strategy.temperature)
             return {"soft": strategy.alpha * loss}
+        case "takd":
+            loss = functional.soft_target_loss(student.logits, teacher.logits, strategy.temperature)
+            return {"soft": strategy.alpha * loss}
+        case "ban":
+            return {"soft": functional.soft_target_loss(student.logits, teacher.logits, 1.0)}
+        case "dml":
+            return {"mutual": functional.soft_target_loss(student.logits, teacher.logits, 1.0)}
         case "at":
             pairs = [(student.stages[s], teacher.stages[t]) for s, t, _ in strategy.compared]
             losses = [functional.attention_transfer_loss(*maps, strategy.power) for maps in pairs]
