@@ -6,7 +6,7 @@ import ast
 import re
 from typing import Any
 
-API_VERSION = "1.2"
+API_VERSION = "1.3"
 """Version of the public names and the hooks: major.minor.
 
 The minor number rises with each addition. The major one rises when a plugin that worked would no longer do so.

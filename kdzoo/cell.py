@@ -1,161 +1,51 @@
-"""A cell, the unit of work, and the references it is made of: plain values, hashed into the cell's name."""
+"""A cell, the unit of work: plain values, hashed into the cell's name."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+import operator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import from_json, to_json
 
-from kdzoo.errors import UsageError
 from kdzoo.recipe import Recipe
+from kdzoo.refs import (
+    NAMELESS_TEACHER,
+    AtLeastOne,
+    DataRef,
+    Frozen,
+    Hop,
+    Init,
+    Input,
+    ModelRef,
+    Scalar,
+    StrategyRef,
+    TeacherRef,
+)
 from kdzoo.rowkey import RowKey
-from kdzoo.yamltext import read_scalar
+
+__all__ = [
+    "NAMELESS_TEACHER",
+    "PROTOCOL",
+    "AtLeastOne",
+    "Cell",
+    "DataRef",
+    "Frozen",
+    "Hop",
+    "Init",
+    "Input",
+    "ModelRef",
+    "Scalar",
+    "StrategyRef",
+    "TeacherRef",
+    "canonical_json",
+    "content_hash",
+]
 
 PROTOCOL = 1
 """Version of the protocol: splits, seeds, views and evaluation. Records of different protocols are never mixed."""
-
-Scalar = bool | int | float | str | None
-AtLeastOne = Annotated[int, Field(ge=1)]
-Init = Annotated[str, Field(pattern=r"^(random|pretrained(:[0-9a-f]{16})?)$")]
-"""What a network starts from: ``random``, or timm's weights: ``pretrained``, for a student with a hash of them (without
-the head), since a name alone would let timm publish better weights under an old cell's name."""
-
-_HUB_PREFIX = re.compile(r"^(hf-hub:|hf_hub:|local-dir:)")
-
-
-class Frozen(BaseModel):
-    """Base of the typed values: immutable, nothing unknown, no silent conversion, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    def __hash__(self) -> int:
-        # pydantic would hash the fields, of which some are dicts.
-        return hash(self.model_dump_json())
-
-
-class ModelRef(Frozen):
-    """A timm model by name (with tag) and the arguments it is made with."""
-
-    name: str
-    args: dict[str, Scalar] = {}
-
-    @classmethod
-    def parse(cls, text: str) -> ModelRef:
-        r"""Read ``name`` or ``name:argument=value:argument=value``, values as in YAML; ``\:`` is a colon in the name.
-
-        Example:
-            >>> str(ModelRef.parse("vit_tiny_patch16_224:patch_size=4:depth=6"))
-            'vit_tiny_patch16_224:depth=6:patch_size=4'
-
-        Raises:
-            UsageError: the text has another form.
-        """
-        prefix = match.group() if (match := _HUB_PREFIX.match(text)) else ""
-        name, *pieces = re.split(r"(?<!\\):", text[len(prefix) :])
-        args: dict[str, Scalar] = {}
-        for piece in pieces:
-            key, equals, value = piece.partition("=")
-            if not (equals and key.isidentifier()):
-                raise UsageError(f"model {text!r}: write arguments as name:argument=value, for example {name}:depth=6")
-            args[key] = read_scalar(value)
-        if not name:
-            raise UsageError(f"model {text!r} has no name")
-        return cls(name=prefix + name.replace(r"\:", ":"), args=dict(sorted(args.items())))
-
-    def __str__(self) -> str:
-        name = self.name
-        if match := _HUB_PREFIX.match(name):
-            name = match.group() + name[match.end() :].replace(":", r"\:")
-        return ":".join([name, *(f"{key}={value}" for key, value in sorted(self.args.items()))])
-
-
-class DataRef(Frozen):
-    """A dataset as a cell sees it: what it is called, what is in it, and the shape in which images reach a network.
-
-    Args:
-        name: with the subset, for example ``fashion_mnist[:5000]``.
-        fingerprint: hash of the samples and labels of train and test, in order.
-        num_classes: number of classes.
-        channels: 1 or 3 for images.
-        img_size: height and width of the images that networks see, pixels.
-        fit: samples that train.
-        tune: samples, cut from train, that select.
-        test: samples that measure, once, at the end.
-    """
-
-    name: str
-    fingerprint: str
-    num_classes: Annotated[int, Field(ge=2)]
-    channels: AtLeastOne
-    img_size: tuple[AtLeastOne, AtLeastOne]
-    fit: AtLeastOne
-    tune: AtLeastOne
-    test: AtLeastOne
-
-
-class StrategyRef(Frozen):
-    """A strategy with all its parameters, and the distribution that brought it."""
-
-    name: str
-    distribution: str
-    revision: str
-    params: dict[str, Scalar] = {}
-
-    @property
-    def version(self) -> tuple[str, str, str]:
-        """Name, distribution and revision: equal for one strategy, whatever its parameters."""
-        return self.name, self.distribution, self.revision
-
-
-class Input(Frozen):
-    """How a network is shown images, as far as that is not the dataset's own way; None is the dataset's.
-
-    Args:
-        mean: of each channel, for images in [0, 1].
-        std: of each channel, likewise.
-        size: height and width to which images are brought, pixels.
-        crop: share of an image's height and width, around its middle, that the network sees; timm's ``crop_pct``.
-        interpolation: by which images are brought to the size.
-    """
-
-    mean: Annotated[tuple[float, ...], Field(min_length=1)] | None = None
-    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None = None
-    size: tuple[AtLeastOne, AtLeastOne] | None = None
-    crop: Annotated[float, Field(gt=0, le=1)] | None = None
-    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
-
-
-class TeacherRef(Frozen):
-    """A teacher and where its weights come from.
-
-    Args:
-        model: the network.
-        weights: ``trained`` on fit by kdzoo, ``finetuned`` from timm's weights, timm's ``pretrained``, or a ``file``.
-        recipe: how it was trained, if kdzoo trained it.
-        strategy: the label-only strategy of that training.
-        seed: seed index of that training.
-        digest: SHA-256 of the file, or of timm's tensors (without the head, where that is trained anew).
-        input: how the network of a ``file`` is shown images, where that is not the dataset's way.
-        average: the entry of the file that was taken, where it is a moving average of the weights.
-    """
-
-    model: ModelRef
-    weights: Literal["trained", "finetuned", "pretrained", "file"]
-    recipe: Recipe | None = None
-    strategy: StrategyRef | None = None
-    seed: Annotated[int, Field(ge=0)] | None = None
-    digest: str | None = None
-    input: Input | None = None
-    average: Literal["state_dict_ema", "model_ema"] | None = None
-
-    @property
-    def own_input(self) -> bool:
-        """Whether it sees images as timm's weights were trained on them: their size and normalisation."""
-        return self.weights in ("pretrained", "finetuned")
 
 
 class Cell(Frozen):
@@ -163,7 +53,8 @@ class Cell(Frozen):
 
     Args:
         kind: ``student``; ``teacher`` for the training of a teacher, which has no teacher of its own and whose
-            strategy is the label-only baseline; ``trial`` for one of tuning, which is never measured on test.
+            strategy is the label-only baseline; ``assistant`` for that of a network between teacher and student;
+            ``trial`` for one of tuning, which is never measured on test.
         data: the dataset.
         student: what is trained.
         teacher: what teaches it.
@@ -174,10 +65,12 @@ class Cell(Frozen):
         tuned_from: the recipe that tuning changed into this one. The cell keeps its seeds, and its place on a board.
         study: id of the study whose pruner may end this trial early. What it decides follows from that study's other
             trials, so its result is no other study's; empty where nothing but a bad loss can end it.
+        hops: the networks between the teacher and the student, from the teacher's side; the last one teaches.
+        peer: a second student, which learns at the same time, each from the other; the teacher does not teach.
         protocol: version of the protocol.
     """
 
-    kind: Literal["student", "teacher", "trial"]
+    kind: Literal["student", "teacher", "assistant", "trial"]
     data: DataRef
     student: ModelRef
     teacher: TeacherRef | None
@@ -187,12 +80,16 @@ class Cell(Frozen):
     init: Init = "random"
     tuned_from: Recipe | None = None
     study: str = ""
+    hops: tuple[Hop, ...] = Field(default=(), exclude_if=operator.not_)
+    peer: ModelRef | None = Field(default=None, exclude_if=operator.not_)
     protocol: int = Field(default_factory=lambda: PROTOCOL, ge=1)
 
     @model_validator(mode="after")
     def _trials_belong_to_studies(self) -> Cell:
         if self.study and self.kind != "trial":
             raise ValueError("only a trial belongs to a study")
+        if self.peer and self.hops:
+            raise ValueError("a cell with a second student has no networks between teacher and student")
         return self
 
     @property
@@ -214,9 +111,32 @@ class Cell(Frozen):
         Args:
             names: whether the names of recipes are in it all the same.
         """
-        nameless: dict[str, Any] = {"recipe": {"name"}, "tuned_from": {"name"}, "teacher": {"recipe": {"name"}}}
+        nameless: dict[str, Any] = {"recipe": {"name"}, "tuned_from": {"name"}, "teacher": NAMELESS_TEACHER}
         exclude = None if names else nameless
         return self.model_dump(mode="json", exclude=exclude, exclude_defaults=True) | {"protocol": self.protocol}
+
+    @property
+    def models(self) -> list[ModelRef]:
+        """Every network that it takes to run the cell, each once: the student, and those that teach."""
+        taught_by = self.teacher.parts if self.teacher else ()
+        others = [*(each.model for each in taught_by), *(hop.student for hop in self.hops)]
+        others += [self.peer] if self.peer else []
+        return list(dict.fromkeys([self.student, *others]))
+
+    @property
+    def giver(self) -> TeacherRef | None:
+        """Who gives the signals: the teacher, or the last of the networks between; nobody beside a second student."""
+        if self.peer:
+            return None
+        if not self.hops:
+            return self.teacher
+        last = self.hops[-1]
+        return TeacherRef(
+            model=last.student,
+            weights="trained" if last.init == "random" else "finetuned",
+            strategy=last.strategy,
+            seed=self.seed,
+        )
 
     def row_key(self, evaluation: int, *, names: bool = True) -> RowKey:
         """The row of a board to which the cell belongs.
@@ -233,7 +153,8 @@ class Cell(Frozen):
         """The cell of a row that has the seed 0, with the recipe before tuning; of a key with names."""
         fields: dict[str, Any] = from_json(key.context) | {"seed": 0}
         fields |= {"student": from_json(key.student), "teacher": from_json(key.teacher)}
-        fields["strategy"] = from_json(key.setting)["strategy"]
+        setting = from_json(key.setting)
+        fields |= {name: setting[name] for name in ("strategy", "hops", "peer") if name in setting}
         return cls.model_validate_json(to_json(fields))
 
     @property
@@ -251,7 +172,8 @@ class Cell(Frozen):
         strategy, so that strategies are compared in pairs.
         """
         key = [
-            self.kind == "teacher",  # else a teacher of the student's own kind would be the student of its seed
+            # Else a teacher or an assistant of the student's own kind would be the student of its seed.
+            f"assistant {len(self.hops)}" if self.kind == "assistant" else self.kind == "teacher",
             self.data.model_dump(mode="json", exclude_defaults=True),
             self.student.model_dump(mode="json", exclude_defaults=True),
             (self.tuned_from or self.recipe).model_dump(mode="json", exclude_defaults=True, exclude={"name"}),

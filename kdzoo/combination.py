@@ -227,6 +227,8 @@ def combine(kinds: Sequence[type[Strategy]], revisions: Sequence[str]) -> type[C
     _check_modifiers(name, kinds)
     if making := next((kind.name for kind in kinds if kind.variants > 1), ""):
         raise UsageError(f"{name}: {making} makes variants of each image, which the other parts do not know")
+    if chains := [kind.name for kind in kinds if _trains_others(kind)]:
+        raise UsageError(f"{name}: {chains[0]} trains networks beside the student, and is run alone")
     body: dict[str, Any] = {
         "__module__": __name__,
         "__doc__": _card(kinds),
@@ -287,6 +289,11 @@ def _check_modifiers(name: str, kinds: Sequence[type[Strategy]]) -> None:
 def _reduces(kind: type[Strategy], kinds: Sequence[type[Strategy]]) -> bool:
     """Whether a part reduces the teacher's signals before anybody changes them."""
     return kind.reduce is not Strategy.reduce and not kind.modifies and not _sees_modified(kind, kinds)
+
+
+def _trains_others(kind: type[Strategy]) -> bool:
+    """Whether a strategy trains other networks than the student."""
+    return any(vars(base).keys() & {"hops", "peer"} for base in kind.__mro__ if base not in Strategy.__mro__)
 
 
 def _reduce(self: Combination, teacher: Outputs) -> Outputs:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -82,6 +82,11 @@ class Profile:
 
     parameters: int
     macs: int
+
+
+def shared_signature(members: Sequence[Signature]) -> Signature:
+    """The shapes of what several teachers give together: logits, and no stages and no embedding."""
+    return Signature((), 0, members[0].num_classes)
 
 
 def pair_stages(student: Signature, teacher: Signature) -> tuple[tuple[int, int], ...]:

@@ -57,7 +57,12 @@ _TABLE = (
         "NAMES",
         "Strategies, comma-separated, or all; soft+at combines two. ce is always included.",
     ),
-    Option("teacher", _WHAT, "MODELS", "timm models, comma-separated; arguments as in NAME:patch_size=4."),
+    Option(
+        "teacher",
+        _WHAT,
+        "MODELS",
+        "timm models, comma-separated; arguments as in NAME:patch_size=4; A+B teaches the mean of both.",
+    ),
     Option("student", _WHAT, "MODELS", "timm models, comma-separated."),
     Option("pairs", _WHAT, "", "[teacher, student] pairs, instead of teacher and student.", flag=False),
     Option(

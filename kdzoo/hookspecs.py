@@ -58,7 +58,7 @@ def kdzoo_cell_started(cell: Cell) -> None:
     """A cell is about to be trained, or taken up again after a stop; not called for a cell that is found done.
 
     Args:
-        cell: what is trained, a copy: students, teachers and trials of tuning alike, as ``cell.kind`` tells.
+        cell: what is trained, a copy: students, teachers, assistants and trials of tuning alike; ``cell.kind`` tells.
     """
 
 

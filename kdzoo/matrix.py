@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
+from kdzoo.cell import PROTOCOL, Cell, DataRef, Hop, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.declarations import alone
 from kdzoo.errors import UsageError, unknown
@@ -238,7 +238,8 @@ def tried_first(
 
 
 def teacher_cell(teacher: TeacherRef, data: DataRef, protocol: int | None = None) -> Cell | None:
-    """The cell that trains this teacher, by today's protocol or another; None where its weights come from elsewhere."""
+    """The cell that trains this teacher, which is one, by today's protocol or another; None where its weights come from
+    elsewhere."""
     if teacher.recipe is None or teacher.strategy is None or teacher.seed is None:
         return None
     return Cell(
@@ -254,6 +255,14 @@ def teacher_cell(teacher: TeacherRef, data: DataRef, protocol: int | None = None
     )
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What a strategy trains on a pair beside the student: networks between, or a second student."""
+
+    hops: tuple[Hop, ...] = ()
+    peer: ModelRef | None = None
+
+
 def student_cells(
     data: DataRef,
     pair: tuple[TeacherRef, ModelRef],
@@ -261,6 +270,7 @@ def student_cells(
     recipe: Recipe,
     seeds: int,
     init: str = "random",
+    beside: Mapping[StrategyRef, Beside] | None = None,
 ) -> list[Cell]:
     """The cells of one pair, seed by seed, so that every strategy has its first seed before any has its second."""
     teacher, student = pair
@@ -274,6 +284,8 @@ def student_cells(
             recipe=recipe,
             seed=seed,
             init=init,
+            hops=(beside or {}).get(strategy, Beside()).hops,
+            peer=(beside or {}).get(strategy, Beside()).peer,
         )
         for seed in range(seeds)
         for strategy in strategies
@@ -284,7 +296,11 @@ def cell_title(cell: Cell) -> str:
     """A cell in words, for progress and messages."""
     if cell.teacher is None:
         return f"{cell.kind} {cell.student} on {cell.data.name}"
-    where = f"{cell.strategy.name} {cell.teacher.model} -> {cell.student} on {cell.data.name}"
+    way = " -> ".join(str(each) for each in (cell.teacher.model, *(hop.student for hop in cell.hops), cell.student))
+    second = f" with {cell.peer}" if cell.peer else ""
+    where = f"{cell.strategy.name} {way}{second} on {cell.data.name}"
+    if cell.kind == "assistant":
+        return f"assistant of {where} seed {cell.seed}"
     return f"trial of {where}" if cell.kind == "trial" else f"{where} seed {cell.seed}"
 
 

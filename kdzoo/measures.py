@@ -175,6 +175,18 @@ AGREEMENT = Measure(
     note="share of test samples on which student and teacher predict the same class",
     shown=("frame", "more", "page"),
 )
+PEER = Measure(
+    name="peer_top1",
+    label="peer top-1",
+    header="peer %",
+    unit="%",
+    low=0,
+    high=100,
+    counted=True,
+    help="mean test top-1 of the second student, percent",
+    note="test top-1 of the second student, where two learn at once",
+    shown=("frame", "more", "page"),
+)
 IMAGES = (TOP1, TOP5, NLL, ECE, AGREEMENT)
 """What is measured of a network that classifies images."""
 
@@ -188,6 +200,18 @@ TRAIN = _seconds("train", "mean seconds of training steps, the teacher's passes 
 TEACHER = _seconds("teacher", "mean seconds of the teacher's passes", column=True)
 EVALUATE = _seconds("evaluate", "evaluation of tune and test")
 BANK = _seconds("bank", "filling the teacher bank")
+ASSISTANTS = Measure(
+    name="assistants",
+    header="assistants s",
+    unit="seconds",
+    digits=0,
+    best="lowest",
+    low=0,
+    volatile=True,
+    help="mean seconds of training the networks between teacher and student, which train counts too",
+    note="seconds of training the networks between teacher and student, which time counts too",
+    shown=("frame", "more", "page"),
+)
 PEAK_MEMORY = Measure(
     name="peak_memory",
     unit="bytes",
@@ -202,7 +226,7 @@ COST = (TRAIN, TEACHER, EVALUATE, BANK, PEAK_MEMORY)
 """What every cell took: seconds of wall time (all sittings together where a run was resumed), and the largest memory of
 the process (resident) or, on an accelerator, of the device."""
 
-OWN = {measure.name: measure for measure in (*IMAGES, *COST)}
+OWN = {measure.name: measure for measure in (*IMAGES, PEER, *COST, ASSISTANTS)}
 """The measures that kdzoo declares, by name. A record brings the declarations of others along."""
 
 

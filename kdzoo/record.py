@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -20,12 +21,44 @@ from kdzoo.measures import (
     scores_fault,
 )
 from kdzoo.record_forms import NAMED, in_older_form, in_todays_form
+from kdzoo.record_parts import (
+    AssistantMeasures,
+    Count,
+    Digest,
+    Environment,
+    Epoch,
+    PeerMeasures,
+    Size,
+    TeacherMeasures,
+)
 
-SCHEMA = 6
-"""Version of the record's form: 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher
-bank did; 4 epochs that were not measured on tune, and compiled networks; 5 how a teacher from a file is shown images,
-which of the file's entries was taken, teachers that were vouched for, settings that a strategy changed, cells that
-ended their process, a seal, and the digests of the weights; 6 scores by the names of measures, in the place of counts.
+__all__ = [
+    "EVALUATION",
+    "SCHEMA",
+    "AssistantMeasures",
+    "Count",
+    "Digest",
+    "Environment",
+    "Epoch",
+    "PeerMeasures",
+    "Record",
+    "Size",
+    "Summary",
+    "TeacherMeasures",
+    "parse_record",
+    "schema_of",
+]
+
+SCHEMA = 7
+"""Newest version of the record's form.
+
+2 brought trials, which can be pruned and are not measured on test; 3 what the teacher bank did; 4 epochs that were not
+measured on tune, and compiled networks; 5 how a teacher from a file is shown images, which of the file's entries was
+taken, teachers that were vouched for, settings that a strategy changed, cells that ended their process, a seal, and the
+digests of the weights; 6 scores by the names of measures, in the place of counts; 7 several teachers, and networks
+between teacher and student, and second students.
+
+Whatever has nothing of the seventh is still written as the sixth (:func:`schema_of`), to the byte.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -33,74 +66,16 @@ A reader refuses what is newer than itself and still reads what is older.
 EVALUATION = 1
 """Version of how measures are computed; raised when the same weights would be given other numbers."""
 
-Count = Annotated[int, Field(ge=0)]
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 _SEALED = 5
 """The first schema whose records are sealed."""
 
 
-class Size(Frozen):
-    """Parameters, and multiply-accumulates of one sample's forward pass."""
-
-    parameters: Annotated[int, Field(ge=1)]
-    macs: Count
-
-
-class Epoch(Frozen):
-    """One line of the learning curve: mean of each loss term over the epoch, and the main measure on tune after it, by
-    its name.
-
-    The latter is None where tune was not measured after the epoch (``eval_every``); after the last one it always is.
-    """
-
-    epoch: Count
-    phase: str
-    terms: dict[str, float]
-    lr: float
-    tune: Scores | None
-
-    @property
-    def score(self) -> float | None:
-        """The main measure on tune, if it was measured."""
-        return None if self.tune is None else next(iter(self.tune.values()))
-
-
-class TeacherMeasures(Frozen):
-    """The teacher as it was measured before it taught.
-
-    Args:
-        size: of the network.
-        tune: on tune.
-        test: on test.
-        vouched: whether it taught only because somebody vouched for it: on test it was not above chance.
-    """
-
-    size: Size
-    tune: Scores
-    test: Scores
-    vouched: bool = False
-
-
-class Environment(Frozen):
-    """Where the cell ran; nothing here is part of its identity.
-
-    Args:
-        versions: distribution -> version.
-        device: the accelerator or the processor; ``2 x`` before it where two processes trained the cell together.
-        threads: of torch.
-        bank: what was read from the teacher bank, where it was kept and in which types; empty where the teacher ran
-            in the loop.
-        compiled: whether student and teacher ran through torch.compile.
-        restored: settings of the process that the cell's strategy changed and that were put back after it.
-    """
-
-    versions: dict[str, str]
-    device: str
-    threads: Annotated[int, Field(ge=1)]
-    bank: str = ""
-    compiled: bool = False
-    restored: tuple[str, ...] = ()
+def schema_of(cell: Cell | None) -> int:
+    """The version in whose form the record of a cell is written: the oldest one that can hold it."""
+    if cell is not None and (cell.hops or cell.peer or (cell.teacher is not None and cell.teacher.members)):
+        return SCHEMA
+    return NAMED
 
 
 class Summary(Frozen):
@@ -120,6 +95,8 @@ class Summary(Frozen):
         tune: the scores of the finished student on tune.
         test: its scores on test, how often it agrees with its teacher included; None for a trial.
         teacher: the teacher's size and measures; None for a teacher's own training.
+        assistants: the networks between teacher and student, in the order in which the cell has them.
+        peer: the second student, where there is one.
         student: the student's size, with the modules that its strategy leaves in it.
         adapter_parameters: parameters of the strategy that are left behind.
         cost: what it took, by the names of measures: seconds of wall time, bytes.
@@ -130,16 +107,18 @@ class Summary(Frozen):
 
     model_config = ConfigDict(extra="ignore")
 
-    record_schema: Annotated[int, Field(ge=1)] = SCHEMA
     evaluation: Annotated[int, Field(ge=1)] = EVALUATION
     id: str
     status: Literal["done", "pruned", "failed"]
     cell: Cell
+    record_schema: int = Field(ge=1, default_factory=lambda given: schema_of(given.get("cell")))
     family: str = ""
     measures: tuple[Measure, ...] = ()
     tune: Scores | None = None
     test: Scores | None = None
     teacher: TeacherMeasures | None = None
+    assistants: Annotated[tuple[AssistantMeasures, ...], Field(exclude_if=operator.not_)] = ()
+    peer: Annotated[PeerMeasures | None, Field(exclude_if=operator.not_)] = None
     student: Size | None = None
     adapter_parameters: Count = 0
     cost: Scores | None = None
@@ -171,6 +150,12 @@ class Summary(Frozen):
         if not trial:
             needed.add("test")
         missing = {name for name in needed if getattr(self, name) is None}
+        if self.teacher and self.cell.teacher and len(self.teacher.members) != len(self.cell.teacher.members):
+            missing.add("each of its teachers")
+        if len(self.assistants) != len(self.cell.hops):
+            missing.add("each of its assistants")
+        if (self.peer is None) != (self.cell.peer is None) or (self.peer and trial != (self.peer.test is None)):
+            missing.add("its second student")
         scored = [self.main.name]
         if self.main is TOP1:
             scored = [measure.name for measure in IMAGES if measure is not AGREEMENT]
@@ -186,7 +171,12 @@ class Summary(Frozen):
             raise ValueError(fault)
         scored = {"tune": self.tune, "test": self.test}
         if self.teacher is not None:
-            scored |= {"teacher.tune": self.teacher.tune, "teacher.test": self.teacher.test}
+            for place, one in self.teacher.places():
+                scored |= {f"{place}.tune": one.tune, f"{place}.test": one.test}
+        for number, between in enumerate(self.assistants):
+            scored |= {f"assistants.{number}.tune": between.tune, f"assistants.{number}.test": between.test}
+        if self.peer is not None:
+            scored |= {"peer.tune": self.peer.tune, "peer.test": self.peer.test}
         for place, scores in scored.items():
             if scores is not None and (fault := scores_fault(scores, self.measures)):
                 raise ValueError(f"{place}: {fault}")
@@ -237,7 +227,10 @@ class Record(Summary):
         """The part that the same cell must give again: all but cost, environment, times, command and, as other
         processors round otherwise, the digests of its weights."""
         volatile = {"cost", "environment", "started", "ended", "command", "traceback", "weights", "deaths"}
-        return self.model_dump(mode="json", exclude=volatile)
+        exclude: dict[str, Any] = dict.fromkeys(volatile, True)
+        exclude["teacher"] = {"members": {"__all__": {"weights"}}}
+        exclude["assistants"] = {"__all__": {"weights", "seconds"}}
+        return self.model_dump(mode="json", exclude=exclude)
 
     def to_json(self) -> str:
         """The record as it stands in its file: one canonical line of its schema, sealed (see :mod:`kdzoo.jsontext`)."""

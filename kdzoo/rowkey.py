@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-NO_CONTEXT = frozenset({"seed", "student", "teacher", "strategy", "tuned_from"})
+NO_CONTEXT = frozenset({"seed", "student", "teacher", "strategy", "tuned_from", "hops", "peer"})
 """The fields of a cell in which rows may differ that are compared; every other one, also of a later version, is part of
 their context."""
 
@@ -34,7 +34,8 @@ class RowKey(NamedTuple):
         evaluation: version of the evaluation that measured it.
         student: the student.
         teacher: the teacher; :data:`NO_TEACHER` for none.
-        setting: the strategy with its parameters, and what tuning changed in the recipe.
+        setting: the strategy with its parameters, the networks that it trains beside the student, and what
+            tuning changed in the recipe.
     """
 
     context: str
@@ -55,6 +56,7 @@ class RowKey(NamedTuple):
         context = {name: text for name, text in texts.items() if name not in NO_CONTEXT}
         context["recipe"] = texts.get("tuned_from", texts["recipe"])
         setting = {"changes": changes, "strategy": texts["strategy"]}
+        setting |= {name: texts[name] for name in ("hops", "peer") if name in texts}
         return cls(canonical_object(context), evaluation, texts["student"], texts["teacher"], canonical_object(setting))
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -196,6 +196,46 @@ class Strategy(nn.Module):
             UsageError: an unknown name, a wrong type or a value out of range.
         """
         return resolve(cls.name, cls.hyperparameters(), values)
+
+    @classmethod
+    def hops(cls, values: Mapping[str, Value], student: str) -> Sequence[tuple[str, Mapping[str, Value]]]:
+        """The networks between teacher and student; by default none, and the teacher teaches.
+
+        Each is trained as a cell of its own, by this strategy, before the student is: the first by the teacher, each by
+        the one before it, and the student by the last. Their training counts in the row's time. Only networks taught by
+        their own logits may be between: a strategy with ``deployed`` modules has none.
+
+        Args:
+            values: the hyperparameters.
+            student: the student, as ``--student`` has it.
+
+        Returns:
+            For each, from the teacher's side: the network, as ``--student`` would have it, and what differs in the
+            hyperparameters with which it is trained.
+
+        Raises:
+            PairError: the values name no chain.
+        """
+        return ()
+
+    @classmethod
+    def peer(cls, values: Mapping[str, Value], teacher: str, student: str) -> str | None:
+        """A second student, trained at the same time; by default there is none.
+
+        Then the teacher does not teach. In each step :meth:`forward` is called twice: with the student and the second
+        one in the teacher's place, and the other way round; each learns from its own terms, and the other's signals
+        carry no gradient. Both are measured and kept; the first is the row. Logits alone are exchanged, and the
+        strategy has no modules of its own.
+
+        Args:
+            values: the hyperparameters.
+            teacher: the teacher, as ``--teacher`` has it.
+            student: the student, as ``--student`` has it.
+
+        Returns:
+            The network, as ``--student`` would have it.
+        """
+        return None
 
     def build(self, setup: Setup) -> None:
         """Make adapters and memories. Raise :class:`kdzoo.PairError` where the two networks do not fit."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from kdzoo.cell import (
+    NAMELESS_TEACHER,
     Cell,
     DataRef,
     Frozen,
+    Hop,
     Init,
     ModelRef,
     Scalar,
@@ -110,6 +113,8 @@ class StudyPlan(Frozen):
         init: what the students start from.
         tuner: version of the search; whoever makes a plan gives today's.
         protocol: version of the protocol of its cells; whoever makes a plan gives today's.
+        hops: the networks between teacher and student, which have the values of trial 0 whatever a trial tries.
+        peer: the second student.
     """
 
     data: DataRef
@@ -126,6 +131,8 @@ class StudyPlan(Frozen):
     # These two are part of the id, which leaves out defaults: 1 for good, so that a study of any version keeps its id.
     tuner: Annotated[int, Field(ge=1)] = 1
     protocol: Annotated[int, Field(ge=1)] = 1
+    hops: tuple[Hop, ...] = Field(default=(), exclude_if=operator.not_)
+    peer: ModelRef | None = Field(default=None, exclude_if=operator.not_)
 
     @model_validator(mode="after")
     def _searches_what_is_there(self) -> StudyPlan:
@@ -140,7 +147,7 @@ class StudyPlan(Frozen):
         nameless: dict[str, Any] = {
             "recipe": {"name"},
             "trial_recipe": {"name"},
-            "teacher": {"recipe": {"name"}},
+            "teacher": NAMELESS_TEACHER,
         }
         return content_hash(self.model_dump(mode="json", exclude=nameless, exclude_defaults=True))
 
@@ -205,6 +212,8 @@ class StudyPlan(Frozen):
             init=self.init,
             tuned_from=None if tuned == recipe else recipe,
             study=study,
+            hops=self.hops,
+            peer=self.peer,
             protocol=self.protocol,
         )
 

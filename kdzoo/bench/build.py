@@ -18,7 +18,7 @@ from kdzoo.engine.optim import make_optimizer
 from kdzoo.errors import PairError, UsageError
 from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.taps import TappedModel
-from kdzoo.models.teacher import Teacher
+from kdzoo.models.teacher import Committee, Teacher, refuse_beside_logits
 from kdzoo.models.zoo import create_model, profile_model
 from kdzoo.outputs import Classifier, PreActivation
 from kdzoo.process_state import ProcessState
@@ -71,6 +71,8 @@ def build_strategy(
         PairError: the strategy cannot serve the pair, or asks for the classifier of a teacher that has none.
     """
     signals = teacher_signals(kind)
+    if isinstance(teacher, Committee):
+        refuse_beside_logits(signals)
     classifier = teacher.classifier() if teacher and "classifier" in signals else None
     before = teacher.pre_activations() if teacher and "pre_stages" in signals else None
     setup = make_setup(student, teacher.signature() if teacher else student, data, classifier, before)
@@ -104,7 +106,12 @@ def _blank_before(before: PreActivation | None) -> PreActivation | None:
 
 
 def check_pair(
-    strategy: StrategyRef, entry: Registered[type[Strategy]], pair: PairPlan, recipes: Sequence[Recipe]
+    strategy: StrategyRef,
+    entry: Registered[type[Strategy]],
+    pair: PairPlan,
+    recipes: Sequence[Recipe],
+    *,
+    between: bool = False,
 ) -> PairCheck:
     """Build a strategy once, from shapes, and ask it for its phases and its optimizer.
 
@@ -113,15 +120,19 @@ def check_pair(
         entry: its class.
         pair: on a dataset.
         recipes: of the trainings.
+        between: whether the student is a network between teacher and student, so that no others are asked for.
 
     Raises:
         UsageError: its phases do not fit into the epochs.
     """
     lengths = [recipe.epochs for recipe in recipes]
-    refused = broken = ""
+    refused = broken = peer = ""
+    hops: tuple[tuple[str, dict[str, Scalar]], ...] = ()
     state = ProcessState.now()
     try:
+        hops = () if between else _hops(strategy.params, entry.value, pair)
         built = entry.value(_blank_setup(pair, entry.value), **strategy.params)
+        peer = "" if between else _peer(built, strategy.params, pair)
         planned = {length: sum(phase.epochs for phase in built.phases(length)) for length in lengths}
         for recipe in recipes:
             _check_optimizer(built, recipe)
@@ -139,7 +150,26 @@ def check_pair(
                 raise UsageError(f"the phases of {strategy.name} take {total} epochs, and the recipe has {length}")
     finally:
         state.put_back()
-    return PairCheck(refused, broken, f"{strategy.name} {state.summary()}" if state.changed else "")
+    return PairCheck(refused, broken, f"{strategy.name} {state.summary()}" if state.changed else "", hops, peer)
+
+
+def _hops(
+    params: Mapping[str, Scalar], kind: type[Strategy], pair: PairPlan
+) -> tuple[tuple[str, dict[str, Scalar]], ...]:
+    """The networks that a strategy trains between teacher and student, each with all its hyperparameters."""
+    named = kind.hops({name: value for name, value in params.items() if value is not None}, str(pair.student))
+    if named and kind.deployed:
+        raise TypeError(f"{kind.name} has modules that it deploys, so it can train no networks between")
+    return tuple((text, {**params, **kind.resolve({**params, **changes})}) for text, changes in named)
+
+
+def _peer(built: Strategy, params: Mapping[str, Scalar], pair: PairPlan) -> str:
+    """The second student; empty for none."""
+    values = {name: value for name, value in params.items() if value is not None}
+    named = built.peer(values, str(pair.teacher.model), str(pair.student))
+    if named and ({*student_signals(built), *teacher_signals(built)} != {"logits"} or built.state_dict()):
+        raise TypeError(f"{built.name} has a second student, so its signals are the logits, and it has no modules")
+    return named or ""
 
 
 def _check_optimizer(strategy: Strategy, recipe: Recipe) -> None:
@@ -152,8 +182,10 @@ def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
     """What the strategy will be built from, with a blank classifier.
 
     Raises:
-        PairError: it asks for the classifier of a network that has none.
+        PairError: it asks for the classifier of a network that has none, or of several teachers for more than logits.
     """
+    if pair.teacher.members:
+        refuse_beside_logits(teacher_signals(kind))
     for signals, network in ((student_signals(kind), pair.student_plan), (teacher_signals(kind), pair.teacher_plan)):
         if "classifier" in signals and isinstance(network.classifier, PairError):
             raise network.classifier
@@ -166,6 +198,10 @@ def _blank_setup(pair: PairPlan, kind: type[Strategy]) -> Setup:
         blank if isinstance(blank, Classifier) else None,
         pair.teacher_plan.pre_activations if "pre_stages" in asked else None,
     )
+
+
+def _models(params: Mapping[str, Scalar], kind: type[Strategy], pair: PairPlan) -> list[str]:
+    return [text for text, _ in _hops(params, kind, pair)]
 
 
 def check_ranges(
@@ -190,6 +226,11 @@ def check_ranges(
             continue
         for end in (tried.low, tried.high):
             value = declared[name].type(end)
+            if _models(strategy.params | {name: value}, kind, pair) != _models(strategy.params, kind, pair):
+                raise UsageError(
+                    f"search {full}={tried}: it decides which networks are trained between teacher and student, which "
+                    f"is the same for all trials; give it by --set {full}="
+                )
             try:
                 kind(setup, **(strategy.params | {name: value})).phases(epochs)
             except (PairError, UsageError) as error:

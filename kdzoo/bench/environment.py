@@ -40,9 +40,9 @@ def plugin_versions(cell: Cell, registry: Registry) -> dict[str, str]:
         (one.plugin, one.name, "" if one.plugin.is_file else one.declared.file)
         for one in registry.of(cell.strategy).sources
     ]
-    for model in (cell.student, cell.teacher and cell.teacher.model):
-        plugin = registry.model(model.name) if model else None
-        if model and plugin:
+    for model in cell.models:
+        plugin = registry.model(model.name)
+        if plugin:
             brought.append((plugin, model.name, _file_of(model.name.partition(".")[0])))
     found: dict[str, set[str]] = defaultdict(set)
     for plugin, name, file in brought:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from kdzoo.cell import DataRef, ModelRef, TeacherRef
-from kdzoo.declarations import Profile, Signature
+from kdzoo.cell import DataRef, ModelRef, Scalar, TeacherRef
+from kdzoo.declarations import Profile, Signature, shared_signature
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ class NetworkFacts:
     pre_activations: Annotated[Any, Field(exclude=True)] = None
 
 
+def facts_together(members: Sequence[NetworkFacts]) -> NetworkFacts:
+    """The shapes of what several teachers give together, and the size of all of them."""
+    profiles = [member.profile for member in members]
+    size = Profile(sum(one.parameters for one in profiles), sum(one.macs for one in profiles))
+    return NetworkFacts(shared_signature([member.signature for member in members]), size)
+
+
 @dataclass(frozen=True)
 class PairPlan:
     """A pair on a dataset: shapes, sizes and the stages that face each other."""
@@ -105,11 +113,15 @@ class PairCheck:
         refused: why it cannot serve the pair; empty where it can.
         broken: the bug that showed; empty where none did.
         warning: what it changed of the process; empty where nothing was.
+        hops: the networks between teacher and student, each with the hyperparameters by which it is trained.
+        peer: the second student; empty for none.
     """
 
     refused: str = ""
     broken: str = ""
     warning: str = ""
+    hops: tuple[tuple[str, dict[str, Scalar]], ...] = ()
+    peer: str = ""
 
 
 def is_plain(model: ModelRef) -> bool:

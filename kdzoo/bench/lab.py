@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from kdzoo.bench.assistants import measures_of_assistant, trained
 from kdzoo.bench.events import Events, Named, hooks_of
-from kdzoo.bench.teacher_checks import admit, advise, read_measures, write_measures
+from kdzoo.bench.teacher_checks import Advice, admit, advise, read_measures, write_measures
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.trackers import Tracking
-from kdzoo.bench.weightfiles import WEIGHTS, weights_fault
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.declarations import Signature
@@ -27,14 +27,13 @@ from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
 from kdzoo.matrix import teacher_cell
 from kdzoo.models.taps import TappedModel
-from kdzoo.models.teacher import Teacher
+from kdzoo.models.teacher import Committee, Teacher
 from kdzoo.models.weights import file_digest, load_weights
 from kdzoo.models.zoo import profile_model
+from kdzoo.needed import assistant_cells
 from kdzoo.record import EVALUATION, Size, TeacherMeasures
 from kdzoo.registry import Registry
 from kdzoo.store import Store
-
-_AGAIN = "run the command again, which retrains the teacher"
 
 
 def now() -> str:
@@ -51,12 +50,16 @@ class MeasuredTeacher:
         measures: of tune and test.
         guesses: its classes on test, int64.
         weights: a hash that names the network with its weights and the way in which it is shown images.
+        digest: SHA-256 of its file of weights, or of timm's tensors; empty for several.
+        members: each of several teachers, in their order; the rest is of all together.
     """
 
     teacher: Teacher
     measures: TeacherMeasures
     guesses: npt.NDArray[np.int64]
     weights: str
+    digest: str = ""
+    members: tuple[MeasuredTeacher, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class Lab:
     _said: set[str] = field(default_factory=set)
     _bank: Bank | None = None
     _loaded: tuple[str, MeasuredTeacher] | None = None
+    _assistant: tuple[str, MeasuredTeacher] | None = None
     _sizes: dict[tuple[ModelRef, DataRef, tuple[int, int]], Size] = field(default_factory=dict)
     _events: Events | None = None
     _world: World = ALONE
@@ -170,8 +174,51 @@ class Lab:
         key = content_hash([cell.teacher.model_dump(mode="json"), cell.data.model_dump(mode="json")])
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None
-            self._loaded = (key, self._measured(cell.teacher, self.data[cell.data]))
+            measured = self._measured_together if cell.teacher.members else self._measured
+            self._loaded = (key, measured(cell.teacher, self.data[cell.data]))
         return self._loaded[1]
+
+    def giver(self, cell: Cell) -> MeasuredTeacher | None:
+        """Who gives the signals of a cell: its teacher, or the last of the networks between teacher and student.
+
+        None where two students teach each other.
+
+        Raises:
+            KdzooError: as :meth:`teacher`; or the training of such a network failed.
+        """
+        taught = None if cell.peer else self.teacher(cell)
+        if not cell.hops or cell.giver is None:
+            return taught
+        training = assistant_cells(cell)[-1]
+        if self._assistant is None or self._assistant[0] != training.id:
+            self._assistant = None
+            data = self.data[cell.data]
+            record, path = trained(training, self.store)
+            teacher = self._load(cell.giver, data, path)
+            if self.compile:
+                compile_network(teacher.model)
+            measures = measures_of_assistant(record)
+            identity = content_hash([training.student.model_dump(mode="json"), cell.giver.own_input, file_digest(path)])
+            nobody = np.empty(0, dtype=np.int64)
+            self._assistant = (training.id, MeasuredTeacher(teacher, measures, nobody, identity))
+        return self._assistant[1]
+
+    def _measured_together(self, ref: TeacherRef, data: LoadedData) -> MeasuredTeacher:
+        """Several teachers, each measured and admitted by itself, and then what they say together."""
+        members = tuple(self._measured(member, data) for member in ref.members)
+        committee = Committee([member.teacher for member in members])
+        key = content_hash([[member.weights for member in members], data.ref.model_dump(mode="json"), EVALUATION])
+        with self.store.claim(f"teacher-{key}", wait=True):
+            found = read_measures(self.store.teachers / key)
+            if found is None:
+                test, tune = (self._measure(committee, data, split) for split in ("test", "tune"))
+                sizes = [member.measures.size for member in members]
+                size = Size(parameters=sum(one.parameters for one in sizes), macs=sum(one.macs for one in sizes))
+                found = TeacherMeasures(size=size, tune=tune.scores, test=test.scores), test.guesses
+                write_measures(self.store.teachers / key, *found)
+        measures = admit(ref, data, *found, Advice(), trusted=self.trust_teacher, say=self.say_once)
+        each = tuple(member.measures.model_copy(update={"weights": member.digest}) for member in members)
+        return MeasuredTeacher(committee, measures.model_copy(update={"members": each}), found[1], key, members=members)
 
     def _measured(self, ref: TeacherRef, data: LoadedData) -> MeasuredTeacher:
         weights = self._weights(ref, data)
@@ -205,7 +252,7 @@ class Lab:
             identity.append(shown)
         if self.compile:
             compile_network(teacher.model)
-        return MeasuredTeacher(teacher, measures, guesses, content_hash(identity))
+        return MeasuredTeacher(teacher, measures, guesses, content_hash(identity), digest or ref.digest or "")
 
     def size(self, ref: ModelRef, model: TappedModel, data: LoadedData) -> Size:
         """The size of a network, which all cells that train it share."""
@@ -233,15 +280,9 @@ class Lab:
                 raise KdzooError(f"the weights {path} were changed while the bench ran; run the command again")
             return path
         training = teacher_cell(ref, data.ref)
-        record = self.store.find_record(training.id) if training else None
-        if training is None or record is None:
+        if training is None:
             raise KdzooError(f"the teacher {ref.model} has not been trained yet")
-        if record.status == "failed":
-            raise KdzooError(f"the training of its teacher {ref.model} failed: {record.reason}")
-        path = self.store.folder(training.id) / WEIGHTS
-        if fault := weights_fault(path, record):
-            raise KdzooError(f"the weights of the teacher {ref.model} cannot be used: {path} {fault}; {_AGAIN}")
-        return path
+        return trained(training, self.store)[1]
 
     def _load(self, ref: TeacherRef, data: LoadedData, weights: Path | None) -> Teacher:
         model = teacher_network(ref, data, pretrained=weights is None)

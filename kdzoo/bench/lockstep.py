@@ -40,6 +40,7 @@ def lockstep_groups(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
         strategy = lab.registry.of(cell.strategy).value
         key = (
             cell.teacher,
+            cell.hops,
             cell.data,
             cell.seed_for("order"),
             cell.seed_for("mixup"),
@@ -48,7 +49,7 @@ def lockstep_groups(cells: Sequence[Cell], lab: Lab) -> list[list[Cell]]:
             strategy.views,
         )
         # One that ended its process goes alone, so that no other is taken for what ends the next one.
-        apart: object = cell.kind == "teacher" or crashes_of(lab.store.folder(cell.id)).count
+        apart: object = cell.kind == "teacher" or cell.peer or crashes_of(lab.store.folder(cell.id)).count
         kinds.setdefault(cell.id if apart else key, []).append(cell)
     return list(kinds.values())
 
@@ -167,7 +168,7 @@ def _memory_needs(cell: Cell, lab: Lab) -> MemoryEstimate | None:
     data = lab.data[cell.data]
     state = ProcessState.now(quick=True)
     try:
-        taught = lab.teacher(cell)
+        taught = lab.giver(cell)
         with torch.random.fork_rng():
             student, strategy = build(cell, lab, data, taught)
     except BaseException as error:

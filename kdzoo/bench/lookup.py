@@ -228,13 +228,16 @@ class Lookup:
         question = ["network", *network_question(network, own_input), ref.model_dump()]
         return self._ask(question, work, NetworkFacts, keep=lambda _: is_plain(model))
 
-    def check(self, strategy: StrategyRef, pair: PairPlan, recipes: Sequence[Recipe]) -> PairCheck:
+    def check(
+        self, strategy: StrategyRef, pair: PairPlan, recipes: Sequence[Recipe], *, between: bool = False
+    ) -> PairCheck:
         """Whether a strategy serves a pair: it is built once, from shapes, and asked for its phases and its optimizer.
 
         Args:
             strategy: with its parameters.
             pair: on a dataset.
             recipes: of the trainings.
+            between: whether the student is a network between teacher and student, so that no others are asked for.
 
         Raises:
             UsageError: its phases do not fit into the epochs.
@@ -243,12 +246,13 @@ class Lookup:
         def keep(found: PairCheck) -> bool:
             return not found.broken and not found.warning and pair.plain
 
-        question = ["pair", strategy.model_dump(), *(recipe.model_dump() for recipe in recipes), *pair.question]
+        asked = [recipe.model_dump() for recipe in recipes]
+        question = ["between" if between else "pair", strategy.model_dump(), *asked, *pair.question]
 
         def work() -> PairCheck:
             from kdzoo.bench.build import check_pair
 
-            return check_pair(strategy, self.registry.of(strategy), pair, recipes)
+            return check_pair(strategy, self.registry.of(strategy), pair, recipes, between=between)
 
         return self._ask(question, work, PairCheck, keep=keep)
 

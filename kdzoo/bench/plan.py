@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdzoo.bench.beside import as_one, named_model, named_teachers, network_of, refused_beside, trained_beside
 from kdzoo.bench.facts import DataFacts, PairPlan
 from kdzoo.bench.lookup import Lookup
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef
 from kdzoo.config import BenchConfig
 from kdzoo.declarations import pair_stages
 from kdzoo.matrix import (
+    Beside,
     Recipes,
     imagenet_values,
     resolve_recipes,
@@ -22,7 +25,7 @@ from kdzoo.matrix import (
     teacher_cell,
     tried_first,
 )
-from kdzoo.models.folders import name_by_content
+from kdzoo.needed import assistant_cells, in_stages
 from kdzoo.recipe import Recipe
 from kdzoo.registry import Registry
 from kdzoo.space import Range
@@ -109,8 +112,8 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
     plan = BenchPlan(seeds=config.seeds, inputs=_imagenet_lines(config, strategies, registry))
     if device := lookup.device([recipe.precision for recipe in both]):
         plan.device = device
-    pairs = [(_model(teacher), _model(student)) for teacher, student in config.all_pairs()]
-    for ref in dict.fromkeys(ref for pair in pairs for ref in pair):
+    pairs = [(named_teachers(teacher), named_model(student)) for teacher, student in config.all_pairs()]
+    for ref in dict.fromkeys(ref for teachers, student in pairs for ref in (*teachers, student)):
         lookup.check_model(ref)
 
     trainings: dict[str, Cell] = {}
@@ -123,43 +126,42 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
             lookup.check_recipe(recipe, data.ref)
         plan.datasets.append(data)
         plan.warn(data.warning)
-        teachers = {
+        known = {
             ref: lookup.teacher(ref, data, recipes.teacher, strategies[0])
-            for ref in dict.fromkeys(teacher for teacher, _ in pairs)
+            for ref in dict.fromkeys(ref for refs, _ in pairs for ref in refs)
         }
-        for found in teachers.values():
+        for found in known.values():
             if found.file and found.ref.digest:
                 plan.files[found.ref.digest] = found.file
             plan.inputs += [found.line] if found.line else []
             plan.warn(found.warning)
-        teacher_plans = {ref: lookup.network(found.ref, data.ref) for ref, found in teachers.items()}
+        teachers = {refs: as_one([known[ref].ref for ref in refs]) for refs, _ in pairs}
+        teacher_plans = {teacher: network_of(teacher, data.ref, lookup) for teacher in teachers.values()}
         inits = {ref: lookup.start(ref, data.ref) for ref in dict.fromkeys(student for _, student in pairs)}
         student_plans = {ref: lookup.network(ref, data.ref, own_input=init != "random") for ref, init in inits.items()}
-        for teacher_ref, student in pairs:
-            teacher, init = teachers[teacher_ref].ref, inits[student]
-            if training := teacher_cell(teacher, data.ref):
-                trainings.setdefault(training.id, training)
-            ours, theirs = student_plans[student], teacher_plans[teacher_ref]
+        for refs, student in pairs:
+            teacher, init = teachers[refs], inits[student]
+            made = [training for part in teacher.parts if (training := teacher_cell(part, data.ref))]
+            trainings |= {training.id: training for training in made if training.id not in trainings}
+            ours, theirs = student_plans[student], teacher_plans[teacher]
             stages = pair_stages(ours.signature, theirs.signature)
             pair = PairPlan(data.ref, teacher, student, init, theirs, ours, stages)
             plan.pairs.append(pair)
             served = _served(pair, strategies, trained_by, lookup, plan)
-            for cell in student_cells(data.ref, (teacher, student), served, recipes.student, config.seeds, init):
-                students.setdefault(cell.id, cell)
-            for strategy in served:
+            ends = (teacher, student)
+            cells = student_cells(data.ref, ends, list(served), recipes.student, config.seeds, init, served)
+            students |= {cell.id: cell for cell in cells if cell.id not in students}
+            for strategy, beside in served.items():
                 if config.tune and spaces[strategy]:
                     if not plan.breaks(strategy, pair):
                         lookup.check_ranges(firsts[strategy], spaces[strategy], pair, recipes.trial.epochs)
-                    study = _study(pair, firsts[strategy], recipes, spaces[strategy], config)
+                    study = _study(pair, firsts[strategy], recipes, spaces[strategy], config, beside)
                     studies.setdefault(study.id, study)
-    plan.cells = [*trainings.values(), *students.values()]
+    between = {each.id: each for cell in students.values() for each in assistant_cells(cell)}
+    plan.cells = [*trainings.values(), *chain.from_iterable(in_stages(between.values())), *students.values()]
     plan.studies = list(studies.values())
     plan.data = lookup.loaded
     return plan
-
-
-def _model(text: str) -> ModelRef:
-    return name_by_content(ModelRef.parse(text))
 
 
 def _imagenet_lines(config: BenchConfig, strategies: Sequence[StrategyRef], registry: Registry) -> list[str]:
@@ -175,19 +177,22 @@ def _imagenet_lines(config: BenchConfig, strategies: Sequence[StrategyRef], regi
 
 def _served(
     pair: PairPlan, strategies: Sequence[StrategyRef], recipes: Sequence[Recipe], lookup: Lookup, plan: BenchPlan
-) -> list[StrategyRef]:
-    """The strategies that have cells on a pair: those with a bug, which fail in their turn, among them."""
-    served = []
+) -> dict[StrategyRef, Beside]:
+    """The strategies that have cells on a pair: those with a bug, which fail in their turn, among them. Each with what
+    it trains beside the student."""
+    served: dict[StrategyRef, Beside] = {}
     for strategy in strategies:
         found = lookup.check(strategy, pair, recipes)
         where = (strategy.name, pair.teacher.model, pair.student, pair.data.name)
         plan.warn(found.warning)
-        if found.refused:
-            plan.refused.append(Refusal(*where, found.refused))
+        beside = trained_beside(strategy, found, pair.data, lookup)
+        refused = found.refused or refused_beside(strategy, beside, pair, recipes, lookup)
+        if refused:
+            plan.refused.append(Refusal(*where, refused))
             continue
         if found.broken:
             plan.broken.append(Refusal(*where, found.broken))
-        served.append(strategy)
+        served[strategy] = beside
     return served
 
 
@@ -197,6 +202,7 @@ def _study(
     recipes: Recipes,
     space: dict[str, Range],
     config: BenchConfig,
+    beside: Beside,
 ) -> StudyPlan:
     return StudyPlan(
         data=pair.data,
@@ -212,4 +218,6 @@ def _study(
         init=pair.init,
         tuner=TUNER,
         protocol=PROTOCOL,
+        hops=beside.hops,
+        peer=beside.peer,
     )

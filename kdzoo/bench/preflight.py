@@ -16,7 +16,7 @@ from kdzoo.bench.build import build_strategy
 from kdzoo.bench.crashes import crashes_of, start_marked
 from kdzoo.bench.plan import BenchPlan, Refusal
 from kdzoo.bench.results import out_of_memory
-from kdzoo.bench.teachers import teacher_network
+from kdzoo.bench.teachers import blank_teacher
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, canonical_json
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.checkpoint import Checkpoints
@@ -141,10 +141,11 @@ class Preflight:
     def _try(self, cell: Cell, data: LoadedData) -> None:
         device, recipe = self.plan.device, cell.recipe
         student = copy.deepcopy(self._model(cell.student, data, own_input=cell.starts_pretrained))
+        peer = copy.deepcopy(self._model(cell.peer, data)) if cell.peer else None
         kind: type[Strategy] = self._entry(cell).value
         teacher = None
-        if cell.teacher and kind is not None and teacher_signals(kind):
-            teacher = self._teacher(cell.teacher, data).to(device)
+        if cell.giver and kind is not None and teacher_signals(kind):
+            teacher = self._teacher(cell.giver, data).to(device)
         strategy = build_strategy(kind, cell.strategy.params, student.signature(), teacher, data.ref)
         batches = self._read(cell, data, views=strategy.views)
         mixer = Mixer(recipe, data.ref.num_classes, cell.seed_for("mixup"))
@@ -154,7 +155,7 @@ class Preflight:
 
         training = Training(
             cell,
-            Distiller(student, strategy, recipe.label_smoothing),
+            Distiller(student, strategy, recipe.label_smoothing, peer=peer),
             teacher,
             data,
             make_accelerator(device, recipe.precision),
@@ -184,7 +185,7 @@ class Preflight:
         """A network of its own, since it is frozen, and the student may be of the same model."""
         key = (ref, data.ref)
         if key not in self._teachers:
-            self._teachers[key] = Teacher(teacher_network(ref, data))
+            self._teachers[key] = blank_teacher(ref, data)
         return self._teachers[key]
 
     def _read(self, cell: Cell, data: LoadedData, *, views: int) -> list[Batch]:
@@ -235,7 +236,9 @@ def _taken(batches: Iterator[Batch], count: int, ref: DataRef, split: str) -> li
 
 def _key(cell: Cell) -> str:
     """What two cells share that go the same ways."""
-    shared = cell.model_dump(mode="json", include={"data", "teacher", "student", "init", "strategy", "recipe"})
+    shared = cell.model_dump(
+        mode="json", include={"data", "teacher", "student", "init", "strategy", "recipe", "hops", "peer"}
+    )
     for name in ("name", "epochs"):
         del shared["recipe"][name]
     return canonical_json([shared, cell.kind == "teacher"])

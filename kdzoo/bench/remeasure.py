@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from kdzoo import foreign
 from kdzoo.bench.build import build_strategy
-from kdzoo.bench.teachers import teacher_network
+from kdzoo.bench.teachers import blank_teacher
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_fault
 from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
 from kdzoo.data.dataset import unescape
@@ -27,7 +27,6 @@ from kdzoo.interruption import raise_if_interrupted
 from kdzoo.measures import SAMPLES, Scores
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.taps import TappedModel
-from kdzoo.models.teacher import Teacher
 from kdzoo.models.weightfile import read_header
 from kdzoo.models.weights import load_weights
 from kdzoo.models.zoo import create_model
@@ -197,9 +196,10 @@ def _strategy(cell: Cell, student: TappedModel, data: LoadedData, registry: Regi
     if kind.predict is Strategy.predict and not kind.deployed:
         return build_strategy(Strategy, {}, own, None, data.ref)
     teacher = None
-    if cell.teacher:
-        _built_in(cell.teacher.model)
-        teacher = Teacher(teacher_network(cell.teacher, data))
+    if cell.giver:
+        for part in cell.giver.parts:
+            _built_in(part.model)
+        teacher = blank_teacher(cell.giver, data)
     return build_strategy(kind, cell.strategy.params, own, teacher, data.ref)
 
 

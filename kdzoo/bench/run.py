@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo import foreign
+from kdzoo.bench.assistants import recorded_assistants
 from kdzoo.bench.banking import source_for
 from kdzoo.bench.build import build_strategy
 from kdzoo.bench.crashes import start_marked
 from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, MeasuredTeacher, now
+from kdzoo.bench.peers import measure_peer, second_student
 from kdzoo.bench.results import crashes_before, disk_is_full, failure_reason, fatal, final_record, frame_of, keep_record
-from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_header
+from kdzoo.bench.weightfiles import DEPLOYED, PEER_WEIGHTS, WEIGHTS, weights_header
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
@@ -36,7 +38,7 @@ from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
 from kdzoo.interruption import LeftError, raise_if_interrupted
 from kdzoo.matrix import cell_title
-from kdzoo.measures import AGREEMENT, PEAK_MEMORY
+from kdzoo.measures import AGREEMENT, ASSISTANTS, PEAK_MEMORY, TRAIN
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
@@ -44,6 +46,9 @@ from kdzoo.process_state import ProcessState
 from kdzoo.record import Record, Size
 from kdzoo.signals import rows_of_sample, student_signals
 from kdzoo.strategy import Strategy
+
+Sizes: TypeAlias = tuple[Size, Size | None]
+"""Of the student, and of a second one."""
 
 
 def run_cell(
@@ -151,15 +156,20 @@ def _train_and_measure(
     data = lab.data[cell.data]
     reset_peak_memory(lab.device)
     taught = lab.world.after_leader(lambda: lab.teacher(cell))
-    student, strategy = build(cell, lab, data, taught)
+    giver = lab.world.after_leader(lambda: lab.giver(cell)) if cell.hops or cell.peer else taught
+    assistants = recorded_assistants(cell, lab.store)
+    student, strategy = build(cell, lab, data, giver)
     own = lab.size(cell.student, student, data)
+    peer = second_student(cell, data, lab)
+    sizes = own, lab.size(cell.peer, peer, data) if cell.peer and peer else None
     if lab.compile:
-        compile_network(student)
+        for network in (student, peer):
+            compile_network(network) if network else None
     division = _divide(student, strategy, lab)
     whole = None if overlaps(type(strategy)) else division
-    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole)
+    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole, peer)
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
-    source, feed = source_for(cell, lab, strategy, taught, accelerator.autocast), None
+    source, feed = source_for(cell, lab, strategy, giver, accelerator.autocast), None
     if lockstep is not None and isinstance(source, OnTheFly) and source.signals and strategy.variants == 1:
         source, feed = lockstep.join(cell, source, own_feed(cell, data, strategy.views, lab.device))
     if division:
@@ -167,7 +177,7 @@ def _train_and_measure(
     training = Training(
         cell,
         distiller,
-        taught.teacher if taught else None,
+        giver.teacher if giver else None,
         data,
         accelerator,
         SharedCheckpoints(lab.store.folder(cell.id).absolute(), lab.world),
@@ -178,21 +188,25 @@ def _train_and_measure(
         division,
         lab.eval_every,
     )
-    outcome = yield from _finish(training, cell, lab, taught, own, state)
+    outcome = yield from _finish(training, cell, lab, taught, sizes, state)
+    between = {ASSISTANTS.name: sum(one.seconds for one in assistants)} if assistants else {}
+    training.seconds[TRAIN.name] += sum(between.values())
     return outcome | {
         "curve": tuple(training.curve),
         "teacher": taught.measures if taught else None,
+        "assistants": assistants,
         "measures": data.measures,
-        "cost": {**training.seconds, PEAK_MEMORY.name: peak_memory(lab.device)},
+        "cost": {**training.seconds, **between, PEAK_MEMORY.name: peak_memory(lab.device)},
         "environment": environment_of(cell, lab, source.summary()),
     }
 
 
 def _finish(
-    training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, own: Size, state: ProcessState
+    training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, sizes: Sizes, state: ProcessState
 ) -> Course[dict[str, Any]]:
     """Train to the end and measure; a trial's early end, by the pruner or a non-finite loss, is an outcome too."""
     data, strategy, trial = training.data, training.strategy, cell.kind == "trial"
+    own, second = sizes
     try:
         trained = yield from training.course()
     except (PrunedError, NonFiniteLossError) as error:
@@ -206,8 +220,10 @@ def _finish(
             test = measure(trained, strategy, data, "test", lab.device, lab.world)
             agreed = {AGREEMENT.name: agreement(test.guesses, taught.guesses)} if taught else {}
             measured["test"] = test.scores | agreed
+        if training.peer is not None:
+            measured |= measure_peer(training, training.peer, second or own, lab, measured)
     if not trial and lab.world.leads:
-        measured["weights"] = _keep_weights(cell, lab, trained, data)
+        measured["weights"] = _keep_weights(cell, lab, trained, training.peer, data)
     extra = _count(trained.extra)
     return measured | {
         "status": "done",
@@ -251,14 +267,18 @@ def _extra_macs(trained: Deployment, strategy: Strategy, data: LoadedData) -> in
     return int(counter.get_total_flops()) // 2
 
 
-def _keep_weights(cell: Cell, lab: Lab, trained: Deployment, data: LoadedData) -> dict[str, str]:
+def _keep_weights(
+    cell: Cell, lab: Lab, trained: Deployment, peer: Deployment | None, data: LoadedData
+) -> dict[str, str]:
     """Write the weights beside the record; gives the SHA-256 of each file."""
     folder = lab.store.folder(cell.id)
-    header = weights_header(cell, trained.student, data)
-    modules: dict[str, nn.Module] = {WEIGHTS: trained.student.model}
+    header = weights_header(cell, cell.student, trained.student, data)
+    modules: dict[str, tuple[nn.Module, dict[str, Any]]] = {WEIGHTS: (trained.student.model, header)}
     if trained.extra:
-        modules[DEPLOYED] = trained.extra
-    for name, module in modules.items():
+        modules[DEPLOYED] = trained.extra, header
+    if peer is not None and cell.peer:
+        modules[PEER_WEIGHTS] = peer.student.model, weights_header(cell, cell.peer, peer.student, data)
+    for name, (module, told) in modules.items():
         with replacing(folder / name) as path:
-            save_weights(module, path, header)
+            save_weights(module, path, told)
     return {name: file_digest(folder / name) for name in modules}

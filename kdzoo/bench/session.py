@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, TypeAlias
 
 from kdzoo.bench.banking import expect
@@ -18,7 +18,8 @@ from kdzoo.bench.weightfiles import teachers_again
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop
-from kdzoo.measures import EVALUATE, TRAIN
+from kdzoo.measures import ASSISTANTS, EVALUATE, TRAIN
+from kdzoo.needed import assistant_cells, in_stages
 from kdzoo.record import Record
 from kdzoo.store import Store
 from kdzoo.study import STUDY_SCHEMA, Study, StudyPlan, Trial
@@ -52,9 +53,12 @@ def run_bench(
 
     def execute(cells: Sequence[Cell], stops: Mapping[str, Stop] | None = None) -> list[Record]:
         again = teachers_again(cells, lab.store, lambda cell: must_run(cell, lab.store, rerun))
+        between = [each for cell in cells if must_run(cell, lab.store, rerun) for each in assistant_cells(cell)]
         asked = {cell.id for cell in cells}
-        first = [cell for cell in again if cell.id not in asked]
-        return executor.run([*first, *cells], report, rerun, stops)[len(first) :]
+        first = list({cell.id: cell for cell in (*again, *between) if cell.id not in asked}.values())
+        stages = chain.from_iterable(in_stages([*first, *cells]))
+        found = {record.id: record for record in executor.run(list(stages), report, rerun, stops)}
+        return [found[cell.id] for cell in cells]
 
     records = execute(cells)
     tried: dict[str, Record] = {}
@@ -212,6 +216,11 @@ def _collect(plan: StudyPlan, store: Store, records: Mapping[str, Record]) -> No
         store.write_study(study.model_copy(update=update))
 
 
+def _own_seconds(cost: Mapping[str, float]) -> float:
+    """What a trial took by itself: the networks between teacher and student are trained once for all trials."""
+    return cost[TRAIN.name] + cost[EVALUATE.name] - cost.get(ASSISTANTS.name, 0.0)
+
+
 def _ended(trial: Trial, record: Record | None) -> Trial:
     """The trial with what its record has, if it was asked for and has one by now."""
     if record is None:
@@ -221,6 +230,6 @@ def _ended(trial: Trial, record: Record | None) -> Trial:
         values=trial.values,
         state=record.status,
         curve=tuple(line.score for line in record.curve),
-        seconds=record.cost[TRAIN.name] + record.cost[EVALUATE.name] if record.cost else 0.0,
+        seconds=_own_seconds(record.cost) if record.cost else 0.0,
         reason=record.reason,
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from kdzoo.bench.banking import share_teacher
 from kdzoo.bench.crashes import marking_exits
 from kdzoo.bench.events import Reporter
 from kdzoo.bench.executors.worker import LabSettings, PluginFile, check_cell
@@ -26,9 +27,10 @@ from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch, overlaps
 from kdzoo.engine.world import LostRankError, World
 from kdzoo.errors import KdzooError, UsageError
-from kdzoo.matrix import cell_title, teacher_cell
+from kdzoo.matrix import cell_title
 from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
+from kdzoo.needed import trainings
 from kdzoo.record import Record, parse_record
 from kdzoo.registry import Registry
 from kdzoo.store import Store
@@ -143,11 +145,11 @@ def plan_task(
         )
     for folder in models:
         name_by_content(ModelRef(name=f"local-dir:{folder}"))
-    for model in (cell.student, *([cell.teacher.model] if cell.teacher else [])):
+    for model in cell.models:
         _require_folder(model)
     if record:
         store.plan(cell)
-    cells = (*_teacher_to_train(cell, store, rerun), cell)
+    cells = (*_to_train_before(cell, store, rerun), cell)
     registry = Registry.load(plugins) if world.size > 1 else None
     for each in cells:
         kind = registry.of(each.strategy).value if registry else Strategy
@@ -171,20 +173,23 @@ def plan_task(
 def _expected(cell: Cell, store: Store) -> dict[str, Expected]:
     """The planned cells that share this one's teacher: what the bank keeps was decided, or will be, by all of them."""
     planned = store.planned(problems=[])  # what is wrong with another cell is told where it is asked for
-    sharing = (each for each in planned if each.kind == "student" and each.teacher == cell.teacher)
+    sharing = (each for each in planned if each.kind == "student" and share_teacher(each, cell))
     return {each.id: Expected(each, 1, True) for each in sharing if each.data == cell.data}
 
 
-def _teacher_to_train(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
-    training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
-    if training is None or teachers_again([cell], store, lambda each: must_run(each, store, rerun)):
-        return [training] if training else []
-    record = store.find_record(training.id)
-    if record and record.status == "done":
-        return []
-    if record and rerun == "never":
-        raise UsageError(f"the training of its teacher failed ({record.reason}), and --rerun never does not retry it")
-    return [training]
+def _to_train_before(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
+    teachers_again([cell], store, lambda each: must_run(each, store, rerun))
+    found = []
+    for training in trainings(cell):
+        record = store.find_record(training.id)
+        if record and record.status == "done":
+            continue
+        if record and rerun == "never":
+            raise UsageError(
+                f"the training of its {training.kind} failed ({record.reason}), and --rerun never does not retry it"
+            )
+        found.append(training)
+    return found
 
 
 def _require_folder(model: ModelRef) -> None:
@@ -220,8 +225,8 @@ def _check_weights(cell: Cell, lab: Lab) -> None:
     """
     data, teacher = lab.data[cell.data], cell.teacher
     needed = [(cell.student, cell.init.partition(":")[2])]
-    if teacher and teacher.own_input and teacher.digest:
-        needed.append((teacher.model, teacher.digest))
+    parts = teacher.parts if teacher else ()
+    needed += [(part.model, part.digest) for part in parts if part.own_input and part.digest]
     for model, digest in needed:
         if digest and not (here := pretrained_digest(model, data)).startswith(digest):
             raise UsageError(

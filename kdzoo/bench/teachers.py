@@ -13,6 +13,7 @@ from kdzoo.errors import UsageError
 from kdzoo.inputs import AskedInput
 from kdzoo.models.preprocessing import DatasetImages, check_classes, choose_input, stated_input
 from kdzoo.models.taps import TappedModel
+from kdzoo.models.teacher import Committee, Teacher
 from kdzoo.models.weightfile import open_weights
 from kdzoo.models.weights import body_digest, file_digest, fit_weights
 from kdzoo.models.zoo import create_model, names_weights, pretrained_classes
@@ -126,8 +127,14 @@ def resolve_file(model: ModelRef, path: Path, data: LoadedData, asked: AskedInpu
     )
 
 
+def blank_teacher(ref: TeacherRef, data: LoadedData) -> Teacher:
+    """A teacher, or several, with random weights."""
+    made = [Teacher(teacher_network(part, data)) for part in ref.parts]
+    return Committee(made) if ref.members else made[0]
+
+
 def teacher_network(ref: TeacherRef, data: LoadedData, *, pretrained: bool = False) -> TappedModel:
-    """A teacher's network, as it is shown the images of a dataset.
+    """The network of one teacher, as it is shown the images of a dataset.
 
     Args:
         ref: the teacher.

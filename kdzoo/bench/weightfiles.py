@@ -9,19 +9,21 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kdzoo.cell import Cell
+from kdzoo.cell import Cell, ModelRef
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import check_plain, set_aside
-from kdzoo.matrix import teacher_cell
 from kdzoo.models.preprocessing import short_numbers
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest
 from kdzoo.models.zoo import plain_arguments
+from kdzoo.needed import trainings
 from kdzoo.record import Record
 from kdzoo.store import Store
 
 WEIGHTS = "student.safetensors"
+PEER_WEIGHTS = "peer.safetensors"
+"""Of a second student, where there is one."""
 DEPLOYED = "deployed.safetensors"
 """The modules that a strategy leaves in the student, where it has any."""
 
@@ -66,9 +68,9 @@ def teachers_again(cells: Iterable[Cell], store: Store, must_run: Callable[[Cell
     """
     needed: dict[str, Cell] = {}
     for cell in cells:
-        training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
-        if training and training.id not in needed and must_run(cell):
-            needed[training.id] = training
+        lacking = [training for training in trainings(cell) if training.id not in needed]
+        if lacking and must_run(cell):
+            needed |= {training.id: training for training in lacking}
     return [training for training in needed.values() if _set_aside(training, store)]
 
 
@@ -84,23 +86,24 @@ def _set_aside(training: Cell, store: Store) -> bool:
             # The record last: where this is cut short, the next bench finds the weights gone and goes on.
             there = [name for name in (WEIGHTS, "record.json") if (folder / name).exists()]
             kept = [set_aside(folder / name).name for name in there]
-    what = f"the teacher {training.student}: {folder / WEIGHTS} {fault}"
+    what = f"the {training.kind} {training.student}: {folder / WEIGHTS} {fault}"
     store.say(f"{what}; it is retrained ({' and '.join(kept)} {'are' if len(kept) > 1 else 'is'} the old file)")
     return True
 
 
-def weights_header(cell: Cell, student: TappedModel, data: LoadedData) -> dict[str, Any]:
+def weights_header(cell: Cell, model: ModelRef, student: TappedModel, data: LoadedData) -> dict[str, Any]:
     """The header of a cell's weights; docs/models.md describes it.
 
     Args:
         cell: the cell.
-        student: what it trained.
+        model: what it trained: its student, or its second one.
+        student: the same, trained.
         data: its dataset.
     """
     return {
         "cell": cell.id,
         "classes": data.classes,
-        "create_model": plain_arguments(cell.student, cell.data, own_input=cell.starts_pretrained),
+        "create_model": plain_arguments(model, cell.data, own_input=cell.starts_pretrained),
         "in_chans": cell.data.channels,
         "input_size": student.input_size,
         "kdzoo": version("kdzoo"),

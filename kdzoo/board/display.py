@@ -249,7 +249,7 @@ def _weights(rows: Sequence[RowValues]) -> str:
     words = {"trained": "trained here", "finetuned": "fine-tuned here", "file": "weights from a file"}
     weights = str(rows[0]["teacher_weights"]).removesuffix(f", {VOUCHED}")
     vouched = ", not above chance and vouched for" if any(map(was_vouched, rows)) else ""
-    return words.get(weights, weights) + vouched
+    return " and ".join(words.get(each, each) for each in weights.split("+")) + vouched
 
 
 def _ranges(seeds: Sequence[int]) -> str:

@@ -102,7 +102,9 @@ def teacher_labels(teachers: Sequence[TeacherRef]) -> list[str]:
 def _teacher_facts(teacher: TeacherRef) -> Facts:
     """The facts of a teacher, what it is shown as one of them: of one with an input of its own and one without, neither
     would be told by a part of it."""
-    found = facts(teacher.model_copy(update={"input": None}))
+    found = facts(teacher.model_copy(update={"input": None, "members": ()}))
+    for number, member in enumerate(teacher.members, start=1):
+        found |= {f"{number}.{name}": value for name, value in facts(member).items()}
     return found | {"input": input_text(teacher.input) if teacher.input else "the dataset's"}
 
 

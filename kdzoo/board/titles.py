@@ -178,7 +178,8 @@ class Titles:
         }
 
     def _weights(self, key: PairKey) -> str:
-        return self._taught[key.teacher].weights if key.teacher in self._taught else ""
+        parts = self._taught[key.teacher].parts if key.teacher in self._taught else ()
+        return "+".join(dict.fromkeys(part.weights for part in parts))
 
     def _dataset(self, context: str) -> str:
         data = self._cells[context].data

@@ -47,6 +47,8 @@ def pair(
     from kdzoo.registry import Registry
 
     lookup = Registry.load(plugin or ()).find_dataset  # before any model is looked up: plugins bring those too
+    if len(ModelRef.parse_several(teacher)) > 1:
+        raise UsageError(f"{teacher} are several teachers, which share only their logits: give one of them")
     refs = name_by_content(ModelRef.parse(teacher)), name_by_content(ModelRef.parse(student))
     for ref in refs:
         check_model(ref)
@@ -107,7 +109,7 @@ def stage_rows(student: Signature, teacher: Signature, pairs: Sequence[tuple[int
         for s in range(len(student.stages))
     ]
     ends = [
-        ["", "embedding: " + str(teacher.embedding), "embedding: " + str(student.embedding)],
+        ["", f"embedding: {teacher.embedding or 'none'}", f"embedding: {student.embedding}"],
         ["", "classes: " + str(teacher.num_classes), "classes: " + str(student.num_classes)],
     ]
     return [["paired", "teacher", "student"], *alone, *paired, *ends]

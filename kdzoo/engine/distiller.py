@@ -33,6 +33,7 @@ class Distiller(nn.Module):
         strategy: the strategy with its adapters and memories.
         label_smoothing: of the hard-label loss.
         division: how each batch is divided among several processes; None where it is not.
+        peer: a second student, which learns at the same time, each from the other.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Distiller(nn.Module):
         strategy: Strategy,
         label_smoothing: float = 0.0,
         division: Division | None = None,
+        peer: TappedModel | None = None,
     ) -> None:
         super().__init__()
         self.student = student
+        self.peer = peer
         self.strategy = strategy
         self.label_smoothing = label_smoothing
         self.division = division
@@ -65,10 +68,20 @@ class Distiller(nn.Module):
     def forward(self, batch: Batch, teacher: Outputs, hard_labels: bool) -> Terms:
         """The named, weighted terms of one batch; the hard-label loss is the one named ``ce``.
 
+        Those of a second student have ``peer.`` before their names, and its place is the teacher's.
+
         Raises:
             KdzooError: the strategy breaks the contract: no term at all, one that is no scalar, or one named ``ce``.
         """
         student = run_divided(self.student, batch, self._signals, self.division)
+        if self.peer is None:
+            return self._terms(student, teacher, batch, hard_labels)
+        other = run_divided(self.peer, batch, self._signals, None)
+        own = self._terms(student, _detached(other), batch, hard_labels)
+        theirs = self._terms(other, _detached(student), batch, hard_labels)
+        return own | {f"peer.{name}": term for name, term in theirs.items()}
+
+    def _terms(self, student: Outputs, teacher: Outputs, batch: Batch, hard_labels: bool) -> Terms:
         terms: Terms = {}
         if hard_labels and self.strategy.ce_weight != 0:
             logits = self.strategy.hard_label_logits(student).float()
@@ -102,8 +115,11 @@ class Distiller(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """The parameters that the student's timm model wants no weight decay on; timm's optimizers ask for it."""
-        listed: set[str] = getattr(self.student.model, "no_weight_decay", set)()
-        return {f"student.model.{name}" for name in listed}
+        found: set[str] = set()
+        for place, network in (("student", self.student), ("peer", self.peer)):
+            listed: set[str] = getattr(network.model, "no_weight_decay", set)() if network is not None else set()
+            found |= {f"{place}.model.{name}" for name in listed}
+        return found
 
     def trained_by(self, phase: Phase) -> nn.Module:
         """The module whose parameters a phase trains."""
@@ -128,6 +144,11 @@ def with_variants(strategy: Strategy, batch: Batch) -> Batch:
         )
     rows: dict[str, Any] = {name: torch.cat([getattr(batch, name)] * count) for name in ("labels", "targets", "index")}
     return dataclasses.replace(batch, inputs=inputs, **rows)
+
+
+def _detached(outputs: Outputs) -> Outputs:
+    """The logits of a network that teaches while it learns: no gradient goes back through them."""
+    return Outputs({"logits": outputs.logits.detach()})
 
 
 class Deployment(nn.Module):

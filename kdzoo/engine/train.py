@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from kdzoo.cell import Cell
@@ -84,6 +85,8 @@ class Training:
         self.last: Evaluation | None = None
         self.source = source or OnTheFly(teacher, self.strategy)
         lay_out(distiller.student.model, self.device, beside=self.strategy)
+        if distiller.peer is not None:
+            lay_out(distiller.peer.model, self.device)
         # Accelerate would wrap it for gradients that are averaged once a step, whatever the strategy needs.
         self._prepared = accelerator.prepare_model(distiller, evaluation_mode=self.world.size > 1)
         self.model: Callable[..., Terms] = self._prepared
@@ -91,6 +94,11 @@ class Training:
         self.live = Deployment(distiller.student, self.strategy)
         self.average = make_average(self.live, self.recipe)
         self.measured: Deployment = self.average.module if self.average else self.live
+        self.peer = self.peer_average = None
+        if distiller.peer is not None:
+            self._peer_live = Deployment(distiller.peer, self.strategy)
+            self.peer_average = make_average(self._peer_live, self.recipe)
+            self.peer = self.peer_average.module if self.peer_average else self._peer_live
         self.feed = feed or own_feed(cell, data, self.strategy.views, self.device)
         self.steps = data.steps_per_epoch(self.recipe)
         self.plan = [(phase, n) for phase in self.strategy.phases(self.recipe.epochs) for n in range(phase.epochs)]
@@ -190,17 +198,27 @@ class Training:
             self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:
                 self.accelerator.unscale_gradients(self.optimizer)
-                clip_grad_norm_(self.backward.parameters, self.recipe.clip_grad)
+                for parameters in self._clipped():
+                    clip_grad_norm_(parameters, self.recipe.clip_grad)
             self.schedule.step_update(local * self.steps + step)
             self.optimizer.step()
             self.optimizer.zero_grad()
             if self.average:
                 self.average.update(self.live, step=number * self.steps + step + 1)
+            if self.peer_average:
+                self.peer_average.update(self._peer_live, step=number * self.steps + step + 1)
             tally.add(terms)
             self.watch.step(number, step + 1, self.steps)
         self.seconds["teacher"] += teacher_clock.seconds()
         means = tally.means(self.steps, f"epoch {number} (phase {phase.name})", self.world if self.overlaps else ALONE)
         return means, max(group["lr"] for group in self.optimizer.param_groups)
+
+    def _clipped(self) -> list[Sequence[nn.Parameter]]:
+        """The parameters whose gradients are clipped together: those of a second student by themselves."""
+        if self.distiller.peer is None:
+            return [self.backward.parameters]
+        theirs = {id(parameter) for parameter in self.distiller.peer.parameters()}
+        return [[one for one in self.backward.parameters if (id(one) in theirs) is apart] for apart in (False, True)]
 
     def _terms(self, batch: Batch, signals_of: GiveSignals, phase: Phase, teacher_clock: Clock) -> Terms:
         """The terms of a batch; where gradients are overlapped, this rank's part of them."""
@@ -243,7 +261,8 @@ class Training:
 
     def _state(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler
-        return {
+        peer = {"peer_average": self.peer_average.state_dict()} if self.peer_average else {}
+        return peer | {
             "distiller": self.distiller.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
@@ -262,6 +281,8 @@ class Training:
         self.distiller.load_state_dict(state["distiller"])
         if self.average:
             self.average.load_state_dict(state["average"])
+        if self.peer_average:
+            self.peer_average.load_state_dict(state["peer_average"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if len(self.curve) == len(self.plan):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kdzoo.foreign import printable
-from kdzoo.record import SCHEMA, Record
+from kdzoo.record import Record, schema_of
 from kdzoo.study import STUDY_SCHEMA, Study
 
 PLACE = "PATH"
@@ -36,7 +36,7 @@ def publishable(record: Record) -> Record:
     """
     return record.model_copy(
         update={
-            "record_schema": SCHEMA,
+            "record_schema": schema_of(record.cell),
             "traceback": "",
             "command": hide_in_command(record.command),
             "reason": hide_paths(record.reason),

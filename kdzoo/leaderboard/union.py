@@ -21,7 +21,7 @@ from kdzoo.leaderboard.untrusted import (
     bounded_study,
     fault,
 )
-from kdzoo.matrix import teacher_cell
+from kdzoo.needed import trainings as trainings_of
 from kdzoo.record import Record
 from kdzoo.store import Store
 from kdzoo.storefiles import is_store
@@ -193,12 +193,7 @@ def read_store(folder: Path) -> Contents:
             studies.append(study)
     reading.finish(store.cells.name)
     students = [record for record in records.values() if record.cell.kind == "student"]
-    trainings = {
-        training.id
-        for record in students
-        if record.cell.teacher
-        and (training := teacher_cell(record.cell.teacher, record.cell.data, record.cell.protocol))
-    }
+    trainings = {training.id for record in students for training in trainings_of(record.cell)}
     return Contents(
         records=tuple(map(publishable, [*students, *(records[each] for each in sorted(trainings & records.keys()))])),
         studies=tuple(map(publishable_study, studies)),

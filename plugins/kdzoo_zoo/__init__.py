@@ -14,7 +14,7 @@ from kdzoo import hookimpl
 if TYPE_CHECKING:
     from kdzoo import Strategy
 
-kdzoo_api = "1.2"
+kdzoo_api = "1.3"
 
 STRATEGIES = {
     "attention.at": "AttentionTransfer",
@@ -73,7 +73,10 @@ STRATEGIES = {
     "response.wkd_l": "WassersteinLogits",
     "response.wsld": "WeightedSoftLabels",
     "response.wttm": "WeightedTransformedTeacher",
+    "scheme.ban": "BornAgain",
+    "scheme.dml": "MutualLearning",
     "scheme.dot": "DistillationOrientedTrainer",
+    "scheme.takd": "TeacherAssistants",
 }
 """Module of each strategy, by family, and its class."""
 

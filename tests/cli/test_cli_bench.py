@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo.record import SCHEMA
+from kdzoo.record_forms import NAMED
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_newer_record_is_told_before_anything_trains_and_left(
     starts: Callable[[Path], list[str]],
 ) -> None:
     path = copied / "cells" / records(copied)["plain"]["id"] / "record.json"
-    newer = path.read_bytes().replace(b'"record_schema":%d' % SCHEMA, b'"record_schema":99')
+    newer = path.read_bytes().replace(b'"record_schema":%d' % NAMED, b'"record_schema":99')
     path.write_bytes(newer)
     for options in (["--rerun", "always"], ["--dry-run"]):
         result = kdzoo(*small, *MIXED, "--out", copied, *options)

@@ -145,7 +145,7 @@ def test_a_promise_is_checked_and_a_release_leaves_a_check_out(
 
 def test_every_part_has_a_strategy_of_its_own(page: dict[str, object]) -> None:
     names = [kind.name for kind in strategies(page)]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 16
     assert {method for kind in strategies(page) for method in vars(kind)} >= {
         "build", "phases", "reduce", "reduction", "forward", "predict", "gradients", "optimizer", "resolve", "views",
         "deployed", "teacher_signals", "ce_weight", "zero_when_equal", "non_negative", "symmetric", "survey",

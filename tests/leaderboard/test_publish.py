@@ -29,7 +29,7 @@ from kdzoo.drawing import origin_of
 from kdzoo.leaderboard.check.published import check_leaderboard
 from kdzoo.leaderboard.layout import path_of_record, path_of_study, read_leaderboard
 from kdzoo.leaderboard.private import hide_in_command, hide_paths, publishable
-from kdzoo.record import SCHEMA, Record, parse_record
+from kdzoo.record import Record, parse_record, schema_of
 from kdzoo.study import Study
 
 KEPT = Path(__file__).parents[1] / "core" / "records"
@@ -129,7 +129,7 @@ def test_an_old_record_is_published_in_todays_form(tmp_path: Path) -> None:
     kdzoo("publish", store, "--to", tmp_path / "board")
     kdzoo("publish", store, "--to", tmp_path / "board")
     found = read_leaderboard(tmp_path / "board")
-    assert [record.record_schema for record in found.records] == [SCHEMA]
+    assert [record.record_schema for record in found.records] == [schema_of(old.cell)]
     assert found.records[0].cell == old.cell
 
 

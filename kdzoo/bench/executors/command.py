@@ -23,8 +23,9 @@ from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig, Rerun
 from kdzoo.engine.course import Stop, Unwatched
 from kdzoo.errors import UsageError, os_reason
-from kdzoo.matrix import cell_title, teacher_cell
+from kdzoo.matrix import cell_title
 from kdzoo.models.folders import known_folders
+from kdzoo.needed import in_stages, trainings
 from kdzoo.record import Record
 
 _PAUSE = 0.2
@@ -78,8 +79,8 @@ class CommandExecutor:
         for cell in cells:
             self.lab.store.plan(cell)
         records: dict[str, Record] = {}
-        for kind in (True, False):  # teachers before students
-            self._finish([cell for cell in cells if (cell.kind == "teacher") is kind], report, rerun, records)
+        for stage in in_stages(cells):  # teachers before students
+            self._finish(stage, report, rerun, records)
         return [records[cell.id] for cell in cells]
 
     def command(self, cell: Cell) -> list[str]:
@@ -100,7 +101,7 @@ class CommandExecutor:
         if cell.teacher and cell.teacher.weights == "file":
             words += ["--teacher-weights", str(self.lab.files[cell.teacher.digest or ""].absolute())]
         folders = known_folders()
-        for model in dict.fromkeys([cell.student, *([cell.teacher.model] if cell.teacher else [])]):
+        for model in cell.models:
             if model.name in folders:
                 words += ["--model", str(folders[model.name])]
         return words
@@ -136,9 +137,8 @@ class CommandExecutor:
             )
 
     def _teacher_failed(self, cell: Cell) -> bool:
-        training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
-        record = self.lab.store.find_record(training.id) if training else None
-        return record is not None and record.status == "failed"
+        found = (self.lab.store.find_record(training.id) for training in trainings(cell))
+        return any(record is not None and record.status == "failed" for record in found)
 
     def _is_held(self, cell_id: str) -> bool:
         with self.lab.store.claim(cell_id) as mine:

@@ -28,6 +28,7 @@ from kdzoo.bench.results import find_done, record_crash
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop, Watch
+from kdzoo.needed import in_stages
 from kdzoo.record import Record
 
 CRASH_LIMIT = OWN_LIMIT
@@ -62,21 +63,27 @@ class Dispatcher:
         for cell in cells:
             self.lab.store.plan(cell)
         bench = _Round(self.lab, self.pool, report, rerun, self._tokens, self._said)
-        teachers = bench.find([cell for cell in cells if cell.kind == "teacher"])
-        students = bench.find([cell for cell in cells if cell.kind != "teacher"])
-        self.pool.expect(max(len(teachers), len(students)))
-        bench.finish([RunCell(cell, self.pool.threads(len(teachers)), rerun) for cell in teachers])
+        stages = [(stage[0].kind, bench.find(stage)) for stage in in_stages(cells)]
+        self.pool.expect(max((len(stage) for _, stage in stages), default=0))
+        for kind, stage in stages:
+            if kind != "teacher":
+                self._ready_teachers(stage, bench)
+            few = kind in ("teacher", "assistant")
+            threads = self.pool.threads(len(stage)) if few else self.pool.threads()
+            bench.finish([RunCell(cell, threads, rerun, stops.get(cell.id)) for cell in stage])
+        return [bench.records[cell.id] for cell in cells]
+
+    def _ready_teachers(self, cells: Sequence[Cell], bench: _Round) -> None:
+        """Measure the teachers of some cells, those that were not yet."""
         taught = {
             (cell.teacher, cell.data, cell.recipe.augment, cell.recipe.precision): cell
-            for cell in students
+            for cell in cells
             if cell.teacher
         }
         self.pool.share(self.lab.expected)
         unready = [cell for key, cell in taught.items() if key not in self._ready]
         bench.finish([ReadyTeacher(cell, self.pool.threads(len(unready))) for cell in unready])
         self._ready |= taught.keys()
-        bench.finish([RunCell(cell, self.pool.threads(), rerun, stops.get(cell.id)) for cell in students])
-        return [bench.records[cell.id] for cell in cells]
 
 
 @dataclass

@@ -64,8 +64,9 @@ def run_cells(
 ) -> list[Record]:
     """The record of each cell, in the order given.
 
-    A cell that another bench is running is passed over, and its record is waited for at the end (a teacher's at
-    once, since the students need it); should that bench die, the cell is taken up here from its last checkpoint.
+    A cell that another bench is running is passed over, and its record is waited for at the end (a teacher's or an
+    assistant's at once, since the students need it); should that bench die, the cell is taken up here from its last
+    checkpoint.
 
     Args:
         cells: what to run.
@@ -97,7 +98,7 @@ def _run_cells(
     else:
         ended = ((cell, run_cell(cell, lab, report.cell(cell), rerun, stop=stops.get(cell.id))) for cell in cells)
     for cell, record in ended:
-        if record is None and cell.kind != "teacher":
+        if record is None and cell.kind not in ("teacher", "assistant"):
             report.passed(cell)
             left.append(cell)
             continue

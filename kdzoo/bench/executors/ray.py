@@ -21,6 +21,7 @@ from kdzoo.bench.results import find_done
 from kdzoo.cell import DataRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.errors import KdzooError, UsageError
+from kdzoo.needed import assistant_cells
 
 _MOMENT = 0.5
 _CONNECT_SECONDS = 10.0
@@ -65,7 +66,7 @@ class RayPool:
         # Retries are the dispatcher's, who knows what a cell has cost; see the class.
         self._perform = self.ray.remote(num_cpus=self.cpus, num_gpus=gpus, max_retries=0)(run_job)
         self._queue = self._open_queue()
-        self._parcels: dict[tuple[TeacherRef | None, DataRef], Any] = {}
+        self._parcels: dict[tuple[TeacherRef | None, DataRef, tuple[str, ...]], Any] = {}
         self._tasks: dict[int, _Task] = {}
         self._held: dict[int, RunCell] = {}
         self._events: list[Event] = []
@@ -168,14 +169,14 @@ class RayPool:
         if isinstance(job, RunCell):
             store.clear(job.cell.id)
             store.log(store.record(job.cell.id).status, cell=job.cell.id)
-        if isinstance(job, ReadyTeacher) or job.cell.kind == "teacher":
+        if isinstance(job, ReadyTeacher) or job.cell.kind in ("teacher", "assistant"):
             self._parcels.clear()
 
     def _parcel(self, job: Job) -> Any:
         """A reference to what the job needs of the store, put once for all jobs that share a teacher."""
         if self.shared:
             return None
-        key = (job.cell.teacher, job.cell.data)
+        key = (job.cell.teacher, job.cell.data, tuple(cell.id for cell in assistant_cells(job.cell)))
         if key not in self._parcels:
             parcel: Parcel = pack_teacher(job.cell, self.lab)
             self._parcels[key] = self.ray.put(parcel)

@@ -22,7 +22,7 @@ from kdzoo.cell import Cell, content_hash
 from kdzoo.data import decoding
 from kdzoo.errors import KdzooError, OddFileError
 from kdzoo.files import atomic_write, read_plain
-from kdzoo.matrix import teacher_cell
+from kdzoo.needed import trainings
 from kdzoo.store import Store
 
 Parcel: TypeAlias = dict[str, bytes]
@@ -35,8 +35,7 @@ FILES = "files"
 def pack_teacher(cell: Cell, lab: Lab) -> Parcel:
     """All that a cell needs beside its data: its teacher's record and weights, and what was measured of it."""
     store, parcel = lab.store, pack_measures(lab.store)
-    training = teacher_cell(cell.teacher, cell.data) if cell.teacher else None
-    if training:
+    for training in trainings(cell):
         parcel |= pack_cell(training, store)
     if cell.teacher and cell.teacher.weights == "file":
         path = lab.files[cell.teacher.digest or ""]

@@ -198,7 +198,7 @@ def check_cell(cell: Cell, lab: Lab) -> None:
             f"{entry.value.revision}, and the cell was planned with {cell.strategy.revision}; install the same "
             f"version on all machines, and do not change it during the bench"
         )
-    for model in (cell.student, *([cell.teacher.model] if cell.teacher else [])):
+    for model in cell.models:
         check_model(model)
     _ = lab.data[cell.data]
 

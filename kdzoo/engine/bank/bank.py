@@ -64,6 +64,8 @@ class Bank:
         teacher: Teacher,
         data: LoadedData,
         autocast: Callable[[], AbstractContextManager[object]],
+        *,
+        beside: bool = False,
     ) -> CachedPass:
         """What this process has of a pass; groups of other teachers let go of them.
 
@@ -72,9 +74,10 @@ class Bank:
             teacher: the frozen teacher, on the device on which it runs.
             data: the dataset.
             autocast: the context in which the teacher runs.
+            beside: whether the other teachers are needed too, so that their groups keep them.
         """
         for key, other in list(self._groups.items()):
-            if key != owner.key:
+            if key != owner.key and not beside:
                 other.rest()
         group = self._groups.setdefault(owner.key, CachedPass(owner, data, self.settings))
         group.wake(teacher, autocast)
@@ -101,6 +104,9 @@ class Bank:
             # What tuning adds is judged by those that read just that.
             choice = self.decide(group, [other for other in readers(False) if other.views == reader.views])
         if choice.form == "off" or not reader.places or not reader.views <= choice.kept:
+            return loop
+        beside = self._needed_beside(group) if choice.form == "ram" else 0
+        if beside and choice.bytes + beside > self.settings.budget:
             return loop
         self._shelve(group, choice)
         group.keep(reader)
@@ -192,9 +198,14 @@ class Bank:
             group.shelf = RamStorage() if choice.form == "ram" else DiskStorage(self.store, group.owner)
         if choice.form != "ram":
             return
-        others = [other for key, other in self._groups.items() if key != group.owner.key and other.in_memory()]
+        others = [other for other in self._groups.values() if other is not group and other.in_memory() and other.rests]
         while others and choice.bytes + sum(map(CachedPass.in_memory, others)) > self.settings.budget:
             others.pop(0).forget()
+
+    def _needed_beside(self, group: CachedPass) -> int:
+        """Bytes in memory of the other teachers of the same cell, which cannot go to make room."""
+        keys = [key for key, other in self._groups.items() if other is not group and not other.rests and other.shelf]
+        return sum(self.choices[key].bytes for key in keys if self.choices[key].form == "ram")
 
     def _give_up(self, group: CachedPass, error: OSError) -> None:
         full = error.strerror in {os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)}

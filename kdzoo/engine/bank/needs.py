@@ -67,6 +67,10 @@ class Need:
         """What a value is called in the bank, whatever the strategy calls it."""
         return self.texts.get(name) or (f"{name} by {self.mark}" if self.mark else name)
 
+    def of_logits(self) -> Need:
+        """The need of one of several teachers, whose logits are as it gives them: what is reduced is their mean."""
+        return replace(self, signals=frozenset({"logits"}), reduce=None, texts={}, mark="")
+
     def times(self, count: int) -> Need:
         """The same need of so many trainings."""
         return replace(self, count=count)

@@ -166,6 +166,11 @@ class CachedPass:
         self._runner = self._probe = None
 
     @property
+    def rests(self) -> bool:
+        """Whether it has no teacher to run, so that nobody reads it now."""
+        return self._runner is None
+
+    @property
     def runner(self) -> TeacherRunner:
         """Runs the teacher that was woken."""
         if self._runner is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +12,7 @@ from kdzoo.engine.bank.needs import view_numbers
 from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.distiller import NOTHING, teach
 from kdzoo.engine.division import Division, overlaps
-from kdzoo.models.teacher import Teacher
+from kdzoo.models.teacher import Teacher, mean_logits
 from kdzoo.outputs import Batch, Outputs
 from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Phase, Strategy
@@ -192,6 +192,46 @@ class DividedOnTheFly:
         return self.loop.summary()
 
 
+class AsGiven(Strategy):
+    """Asks one of several teachers for its logits, and leaves them as they are."""
+
+    @classmethod
+    def of(cls, strategy: Strategy) -> AsGiven:
+        """With the versions of a sample that a strategy sees."""
+        asking = cls(strategy.setup)
+        asking.__dict__["views"] = strategy.views
+        return asking
+
+
+class Averaged:
+    """The :class:`~kdzoo.engine.bank.signal_sources.SignalSource` of several teachers, each with a source of its own.
+
+    Args:
+        sources: give the logits of each.
+        loop: all of them together, on the fly.
+    """
+
+    def __init__(self, sources: Sequence[SignalSource], loop: OnTheFly) -> None:
+        self.sources, self.loop = sources, loop
+
+    def open(self, phase: Phase, view: int) -> GiveSignals:
+        """See :class:`~kdzoo.engine.bank.signal_sources.SignalSource`."""
+        if not phase.teacher:
+            return give_nothing
+        each = [source.open(phase, view) for source in self.sources]
+
+        @torch.no_grad()
+        def mean(batch: Batch) -> Outputs:
+            logits = mean_logits([signals_of(batch).logits for signals_of in each])
+            return self.loop.strategy.reduce(Outputs({"logits": logits}))
+
+        return mean
+
+    def summary(self) -> str:
+        """See :class:`~kdzoo.engine.bank.signal_sources.SignalSource`."""
+        return " and ".join(dict.fromkeys(source.summary() or "on the fly" for source in self.sources))
+
+
 def divided(source: SignalSource, division: Division) -> SignalSource:
     """The source for ranks that train together: the bank, of which each reads the whole batch, or the divided loop.
 
@@ -202,10 +242,10 @@ def divided(source: SignalSource, division: Division) -> SignalSource:
         source: what this rank alone would use.
         division: how batches are divided.
     """
-    banked = isinstance(source, Banked)
+    banked = isinstance(source, (Banked, Averaged))
     if all(division.world.collect(banked)):
         return source
-    loop = source.loop if isinstance(source, Banked) else source
+    loop = source.loop if isinstance(source, (Banked, Averaged)) else source
     if not isinstance(loop, OnTheFly):
         raise TypeError(f"{type(loop).__name__} cannot be divided among processes")
     return loop if overlaps(type(loop.strategy)) else DividedOnTheFly(loop, division)

@@ -13,7 +13,9 @@ from kdzoo.leaderboard.check.agreement import differences, differences_text
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
-from kdzoo.measures import Measure, exact_scores
+from kdzoo.measures import AGREEMENT, Measure, exact_scores
+from kdzoo.needed import assistant_cells
+from kdzoo.needed import trainings as trainings_of
 from kdzoo.record import Record, Size, TeacherMeasures
 from kdzoo.rowkey import PairKey, RowKey
 
@@ -31,9 +33,10 @@ def group_faults(records: Sequence[Record]) -> list[Fault]:
     trainings = {
         (record.id, record.evaluation): record
         for record in records
-        if record.cell.kind == "teacher" and record.status == "done"
+        if record.cell.kind in ("teacher", "assistant") and record.status == "done"
     }
-    return faults + list(_teachers(students, trainings)) + list(_trainings(students, trainings))
+    faults += [*_teachers(students, trainings), *_trainings(students, trainings)]
+    return faults + list(_assistants(students, trainings))
 
 
 def _by_pair(students: Iterable[Record]) -> list[list[list[Record]]]:
@@ -102,12 +105,12 @@ def _teachers(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fau
                     path_of_record(record),
                     f"had another teacher than {example.id}, under the same name: {differences_text(found)}",
                 )
-        training = _training(example, trainings)
-        if training and (found := differences(expected, _made(training), declared=declared)):
-            yield fault(
-                path_of_record(training),
-                f"differs from the teacher that {example.id} and others measured: {differences_text(found)}",
-            )
+        for training, measured in _own_trainings(example, usual, trainings):
+            if found := differences(_measured(measured), _made(training), declared=declared):
+                yield fault(
+                    path_of_record(training),
+                    f"differs from the teacher that {example.id} and others measured: {differences_text(found)}",
+                )
 
 
 def _usual(measured: Sequence[TeacherMeasures], declared: Sequence[Measure]) -> TeacherMeasures:
@@ -117,21 +120,44 @@ def _usual(measured: Sequence[TeacherMeasures], declared: Sequence[Measure]) -> 
     return next(one for one, scores in zip(measured, exact, strict=True) if scores == most)
 
 
-def _training(student: Record, trainings: _Trainings) -> Record | None:
-    """The training of a student's teacher by the same evaluation."""
+def _own_trainings(
+    student: Record, taught: TeacherMeasures, trainings: _Trainings
+) -> Iterator[tuple[Record, TeacherMeasures]]:
+    """The trainings of a student's teachers by the same evaluation, each with what was measured of that teacher."""
     cell = student.cell
-    made = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
-    return trainings.get((made.id, student.evaluation)) if made else None
+    parts = cell.teacher.parts if cell.teacher else ()
+    for part, measured in zip(parts, taught.members or (taught,), strict=False):
+        made = teacher_cell(part, cell.data, cell.protocol)
+        if made and (found := trainings.get((made.id, student.evaluation))):
+            yield found, measured
+
+
+def _assistants(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fault]:
+    """Records that tell of their assistants otherwise than these tell of themselves."""
+    for record in students:
+        expected = [cell.id for cell in assistant_cells(record.cell)]
+        if record.status == "done" and [one.cell for one in record.assistants] != expected:
+            yield fault(path_of_record(record), "tells of other assistants than its cell has")
+        for one in record.assistants:
+            own = trainings.get((one.cell, record.evaluation))
+            told = one.model_dump(mode="json", include={"size", "tune", "test"})
+            if own and (found := differences(told, _made(own), declared=record.measures)):
+                yield fault(path_of_record(record), f"differs from its assistant {one.cell}: {differences_text(found)}")
+
+
+_NO_MEASURE = {"vouched", "weights"}
 
 
 def _measured(teacher: TeacherMeasures) -> dict[str, Any]:
-    """What was measured of a teacher; whether it was vouched for is no measure."""
-    return teacher.model_dump(mode="json", exclude={"vouched"})
+    """What was measured of a teacher; whether it was vouched for is no measure, and a digest depends on the machine."""
+    exclude: dict[str, Any] = dict.fromkeys(_NO_MEASURE, True) | {"members": {"__all__": _NO_MEASURE}}
+    return teacher.model_dump(mode="json", exclude=exclude)
 
 
 def _made(training: Record) -> dict[str, Any]:
     """What a training measured, as its students tell of their teacher."""
     measured = training.model_dump(mode="json")
+    measured["test"].pop(AGREEMENT.name, None)  # of an assistant; of its teacher a student does not tell it
     return {"size": measured["student"], "tune": measured["tune"], "test": measured["test"]}
 
 
@@ -140,12 +166,14 @@ def _trainings(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fa
     done = {name for name, _ in trainings}
     reported: set[tuple[PurePosixPath, str]] = set()
     for record in students:
-        if record.status != "done" or record.cell.teacher is None:
+        if record.status != "done":
             continue
-        training = teacher_cell(record.cell.teacher, record.cell.data, record.cell.protocol)
         place = path_of_record(record).parent
-        if training and training.id not in done and (place, training.id) not in reported:
-            reported.add((place, training.id))
-            yield fault(
-                place, f"lacks the training of its teacher {training.student}, {training.id}; publish it from its runs"
-            )
+        for training in trainings_of(record.cell):
+            if training.id not in done and (place, training.id) not in reported:
+                reported.add((place, training.id))
+                yield fault(
+                    place,
+                    f"lacks the training of its {training.kind} {training.student}, {training.id}; publish it from its "
+                    "runs",
+                )

@@ -85,7 +85,7 @@ def _measured(record: Record) -> Iterator[str]:
     data = cell.data
     whose = [("", record.tune, record.test)]
     if record.teacher:
-        whose.append(("its teacher on ", record.teacher.tune, record.teacher.test))
+        whose += [("its teacher on ", one.tune, one.test) for _, one in record.teacher.places()]
     for who, tune, test in whose:
         for name, scores, n in (("tune", tune, data.tune), ("test", test, data.test)):
             if scores and scores[SAMPLES] != n:

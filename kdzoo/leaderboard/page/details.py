@@ -12,7 +12,7 @@ from kdzoo.board.printed import RowValues
 from kdzoo.cell import canonical_json
 from kdzoo.foreign import visible
 from kdzoo.leaderboard.layout import path_of_record
-from kdzoo.matrix import teacher_cell
+from kdzoo.needed import trainings
 from kdzoo.record import Record
 from kdzoo.study import Study
 
@@ -74,10 +74,9 @@ class Details:
         return [study.id, safe_url(self._study_url(study)) if self._study_url else ""]
 
     def _teacher(self, record: Record, evaluation: int) -> list[str]:
-        """Id and URL of the record of the teacher's training; nothing where it is not here."""
-        cell = record.cell
-        training = teacher_cell(cell.teacher, cell.data, cell.protocol) if cell.teacher else None
-        found = self._records.get((training.id, evaluation)) if training else None
+        """Id and URL of the record of the teacher's training; nothing where it is not here, or one of several."""
+        made = [each for each in trainings(record.cell) if each.kind == "teacher"]
+        found = self._records.get((made[0].id, evaluation)) if len(made) == 1 else None
         return [found.id, safe_url(self._record_url(found))] if found else []
 
 
@@ -95,7 +94,7 @@ def repetition(records: Sequence[Record]) -> tuple[str, list[str]]:
     if cell.teacher and cell.teacher.weights == "file":
         flags.append("--teacher-weights FILE")
         needs.append(f"FILE holds the teacher's weights, and has the SHA-256 {cell.teacher.digest}")
-    for model in dict.fromkeys([cell.student, *([cell.teacher.model] if cell.teacher else [])]):
+    for model in cell.models:
         if model.name.startswith("local-dir:"):
             flags.append("--model FOLDER")
             needs.append(f"FOLDER is that of the model {model}, named after a hash of its config.json")

@@ -81,8 +81,23 @@ def _is_idle(subject: Subject, name: str, spec: Param) -> bool:
     """Whether a parameter changes nothing that can be seen, at any moment of a training."""
     own = subject.params.get(name, spec.default)
     values = [spec.default, *_edges(spec), *(_around(spec, own) if spec.type in (int, float) else ())]
+    if _names_networks(subject, name, values):
+        return False
     others = [subject.with_params({name: value}) for value in dict.fromkeys(values) if value != own]
     return _changes_nothing(subject, others)
+
+
+def _names_networks(subject: Subject, name: str, values: Sequence[Value]) -> bool:
+    """Whether a parameter decides which networks are trained beside the student, not how one learns."""
+    kind = subject.kind
+    found: list[object] = []
+    for value in values:
+        given = kind.resolve({**subject.params, name: value})
+        try:
+            found.append([[hop for hop, _ in kind.hops(given, "student")], kind.peer(given, "teacher", "student")])
+        except PairError:
+            found.append(None)
+    return any(one != found[0] for one in found)
 
 
 def _around(spec: Param, own: Value) -> Iterator[Value]:
@@ -127,7 +142,11 @@ def _broken_by(subject: Subject, params: Mapping[str, Any], *, may_refuse: bool 
 
 def _search(subject: Subject) -> CheckResult:
     kind = subject.kind
-    numbers = [name for name, spec in kind.hyperparameters().items() if spec.type in (int, float)]
+    numbers = [
+        name
+        for name, spec in kind.hyperparameters().items()
+        if spec.type in (int, float) and not _names_networks(subject, name, [spec.default, *_edges(spec)])
+    ]
     try:
         space = strategy_space(kind.name, kind.hyperparameters(), {})
     except KdzooError as error:

@@ -1,0 +1,122 @@
+"""What a record is made of: sizes, learning curves, the measures of those who teach, where it ran. No torch here."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from kdzoo.cell import Frozen
+from kdzoo.measures import Scores
+
+Count = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Size(Frozen):
+    """Parameters, and multiply-accumulates of one sample's forward pass."""
+
+    parameters: Annotated[int, Field(ge=1)]
+    macs: Count
+
+
+class Epoch(Frozen):
+    """One line of the learning curve: mean of each loss term over the epoch, and the main measure on tune after it, by
+    its name.
+
+    The latter is None where tune was not measured after the epoch (``eval_every``); after the last one it always is.
+    """
+
+    epoch: Count
+    phase: str
+    terms: dict[str, float]
+    lr: float
+    tune: Scores | None
+
+    @property
+    def score(self) -> float | None:
+        """The main measure on tune, if it was measured."""
+        return None if self.tune is None else next(iter(self.tune.values()))
+
+
+class TeacherMeasures(Frozen):
+    """The teacher as it was measured before it taught.
+
+    Args:
+        size: of the network.
+        tune: on tune.
+        test: on test.
+        vouched: whether it taught only because somebody vouched for it: on test it was not above chance.
+        weights: of one of several, the SHA-256 of its file of weights, or of timm's tensors.
+        members: each of several teachers, in the order in which the cell has them; the rest is of all together.
+    """
+
+    size: Size
+    tune: Scores
+    test: Scores
+    vouched: bool = False
+    # Left out where they are empty: a record without them stays as it is, to the byte.
+    weights: Annotated[str, Field(pattern="^([0-9a-f]{64})?$", exclude_if=operator.not_)] = ""
+    members: Annotated[tuple[TeacherMeasures, ...], Field(exclude_if=operator.not_)] = ()
+
+    def places(self) -> Iterator[tuple[str, TeacherMeasures]]:
+        """What was measured, with where it stands in a record: of all together, then of each of several."""
+        yield "teacher", self
+        yield from ((f"teacher.members.{number}", member) for number, member in enumerate(self.members))
+
+
+class AssistantMeasures(Frozen):
+    """A network between teacher and student, as its own record has it.
+
+    Args:
+        cell: id of its cell.
+        size: of the network.
+        tune: on tune.
+        test: on test.
+        weights: SHA-256 of its file of weights.
+        seconds: of its training alone.
+    """
+
+    cell: str
+    size: Size
+    tune: Scores
+    test: Scores
+    weights: Digest
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class PeerMeasures(Frozen):
+    """A second student, which learned at the same time.
+
+    Args:
+        size: of the network.
+        tune: on tune.
+        test: on test; None for a trial.
+    """
+
+    size: Size
+    tune: Scores
+    test: Scores | None
+
+
+class Environment(Frozen):
+    """Where the cell ran; nothing here is part of its identity.
+
+    Args:
+        versions: distribution -> version.
+        device: the accelerator or the processor; ``2 x`` before it where two processes trained the cell together.
+        threads: of torch.
+        bank: what was read from the teacher bank, where it was kept and in which types; empty where the teacher ran
+            in the loop.
+        compiled: whether student and teacher ran through torch.compile.
+        restored: settings of the process that the cell's strategy changed and that were put back after it.
+    """
+
+    versions: dict[str, str]
+    device: str
+    threads: Annotated[int, Field(ge=1)]
+    bank: str = ""
+    compiled: bool = False
+    restored: tuple[str, ...] = ()
