@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from kdzoo.declarations import SIGNALS, Signal, alone
+from kdzoo.declarations import SIGNALS, Signal, alone, student_signals, teacher_signals
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.outputs import Batch, Outputs
 from kdzoo.parameters import MOST_SEARCHED, Param, Value, param
-from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.strategy import Backward, Phase, Setup, Strategy, Terms
 
 _ALL_CLAIM = ("zero_when_equal", "non_negative", "symmetric", "per_sample")

@@ -12,7 +12,7 @@ from kdzoo.bench.build import build_strategy
 from kdzoo.bench.lab import Expected, Lab, MeasuredTeacher
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
-from kdzoo.declarations import Signature
+from kdzoo.declarations import Signature, teacher_signals
 from kdzoo.engine.bank.needs import need_of
 from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.bank.signal_sources import OnTheFly, SignalSource
@@ -22,7 +22,6 @@ from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
-from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Strategy
 
 Autocast = Callable[[], AbstractContextManager[object]]

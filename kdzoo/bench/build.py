@@ -12,7 +12,7 @@ from kdzoo.bench.facts import NetworkFacts, PairCheck, PairPlan
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.cell import DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.data.load import LoadedData
-from kdzoo.declarations import Signature, pair_stages
+from kdzoo.declarations import Signature, pair_stages, student_signals, teacher_signals
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.optim import make_optimizer
 from kdzoo.errors import PairError, UsageError
@@ -24,7 +24,6 @@ from kdzoo.outputs import Classifier, PreActivation
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
 from kdzoo.registry import Registered
-from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.space import Range
 from kdzoo.strategy import Setup, Strategy
 

@@ -19,6 +19,7 @@ from kdzoo.bench.results import out_of_memory
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, canonical_json
 from kdzoo.data.load import LoadedData
+from kdzoo.declarations import teacher_signals
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Unwatched, finish
 from kdzoo.engine.devices import make_accelerator
@@ -36,7 +37,6 @@ from kdzoo.models.zoo import create_model
 from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registry
-from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
 

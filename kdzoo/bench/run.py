@@ -20,6 +20,7 @@ from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_header
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
+from kdzoo.declarations import rows_of_sample, student_signals
 from kdzoo.engine.bank.signal_sources import OnTheFly, divided
 from kdzoo.engine.checkpoint import SharedCheckpoints
 from kdzoo.engine.course import Course, PrunedError, Stop, Unwatched, Watch, finish
@@ -42,7 +43,6 @@ from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
 from kdzoo.record import Record, Size
-from kdzoo.signals import rows_of_sample, student_signals
 from kdzoo.strategy import Strategy
 
 

@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from kdzoo.cell import DataRef
-from kdzoo.declarations import Signature
+from kdzoo.declarations import Signature, rows_of_sample, student_signals
 from kdzoo.engine.distiller import Distiller
 from kdzoo.recipe import Recipe
-from kdzoo.signals import rows_of_sample, student_signals
 
 _MOMENTS = 2
 """Values that an optimizer keeps of a parameter: SGD keeps one, Adam two."""

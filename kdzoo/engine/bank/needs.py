@@ -13,13 +13,12 @@ from torch import Tensor
 from kdzoo.cell import StrategyRef, content_hash
 from kdzoo.combination import only
 from kdzoo.data.load import LoadedData
-from kdzoo.declarations import Signal
+from kdzoo.declarations import Signal, teacher_signals
 from kdzoo.engine.evaluate import batch_for
 from kdzoo.errors import KdzooError
 from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Classifier, Outputs
 from kdzoo.recipe import Recipe
-from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Strategy
 
 Reduce = Callable[[Outputs], Outputs]

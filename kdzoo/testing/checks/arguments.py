@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kdzoo.declarations import teacher_signals
 from kdzoo.outputs import Outputs
-from kdzoo.signals import teacher_signals
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import difference, knows_its_logits, on_features
 from kdzoo.testing.kit.subject import Subject

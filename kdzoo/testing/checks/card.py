@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdzoo.declarations import Paper
+from kdzoo.declarations import Paper, teacher_signals
 from kdzoo.outputs import Classifier, Outputs
-from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.subject import Subject, parts_of

@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from kdzoo.declarations import teacher_signals
 from kdzoo.outputs import Batch, Outputs
-from kdzoo.signals import teacher_signals
 from kdzoo.testing.checks.arguments import sees_confidence
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import copied, copied_signals

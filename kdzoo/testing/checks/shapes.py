@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
+from kdzoo.declarations import student_signals, teacher_signals
 from kdzoo.errors import PairError
-from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, warned
 from kdzoo.testing.kit.subject import Subject
 from kdzoo.testing.kit.synthetic import (

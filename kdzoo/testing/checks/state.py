@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdzoo.declarations import teacher_signals
 from kdzoo.engine.teacher_survey import surveys
 from kdzoo.outputs import Batch, Classifier, Outputs
-from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Setup, Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import plain_state, same

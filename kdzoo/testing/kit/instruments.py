@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdzoo.declarations import student_signals, teacher_signals
 from kdzoo.outputs import Classifier, Outputs
-from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.testing.kit.subject import Subject
 from kdzoo.testing.kit.synthetic import Call, Drawn, NetworkPair, Tapped
 

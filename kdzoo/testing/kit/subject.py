@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from kdzoo.combination import Combination
+from kdzoo.declarations import rows_of_sample, teacher_signals
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import NOTHING
 from kdzoo.engine.teacher_survey import surveys
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.outputs import Batch, Classifier, Outputs
-from kdzoo.signals import rows_of_sample, teacher_signals
 from kdzoo.strategy import Phase, Setup, Strategy, Terms
 from kdzoo.testing.kit.synthetic import (
     DEEP_STAGES,
