@@ -23,12 +23,11 @@ from kdzoo.data.load import LoadedData
 from kdzoo.declarations import rows_of_sample, student_signals
 from kdzoo.engine.bank.signal_sources import OnTheFly, divided
 from kdzoo.engine.checkpoint import SharedCheckpoints
-from kdzoo.engine.course import Course, PrunedError, Stop, Unwatched, Watch, finish
+from kdzoo.engine.course import Course, PrunedError, Stop, Unwatched, Watch, finish, own_feed
 from kdzoo.engine.devices import compile_network, make_accelerator, peak_memory, reset_peak_memory, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, with_modules
 from kdzoo.engine.division import Division, overlaps
 from kdzoo.engine.evaluate import agreement
-from kdzoo.engine.feed import own_feed
 from kdzoo.engine.lockstep_group import LockstepGroup
 from kdzoo.engine.norms import share_norms
 from kdzoo.engine.train import Training, measure

@@ -17,12 +17,11 @@ from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, SignalSource
 from kdzoo.engine.checkpoint import Checkpoints
-from kdzoo.engine.course import Course, PrunedError, Stop, Tally, Watch, finish
+from kdzoo.engine.course import Course, Feed, PrunedError, Stop, Tally, Watch, finish, own_feed
 from kdzoo.engine.devices import AcceleratorBackward, Clock, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, predict, with_variants
 from kdzoo.engine.division import DividedBackward, Division, OverlappedBackward, overlapped, overlaps
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
-from kdzoo.engine.feed import Feed, own_feed
 from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average, make_optimizer, make_schedule
 from kdzoo.engine.teacher_survey import TeacherSurvey, surveys
 from kdzoo.engine.world import ALONE, World

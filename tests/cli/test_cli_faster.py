@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kdzoo.bench.search import Pruning
-from kdzoo.leaderboard.check.agreement import differences
+from kdzoo.leaderboard.check.groups import differences
 from kdzoo.record import Epoch
 from kdzoo.study import Study, Trial, parse_study
 from kdzoo.tuning.optuna_study import frozen_trials

@@ -7,7 +7,7 @@ from torch import nn
 from kdzoo.cell import DataRef
 from kdzoo.declarations import Signature, StageShape
 from kdzoo.engine.distiller import Distiller
-from kdzoo.engine.memory import estimate_memory
+from kdzoo.engine.lockstep_group import estimate_memory
 from kdzoo.models.taps import TappedModel
 from kdzoo.outputs import Outputs
 from kdzoo.recipe import Recipe
