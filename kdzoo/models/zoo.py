@@ -19,7 +19,7 @@ from kdzoo.cell import DataRef, Input, ModelRef
 from kdzoo.declarations import Profile
 from kdzoo.errors import UsageError, unknown
 from kdzoo.models.folders import timm_name
-from kdzoo.models.patches import check_patches
+from kdzoo.models.images import check_patches
 from kdzoo.models.taps import TappedModel
 
 _WRONG_ARGUMENT = re.compile(r"(an unexpected|multiple values for) keyword argument '(\w+)'")
