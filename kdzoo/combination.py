@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from kdzoo.declarations import SIGNALS, Signal, alone, student_signals, teacher_signals
 from kdzoo.errors import KdzooError, UsageError
-from kdzoo.outputs import Batch, Outputs
+from kdzoo.outputs import Backward, Batch, Outputs, Setup
 from kdzoo.parameters import MOST_SEARCHED, Param, Value, param
-from kdzoo.strategy import Backward, Phase, Setup, Strategy, Terms
+from kdzoo.strategy import Phase, Strategy, Terms
 
 _ALL_CLAIM = ("zero_when_equal", "non_negative", "symmetric", "per_sample")
 _ONE_CLAIMS = ("mode_seeking", "order_dependent", "stochastic")

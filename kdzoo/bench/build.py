@@ -20,12 +20,12 @@ from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model, profile_model
-from kdzoo.outputs import Classifier, PreActivation
+from kdzoo.outputs import Classifier, PreActivation, Setup
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
 from kdzoo.registry import Registered
 from kdzoo.space import Range
-from kdzoo.strategy import Setup, Strategy
+from kdzoo.strategy import Strategy
 
 
 def make_setup(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from kdzoo.declarations import teacher_signals
 from kdzoo.engine.teacher_survey import surveys
-from kdzoo.outputs import Batch, Classifier, Outputs
-from kdzoo.strategy import Setup, Strategy
+from kdzoo.outputs import Batch, Classifier, Outputs, Setup
+from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import plain_state, same
 from kdzoo.testing.kit.subject import Subject

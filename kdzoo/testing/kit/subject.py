@@ -17,8 +17,8 @@ from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import NOTHING
 from kdzoo.engine.teacher_survey import surveys
 from kdzoo.errors import KdzooError, PairError, UsageError
-from kdzoo.outputs import Batch, Classifier, Outputs
-from kdzoo.strategy import Phase, Setup, Strategy, Terms
+from kdzoo.outputs import Batch, Classifier, Outputs, Setup
+from kdzoo.strategy import Phase, Strategy, Terms
 from kdzoo.testing.kit.synthetic import (
     DEEP_STAGES,
     EVEN_STAGES,

@@ -16,8 +16,8 @@ from torch import Tensor
 from kdzoo.data.dataset import ArrayData, Dataset, Splits
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.declarations import Signal, Signature, StageShape, pair_stages, student_signals, teacher_signals
-from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation
-from kdzoo.strategy import Phase, Setup, Strategy, Terms
+from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation, Setup
+from kdzoo.strategy import Phase, Strategy, Terms
 
 Shape = tuple[int, int, int]
 
