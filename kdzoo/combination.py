@@ -161,6 +161,11 @@ class Combination(Strategy):
             yield part
 
 
+def parts_of(kind: type[Strategy]) -> tuple[type[Strategy], ...]:
+    """The strategies that a combination consists of; any other strategy itself."""
+    return kind.kinds if issubclass(kind, Combination) else (kind,)
+
+
 def _deployed(kinds: Sequence[type[Strategy]]) -> list[tuple[str, int, str]]:
     """(alias in the combination, place of the part, name in the part) of each module that stays with the student."""
     return [(f"{kind.name}_{name}", place, name) for place, kind in enumerate(kinds) for name in kind.deployed]

@@ -20,7 +20,7 @@ from kdzoo.data.dataset import unescape
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.engine.devices import pick_device
 from kdzoo.engine.distiller import Deployment
-from kdzoo.engine.train import measure
+from kdzoo.engine.evaluate import measure
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.foreign import printable
 from kdzoo.interruption import raise_if_interrupted

@@ -27,10 +27,10 @@ from kdzoo.engine.course import Course, PrunedError, Stop, Unwatched, Watch, fin
 from kdzoo.engine.devices import compile_network, make_accelerator, peak_memory, reset_peak_memory, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, with_modules
 from kdzoo.engine.division import Division, overlaps
-from kdzoo.engine.evaluate import agreement
+from kdzoo.engine.evaluate import agreement, measure
 from kdzoo.engine.lockstep_group import LockstepGroup
 from kdzoo.engine.norms import share_norms
-from kdzoo.engine.train import Training, measure
+from kdzoo.engine.train import Training
 from kdzoo.engine.world import LostRankError
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
