@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -142,6 +142,11 @@ class Batch:
     progress: float = 0.0
     epoch: int = 0
     epochs: int = 1
+
+
+def only(outputs: Outputs, signals: Collection[str]) -> Outputs:
+    """The named signals, as far as they are there."""
+    return Outputs({name: value for name, value in outputs.values.items() if name in signals})
 
 
 class Backward(Protocol):

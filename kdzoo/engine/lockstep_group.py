@@ -18,12 +18,11 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from kdzoo.cell import Cell, DataRef
-from kdzoo.combination import only
 from kdzoo.declarations import Signal, Signature, rows_of_sample, student_signals
 from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, give_nothing
 from kdzoo.engine.course import Feed
 from kdzoo.engine.distiller import Distiller, teach
-from kdzoo.outputs import Batch, Outputs
+from kdzoo.outputs import Batch, Outputs, only
 from kdzoo.recipe import Recipe
 from kdzoo.strategy import Phase
 

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from kdzoo.cell import StrategyRef, content_hash
-from kdzoo.combination import only
 from kdzoo.data.load import LoadedData
 from kdzoo.declarations import Signal, teacher_signals
 from kdzoo.engine.evaluate import batch_for
 from kdzoo.errors import KdzooError
 from kdzoo.models.teacher import Teacher
-from kdzoo.outputs import Classifier, Outputs
+from kdzoo.outputs import Classifier, Outputs, only
 from kdzoo.recipe import Recipe
 from kdzoo.strategy import Strategy
 

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdzoo.combination import combine, parts_of
+from kdzoo.combination import parts_of
+from kdzoo.combining import combine
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import first_difference, same
