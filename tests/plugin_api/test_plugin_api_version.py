@@ -71,8 +71,8 @@ def test_another_major_and_a_newer_minor_do_not_fit(
         ('kdzoo_api = "1.0"', ("1.0", "", ["mine"])),
         ('kdzoo_api = "2.0"', ("2.0", "version 2.0 of kdzoo's API", [])),
         ('kdzoo_api = "1.99"', ("1.99", "version 1.99 of kdzoo's API", [])),
-        ("kdzoo_api = 1.0", ("", "ValueError: kdzoo_api must be a text such as '1.1', not 1.0", [])),
-        ('kdzoo_api = "one"', ("", "ValueError: kdzoo_api must be a text such as '1.1', not 'one'", [])),
+        ("kdzoo_api = 1.0", ("", "ValueError: kdzoo_api must be a text such as '1.2', not 1.0", [])),
+        ('kdzoo_api = "one"', ("", "ValueError: kdzoo_api must be a text such as '1.2', not 'one'", [])),
         ('kdzoo_api: str = "3.1"\nfrom kdzoo import Nothing', ("3.1", "version 3.1 of kdzoo's API", [])),
         ('from kdzoo import Nothing\nkdzoo_api = "1.0"', ("", "ImportError: cannot import name 'Nothing'", [])),
     ],
@@ -115,7 +115,7 @@ def test_the_table_of_plugins_says_it(kdzoo: Callable[..., Any], install: Callab
     install("newpack", STRATEGY.format(declaration='kdzoo_api = "1.99"'))
     result = kdzoo("plugins")
     rows = {line.split()[0]: line.split()[-2:] for line in result.out.partition("\n\n")[0].splitlines()}
-    assert rows["zoo"] == ["1.1", "ok"]
+    assert rows["zoo"] == ["1.2", "ok"]
     assert rows["oldpack"] == ["undeclared", "ok"]
     assert rows["newpack"] == ["1.99", "failed"]
     assert (

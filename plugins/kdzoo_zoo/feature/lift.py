@@ -45,8 +45,8 @@ class Lift(Strategy):
     Cost: student width x teacher width + teacher width x classes parameters, which count as the student's. Serves
     pairs of a ViT with a ViT, or other networks of one resolution; it refuses others.
 
-    Differs from the paper: nothing that is known. In the authors' code the layer norm comes after the linear layer
-    (norm = after). The paper also has it with soft targets: combine it with ``soft``.
+    Differs from the paper: built after its abstract and the authors' code, in which the layer norm comes after the
+    linear layer (norm = after). It is also used with soft targets there: combine it with ``soft``.
     """
 
     name = "lift"

@@ -126,12 +126,11 @@ class WassersteinFeatures(Strategy):
         source="the authors' configs",
     )
     decay_from: float = param(
-        150 / 240,
+        1.0,
         "share of the training after which the weight falls to 0; 1 for never",
         ge=0.0,
         le=1.0,
-        imagenet=0.0,
-        source="the authors' configs: epoch 150 of 240; ImageNet: their default, from the first epoch",
+        source="the paper has none; the authors' code can lower the weight in the last part of a training",
     )
 
     def build(self, setup: Setup) -> None:
