@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kdzoo.board import bootstrap, stats
+from kdzoo.board import intervals, stats
 
 TEACHER, ALONE, GAIN, SD = 95.0, 90.0, 1.0, 0.4
 SHARE = GAIN / (TEACHER - ALONE)
@@ -31,11 +31,11 @@ def with_floor(floor: float) -> Interval:
     """The board's interval with another floor of the resamples' standard errors; all numbers where it has none."""
 
     def interval(values: Array, baseline: Array) -> tuple[float, float]:
-        before, bootstrap.FLOOR = bootstrap.FLOOR, floor
+        before, intervals.FLOOR = intervals.FLOOR, floor
         try:
             found = stats.gap_recovered(list(values), list(baseline), TEACHER)
         finally:
-            bootstrap.FLOOR = before
+            intervals.FLOOR = before
         return (-math.inf, math.inf) if found.low is None or found.high is None else (found.low, found.high)
 
     return interval
@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="*", default=[3, 4, 5, 6, 8, 10, 20])
-    parser.add_argument("--floors", type=float, nargs="*", default=[0.0, bootstrap.FLOOR], help="compared")
+    parser.add_argument("--floors", type=float, nargs="*", default=[0.0, intervals.FLOOR], help="compared")
     options = parser.parse_args()
     stats.FEWEST_RESAMPLED = 3
     generator = np.random.default_rng(1)

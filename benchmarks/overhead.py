@@ -27,7 +27,7 @@ from common import tell
 from torch import Tensor
 
 from kdzoo import ArrayData, Dataset, Setup, Splits
-from kdzoo.cell import Cell, ModelRef, StrategyRef
+from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.declarations import pair_stages
 from kdzoo.engine.checkpoint import Checkpoints
@@ -38,7 +38,8 @@ from kdzoo.engine.train import Training
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.zoo import create_model
 from kdzoo.recipe import Augment, Recipe
-from kdzoo.record import Epoch
+from kdzoo.record_parts import Epoch
+from kdzoo.refs import ModelRef, StrategyRef
 from kdzoo.registry import Registry
 
 CLASSES = 10

@@ -29,10 +29,10 @@ from tabulate import tabulate
 from timm.optim import create_optimizer_v2, get_optimizer_class
 from torch import Tensor, nn
 
-from kdzoo.cell import DataRef
 from kdzoo.engine.evaluate import batch_for
 from kdzoo.engine.optim import form_of
 from kdzoo.models.memory_format import keep_format, lay_out, memory_format
+from kdzoo.refs import DataRef
 from kdzoo.testing.checks.cost import peak_bytes
 from kdzoo_zoo.functional import relational_angle_loss
 from kdzoo_zoo.tensors import in_memory_order

@@ -15,7 +15,7 @@ from kdzoo.bench.plan import make_plan
 from kdzoo.bench.run import course_of
 from kdzoo.config import load_bench, parse_bytes
 from kdzoo.engine.bank.spec import BankSettings
-from kdzoo.record import Epoch
+from kdzoo.record_parts import Epoch
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 

@@ -6,11 +6,11 @@ import torch
 from reference import table
 from torch import Tensor
 
-from kdzoo.cell import DataRef, ModelRef
 from kdzoo.declarations import SIGNALS, pair_stages
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import create_model
 from kdzoo.outputs import Classifier
+from kdzoo.refs import DataRef, ModelRef
 
 NETWORKS = ("resnet10t", "test_resnet", "test_vit:patch_size=4")
 IMAGES = DataRef(

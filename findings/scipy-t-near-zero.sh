@@ -5,7 +5,7 @@
 # t = 1e-9, where the closed form 1/2 + atan(t)/pi is 0.5 + 3.18e-10, and 0.5 + 4.74e-9 at t = 1e-8, where it is
 # 0.5 + 3.18e-9: half as much again. With 2 degrees of freedom, stdtr agrees with 1/2 + t / (2 sqrt(2 + t^2)) to 1e-15.
 # A two-sided p value of two paired runs that hardly differ is so off by some 1e-9. kdzoo's own p values
-# (kdzoo/board/student_t.py) are tested against the closed forms.
+# (kdzoo/board/intervals.py) are tested against the closed forms.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from kdzoo.declarations import Paper, Signature, StageShape
     from kdzoo.errors import KdzooError, PairError, UsageError
     from kdzoo.measures import Measure
-    from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation
+    from kdzoo.outputs import Backward, Batch, Classifier, Outputs, PreActivation, Setup
     from kdzoo.parameters import Param, param
     from kdzoo.plugins import hookimpl
     from kdzoo.recipe import Recipe
-    from kdzoo.record import Epoch, Record
-    from kdzoo.strategy import Backward, Phase, Setup, Strategy, Terms
+    from kdzoo.record import Record
+    from kdzoo.record_parts import Epoch
+    from kdzoo.strategy import Phase, Strategy, Terms
 
 _HOMES = {
     "kdzoo.api": ("API_VERSION",),
@@ -30,12 +31,12 @@ _HOMES = {
     "kdzoo.errors": ("KdzooError", "PairError", "UsageError"),
     "kdzoo.declarations": ("Paper", "Signature", "StageShape"),
     "kdzoo.measures": ("Measure",),
-    "kdzoo.outputs": ("Batch", "Classifier", "Outputs", "PreActivation"),
+    "kdzoo.outputs": ("Backward", "Batch", "Classifier", "Outputs", "PreActivation", "Setup"),
     "kdzoo.parameters": ("Param", "param"),
     "kdzoo.plugins": ("hookimpl",),
     "kdzoo.recipe": ("Recipe",),
     "kdzoo.record": ("Epoch", "Record"),
-    "kdzoo.strategy": ("Backward", "Phase", "Setup", "Strategy", "Terms"),
+    "kdzoo.strategy": ("Phase", "Strategy", "Terms"),
     "kdzoo.data.dataset": ("ArrayData", "Dataset", "FileData", "Splits"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError, model_validator
 
-from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
 from kdzoo.files import from_home
 from kdzoo.flags import OPTIONS, split_list
 from kdzoo.inputs import AskedInput, parse_size, read_input
 from kdzoo.recipe import MOST_EPOCHS
+from kdzoo.refs import Frozen, Scalar
 from kdzoo.space import RecipeKey, parse_range
 from kdzoo.study import Pruner
 from kdzoo.yamltext import read_scalar, read_yaml, shipped, validate

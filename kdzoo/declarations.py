@@ -109,6 +109,22 @@ def alone(name: str, modifies: Collection[Signal]) -> str:
     )
 
 
+def student_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:
+    """What the student must give: what the strategy asks for, and the logits that it is measured by."""
+    return frozenset({"logits", *strategy.signals})
+
+
+def rows_of_sample(strategy: type[Strategy] | Strategy) -> int:
+    """Rows of a batch for each of its samples: its views, with all variants of each."""
+    return strategy.views * strategy.variants
+
+
+def teacher_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:
+    """What the teacher must give; empty leaves the teacher out of the training."""
+    own = strategy.teacher_signals
+    return frozenset(strategy.signals if own is None else own)
+
+
 @dataclass(frozen=True)
 class Declared:
     """What a strategy's class declares.
@@ -188,8 +204,3 @@ class Declared:
                 "modifies": tuple(value["modifies"]),
             }
         )
-
-
-def _param(value: dict[str, Any]) -> Param:
-    search = value["search"]
-    return Param(**value | {"choices": tuple(value["choices"]), "search": None if search is None else tuple(search)})

@@ -10,7 +10,8 @@ import pluggy
 if TYPE_CHECKING:
     from kdzoo.cell import Cell
     from kdzoo.data.dataset import Dataset
-    from kdzoo.record import Epoch, Record
+    from kdzoo.record import Record
+    from kdzoo.record_parts import Epoch
     from kdzoo.strategy import Strategy
 
 hookspec = pluggy.HookspecMarker("kdzoo")

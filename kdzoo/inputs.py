@@ -7,8 +7,8 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from kdzoo.cell import Input
 from kdzoo.errors import unknown
+from kdzoo.refs import Input
 from kdzoo.yamltext import read_scalar, validate
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from kdzoo.cell import PROTOCOL, Cell, DataRef, Hop, ModelRef, Scalar, StrategyRef, TeacherRef
+from kdzoo.cell import PROTOCOL, Cell
 from kdzoo.config import BenchConfig
 from kdzoo.declarations import alone
 from kdzoo.errors import UsageError, unknown
 from kdzoo.flags import split_list
 from kdzoo.recipe import Augment, Recipe
+from kdzoo.refs import DataRef, Hop, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.space import Range, paper_values, recipe_space, strategy_space
 from kdzoo.yamltext import read_scalar, read_yaml, validate
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from kdzoo.cell import Frozen
+from kdzoo.refs import Frozen
 
 Scores: TypeAlias = dict[str, float | int]
 """What one network scores on one split: name of a measure -> number, beside the number of samples."""

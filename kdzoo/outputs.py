@@ -1,13 +1,14 @@
-"""What networks give to a strategy: signals and the batch at each step."""
+"""What a strategy is given: the setup it is built from; at each step signals, the batch, and the backward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from kdzoo.declarations import Signature, StageShape
 from kdzoo.errors import UsageError
 
 
@@ -27,6 +28,34 @@ class PreActivation(NamedTuple):
 
     weight: Tensor | None
     bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a strategy is built from.
+
+    Args:
+        student: shapes of the student.
+        teacher: shapes of the teacher.
+        stage_pairs: (student stage, teacher stage) indices that face each other, from the input to the deepest.
+        num_classes: classes of the dataset.
+        num_samples: samples that train; ``Batch.index`` runs from 0 to num_samples - 1 (for memories).
+        classifier: the teacher's last linear layer, a detached copy, if the strategy's teacher signals name it.
+        pre_activations: of each of the teacher's stages, what stands before the activation that gives its map, None
+            where none gives it; detached copies, if the strategy's teacher signals name ``pre_stages``.
+    """
+
+    student: Signature
+    teacher: Signature
+    stage_pairs: tuple[tuple[int, int], ...]
+    num_classes: int
+    num_samples: int
+    classifier: Classifier | None = None
+    pre_activations: tuple[PreActivation | None, ...] | None = None
+
+    def paired_shapes(self) -> list[tuple[StageShape, StageShape]]:
+        """The shapes of the paired stages: [(student's, teacher's), ...], from the input to the deepest."""
+        return [(self.student.stages[s], self.teacher.stages[t]) for s, t in self.stage_pairs]
 
 
 @dataclass(frozen=True)
@@ -113,3 +142,21 @@ class Batch:
     progress: float = 0.0
     epoch: int = 0
     epochs: int = 1
+
+
+def only(outputs: Outputs, signals: Collection[str]) -> Outputs:
+    """The named signals, as far as they are there."""
+    return Outputs({name: value for name, value in outputs.values.items() if name in signals})
+
+
+class Backward(Protocol):
+    """Adds the gradients of a loss to those of the parameters; what :meth:`Strategy.gradients` is given.
+
+    Attributes:
+        parameters: those that the running phase trains, in a fixed order; each call adds to their ``grad``.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+
+    def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """Run the backward pass of a scalar; all but the last of several must retain the graph they share."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from kdzoo.cell import Cell, Frozen, canonical_json
+from kdzoo.cell import Cell, canonical_json
 from kdzoo.jsontext import damaged, parse_sealed, sealed
 from kdzoo.measures import (
     AGREEMENT,
@@ -31,6 +31,7 @@ from kdzoo.record_parts import (
     Size,
     TeacherMeasures,
 )
+from kdzoo.refs import Frozen
 
 __all__ = [
     "EVALUATION",

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kdzoo.cell import Frozen
 from kdzoo.measures import Scores
+from kdzoo.refs import Frozen
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

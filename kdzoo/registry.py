@@ -20,8 +20,8 @@ from kdzoo.parameters import Value, resolve
 from kdzoo.plugins import Plugin, load_plugins
 
 if TYPE_CHECKING:
-    from kdzoo.cell import StrategyRef
     from kdzoo.data.dataset import Dataset
+    from kdzoo.refs import StrategyRef
     from kdzoo.strategy import Strategy
 
 _T = TypeVar("_T")
@@ -196,7 +196,7 @@ class Registry:
             name, origin, version = (_joined([getattr(part.plugin, of) for part in parts], parts) for of in _PROVENANCE)
             plugin, question = Plugin(name, origin, version), ["combination", origins_of]
             if self.loaded:
-                from kdzoo.combination import combine
+                from kdzoo.combining import combine
 
                 kind = combine([part.value for part in parts], [part.value.revision for part in parts])
                 made = Registered(bare, kind, plugin, parts)

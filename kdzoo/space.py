@@ -7,10 +7,10 @@ from typing import Literal, get_args
 
 from pydantic import ValidationError, model_validator
 
-from kdzoo.cell import Frozen, Scalar
 from kdzoo.errors import UsageError, unknown
 from kdzoo.parameters import MOST_SEARCHED, Param, Value
 from kdzoo.recipe import Recipe
+from kdzoo.refs import Frozen, Scalar
 
 RecipeKey = Literal["lr", "weight_decay", "momentum", "label_smoothing"]
 RECIPE_KEYS: tuple[RecipeKey, ...] = get_args(RecipeKey)

@@ -11,48 +11,20 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from kdzoo.declarations import Paper, Signal, Signature, StageShape, alone
+from kdzoo.declarations import Paper, Signal, alone
 from kdzoo.errors import UsageError
-from kdzoo.outputs import Batch, Classifier, Outputs, PreActivation
+from kdzoo.outputs import Backward, Batch, Outputs, Setup
 from kdzoo.parameters import Param, Value, resolve
 
 if TYPE_CHECKING:
     from kdzoo.recipe import Recipe
 
 Terms: TypeAlias = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a strategy is built from.
-
-    Args:
-        student: shapes of the student.
-        teacher: shapes of the teacher.
-        stage_pairs: (student stage, teacher stage) indices that face each other, from the input to the deepest.
-        num_classes: classes of the dataset.
-        num_samples: samples that train; ``Batch.index`` runs from 0 to num_samples - 1 (for memories).
-        classifier: the teacher's last linear layer, a detached copy, if the strategy's teacher signals name it.
-        pre_activations: of each of the teacher's stages, what stands before the activation that gives its map, None
-            where none gives it; detached copies, if the strategy's teacher signals name ``pre_stages``.
-    """
-
-    student: Signature
-    teacher: Signature
-    stage_pairs: tuple[tuple[int, int], ...]
-    num_classes: int
-    num_samples: int
-    classifier: Classifier | None = None
-    pre_activations: tuple[PreActivation | None, ...] | None = None
-
-    def paired_shapes(self) -> list[tuple[StageShape, StageShape]]:
-        """The shapes of the paired stages: [(student's, teacher's), ...], from the input to the deepest."""
-        return [(self.student.stages[s], self.teacher.stages[t]) for s, t in self.stage_pairs]
 
 
 @dataclass(frozen=True)
@@ -76,19 +48,6 @@ class Phase:
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name.isprintable() and len(self.name) <= 100):
             raise ValueError("the name of a phase is a text of at most 100 printable characters")
-
-
-class Backward(Protocol):
-    """Adds the gradients of a loss to those of the parameters; what :meth:`Strategy.gradients` is given.
-
-    Attributes:
-        parameters: those that the running phase trains, in a fixed order; each call adds to their ``grad``.
-    """
-
-    parameters: tuple[nn.Parameter, ...]
-
-    def __call__(self, loss: Tensor, *, retain_graph: bool = False) -> None:
-        """Run the backward pass of a scalar; all but the last of several must retain the graph they share."""
 
 
 def _once(reduce: Callable[[Any, Outputs], Outputs]) -> Callable[[Any, Outputs], Outputs]:

@@ -9,23 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kdzoo.cell import (
-    NAMELESS_TEACHER,
-    Cell,
-    DataRef,
-    Frozen,
-    Hop,
-    Init,
-    ModelRef,
-    Scalar,
-    StrategyRef,
-    TeacherRef,
-    canonical_json,
-    content_hash,
-)
+from kdzoo.cell import Cell, canonical_json, content_hash
 from kdzoo.jsontext import parse_sealed, sealed
 from kdzoo.measures import TOP1, Measure
 from kdzoo.recipe import Recipe
+from kdzoo.refs import NAMELESS_TEACHER, DataRef, Frozen, Hop, Init, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.space import Range
 
 STUDY_SCHEMA = 5

@@ -9,7 +9,8 @@ from kdzoo.cell import Cell
 from kdzoo.errors import KdzooError
 from kdzoo.measures import AGREEMENT, ASSISTANTS, TRAIN
 from kdzoo.needed import assistant_cells
-from kdzoo.record import AssistantMeasures, Record, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import AssistantMeasures, TeacherMeasures
 from kdzoo.store import Store
 
 

@@ -11,9 +11,9 @@ import torch
 
 from kdzoo.bench.build import build_strategy
 from kdzoo.bench.lab import Expected, Lab, MeasuredTeacher
-from kdzoo.cell import Cell, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
-from kdzoo.declarations import Signature
+from kdzoo.declarations import Signature, teacher_signals
 from kdzoo.engine.bank.bank import Bank
 from kdzoo.engine.bank.needs import Need, need_of
 from kdzoo.engine.bank.passes import CachedPass, SignalReader
@@ -25,7 +25,7 @@ from kdzoo.models.teacher import Committee, Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
-from kdzoo.signals import teacher_signals
+from kdzoo.refs import TeacherRef
 from kdzoo.strategy import Strategy
 
 Autocast = Callable[[], AbstractContextManager[object]]

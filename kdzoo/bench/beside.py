@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from kdzoo.bench.facts import NetworkFacts, PairCheck, PairPlan, facts_together
 from kdzoo.bench.lookup import Lookup
-from kdzoo.cell import DataRef, Hop, ModelRef, StrategyRef, TeacherRef
 from kdzoo.declarations import pair_stages
 from kdzoo.errors import UsageError
 from kdzoo.matrix import Beside
 from kdzoo.models.folders import name_by_content
 from kdzoo.recipe import Recipe
+from kdzoo.refs import DataRef, Hop, ModelRef, StrategyRef, TeacherRef
 
 
 def named_model(text: str) -> ModelRef:

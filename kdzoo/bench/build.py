@@ -10,9 +10,8 @@ from torch import nn
 from kdzoo import foreign
 from kdzoo.bench.facts import NetworkFacts, PairCheck, PairPlan
 from kdzoo.bench.teachers import teacher_network
-from kdzoo.cell import DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.data.load import LoadedData
-from kdzoo.declarations import Signature, pair_stages
+from kdzoo.declarations import Signature, pair_stages, student_signals, teacher_signals
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.optim import make_optimizer
 from kdzoo.errors import PairError, UsageError
@@ -20,13 +19,13 @@ from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Committee, Teacher, refuse_beside_logits
 from kdzoo.models.zoo import create_model, profile_model
-from kdzoo.outputs import Classifier, PreActivation
+from kdzoo.outputs import Classifier, PreActivation, Setup
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Recipe
+from kdzoo.refs import DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.registry import Registered
-from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.space import Range
-from kdzoo.strategy import Setup, Strategy
+from kdzoo.strategy import Strategy
 
 
 def make_setup(

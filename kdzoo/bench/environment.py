@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from kdzoo.cell import Cell
 from kdzoo.plugins import Plugin
-from kdzoo.record import Environment, Record
+from kdzoo.record import Record
+from kdzoo.record_parts import Environment
 from kdzoo.registry import Registry
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from kdzoo.engine.course import Watch
 from kdzoo.interruption import raise_if_interrupted
 from kdzoo.plugins import Plugin
 from kdzoo.process_state import ProcessState
-from kdzoo.record import Epoch, Record
+from kdzoo.record import Record
+from kdzoo.record_parts import Epoch
 
 
 class Listener(Protocol):

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kdzoo.cell import DataRef, ModelRef, Scalar, TeacherRef
 from kdzoo.declarations import Profile, Signature, shared_signature
+from kdzoo.refs import DataRef, ModelRef, Scalar, TeacherRef
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from kdzoo.bench.events import Events, Named, hooks_of
 from kdzoo.bench.teacher_checks import Advice, admit, advise, read_measures, write_measures
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.bench.trackers import Tracking
-from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, content_hash
+from kdzoo.cell import Cell, content_hash
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.declarations import Signature
 from kdzoo.engine.bank.bank import Bank
@@ -31,7 +31,9 @@ from kdzoo.models.teacher import Committee, Teacher
 from kdzoo.models.weights import file_digest, load_weights
 from kdzoo.models.zoo import profile_model
 from kdzoo.needed import assistant_cells
-from kdzoo.record import EVALUATION, Size, TeacherMeasures
+from kdzoo.record import EVALUATION
+from kdzoo.record_parts import Size, TeacherMeasures
+from kdzoo.refs import DataRef, ModelRef, TeacherRef
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 

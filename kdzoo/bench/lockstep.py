@@ -16,8 +16,7 @@ from kdzoo.config import Rerun
 from kdzoo.engine.bank.policy import bytes_text
 from kdzoo.engine.course import Course, Stop
 from kdzoo.engine.distiller import Distiller
-from kdzoo.engine.lockstep_group import GeneratorState, LockstepGroup
-from kdzoo.engine.memory import MemoryEstimate, estimate_memory
+from kdzoo.engine.lockstep_group import GeneratorState, LockstepGroup, MemoryEstimate, estimate_memory
 from kdzoo.engine.resources import free_memory
 from kdzoo.interruption import raise_if_interrupted
 from kdzoo.process_state import ProcessState

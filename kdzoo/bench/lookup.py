@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter
 
 from kdzoo.bench.facts import DataFacts, NetworkFacts, PairCheck, PairPlan, TeacherFacts, is_plain, network_question
-from kdzoo.cell import DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.data.builtin import files_of
 from kdzoo.data.contents import Stamp, stamp_files
 from kdzoo.data.dataset import parse_subset
 from kdzoo.known import NotKnownError
 from kdzoo.recipe import Recipe
+from kdzoo.refs import DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.registry import Registry
 from kdzoo.space import Range
 

@@ -13,11 +13,11 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from kdzoo.bench.guess_tests import CHANCE_P, Classes, sign_test, wins
-from kdzoo.cell import ModelRef
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.evaluate import batch_for
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import timm_normalisation
+from kdzoo.refs import ModelRef
 
 MOST_SAMPLES = 1024
 """Samples of tune on which other numbers are tried."""

@@ -9,12 +9,13 @@ from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import Deployment
-from kdzoo.engine.train import Training, measure
+from kdzoo.engine.evaluate import measure
+from kdzoo.engine.train import Training
 from kdzoo.errors import KdzooError
 from kdzoo.measures import PEER, TOP1, main_of
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import create_model
-from kdzoo.record import PeerMeasures, Size
+from kdzoo.record_parts import PeerMeasures, Size
 
 
 def second_student(cell: Cell, data: LoadedData, lab: Lab) -> TappedModel | None:

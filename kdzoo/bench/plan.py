@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kdzoo.bench.beside import as_one, named_model, named_teachers, network_of, refused_beside, trained_beside
 from kdzoo.bench.facts import DataFacts, PairPlan
 from kdzoo.bench.lookup import Lookup
-from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, StrategyRef
+from kdzoo.cell import PROTOCOL, Cell
 from kdzoo.config import BenchConfig
 from kdzoo.declarations import pair_stages
 from kdzoo.matrix import (
@@ -27,6 +27,7 @@ from kdzoo.matrix import (
 )
 from kdzoo.needed import assistant_cells, in_stages
 from kdzoo.recipe import Recipe
+from kdzoo.refs import DataRef, ModelRef, StrategyRef
 from kdzoo.registry import Registry
 from kdzoo.space import Range
 from kdzoo.study import TUNER, StudyPlan

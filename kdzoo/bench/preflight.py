@@ -17,8 +17,9 @@ from kdzoo.bench.crashes import crashes_of, start_marked
 from kdzoo.bench.plan import BenchPlan, Refusal
 from kdzoo.bench.results import out_of_memory
 from kdzoo.bench.teachers import blank_teacher
-from kdzoo.cell import Cell, DataRef, ModelRef, TeacherRef, canonical_json
+from kdzoo.cell import Cell, canonical_json
 from kdzoo.data.load import LoadedData
+from kdzoo.declarations import teacher_signals
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Unwatched, finish
 from kdzoo.engine.devices import make_accelerator
@@ -35,8 +36,8 @@ from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
+from kdzoo.refs import DataRef, ModelRef, TeacherRef
 from kdzoo.registry import Registry
-from kdzoo.signals import teacher_signals
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
 

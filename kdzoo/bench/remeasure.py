@@ -15,12 +15,12 @@ from kdzoo import foreign
 from kdzoo.bench.build import build_strategy
 from kdzoo.bench.teachers import blank_teacher
 from kdzoo.bench.weightfiles import DEPLOYED, WEIGHTS, weights_fault
-from kdzoo.cell import PROTOCOL, Cell, DataRef, ModelRef, canonical_json
+from kdzoo.cell import PROTOCOL, Cell, canonical_json
 from kdzoo.data.dataset import unescape
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.engine.devices import pick_device
 from kdzoo.engine.distiller import Deployment
-from kdzoo.engine.train import measure
+from kdzoo.engine.evaluate import measure
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.foreign import printable
 from kdzoo.interruption import raise_if_interrupted
@@ -32,6 +32,7 @@ from kdzoo.models.weights import load_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
 from kdzoo.record import EVALUATION, Record
+from kdzoo.refs import DataRef, ModelRef
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy

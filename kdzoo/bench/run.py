@@ -22,17 +22,17 @@ from kdzoo.bench.weightfiles import DEPLOYED, PEER_WEIGHTS, WEIGHTS, weights_hea
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.data.load import LoadedData
+from kdzoo.declarations import rows_of_sample, student_signals
 from kdzoo.engine.bank.signal_sources import OnTheFly, divided
 from kdzoo.engine.checkpoint import SharedCheckpoints
-from kdzoo.engine.course import Course, PrunedError, Stop, Unwatched, Watch, finish
+from kdzoo.engine.course import Course, PrunedError, Stop, Unwatched, Watch, finish, own_feed
 from kdzoo.engine.devices import compile_network, make_accelerator, peak_memory, reset_peak_memory, seed_everything
 from kdzoo.engine.distiller import Deployment, Distiller, with_modules
 from kdzoo.engine.division import Division, overlaps
-from kdzoo.engine.evaluate import agreement
-from kdzoo.engine.feed import own_feed
+from kdzoo.engine.evaluate import agreement, measure
 from kdzoo.engine.lockstep_group import LockstepGroup
 from kdzoo.engine.norms import share_norms
-from kdzoo.engine.train import Training, measure
+from kdzoo.engine.train import Training
 from kdzoo.engine.world import LostRankError
 from kdzoo.errors import NonFiniteLossError, UsageError
 from kdzoo.files import replacing
@@ -43,8 +43,8 @@ from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import file_digest, save_weights
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState
-from kdzoo.record import Record, Size
-from kdzoo.signals import rows_of_sample, student_signals
+from kdzoo.record import Record
+from kdzoo.record_parts import Size
 from kdzoo.strategy import Strategy
 
 Sizes: TypeAlias = tuple[Size, Size | None]

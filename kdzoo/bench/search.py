@@ -13,8 +13,9 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from kdzoo.cell import Scalar, canonical_json, content_hash
-from kdzoo.record import Epoch
+from kdzoo.cell import canonical_json, content_hash
+from kdzoo.record_parts import Epoch
+from kdzoo.refs import Scalar
 from kdzoo.space import Range
 from kdzoo.study import Pruner, Study, StudyPlan
 from kdzoo.tuning.optuna_study import NUMBER, distribution, frozen_trials, optuna_study, quiet_study

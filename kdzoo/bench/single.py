@@ -21,7 +21,7 @@ from kdzoo.bench.results import must_run
 from kdzoo.bench.run import follow_cell, run_cell
 from kdzoo.bench.teachers import pretrained_digest
 from kdzoo.bench.weightfiles import teachers_again
-from kdzoo.cell import PROTOCOL, Cell, ModelRef
+from kdzoo.cell import PROTOCOL, Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.devices import check_precision
 from kdzoo.engine.division import check_batch, overlaps
@@ -32,6 +32,7 @@ from kdzoo.models.folders import name_by_content, timm_name
 from kdzoo.models.weights import file_digest
 from kdzoo.needed import trainings
 from kdzoo.record import Record, parse_record
+from kdzoo.refs import ModelRef
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy

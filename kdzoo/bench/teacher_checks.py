@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from kdzoo.bench.guess_tests import Classes, Reordering, expected_hits, find_reordering, knows
 from kdzoo.bench.normalisation import find_normalisation
-from kdzoo.cell import Frozen, TeacherRef
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import KdzooError, OddFileError
 from kdzoo.files import MOST_KEPT, atomic_write, make_folder, read_plain
@@ -23,7 +22,8 @@ from kdzoo.jsontext import sealed, unsealed
 from kdzoo.measures import SAMPLES
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.weightfile import open_weights
-from kdzoo.record import Digest, TeacherMeasures
+from kdzoo.record_parts import Digest, TeacherMeasures
+from kdzoo.refs import Frozen, TeacherRef
 
 Guesses = npt.NDArray[np.int64]
 

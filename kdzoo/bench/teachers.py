@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from kdzoo.bench.facts import TeacherFacts
-from kdzoo.cell import ModelRef, StrategyRef, TeacherRef
 from kdzoo.config import StudentInit
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import UsageError
@@ -18,6 +17,7 @@ from kdzoo.models.weightfile import open_weights
 from kdzoo.models.weights import body_digest, file_digest, fit_weights
 from kdzoo.models.zoo import create_model, names_weights, pretrained_classes
 from kdzoo.recipe import Recipe
+from kdzoo.refs import ModelRef, StrategyRef, TeacherRef
 
 Weights: TypeAlias = Literal["trained", "finetuned", "pretrained", "file"]
 

@@ -15,7 +15,8 @@ from kdzoo.cell import Cell
 from kdzoo.errors import UsageError, unknown
 from kdzoo.matrix import cell_title
 from kdzoo.measures import SAMPLES
-from kdzoo.record import Epoch, Record
+from kdzoo.record import Record
+from kdzoo.record_parts import Epoch
 from kdzoo.store import Store
 
 BUILT_IN = ("mlflow", "tensorboard", "wandb")

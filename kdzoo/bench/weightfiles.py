@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kdzoo.cell import Cell, ModelRef
+from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.errors import OddFileError, UsageError, os_reason
 from kdzoo.files import check_plain, set_aside
@@ -19,6 +19,7 @@ from kdzoo.models.weights import file_digest
 from kdzoo.models.zoo import plain_arguments
 from kdzoo.needed import trainings
 from kdzoo.record import Record
+from kdzoo.refs import ModelRef
 from kdzoo.store import Store
 
 WEIGHTS = "student.safetensors"

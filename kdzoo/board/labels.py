@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kdzoo.cell import DataRef, StrategyRef, TeacherRef
 from kdzoo.errors import counted
 from kdzoo.inputs import input_text
 from kdzoo.recipe import Recipe
+from kdzoo.refs import DataRef, StrategyRef, TeacherRef
 
 OWN_DISTRIBUTION = "kdzoo"
 

@@ -15,8 +15,9 @@ from kdzoo.board.rows import Result, SeedResult, TeacherResult, Timing, result_o
 from kdzoo.cell import Cell, canonical_json
 from kdzoo.jsontext import unsealed
 from kdzoo.measures import Measure
-from kdzoo.record import SCHEMA, Environment, Record, Size, Summary, TeacherMeasures, parse_record
+from kdzoo.record import SCHEMA, Record, Summary, parse_record
 from kdzoo.record_forms import in_todays_form
+from kdzoo.record_parts import Environment, Size, TeacherMeasures
 from kdzoo.rowkey import RowKey, canonical_object
 
 _SHARED: dict[str, type[BaseModel]] = {"environment": Environment, "student": Size, "teacher": TeacherMeasures}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from kdzoo.board.bootstrap import LEVEL
 from kdzoo.board.display import Table
+from kdzoo.board.intervals import LEVEL, reach
 from kdzoo.board.printed import (
     NONE,
     STRATEGY,
@@ -20,7 +20,6 @@ from kdzoo.board.printed import (
     teacher_column,
 )
 from kdzoo.board.stats import FEWEST, SIGNIFICANCE
-from kdzoo.board.student_t import reach
 from kdzoo.board.terminal import folded, grid
 from kdzoo.errors import UsageError
 from kdzoo.measures import Measure

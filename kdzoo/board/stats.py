@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kdzoo.board.bootstrap import LEVEL, NOISE, ratio_intervals
-from kdzoo.board.student_t import reach, two_sided_p
+from kdzoo.board.intervals import LEVEL, NOISE, ratio_intervals, reach, two_sided_p
 
 FEWEST = 3
 """Seeds below which no interval is given."""
@@ -106,7 +105,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def gap_recovered(values: Sequence[float], baseline: Sequence[float], teacher: float) -> Estimate:
     """Share of the way from the baseline to the teacher: (mean values - mean baseline) / (teacher - mean baseline).
 
-    The interval is that of :func:`kdzoo.board.bootstrap.ratio_intervals`, of the differences to the baseline over the
+    The interval is that of :func:`kdzoo.board.intervals.ratio_intervals`, of the differences to the baseline over the
     teacher's distances to it. There is none below five seeds, nor where the differences have no spread.
 
     Args:

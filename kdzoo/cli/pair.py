@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kdzoo.bench.facts import PairPlan
-    from kdzoo.cell import DataRef, ModelRef
     from kdzoo.declarations import Profile, Signature
+    from kdzoo.refs import DataRef, ModelRef
 
 Rows = list[list[str]]
 
@@ -36,7 +36,6 @@ def pair(
     """Show how the stages of two networks are paired, and how much smaller the student is. Nothing is trained."""
     from kdzoo.bench.facts import TeacherFacts
     from kdzoo.bench.teachers import choose_weights, resolve_file, teacher_network
-    from kdzoo.cell import ModelRef, TeacherRef
     from kdzoo.data.load import open_data
     from kdzoo.declarations import pair_stages
     from kdzoo.errors import UsageError, unknown
@@ -44,6 +43,7 @@ def pair(
     from kdzoo.inputs import parse_size, read_input
     from kdzoo.models.folders import name_by_content
     from kdzoo.models.zoo import check_model, create_model, profile_model
+    from kdzoo.refs import ModelRef, TeacherRef
     from kdzoo.registry import Registry
 
     lookup = Registry.load(plugin or ()).find_dataset  # before any model is looked up: plugins bring those too

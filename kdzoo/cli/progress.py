@@ -19,7 +19,8 @@ from kdzoo.cell import Cell
 from kdzoo.foreign import MOST_OF_A_REASON, bounded, visible
 from kdzoo.matrix import cell_title, values_text
 from kdzoo.measures import OWN, Measure, Scores
-from kdzoo.record import Epoch, Record
+from kdzoo.record import Record
+from kdzoo.record_parts import Epoch
 
 _QUIET_SECONDS = 20.0
 _SHOWN = 8

@@ -174,7 +174,7 @@ def _lead(task: Task, lab: Lab, *, quiet: bool) -> bool:
 
 def _compared(published: Record, made: Record) -> str:
     """Whether a record that was made again measured the same."""
-    from kdzoo.leaderboard.check.agreement import differences, differences_text
+    from kdzoo.leaderboard.check.groups import differences, differences_text
 
     names = {"status", "tune", "test", "curve", "student", "adapter_parameters"}
     first, second = (one.model_dump(mode="json", include=names) for one in (published, made))

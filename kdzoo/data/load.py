@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from kdzoo import foreign
-from kdzoo.cell import DataRef
 from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits, checked_score, parse_subset
 from kdzoo.data.decoding import CROP, INTERPOLATION, FileSource
 from kdzoo.data.factory import PREFIXES, TimmDataset
@@ -26,6 +25,7 @@ from kdzoo.measures import Measure, Scores
 from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
 from kdzoo.recipe import Augment, Recipe
+from kdzoo.refs import DataRef
 
 Split = Literal["fit", "tune", "test"]
 

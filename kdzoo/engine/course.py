@@ -1,16 +1,21 @@
-"""What runs a training step by step and watches it: pauses, observers, early stops, and the means of its terms."""
+"""What a training goes through step by step, and who watches it: batches, pauses, early stops, and means of terms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
+import torch
 from torch import Tensor
 
+from kdzoo.cell import Cell
+from kdzoo.data.load import LoadedData
+from kdzoo.engine.optim import Mixer
 from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError, NonFiniteLossError
-from kdzoo.record import Epoch
+from kdzoo.outputs import Batch
+from kdzoo.record_parts import Epoch
 from kdzoo.strategy import Terms
 
 
@@ -55,6 +60,37 @@ def finish(course: Course[_T]) -> _T:
         except StopIteration as end:
             result: _T = end.value
             return result
+
+
+Feed = Callable[[int], Iterator[Batch]]
+"""Number of an epoch -> its batches: augmented, in their order, mixed where the recipe mixes."""
+
+
+def own_feed(cell: Cell, data: LoadedData, views: int, device: torch.device) -> Feed:
+    """The batches of one cell.
+
+    Args:
+        cell: gives recipe and seeds.
+        data: the opened dataset.
+        views: augmented versions of each sample in a batch.
+        device: where the batches shall be.
+    """
+    recipe = cell.recipe
+    mixer = Mixer(recipe, data.ref.num_classes, cell.seed_for("mixup"))
+
+    def feed(epoch: int) -> Iterator[Batch]:
+        batches = data.train_batches(
+            recipe,
+            view=recipe.view(epoch),
+            epoch=epoch,
+            order_seed=cell.seed_for("order"),
+            device=device,
+            views=views,
+        )
+        for step, batch in enumerate(batches):
+            yield mixer(batch, step, epoch)
+
+    return feed
 
 
 class Tally:

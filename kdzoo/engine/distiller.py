@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdzoo.declarations import Signal
+from kdzoo.declarations import Signal, student_signals
 from kdzoo.engine.division import Division, run_divided
 from kdzoo.errors import KdzooError
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Batch, Outputs
-from kdzoo.signals import student_signals
 from kdzoo.strategy import Phase, Strategy, Terms
 
 NOTHING = Outputs({})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kdzoo.cell import DataRef
+from kdzoo.data.load import LoadedData, Split
+from kdzoo.engine.distiller import Deployment, predict
 from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import NonFiniteLossError
 from kdzoo.measures import Scores, image_scores
 from kdzoo.outputs import Batch
+from kdzoo.refs import DataRef
+from kdzoo.strategy import Strategy
 
 ECE_BINS = 15
 
@@ -97,6 +101,23 @@ def evaluate(
         together = torch.cat(answers)
         scores |= score(together[:, :-1], together[:, -1].long())
     return Evaluation(scores, torch.cat(guesses).cpu().numpy())
+
+
+def measure(
+    trained: Deployment,
+    strategy: Strategy,
+    data: LoadedData,
+    split: Split,
+    device: torch.device,
+    world: World = ALONE,
+) -> Evaluation:
+    """Measure a trained student (with what its strategy deploys) on a split; several ranks share the batches."""
+    trained.eval()
+    strategy.eval()
+    size = batch_for(data.ref, device)
+    turns = world.turns(math.ceil(len(data.labels(split)) / size))
+    batches = data.eval_batches(split, size, device, only=turns)
+    return evaluate(lambda inputs: predict(trained, strategy, inputs), batches, world, score=data.score)
 
 
 def _in_order(world: World, own: list[Tensor]) -> list[Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,27 +14,26 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from kdzoo.cell import Cell
-from kdzoo.data.load import LoadedData, Split
+from kdzoo.data.load import LoadedData
 from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, SignalSource
 from kdzoo.engine.checkpoint import Checkpoints
-from kdzoo.engine.course import Course, PrunedError, Stop, Tally, Watch, finish
+from kdzoo.engine.course import Course, Feed, PrunedError, Stop, Tally, Watch, finish, own_feed
 from kdzoo.engine.devices import AcceleratorBackward, Clock, seed_everything
-from kdzoo.engine.distiller import Deployment, Distiller, predict, with_variants
+from kdzoo.engine.distiller import Deployment, Distiller, with_variants
 from kdzoo.engine.division import DividedBackward, Division, OverlappedBackward, overlapped, overlaps
-from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
-from kdzoo.engine.feed import Feed, own_feed
+from kdzoo.engine.evaluate import Evaluation, measure
 from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average, make_optimizer, make_schedule
 from kdzoo.engine.teacher_survey import TeacherSurvey, surveys
-from kdzoo.engine.world import ALONE, World
+from kdzoo.engine.world import ALONE
 from kdzoo.errors import KdzooError
 from kdzoo.interruption import LeftError
 from kdzoo.measures import main_of
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Batch
-from kdzoo.record import Epoch
 from kdzoo.record_forms import line_in_todays_form
-from kdzoo.strategy import Phase, Strategy, Terms
+from kdzoo.record_parts import Epoch
+from kdzoo.strategy import Phase, Terms
 
 
 class Training:
@@ -306,20 +304,3 @@ class Training:
         began, elsewhere = time.perf_counter(), self._elsewhere
         yield
         self.seconds[what] += time.perf_counter() - began - (self._elsewhere - elsewhere)
-
-
-def measure(
-    trained: Deployment,
-    strategy: Strategy,
-    data: LoadedData,
-    split: Split,
-    device: torch.device,
-    world: World = ALONE,
-) -> Evaluation:
-    """Measure a trained student (with what its strategy deploys) on a split; several ranks share the batches."""
-    trained.eval()
-    strategy.eval()
-    size = batch_for(data.ref, device)
-    turns = world.turns(math.ceil(len(data.labels(split)) / size))
-    batches = data.eval_batches(split, size, device, only=turns)
-    return evaluate(lambda inputs: predict(trained, strategy, inputs), batches, world, score=data.score)

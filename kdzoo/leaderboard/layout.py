@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from kdzoo.cell import DataRef, ModelRef, TeacherRef
 from kdzoo.leaderboard.untrusted import (
     Fault,
     Reading,
@@ -18,6 +17,7 @@ from kdzoo.leaderboard.untrusted import (
     walk,
 )
 from kdzoo.record import Record
+from kdzoo.refs import DataRef, ModelRef, TeacherRef
 from kdzoo.study import Study
 
 _T = TypeVar("_T", Record, Study)

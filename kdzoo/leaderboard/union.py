@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from kdzoo.errors import UsageError
 from kdzoo.foreign import visible
-from kdzoo.leaderboard.check.agreement import differences, differences_text
+from kdzoo.leaderboard.check.groups import differences, differences_text
 from kdzoo.leaderboard.layout import RECORDS, read_leaderboard
 from kdzoo.leaderboard.private import publishable, publishable_study
 from kdzoo.leaderboard.untrusted import (

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from kdzoo.cell import ModelRef, content_hash
+from kdzoo.cell import content_hash
 from kdzoo.errors import OddFileError, UsageError
 from kdzoo.files import MOST_TEXT, from_home, read_plain
+from kdzoo.refs import ModelRef
 
 PREFIX = "local-dir:"
 _NAMED = re.compile(r"local-dir:[A-Za-z0-9_]+@[0-9a-f]{16}")

@@ -11,11 +11,11 @@ import numpy as np
 import timm
 from timm.data.config import resolve_data_config
 
-from kdzoo.cell import DataRef, Input, ModelRef
 from kdzoo.errors import UsageError
 from kdzoo.inputs import AskedInput, input_text
 from kdzoo.models.weightfile import WeightFile
 from kdzoo.models.zoo import of_channels
+from kdzoo.refs import DataRef, Input, ModelRef
 
 _KEYS = ("mean", "std", "size", "crop", "interpolation")
 _NEAREST_KIND: dict[str, Literal["nearest", "bilinear", "bicubic"]] = {

@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdzoo.declarations import SIGNALS, Signal, Signature, StageShape
 from kdzoo.errors import PairError, UsageError
+from kdzoo.models.images import shown
+from kdzoo.models.watching import (
+    ActivationPlace,
+    entering_activations,
+    entering_layers,
+    find_activation,
+    leaving_layers,
+    watching,
+)
 from kdzoo.outputs import Classifier, Outputs, PreActivation
 
 ISOTROPIC_STAGES = 4
 """Blocks that stand for the stages of a network whose maps all have one resolution."""
-
-SHORTCUTS = frozenset({"downsample", "shortcut", "skip", "conv_skip"})
-"""Names that timm gives to what a block's input passes on its way around the block."""
-
-
-@dataclass(frozen=True)
-class _Before:
-    """Where a stage's map comes from.
-
-    Args:
-        activation: name of the module whose output it is.
-        call: in which of the module's calls in one pass.
-        norm: name of the batch normalisation right before it; None where there is none, or more than one.
-    """
-
-    activation: str
-    call: int
-    norm: str | None
 
 
 class TappedModel(nn.Module):
@@ -88,7 +76,7 @@ class TappedModel(nn.Module):
         infos: Any = getattr(model, "feature_info", ())
         self._stages = _stage_indices([info["reduction"] for info in infos])
         self._signature: Signature | None = None
-        self._before: tuple[_Before | None, ...] = ()
+        self._before: tuple[ActivationPlace | None, ...] = ()
         self._sources: tuple[int, ...] = ()
         self._head_sees_map = False
         self._needs_values = False
@@ -115,7 +103,7 @@ class TappedModel(nn.Module):
             images = self._convert(inputs)
             several = "heads" in wanted and len(self._names) > 1
             entering, leaving = self._heads if "embedding" in wanted else (), self._heads if several else ()
-            with _entering(entering) as entered, _leaving(leaving) as left:
+            with entering_layers(entering) as entered, leaving_layers(leaving) as left:
                 values |= self._run(images, wanted)
             if "embedding" in wanted:
                 values["embedding"] = self._join(entered)
@@ -124,14 +112,7 @@ class TappedModel(nn.Module):
         return Outputs({name: values[name] for name in SIGNALS if name in wanted})
 
     def _convert(self, images: Tensor) -> Tensor:
-        height, width = self.input_size
-        whole = math.floor(height / self.crop), math.floor(width / self.crop)
-        if tuple(images.shape[-2:]) != whole:
-            images = _resized(images, whole, self.interpolation)
-        if whole != self.input_size:
-            top, left = round((whole[0] - height) / 2), round((whole[1] - width) / 2)  # as torchvision rounds
-            images = images[..., top : top + height, left : left + width]
-        return images.sub(self.mean).div_(self.std)
+        return shown(images, self.input_size, self.crop, self.interpolation).sub(self.mean).div_(self.std)
 
     def _run(self, images: Tensor, wanted: set[Signal]) -> dict[str, Any]:
         model: Any = self.model
@@ -141,7 +122,7 @@ class TappedModel(nn.Module):
                 None if before is None else (model.get_submodule(before.activation), before.call)
                 for before in self._before
             ]
-            with _before_activations([tap[0] for tap in taps if tap]) as entered:
+            with entering_activations([tap[0] for tap in taps if tap]) as entered:
                 values = self._run(images, wanted - {"pre_stages"} | {"stages"})
             pairs = zip(taps, values["stages"], strict=True)
             return values | {"pre_stages": tuple(entered[tap[0]][tap[1]] if tap else own for tap, own in pairs)}
@@ -194,16 +175,7 @@ class TappedModel(nn.Module):
         the same block, a shortcut's own left aside (as OFD's authors take it: the shortcut is not part of the margin).
         """
         self.signature()
-        return tuple(None if before is None else self._norm(before.norm) for before in self._before)
-
-    def _norm(self, name: str | None) -> PreActivation:
-        if name is None:
-            return PreActivation(None, None)
-        norm: Any = self.model.get_submodule(name)
-        weight, bias = norm.weight, norm.bias
-        mean = norm.running_mean if norm.running_mean is not None else self.mean.new_zeros(norm.num_features)
-        weight = torch.ones_like(mean) if weight is None else weight.detach().clone()
-        return PreActivation(weight, torch.zeros_like(mean) if bias is None else bias.detach().clone())
+        return tuple(None if before is None else before.norm_in(self.model, self.mean) for before in self._before)
 
     def signature(self) -> Signature:
         """The shapes of the signals for one image; found once, without computing where the network allows that.
@@ -237,7 +209,7 @@ class TappedModel(nn.Module):
         timm_model: Any = self.model
         # A copy without values stops at the last layer at the latest, a head for maps of one size before it.
         stopped = suppress(RuntimeError, AssertionError)
-        with torch.no_grad(), _entering(self._heads) as entered, stopped:
+        with torch.no_grad(), entering_layers(self._heads) as entered, stopped:
             timm_model.forward_head(fmap)
         mean, found = fmap.mean(dim=(2, 3)), entered[0]
         if found.device != mean.device or found.numel() != mean.numel():
@@ -267,18 +239,10 @@ class TappedModel(nn.Module):
     def _run_blank(self, size: tuple[int, int], signals: Collection[Signal]) -> tuple[TappedModel, Outputs]:
         image = self.mean.new_zeros(1, self.mean.numel(), *size)
         # Fused attention kernels are unknown to flop counters; the plain one falls apart into matrix products.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _watching(self.model) as events:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), watching(self.model) as events:
             outputs: Outputs = self(image, signals)
-        self._before = tuple(_find_before(fmap, events) for fmap in outputs.values.get("stages", ()))
+        self._before = tuple(find_activation(fmap, events) for fmap in outputs.values.get("stages", ()))
         return self, outputs
-
-
-def _resized(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    if interpolation == "nearest":
-        return F.interpolate(images, size=size, mode="nearest-exact")
-    images = F.interpolate(images, size=size, mode=interpolation, align_corners=False, antialias=True)
-    # Bicubic overshoots at edges, which images of whole numbers cannot.
-    return images.clamp_(0, 1) if interpolation == "bicubic" else images
 
 
 def last_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
@@ -326,120 +290,3 @@ def _stage_indices(reductions: Sequence[int]) -> tuple[int, ...]:
         return tuple(sorted({reduction: i for i, reduction in enumerate(reductions)}.values()))
     wanted = min(count, ISOTROPIC_STAGES)
     return tuple(count * (k + 1) // wanted - 1 for k in range(wanted))
-
-
-@contextmanager
-def _entering(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """What enters each layer in the pass that runs meanwhile, in the order of the layers."""
-    entered = [torch.empty(0)] * len(layers)
-
-    def tap(i: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, args: entered.__setitem__(i, args[0])
-
-    hooks = [layer.register_forward_pre_hook(tap(i)) for i, layer in enumerate(layers)]
-    try:
-        yield entered
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _is_activation(module: nn.Module) -> bool:
-    home = type(module).__module__
-    own = home == "torch.nn.modules.activation" or home.startswith("timm.layers.activations")
-    return own and not isinstance(module, nn.MultiheadAttention)
-
-
-@contextmanager
-def _before_activations(activations: Sequence[nn.Module]) -> Iterator[dict[nn.Module, list[Tensor]]]:
-    """What enters each activation in the pass that runs meanwhile, call by call.
-
-    One that works in place is given a copy, or it would overwrite what is kept.
-    """
-    entered: dict[nn.Module, list[Tensor]] = {activation: [] for activation in activations}
-
-    def keep(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        entered[module].append(args[0])
-        return (args[0].clone(), *args[1:]) if getattr(module, "inplace", False) else None
-
-    hooks = [activation.register_forward_pre_hook(keep) for activation in entered]
-    try:
-        yield entered
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@dataclass(frozen=True)
-class _Event:
-    """An activation or a batch normalisation that ran.
-
-    Args:
-        name: of the module.
-        module: the module.
-        output: what it gave; None for a normalisation, which is noted when it begins.
-    """
-
-    name: str
-    module: nn.Module
-    output: Tensor | None
-
-
-@contextmanager
-def _watching(model: nn.Module) -> Iterator[list[_Event]]:
-    """The activations and batch normalisations of the pass that runs meanwhile, in their order."""
-    events: list[_Event] = []
-
-    def began(name: str) -> Callable[[nn.Module, Any], None]:
-        return lambda module, args: events.append(_Event(name, module, None))
-
-    def ended(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda module, args, output: events.append(_Event(name, module, output))
-
-    hooks = []
-    for name, module in model.named_modules():
-        if _is_activation(module):
-            hooks.append(module.register_forward_hook(ended(name)))
-        elif isinstance(module, _BatchNorm):
-            hooks.append(module.register_forward_pre_hook(began(name)))
-    try:
-        yield events
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _find_before(fmap: Tensor, events: Sequence[_Event]) -> _Before | None:
-    """Which activation gave a map, and which batch normalisation ran right before it."""
-    place = next((i for i, event in enumerate(events) if event.output is fmap), None)
-    if place is None:
-        return None
-    activation = events[place]
-    call = sum(event.output is not None and event.module is activation.module for event in events[:place])
-    block = activation.name.rpartition(".")[0]
-    since = max((i + 1 for i, event in enumerate(events[:place]) if event.output is not None), default=0)
-    norms = [event for event in events[since:place] if _in_path(event.name, block, fmap.shape[1], event.module)]
-    return _Before(activation.name, call, norms[0].name if len(norms) == 1 else None)
-
-
-def _in_path(name: str, block: str, channels: int, norm: Any) -> bool:
-    """Whether a normalisation belongs to a block, and not to its shortcut."""
-    inside = name == block or not block or name.startswith(f"{block}.")
-    parts = name.removeprefix(block).strip(".").split(".")
-    return inside and norm.num_features == channels and SHORTCUTS.isdisjoint(parts)
-
-
-@contextmanager
-def _leaving(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """What each layer gives in the pass that runs meanwhile, in the order of the layers."""
-    left = [torch.empty(0)] * len(layers)
-
-    def tap(i: int) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda _, __, output: left.__setitem__(i, output)
-
-    hooks = [layer.register_forward_hook(tap(i)) for i, layer in enumerate(layers)]
-    try:
-        yield left
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -15,12 +15,12 @@ from timm.data.config import resolve_data_config
 from timm.models import parse_model_name, resolve_model_input_args
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdzoo.cell import DataRef, Input, ModelRef
 from kdzoo.declarations import Profile
 from kdzoo.errors import UsageError, unknown
 from kdzoo.models.folders import timm_name
-from kdzoo.models.patches import check_patches
+from kdzoo.models.images import check_patches
 from kdzoo.models.taps import TappedModel
+from kdzoo.refs import DataRef, Input, ModelRef
 
 _WRONG_ARGUMENT = re.compile(r"(an unexpected|multiple values for) keyword argument '(\w+)'")
 _NOT_FROM_USERS = frozenset(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdzoo.board.labels import value_text
-from kdzoo.cell import Scalar
 from kdzoo.drawing import NEUTRAL, PALETTE, png, svg
 from kdzoo.errors import UsageError, os_reason
 from kdzoo.files import atomic_write
 from kdzoo.foreign import printable
 from kdzoo.measures import Measure
+from kdzoo.refs import Scalar
 from kdzoo.space import Range
 from kdzoo.study import Study
 from kdzoo.tuning.optuna_study import Importance, importance

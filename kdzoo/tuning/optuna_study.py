@@ -15,7 +15,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdzoo.cell import Scalar
+from kdzoo.refs import Scalar
 from kdzoo.space import Range
 from kdzoo.study import Study, Trial
 

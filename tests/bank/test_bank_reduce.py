@@ -11,10 +11,10 @@ from bank_lab import EXACT, banked, terms
 from torch import Tensor
 
 from kdzoo import Batch, KdzooError, Outputs, Setup, Signature, StageShape, Strategy, Terms, param
-from kdzoo.cell import StrategyRef
 from kdzoo.engine.bank.needs import need_of, tensors_of
 from kdzoo.engine.bank.spec import kept_dtype, signal_of
 from kdzoo.recipe import Augment, Recipe
+from kdzoo.refs import StrategyRef
 from kdzoo_zoo.attention.at import AttentionTransfer
 from kdzoo_zoo.feature.fitnets import FitNets
 

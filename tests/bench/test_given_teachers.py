@@ -16,11 +16,11 @@ from small_lab import FIT, Quadrants, Quiet, prepare
 from kdzoo.bench import teacher_checks as advices
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.normalisation import find_normalisation
-from kdzoo.cell import ModelRef
 from kdzoo.data.load import open_data
 from kdzoo.inputs import read_input
 from kdzoo.models.weightfile import METADATA_KEY
 from kdzoo.record import Record
+from kdzoo.refs import ModelRef
 
 TEACHER = "test_resnet"
 IN_TURN = [1, 2, 3, 0]

@@ -18,10 +18,10 @@ from small_lab import DISTRIBUTION, VERSION, Quadrants, Run, make_registry, run
 
 from kdzoo import Splits
 from kdzoo.bench.remeasure import remeasure
-from kdzoo.cell import ModelRef
 from kdzoo.measures import hits
 from kdzoo.plugins import Plugin, load_plugins
 from kdzoo.record import Record
+from kdzoo.refs import ModelRef
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 

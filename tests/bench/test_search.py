@@ -10,11 +10,13 @@ import pytest
 
 from kdzoo.bench.search import Pruning, ask, make_pruner
 from kdzoo.bench.session import run_studies
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.engine.course import Stop
 from kdzoo.measures import image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import Environment, Epoch, Size, TeacherMeasures
+from kdzoo.refs import DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.space import Range
 from kdzoo.store import Store
 from kdzoo.study import TRIAL_SEED, TUNER, Study, StudyPlan, Trial

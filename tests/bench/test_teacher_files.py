@@ -19,11 +19,12 @@ from typer.testing import CliRunner
 from kdzoo import UsageError
 from kdzoo.bench.remeasure import remeasure
 from kdzoo.bench.teachers import resolve_file
-from kdzoo.cell import Cell, Input, ModelRef
+from kdzoo.cell import Cell
 from kdzoo.cli import app
 from kdzoo.config import BenchConfig, load_bench
 from kdzoo.measures import hits
 from kdzoo.models.weights import save_weights
+from kdzoo.refs import Input, ModelRef
 
 TIMM_ARGS: dict[str, Any] = {"model": "test_efficientnet", "in_chans": 1, "input_size": None, "img_size": 16}
 TIMM_ARGS |= {"mean": [0.9], "std": [0.05], "crop_pct": 1.0, "interpolation": "bilinear"}

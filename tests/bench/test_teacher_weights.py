@@ -10,10 +10,10 @@ import torch
 from small_lab import prepare
 
 from kdzoo.bench.teachers import choose_weights
-from kdzoo.cell import ModelRef
 from kdzoo.errors import UsageError
 from kdzoo.models.weights import body_digest
 from kdzoo.models.zoo import create_model
+from kdzoo.refs import ModelRef
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from kdzoo import ArrayData, Dataset, KdzooError, Splits
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.remeasure import remeasure
 from kdzoo.bench.teacher_checks import Advice, admit
-from kdzoo.cell import ModelRef, TeacherRef
 from kdzoo.data.load import open_data
 from kdzoo.measures import image_scores
-from kdzoo.record import Record, Size, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import Size, TeacherMeasures
+from kdzoo.refs import ModelRef, TeacherRef
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from kdzoo.bench.executors.local import run_cells
 from kdzoo.bench.finished import BenchResult
 from kdzoo.bench.session import run_bench
 from kdzoo.cell import Cell
-from kdzoo.record import Epoch, Record
+from kdzoo.record import Record
+from kdzoo.record_parts import Epoch
 from kdzoo.store import Store
 from kdzoo.storefiles import read_record
 from kdzoo.study import Study, parse_study

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdzoo.cell import DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.recipe import Recipe
+from kdzoo.refs import DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.space import Range
 from kdzoo.study import Study, StudyPlan, Trial
 

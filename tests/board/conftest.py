@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.measures import Scores, image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Environment, Record, Size, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import Environment, Size, TeacherMeasures
+from kdzoo.refs import DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.space import Range
 from kdzoo.study import Study, StudyPlan, Trial
 

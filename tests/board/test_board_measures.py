@@ -14,7 +14,7 @@ from kdzoo.board.render import board_text
 from kdzoo.board.table import make_board
 from kdzoo.leaderboard.charts.comparison import forest_chart
 from kdzoo.leaderboard.charts.scores import accuracy_chart
-from kdzoo.leaderboard.check.agreement import differences
+from kdzoo.leaderboard.check.groups import differences
 from kdzoo.measures import Measure
 from kdzoo.record import Record
 

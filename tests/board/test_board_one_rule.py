@@ -13,7 +13,8 @@ from kdzoo.board.cache import read_batch
 from kdzoo.board.parsing import RecordParser
 from kdzoo.errors import KdzooError
 from kdzoo.jsontext import sealed, unsealed
-from kdzoo.record import SCHEMA, Epoch, Record, parse_record
+from kdzoo.record import SCHEMA, Record, parse_record
+from kdzoo.record_parts import Epoch
 from kdzoo.store import Store
 
 SWEEP = Path(__file__).parent / "sweep" / "store"

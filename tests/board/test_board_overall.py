@@ -18,8 +18,9 @@ from kdzoo.board.render import FORMATS, board_text
 from kdzoo.board.standings import Standing
 from kdzoo.board.stats import Friedman, critical_difference, friedman, inseparable, rank_within_blocks
 from kdzoo.board.table import Board, make_board
-from kdzoo.cell import Cell, Scalar
+from kdzoo.cell import Cell
 from kdzoo.record import Record
+from kdzoo.refs import Scalar
 from kdzoo.space import Range
 from kdzoo.study import Study, StudyPlan, Trial
 

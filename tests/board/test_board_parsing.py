@@ -12,9 +12,11 @@ import pytest
 from kdzoo.board import parsing
 from kdzoo.board.parsing import RecordParser, parse_lines, results_of
 from kdzoo.board.rows import SeedResult, seed_result
-from kdzoo.cell import Cell, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.errors import KdzooError
-from kdzoo.record import SCHEMA, Epoch, Record, parse_record
+from kdzoo.record import SCHEMA, Record, parse_record
+from kdzoo.record_parts import Epoch
+from kdzoo.refs import ModelRef, StrategyRef, TeacherRef
 from kdzoo.store import Store
 
 HERE = Path(__file__).parent

@@ -12,9 +12,9 @@ import pytest
 from board_studies import RECIPE, SPACE, done, make_study
 from waiting import output_of
 
-from kdzoo.cell import DataRef, ModelRef, StrategyRef
 from kdzoo.drawing import chart_digest, drawer, origin_of
 from kdzoo.errors import UsageError
+from kdzoo.refs import DataRef, ModelRef, StrategyRef
 from kdzoo.space import Range
 from kdzoo.study import Study
 from kdzoo.tuning.charts import study_charts, write_plots

@@ -12,10 +12,11 @@ import pytest
 from kdzoo.board.columns import COLUMNS
 from kdzoo.board.render import board_text
 from kdzoo.board.table import make_board
-from kdzoo.cell import Cell, ModelRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.errors import UsageError
 from kdzoo.recipe import Recipe
 from kdzoo.record import Record
+from kdzoo.refs import ModelRef, TeacherRef
 
 Factory = Callable[..., Any]
 

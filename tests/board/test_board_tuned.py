@@ -10,7 +10,8 @@ from board_rows import by_variant
 
 from kdzoo.board.render import board_text
 from kdzoo.board.table import make_board
-from kdzoo.cell import Cell, ModelRef
+from kdzoo.cell import Cell
+from kdzoo.refs import ModelRef
 from kdzoo.space import Range
 
 Factory = Callable[..., Any]

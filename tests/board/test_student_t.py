@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy.special import stdtr, stdtrit
 
-from kdzoo.board.student_t import reach, two_sided_p
+from kdzoo.board.intervals import reach, two_sided_p
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 9, 29, 100, 1000])

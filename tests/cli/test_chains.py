@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from kdzoo.needed import assistant_cells
-from kdzoo.record import Record, Size, parse_record
+from kdzoo.record import Record, parse_record
+from kdzoo.record_parts import Size
 from kdzoo.store import Store
 
 DIGITS = (

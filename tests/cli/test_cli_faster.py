@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kdzoo.bench.search import Pruning
-from kdzoo.leaderboard.check.agreement import differences
-from kdzoo.record import Epoch
+from kdzoo.leaderboard.check.groups import differences
+from kdzoo.record_parts import Epoch
 from kdzoo.study import Study, Trial, parse_study
 from kdzoo.tuning.optuna_study import frozen_trials
 

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.cli import progress
 from kdzoo.cli.progress import LiveReport, Pace, PlainReport, make_report
 from kdzoo.measures import image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import Environment, Epoch, Size, TeacherMeasures
+from kdzoo.refs import DataRef, ModelRef, StrategyRef, TeacherRef
 
 RECIPE = Recipe(name="r", epochs=4, batch_size=8)
 MEASURES = image_scores(n=200, correct1=150, correct5=200, nll=0.5, ece=1.0)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from kdzoo.cli.run_cell import settings_of
-from kdzoo.record import Environment, Record, parse_record
+from kdzoo.record import Record, parse_record
+from kdzoo.record_parts import Environment
 
 DIGITS = (
     *("--dataset", "digits[:300]", "--teacher", "test_resnet"),

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.measures import image_scores
 from kdzoo.recipe import Augment, Recipe
-from kdzoo.record import Environment, Record, Size, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import Environment, Size, TeacherMeasures
+from kdzoo.refs import DataRef, ModelRef, StrategyRef, TeacherRef
 
 RECIPE = Recipe(name="quick", epochs=12, batch_size=64, warmup=0.1, augment=Augment(crop=2))
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from kdzoo.cell import PROTOCOL, Cell, ModelRef, StrategyRef, TeacherRef, canonical_json, content_hash
+from kdzoo.cell import PROTOCOL, Cell, canonical_json, content_hash
 from kdzoo.errors import UsageError
 from kdzoo.recipe import Recipe
+from kdzoo.refs import ModelRef, StrategyRef, TeacherRef
 
 PURPOSES = ("init", "order", "adapters", "mixup", "epoch 0", "epoch 1")
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from kdzoo import KdzooError
-from kdzoo.cell import PROTOCOL, Cell, StrategyRef
+from kdzoo.cell import PROTOCOL, Cell
 from kdzoo.recipe import Recipe
+from kdzoo.refs import StrategyRef
 from kdzoo.space import Range
 from kdzoo.study import STUDY_SCHEMA, TRIAL_SEED, TUNER, Study, StudyPlan, Trial, parse_study
 

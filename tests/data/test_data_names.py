@@ -9,11 +9,11 @@ import pytest
 
 from kdzoo import UsageError
 from kdzoo.board.labels import data_text
-from kdzoo.cell import ModelRef
 from kdzoo.config import load_bench
 from kdzoo.data.dataset import escape, parse_subset
 from kdzoo.data.load import open_data
 from kdzoo.flags import split_list
+from kdzoo.refs import ModelRef
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import pytest
 import typer
 from docs_pages import NAMES, blocks, inline_commands, run_kdzoo, shown_commands, write_files
 
-from kdzoo.cell import ModelRef
 from kdzoo.cli import app, running
 from kdzoo.config import BenchConfig
 from kdzoo.data.dataset import parse_subset
 from kdzoo.data.hub_columns import Columns
 from kdzoo.matrix import resolve_recipes, resolve_spaces, resolve_strategies
 from kdzoo.models.zoo import check_model
+from kdzoo.refs import ModelRef
 from kdzoo.registry import Registry
 
 SHOWN = [(name, command) for name in NAMES for command in dict.fromkeys(shown_commands(name))]

@@ -20,7 +20,8 @@ from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.plugins import Plugin, load_plugins
-from kdzoo.record import Epoch, Record
+from kdzoo.record import Record
+from kdzoo.record_parts import Epoch
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 

@@ -9,6 +9,7 @@ import pytest
 from small_lab import Quiet, make_lab, prepare, run, stop_at
 
 from kdzoo.bench.executors.local import run_cells
+from kdzoo.engine.evaluate import measure
 from kdzoo.record import Record
 
 
@@ -56,16 +57,13 @@ def test_a_training_that_was_stopped_may_go_on_with_another_k(tmp_path: Path, te
 def test_the_last_measure_is_not_taken_twice(
     tmp_path: Path, teacher_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kdzoo.engine import train
-
     splits: list[str] = []
-    measure = train.measure
 
     def counted(trained: Any, strategy: Any, data: Any, split: str, *rest: Any) -> Any:
         splits.append(split)
         return measure(trained, strategy, data, split, *rest)
 
-    monkeypatch.setattr(train, "measure", counted)
+    monkeypatch.setattr("kdzoo.engine.train.measure", counted)
     monkeypatch.setattr("kdzoo.bench.run.measure", counted)
     record = run(tmp_path, [], teacher_weights=teacher_file, epochs=2).only("ce")
     assert splits == ["tune", "tune", "test"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
-from kdzoo.cell import DataRef
 from kdzoo.declarations import Signature, StageShape
 from kdzoo.engine.distiller import Distiller
-from kdzoo.engine.memory import estimate_memory
+from kdzoo.engine.lockstep_group import estimate_memory
 from kdzoo.models.taps import TappedModel
-from kdzoo.outputs import Outputs
+from kdzoo.outputs import Outputs, Setup
 from kdzoo.recipe import Recipe
-from kdzoo.strategy import Setup, Strategy
+from kdzoo.refs import DataRef
+from kdzoo.strategy import Strategy
 
 DATA = DataRef(name="dots", fingerprint="0" * 16, num_classes=3, channels=1, img_size=(4, 4), fit=8, tune=4, test=4)
 RECIPE = Recipe(name="plain", epochs=1, batch_size=8)

@@ -11,7 +11,7 @@ from small_lab import prepare, run, whole_and_cut
 from torch import Tensor
 
 from kdzoo import Backward, Recipe, Strategy, Terms, UsageError
-from kdzoo.combination import combine
+from kdzoo.combining import combine
 from kdzoo_zoo.functional import separate_momentum_trajectory
 from kdzoo_zoo.response.soft import SoftTargets
 from kdzoo_zoo.scheme.dot import DistillationOrientedTrainer

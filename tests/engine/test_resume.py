@@ -12,7 +12,7 @@ from small_lab import BATCH, Quiet, prepare, run, states, stop_at, whole_and_cut
 
 from kdzoo.bench.executors.local import run_cells
 from kdzoo.cell import Cell
-from kdzoo.record import Epoch
+from kdzoo.record_parts import Epoch
 from kdzoo.store import Store
 
 pytestmark = pytest.mark.exhaustive

@@ -13,7 +13,7 @@ from small_lab import FIT, run, stop_at
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Strategy
-from kdzoo.combination import combine
+from kdzoo.combining import combine
 
 SEEN: list[tuple[Tensor, Tensor]] = []
 """The indices and the images' sums of each batch of a survey, over all trainings of a test."""

@@ -11,7 +11,7 @@ from small_lab import BATCH, run
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Strategy, Terms, UsageError
-from kdzoo.combination import combine
+from kdzoo.combining import combine
 
 SEEN: list[Batch] = []
 

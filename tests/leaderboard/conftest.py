@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 from made_records import DATA, RECIPE, make_cell, make_failure, make_record, make_rows, make_sweep, make_teacher
 
-from kdzoo.cell import Cell, DataRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.recipe import Recipe
 from kdzoo.record import Record
+from kdzoo.refs import DataRef, TeacherRef
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.drawing import chart_digest, drawer
 from kdzoo.leaderboard.charts.parts import Chart
 from kdzoo.leaderboard.layout import Leaderboard, read_leaderboard
@@ -19,7 +19,9 @@ from kdzoo.leaderboard.publish import write_published
 from kdzoo.matrix import teacher_cell
 from kdzoo.measures import Scores, image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import Environment, Epoch, Size, TeacherMeasures
+from kdzoo.refs import DataRef, ModelRef, StrategyRef, TeacherRef
 from kdzoo.space import Range
 from kdzoo.store import Store
 from kdzoo.study import Study, StudyPlan, Trial

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from kdzoo.cell import Cell, DataRef, ModelRef, StrategyRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.measures import Scores, image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import Environment, Epoch, Size, TeacherMeasures
+from kdzoo.refs import DataRef, ModelRef, StrategyRef, TeacherRef
 
 RECIPE = Recipe(name="quick", epochs=5, batch_size=32, warmup=0.1)
 DATA = DataRef(

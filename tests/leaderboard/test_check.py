@@ -29,7 +29,7 @@ from typer.testing import CliRunner, Result
 from waiting import output_of
 
 from kdzoo import Batch
-from kdzoo.cell import PROTOCOL, StrategyRef
+from kdzoo.cell import PROTOCOL
 from kdzoo.cli import app
 from kdzoo.drawing import drawer
 from kdzoo.errors import UsageError
@@ -39,7 +39,9 @@ from kdzoo.leaderboard.check.records import better_than_chance, plan_reasons, re
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.page.chartcode import END, START
 from kdzoo.recipe import Augment
-from kdzoo.record import EVALUATION, Epoch, Record, Size, parse_record
+from kdzoo.record import EVALUATION, Record, parse_record
+from kdzoo.record_parts import Epoch, Size
+from kdzoo.refs import StrategyRef
 from kdzoo.space import Range
 from kdzoo.study import TRIAL_SEED, TUNER, Study, StudyPlan, Trial, parse_study
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kdzoo.cell import DataRef, ModelRef
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import create_model
+from kdzoo.refs import DataRef, ModelRef
 
 MEAN, STD = 0.4, 0.2
 

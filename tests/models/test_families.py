@@ -11,9 +11,9 @@ import torch
 from timm.models import is_model_in_modules
 from torch import nn
 
-from kdzoo.cell import ModelRef
 from kdzoo.errors import PairError, UsageError
 from kdzoo.models.taps import TappedModel, last_layers
+from kdzoo.refs import ModelRef
 
 pytestmark = pytest.mark.exhaustive
 

@@ -12,11 +12,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 from kdzoo import Signature, StageShape, UsageError
-from kdzoo.cell import DataRef, ModelRef
 from kdzoo.cli.pair import pair, size_rows, stage_rows, stages_text
 from kdzoo.declarations import Profile, pair_stages
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.zoo import profile_model
+from kdzoo.refs import DataRef, ModelRef
 
 Make = Callable[..., TappedModel]
 MakeRef = Callable[..., DataRef]

@@ -6,9 +6,9 @@ import pytest
 import timm
 import torch
 
-from kdzoo.cell import DataRef, ModelRef
 from kdzoo.errors import UsageError
 from kdzoo.models.zoo import create_model
+from kdzoo.refs import DataRef, ModelRef
 
 MakeRef = Callable[..., DataRef]
 

@@ -14,10 +14,10 @@ import torch
 from timm.models import PretrainedCfg
 
 from kdzoo import StageShape, UsageError
-from kdzoo.cell import DataRef, ModelRef
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weights import save_weights
 from kdzoo.models.zoo import check_model, create_model, plain_arguments, pretrained_classes
+from kdzoo.refs import DataRef, ModelRef
 
 Make = Callable[..., TappedModel]
 MakeRef = Callable[..., DataRef]

@@ -18,13 +18,13 @@ from timm.models._hub import save_for_hf
 from torchvision.transforms.functional import to_pil_image
 
 from kdzoo import UsageError
-from kdzoo.cell import DataRef, Input, ModelRef
 from kdzoo.inputs import read_input
 from kdzoo.models.preprocessing import DatasetImages, StatedInput, check_classes, choose_input, stated_input
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.weightfile import open_weights
 from kdzoo.models.weights import save_weights
 from kdzoo.models.zoo import create_model
+from kdzoo.refs import DataRef, Input, ModelRef
 
 Make = Callable[..., TappedModel]
 MODEL = ModelRef(name="test_resnet")

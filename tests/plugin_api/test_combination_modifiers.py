@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, Phase, Setup, Signature, StageShape, Strategy, Terms, UsageError, param
-from kdzoo.combination import combine
+from kdzoo.combining import combine
 from kdzoo.config import BenchConfig
 from kdzoo.declarations import Declared
 from kdzoo.matrix import resolve_strategies

@@ -14,7 +14,8 @@ from torch import nn
 from kdzoo.testing.checks.cost import bytes_for_each_pair, peak_bytes
 from kdzoo.testing.checks.precision import WideFloats
 from kdzoo.testing.kit.instruments import difference, plain_state, same
-from kdzoo.testing.kit.synthetic import draw_batch, make_pair, tap_student, tap_teacher
+from kdzoo.testing.kit.networks import make_pair
+from kdzoo.testing.kit.synthetic import draw_batch, tap_student, tap_teacher
 
 
 def test_peak_memory_counts_what_lives_at_one_time() -> None:

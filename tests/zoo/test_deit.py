@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from kdzoo import PairError, UsageError
-from kdzoo.combination import combine
+from kdzoo.combining import combine
 from kdzoo_zoo.functional import soft_target_loss
 from kdzoo_zoo.response.deit import DistillationToken
 from kdzoo_zoo.response.soft import SoftTargets

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdzoo import Outputs, PairError, UsageError
-from kdzoo.combination import combine
+from kdzoo.combining import combine
 from kdzoo_zoo.functional import decoupled_loss, soft_target_loss, sort_logits, standardize_logits
 from kdzoo_zoo.response.dkd import DecoupledKD
 from kdzoo_zoo.response.hard import HardLabels

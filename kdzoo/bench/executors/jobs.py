@@ -22,7 +22,8 @@ from kdzoo.engine.course import Stop, Watch
 from kdzoo.interruption import raise_if_interrupted
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.zoo import create_model
-from kdzoo.record import Epoch, Record
+from kdzoo.record import Record
+from kdzoo.record_parts import Epoch
 
 _MEASURED_SECONDS = 1.5
 

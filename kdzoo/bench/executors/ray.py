@@ -18,10 +18,10 @@ from kdzoo.bench.executors.raytask import Parcel, Reply, pack_teacher, run_job, 
 from kdzoo.bench.executors.worker import LabSettings, Raised
 from kdzoo.bench.lab import Expected, Lab
 from kdzoo.bench.results import find_done
-from kdzoo.cell import DataRef, TeacherRef
 from kdzoo.config import BenchConfig
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.needed import assistant_cells
+from kdzoo.refs import DataRef, TeacherRef
 
 _MOMENT = 0.5
 _CONNECT_SECONDS = 10.0

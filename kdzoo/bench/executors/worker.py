@@ -25,13 +25,14 @@ import torch
 from kdzoo import foreign
 from kdzoo.bench.executors.jobs import Event, EventWatch, JobEnded, JobStarted, WorkerLine
 from kdzoo.bench.lab import Lab
-from kdzoo.cell import Cell, DataRef
+from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig
 from kdzoo.data import decoding
 from kdzoo.data.load import LoadedData, open_data
 from kdzoo.errors import KdzooError, UsageError, os_reason
 from kdzoo.models.folders import known_folders, remember_folders
 from kdzoo.models.zoo import check_model
+from kdzoo.refs import DataRef
 from kdzoo.registry import Registry
 from kdzoo.store import Store
 

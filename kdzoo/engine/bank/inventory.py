@@ -11,12 +11,13 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from kdzoo.cell import Frozen, canonical_json, content_hash
+from kdzoo.cell import canonical_json, content_hash
 from kdzoo.engine.bank.policy import Demand, EntryView, Outcome, Selection, bytes_of
 from kdzoo.engine.bank.spec import BankSettings
 from kdzoo.engine.bank.view_files import FACTS, ViewFile, read_facts
 from kdzoo.errors import OddFileError, UsageError, unknown
 from kdzoo.files import MOST_KEPT, atomic_write, discard, make_folder, read_plain, size_of
+from kdzoo.refs import Frozen
 from kdzoo.store import Store
 
 CacheForm = Literal["ram", "disk", "off"]

@@ -10,16 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdzoo.cell import StrategyRef, content_hash
-from kdzoo.combination import only
+from kdzoo.cell import content_hash
 from kdzoo.data.load import LoadedData
-from kdzoo.declarations import Signal
+from kdzoo.declarations import Signal, teacher_signals
 from kdzoo.engine.evaluate import batch_for
 from kdzoo.errors import KdzooError
 from kdzoo.models.teacher import Teacher
-from kdzoo.outputs import Classifier, Outputs
+from kdzoo.outputs import Classifier, Outputs, only
 from kdzoo.recipe import Recipe
-from kdzoo.signals import teacher_signals
+from kdzoo.refs import StrategyRef
 from kdzoo.strategy import Strategy
 
 Reduce = Callable[[Outputs], Outputs]

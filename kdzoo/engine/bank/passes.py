@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdzoo.combination import only
 from kdzoo.data.load import LoadedData
 from kdzoo.engine.bank.needs import Need, SignalPlace, TeacherRunner, pass_batch, tensors_of
 from kdzoo.engine.bank.spec import BYTES, BankSettings, CacheEntry, Pass, kept_dtype
 from kdzoo.engine.bank.storage import RamStorage, Storage, ViewWriter
 from kdzoo.errors import KdzooError
 from kdzoo.models.teacher import Teacher
-from kdzoo.outputs import Classifier, Outputs
+from kdzoo.outputs import Classifier, Outputs, only
 
 _PIXELS = 2**19
 _SAMPLES = 32

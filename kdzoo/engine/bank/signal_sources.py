@@ -8,13 +8,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from kdzoo.declarations import teacher_signals
 from kdzoo.engine.bank.needs import view_numbers
 from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.distiller import NOTHING, teach
 from kdzoo.engine.division import Division, overlaps
 from kdzoo.models.teacher import Teacher, mean_logits
 from kdzoo.outputs import Batch, Outputs
-from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Phase, Strategy
 
 GiveSignals = Callable[[Batch], Outputs]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from kdzoo.cell import PROTOCOL, DataRef, content_hash
+from kdzoo.cell import PROTOCOL, content_hash
 from kdzoo.config import BankDtype, BankMode
 from kdzoo.recipe import Augment
+from kdzoo.refs import DataRef
 
 FORMAT = 1
 """Version of what is kept and of how; raised when older entries must not be read any more."""

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
-from kdzoo.cell import Frozen, canonical_json
+from kdzoo.cell import canonical_json
 from kdzoo.engine.bank.spec import BYTES
 from kdzoo.errors import OddFileError
 from kdzoo.files import MOST_KEPT, check_plain, make_folder, read_plain, replace, set_aside
+from kdzoo.refs import Frozen
 
 FACTS = "entry.json"
 """The file that says what an entry is. Nothing is read by it, as its folder's name says it too."""

@@ -1,7 +1,8 @@
-"""What must be true of records together: whole rows, a baseline for each pair, one teacher."""
+"""What must be true of records together: whole rows, a baseline for each pair, one teacher; and what differs in two."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
@@ -9,18 +10,23 @@ from typing import Any, TypeAlias
 
 from kdzoo.board.labels import params_text
 from kdzoo.cell import Cell
-from kdzoo.leaderboard.check.agreement import differences, differences_text
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE, teacher_cell
-from kdzoo.measures import AGREEMENT, Measure, exact_scores
+from kdzoo.measures import AGREEMENT, Measure, exact_scores, known, main_of
 from kdzoo.needed import assistant_cells
 from kdzoo.needed import trainings as trainings_of
-from kdzoo.record import Record, Size, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import Size, TeacherMeasures
 from kdzoo.rowkey import PairKey, RowKey
 
 _Trainings: TypeAlias = dict[tuple[str, int], Record]
 """Cell and evaluation -> the done training of a teacher."""
+
+_TRIAL = re.compile(r"curve\[\d+\]\Z")
+_ON_TUNE = re.compile(r"curve\[\d+\](\.tune)?\Z")
+"""After an epoch, of a record or of a trial: how often it is measured is for each bench to say."""
+_MOST_SHOWN = 3
 
 
 def group_faults(records: Sequence[Record]) -> list[Fault]:
@@ -177,3 +183,51 @@ def _trainings(students: Sequence[Record], trainings: _Trainings) -> Iterator[Fa
                     f"lacks the training of its {training.kind} {training.student}, {training.id}; publish it from its "
                     "runs",
                 )
+
+
+def differences(first: Any, second: Any, place: str = "", declared: Sequence[Measure] = ()) -> list[str]:
+    """Where two values of JSON differ, as ``test.nll 0.12 and 0.34``; nothing where they agree.
+
+    They agree if they are equal, or within the tolerance of a measure that adds up fractions.
+
+    Args:
+        first, second: what ``model_dump(mode="json")`` gives of two measurements.
+        place: what to call them; empty for the whole.
+        declared: the measures that are not kdzoo's own; each measure says how nearly two of its values must agree.
+    """
+    if isinstance(first, dict) and isinstance(second, dict):
+        names = sorted(first.keys() | second.keys())
+        return [
+            difference
+            for name in names
+            for difference in differences(
+                first.get(name), second.get(name), f"{place}.{name}" if place else name, declared
+            )
+        ]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        pairs = enumerate(zip(first, second, strict=True))
+        return [
+            difference
+            for number, (one, other) in pairs
+            for difference in differences(one, other, f"{place}[{number}]", declared)
+        ]
+    measure = main_of(declared) if _TRIAL.search(place) else known(declared).get(place.rpartition(".")[2])
+    if first == second or (measure and _near(first, second, measure.tolerance)):
+        return []
+    if (first is None or second is None) and _ON_TUNE.search(place):
+        return []
+    return [f"{place} {_text(first)} and {_text(second)}"]
+
+
+def differences_text(found: list[str]) -> str:
+    """The first of the differences, in one line."""
+    more = len(found) - _MOST_SHOWN
+    return ", ".join(found[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _near(first: Any, second: Any, tolerance: float) -> bool:
+    return isinstance(first, int | float) and isinstance(second, int | float) and abs(first - second) <= tolerance
+
+
+def _text(value: Any) -> str:
+    return f"a list of {len(value)}" if isinstance(value, list) else "nothing" if value is None else repr(value)

@@ -15,9 +15,10 @@ from kdzoo.testing.checks.equation import EQUATION
 from kdzoo.testing.checks.gradients import GOAL, GRADIENT_STUDENT, GRADIENT_TEACHER
 from kdzoo.testing.checks.hyperparameters import PARAMETERS, SEARCH_SPACE
 from kdzoo.testing.checks.loss import FLOAT32, LABELS_ONCE, NON_NEGATIVE, TERMS, ZERO_WHEN_EQUAL
+from kdzoo.testing.checks.methods import REDUCTION, SURVEY, VARIANTS
 from kdzoo.testing.checks.precision import BF16, CHANNELS_LAST, DEGENERATE, FLOAT64, FP16, NON_CONTIGUOUS
 from kdzoo.testing.checks.repeating import OTHER_PROCESS, REPEATABLE, STOCHASTIC, TRAINING_AGAIN
-from kdzoo.testing.checks.samples import ACROSS, BATCH_ORDER, BATCH_SIZE, VARIANTS
+from kdzoo.testing.checks.samples import ACROSS, BATCH_ORDER, BATCH_SIZE
 from kdzoo.testing.checks.shapes import (
     BATCH_OF_ONE,
     MIXUP_TARGETS,
@@ -28,7 +29,7 @@ from kdzoo.testing.checks.shapes import (
     UNEQUAL_SIZES,
     UNEQUAL_STAGES,
 )
-from kdzoo.testing.checks.state import MEMORY_ROWS, REDUCTION, REGISTERED, SURVEY
+from kdzoo.testing.checks.state import MEMORY_ROWS, REGISTERED
 from kdzoo.testing.checks.training import (
     BF16_TRAINING,
     CHECKPOINT,

@@ -9,12 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kdzoo.declarations import teacher_signals
 from kdzoo.outputs import Outputs
-from kdzoo.signals import teacher_signals
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import difference, knows_its_logits, on_features
+from kdzoo.testing.kit.networks import NetworkPair
 from kdzoo.testing.kit.subject import Subject
-from kdzoo.testing.kit.synthetic import NO_TERMS, Drawn, NetworkPair, Tapped
+from kdzoo.testing.kit.synthetic import NO_TERMS, Drawn, Tapped
 
 _CERTAIN, _OPEN = 200.0, 0.01
 """Size of the logits, or times the usual features, of a network that is sure, and of one that is not."""

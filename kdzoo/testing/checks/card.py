@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdzoo.declarations import Paper
+from kdzoo.combination import parts_of
+from kdzoo.declarations import Paper, teacher_signals
 from kdzoo.outputs import Classifier, Outputs
-from kdzoo.signals import teacher_signals
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
-from kdzoo.testing.kit.subject import Subject, parts_of
+from kdzoo.testing.kit.subject import Subject
 from kdzoo.testing.kit.synthetic import Tapped, tap_student
 
 _IDENTITY = re.compile(r"\d{4}\.\d{4,5}|[a-z-]+/\d{7}|10\.\d{4,}/\S+|https://\S+")

@@ -18,9 +18,11 @@ from torch.utils._pytree import tree_leaves
 from kdzoo.outputs import Batch, Outputs
 from kdzoo.strategy import Strategy, Terms
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
+from kdzoo.testing.kit.instruments import one_step
+from kdzoo.testing.kit.networks import NetworkPair
 from kdzoo.testing.kit.subject import Subject
-from kdzoo.testing.kit.synthetic import NO_TERMS, NetworkPair
-from kdzoo.testing.kit.trainings import BATCH, one_step, phases_of
+from kdzoo.testing.kit.synthetic import NO_TERMS
+from kdzoo.testing.kit.trainings import BATCH, phases_of
 
 _BATCHES = (64, 128, 256)
 

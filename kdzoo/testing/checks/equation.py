@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdzoo.combination import parts_of
 from kdzoo.strategy import Strategy
 from kdzoo.testing.checks.card import card_text, class_texts
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped
 from kdzoo.testing.kit.instruments import both_give_logits, on_logits, sizes_of
-from kdzoo.testing.kit.subject import Subject, parts_of
+from kdzoo.testing.kit.subject import Subject
 from kdzoo.testing.kit.synthetic import NO_TERMS
 
 _EQUATIONS = re.compile(r"^[ \t]*(?:Loss|Equation)\b[^:\n]*:(.*?)(?=\n[ \t]*\n|\Z)", re.MULTILINE | re.DOTALL)

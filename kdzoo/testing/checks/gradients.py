@@ -9,13 +9,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from kdzoo.declarations import teacher_signals
 from kdzoo.outputs import Batch, Outputs
-from kdzoo.signals import teacher_signals
 from kdzoo.testing.checks.arguments import sees_confidence
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import copied, copied_signals
+from kdzoo.testing.kit.networks import NetworkPair
 from kdzoo.testing.kit.subject import Subject
-from kdzoo.testing.kit.synthetic import NO_TERMS, Call, Drawn, NetworkPair, tap_student, tap_teacher
+from kdzoo.testing.kit.synthetic import NO_TERMS, Call, Drawn, tap_student, tap_teacher
 
 _STILL = 0.5
 """Share of the usual gradient that may be left at a student equal to its teacher."""

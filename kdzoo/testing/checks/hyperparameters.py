@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdzoo.combination import parts_of
 from kdzoo.engine.devices import seed_everything
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.parameters import Param, Value
@@ -21,7 +22,7 @@ from kdzoo.space import Range, strategy_space
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import same
-from kdzoo.testing.kit.subject import MOMENTS, MOST_TRIED, Moment, Subject, TooLongError, parts_of
+from kdzoo.testing.kit.subject import MOMENTS, MOST_TRIED, Moment, Subject, TooLongError
 from kdzoo.testing.kit.synthetic import Call
 
 _SAMPLES = 20

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdzoo.signals import teacher_signals
+from kdzoo.declarations import teacher_signals
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.subject import MOMENTS, Subject
 from kdzoo.testing.kit.synthetic import NO_TERMS, Call, Drawn

@@ -14,8 +14,9 @@ from torch.overrides import TorchFunctionMode
 from kdzoo.testing.checks.loss import halved
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped
 from kdzoo.testing.kit.instruments import both_give_logits, difference, fault_of, on_logits
+from kdzoo.testing.kit.networks import NetworkPair
 from kdzoo.testing.kit.subject import Subject
-from kdzoo.testing.kit.synthetic import NO_TERMS, Call, Change, Drawn, Features, NetworkPair
+from kdzoo.testing.kit.synthetic import NO_TERMS, Call, Change, Drawn, Features
 
 _LOOSE = 1e-3
 """Share of a term, and of the gradient's norm, by which float32 may differ from float64."""

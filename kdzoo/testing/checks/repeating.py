@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdzoo.combination import combine
+from kdzoo.combination import parts_of
+from kdzoo.combining import combine
 from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import first_difference, same
-from kdzoo.testing.kit.subject import MOMENTS, Subject, parts_of
+from kdzoo.testing.kit.subject import MOMENTS, Subject
 from kdzoo.testing.kit.synthetic import NO_TERMS
 
 _GENERATORS: dict[str, Callable[[], object]] = {

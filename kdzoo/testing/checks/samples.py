@@ -10,7 +10,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from kdzoo.engine.devices import seed_everything
 from kdzoo.testing.checks.card import card_text
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import both_give_logits, difference, on_logits, same, sizes_of
@@ -169,33 +168,6 @@ def _freeze_norms(strategy: nn.Module) -> None:
             module.eval()
 
 
-def _variants(subject: Subject) -> CheckResult:
-    count = subject.kind.variants
-    if count == 1:
-        return skipped("it makes no variants of images")
-    pair = subject.pair()
-    strategy = subject.build(pair.setup(subject.kind))
-    images = torch.rand(_SAMPLES, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-
-    def made(given: Tensor) -> Tensor:
-        seed_everything(5)
-        with torch.no_grad():
-            rows: Tensor = strategy.augment(given.clone())
-        return rows.clone()
-
-    rows = made(images)
-    if rows.shape != (count * _SAMPLES, *images.shape[1:]):
-        return failed(f"it gives {tuple(rows.shape)} of {tuple(images.shape)}, and variants is {count}")
-    if not torch.equal(rows[:_SAMPLES], images):
-        return failed("the first rows are not the images as they came")
-    other = images.clone()
-    other[0] = 1 - other[0]
-    changed = (made(other) != rows).flatten(1).any(dim=1).nonzero().flatten()
-    if strange := sorted({int(row) % _SAMPLES for row in changed} - {0}):
-        return failed(f"a row of image {strange[0]} changes with image 0: give one variant of all images after another")
-    return passed(f"{count} rows of each image, itself first")
-
-
 def _mixing(subject: Subject) -> Iterator[str]:
     """The terms whose gradient in a sample turns with the other samples."""
     pair = subject.pair()
@@ -320,15 +292,4 @@ ACROSS = Check(
     "`per_sample`",
     run=_across,
     needs=("terms", "repeatable"),
-)
-
-
-VARIANTS = Check(
-    name="variants",
-    verifies="where `variants` is above 1, `augment` gives that many rows of each image: the images as they came, then "
-    "the second variant of each, and so on, each made of its own image alone",
-    matters="labels, targets and indices are repeated in this order, and the hard-label loss is that of the first rows",
-    mend="join the variants by `torch.cat([images, second, ...])`; use `repeat_interleave` in `forward`, not here",
-    run=_variants,
-    needs=("terms",),
 )

@@ -7,20 +7,12 @@ from dataclasses import replace
 
 import torch
 
+from kdzoo.declarations import student_signals, teacher_signals
 from kdzoo.errors import PairError
-from kdzoo.signals import student_signals, teacher_signals
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, warned
+from kdzoo.testing.kit.networks import DEEP_STAGES, EVEN_STAGES, STAGES, NetworkPair, Shape
 from kdzoo.testing.kit.subject import Subject
-from kdzoo.testing.kit.synthetic import (
-    DEEP_STAGES,
-    EVEN_STAGES,
-    MAPS,
-    STAGES,
-    Call,
-    Features,
-    NetworkPair,
-    Shape,
-)
+from kdzoo.testing.kit.synthetic import MAPS, Call, Features
 
 _FULL, _LAST = 16, 5
 """Samples of a full batch and of the last, partial one."""

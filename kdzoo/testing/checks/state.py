@@ -1,8 +1,8 @@
-"""Checks of what is kept: by torch and a checkpoint, by sample in a memory, and by the teacher bank."""
+"""Checks of what a strategy keeps: by torch and a checkpoint, and by sample in a memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from types import FunctionType, ModuleType
 from typing import Any
@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdzoo.engine.teacher_survey import surveys
-from kdzoo.outputs import Batch, Classifier, Outputs
-from kdzoo.signals import teacher_signals
-from kdzoo.strategy import Setup, Strategy
+from kdzoo.outputs import Outputs, Setup
+from kdzoo.strategy import Strategy
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, skipped, warned
 from kdzoo.testing.kit.instruments import plain_state, same
+from kdzoo.testing.kit.networks import TRAINING_SAMPLES
 from kdzoo.testing.kit.subject import Subject
-from kdzoo.testing.kit.synthetic import TRAINING_SAMPLES, Call, draw_survey, tap_teacher
+from kdzoo.testing.kit.synthetic import Call
 
 _DEEPEST = 4
 """Objects within objects that are looked into."""
@@ -175,109 +174,6 @@ def _rows_apart(one: Tensor, other: Tensor, side: int) -> list[int]:
     return [place for place in range(len(left)) if not same(left[place], right[place])]
 
 
-_Rows = dict[str, Tensor]
-
-
-def _reduce(subject: Subject) -> CheckResult:
-    kind, pair = subject.kind, subject.pair()
-    if kind.reduce is Strategy.reduce or not teacher_signals(kind):
-        return skipped("not overridden")
-    strategy = subject.build(pair.setup(kind))
-    drawn, backwards = subject.draw(pair, 8), torch.arange(8 * subject.rows_of_sample).flip(0)
-
-    def kept(order: Tensor) -> _Rows:
-        features = drawn.teacher.map(lambda x: x[order])
-        with torch.no_grad():
-            return dict(_rows_of(strategy.reduce(tap_teacher(kind, features, pair.layers[1]).outputs), len(order)))
-
-    whole = kept(torch.arange(8 * subject.rows_of_sample))
-    fault = next(_faults(strategy, whole, kept, backwards), None)
-    sizes = ", ".join(f"{name} {' x '.join(map(str, rows.shape[1:]))}" for name, rows in whole.items())
-    return failed(fault) if fault else passed(f"a sample gives {sizes}")
-
-
-def _faults(strategy: Strategy, whole: _Rows, kept: Callable[[Tensor], _Rows], backwards: Tensor) -> Iterator[str]:
-    """What is wrong; the strategy's state is other than before when this comes to its end."""
-    if name := _differing(kept(backwards), {name: rows[backwards] for name, rows in whole.items()}):
-        yield f"{name} depends on the place of a sample in the batch"
-    if name := _differing(kept(torch.arange(3)), {name: rows[:3] for name, rows in whole.items()}):
-        yield f"{name} depends on the other samples of the batch"
-    torch.manual_seed(1)
-    if name := _differing(kept(backwards.flip(0)), whole):
-        yield f"{name} depends on random numbers, or changes from call to call"
-    with torch.no_grad():
-        for tensor in strategy.state_dict().values():
-            if isinstance(tensor, Tensor) and tensor.is_floating_point():
-                tensor.add_(1.0)
-    if name := _differing(kept(backwards.flip(0)), whole):
-        yield f"{name} depends on parameters or buffers of the strategy, which change in training"
-    if strange := sorted(set(strategy.reduction()) - {each.partition("[")[0] for each in whole}):
-        yield f"reduction() names {', '.join(strange)}, which reduce does not give"
-
-
-def _rows_of(outputs: Outputs, samples: int) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that a bank keeps, by name; a tuple's are numbered."""
-    for name, value in outputs.values.items():
-        if isinstance(value, Classifier):
-            continue
-        for place, part in enumerate((value,) if isinstance(value, Tensor) else tuple(value)):
-            if not isinstance(part, Tensor) or part.shape[:1] != (samples,):
-                raise TypeError(f"reduce gives {name!r}, which is no tensor with a row for each sample")
-            yield name if isinstance(value, Tensor) else f"{name}[{place}]", part
-
-
-def _differing(one: _Rows, other: _Rows) -> str:
-    """The first value in which two reductions differ."""
-    if one.keys() != other.keys():
-        return "the set of values"
-    differing = (name for name in one if not torch.allclose(one[name], other[name], rtol=1e-4, atol=1e-6))
-    return next(differing, "")
-
-
-def _survey(subject: Subject) -> CheckResult:
-    if not surveys(subject.kind):
-        return skipped("not overridden")
-    setup = subject.pair().setup(subject.kind)
-    strategy = subject.build(setup)
-    before = {name: value.detach().clone() for name, value in strategy.state_dict().items()}
-    blank = subject.kind(setup, **subject.params).state_dict()
-    whole = draw_survey(subject.kind, setup)
-    single = [(_row(seen, row), _row(batch, row)) for seen, batch in whole for row in range(len(batch.labels))]
-    for how, batches in (("again", whole), ("by batches of one sample", single)):
-        with torch.no_grad():
-            strategy.survey([(strategy.reduce(seen), batch) for seen, batch in batches])
-        for name, value in strategy.state_dict().items():
-            if not torch.allclose(value.double(), before[name].double(), rtol=1e-4, atol=1e-6):
-                return failed(f"{name} is another one where the same samples are shown {how}")
-    filled = [name for name, value in before.items() if name in blank and not same(value, blank[name])]
-    if not filled:
-        return failed("it fills no buffer, so that what it finds is not in the checkpoint")
-    return passed(f"it fills {', '.join(filled)}, whatever the size of the batches")
-
-
-def _row(value: Any, row: int) -> Any:
-    """One row of signals, or of a batch."""
-    if isinstance(value, Outputs):
-        return Outputs({name: _row(each, row) for name, each in value.values.items()})
-    if isinstance(value, Batch):
-        parts = ("inputs", "labels", "targets", "index")
-        return replace(value, **{name: getattr(value, name)[row : row + 1] for name in parts})
-    if isinstance(value, Classifier):
-        return value
-    return value[row : row + 1] if isinstance(value, Tensor) else tuple(_row(each, row) for each in value)
-
-
-SURVEY = Check(
-    name="survey",
-    verifies="where `survey` is overridden, it fills buffers that `build` made, with the same values if it is called "
-    "again, and in batches of any size",
-    matters="batches differ in size between devices, and a training that was resumed must find the same statistics",
-    mend="set buffers to what was found instead of adding to them; weigh each sample alike and not each batch",
-    run=_survey,
-    needs=("terms",),
-)
-
-
 REGISTERED = Check(
     name="registered",
     verifies="modules and tensors that `build` makes are submodules, parameters or buffers of the strategy, also "
@@ -300,15 +196,4 @@ MEMORY_ROWS = Check(
     mend="write `self.memory[batch.index] = ...`, and read by `batch.index` too",
     run=_memories,
     needs=("terms", "repeatable"),
-)
-
-
-REDUCTION = Check(
-    name="reduce",
-    verifies="where `reduce` is overridden, each row of what it gives depends on the same row of the teacher's signals "
-    "and on nothing that changes: no other sample, random number, parameter or buffer",
-    matters="the teacher bank caches its result and uses it in other batches and epochs",
-    mend="move parts that depend on the batch or on adapters into `forward`",
-    run=_reduce,
-    needs=("terms",),
 )

@@ -14,9 +14,9 @@ from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.errors import PairError
 from kdzoo.strategy import Phase
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, warned
-from kdzoo.testing.kit.instruments import first_difference, plain_state, same
+from kdzoo.testing.kit.instruments import first_difference, one_step, plain_state, same
 from kdzoo.testing.kit.subject import Subject
-from kdzoo.testing.kit.trainings import CNN, CPU, PAIRS, VIT, Trained, one_step, phases_of, teacher_of
+from kdzoo.testing.kit.trainings import CNN, CPU, PAIRS, VIT, Trained, phases_of, teacher_of
 
 
 def _two_epochs(subject: Subject) -> CheckResult:

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from kdzoo import foreign
+from kdzoo.combination import parts_of
 from kdzoo.declarations import alone
 from kdzoo.errors import PairError, UsageError
 from kdzoo.interruption import raise_if_interrupted
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registered
 from kdzoo.strategy import Strategy
-from kdzoo.testing.kit.subject import Subject, parts_of
+from kdzoo.testing.kit.subject import Subject
 
 Status = Literal["ok", "warn", "fail", "skip"]
 

@@ -1,4 +1,4 @@
-"""What the checks use: calls on chosen signals, and comparisons of terms, signals and state."""
+"""What the checks use: calls on chosen signals, single steps, and comparisons of terms, signals and state."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdzoo.declarations import student_signals, teacher_signals
+from kdzoo.engine.devices import seed_everything
+from kdzoo.engine.distiller import with_variants
+from kdzoo.engine.train import Training
 from kdzoo.outputs import Classifier, Outputs
-from kdzoo.signals import student_signals, teacher_signals
+from kdzoo.strategy import Phase, Terms
+from kdzoo.testing.kit.networks import NetworkPair
 from kdzoo.testing.kit.subject import Subject
-from kdzoo.testing.kit.synthetic import Call, Drawn, NetworkPair, Tapped
+from kdzoo.testing.kit.synthetic import Call, Drawn, Tapped
+from kdzoo.testing.kit.trainings import CPU
 
 
 def on_logits(
@@ -256,3 +262,18 @@ def first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:
         if not same(value, other[name]):
             return f"{name} differs"
     return ""
+
+
+def one_step(training: Training, phase: Phase) -> Terms:
+    """One step of a phase that was started, on the first batch, without the optimizer."""
+    batches = training.data.train_batches(
+        training.recipe, view=0, order_seed=1, device=CPU, views=training.strategy.views
+    )
+    batch = replace(next(batches), phase=phase.name, progress=0.9, epoch=9, epochs=10)
+    seed_everything(99)
+    batch = with_variants(training.strategy, batch)
+    training.set_modes(phase)
+    training.optimizer.zero_grad()
+    terms = training.model(batch, training.source.open(phase, 0)(batch), phase.hard_labels)
+    training.strategy.gradients(terms, training.backward)
+    return dict(terms)

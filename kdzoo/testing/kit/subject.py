@@ -11,29 +11,15 @@ from typing import Any
 
 import torch
 
-from kdzoo.combination import Combination
+from kdzoo.declarations import rows_of_sample, teacher_signals
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import NOTHING
 from kdzoo.engine.teacher_survey import surveys
 from kdzoo.errors import KdzooError, PairError, UsageError
-from kdzoo.outputs import Batch, Classifier, Outputs
-from kdzoo.signals import rows_of_sample, teacher_signals
-from kdzoo.strategy import Phase, Setup, Strategy, Terms
-from kdzoo.testing.kit.synthetic import (
-    DEEP_STAGES,
-    EVEN_STAGES,
-    STAGES,
-    Call,
-    Drawn,
-    NetworkPair,
-    Shape,
-    Tapped,
-    draw_batch,
-    draw_survey,
-    make_pair,
-    tap_student,
-    tap_teacher,
-)
+from kdzoo.outputs import Batch, Classifier, Outputs, Setup
+from kdzoo.strategy import Phase, Strategy, Terms
+from kdzoo.testing.kit.networks import DEEP_STAGES, EVEN_STAGES, STAGES, NetworkPair, Shape, make_pair
+from kdzoo.testing.kit.synthetic import Call, Drawn, Tapped, draw_batch, draw_survey, tap_student, tap_teacher
 from kdzoo.testing.kit.trainings import Trainings
 
 SURE = 8.0
@@ -296,8 +282,3 @@ def _as(layer: Classifier, drawn: Drawn) -> Classifier:
     if drawn.student.embedding.dtype != torch.float64:
         return layer
     return Classifier(layer.weight.double(), None if layer.bias is None else layer.bias.double())
-
-
-def parts_of(kind: type[Strategy]) -> tuple[type[Strategy], ...]:
-    """The strategies that a combination consists of; any other strategy itself."""
-    return kind.kinds if issubclass(kind, Combination) else (kind,)

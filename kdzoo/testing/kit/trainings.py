@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,20 @@ import torch
 from torch import Tensor
 
 from kdzoo.bench.build import build_strategy
-from kdzoo.cell import Cell, ModelRef, StrategyRef
+from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.declarations import Signature
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Unwatched
 from kdzoo.engine.devices import make_accelerator, seed_everything
-from kdzoo.engine.distiller import Distiller, with_variants
+from kdzoo.engine.distiller import Distiller
 from kdzoo.engine.train import Training
 from kdzoo.errors import NonFiniteLossError, PairError
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.outputs import Outputs
 from kdzoo.recipe import Augment, Recipe
+from kdzoo.refs import ModelRef, StrategyRef
 from kdzoo.strategy import Phase, Strategy, Terms
 from kdzoo.testing.kit.synthetic import open_quadrants
 
@@ -287,18 +288,3 @@ def _bounded(signal: Any) -> bool:
     parts = (signal,) if isinstance(signal, Tensor) else tuple(signal)
     # The comparison is false for NaN.
     return all(bool((part.abs() <= _LARGEST).all()) for part in parts if part is not None)
-
-
-def one_step(training: Training, phase: Phase) -> Terms:
-    """One step of a phase that was started, on the first batch, without the optimizer."""
-    batches = training.data.train_batches(
-        training.recipe, view=0, order_seed=1, device=CPU, views=training.strategy.views
-    )
-    batch = replace(next(batches), phase=phase.name, progress=0.9, epoch=9, epochs=10)
-    seed_everything(99)
-    batch = with_variants(training.strategy, batch)
-    training.set_modes(phase)
-    training.optimizer.zero_grad()
-    terms = training.model(batch, training.source.open(phase, 0)(batch), phase.hard_labels)
-    training.strategy.gradients(terms, training.backward)
-    return dict(terms)

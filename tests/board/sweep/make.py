@@ -11,11 +11,13 @@ import io
 import sys
 from pathlib import Path
 
-from kdzoo.cell import Cell, DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
+from kdzoo.cell import Cell
 from kdzoo.cli.board import board
 from kdzoo.measures import Scores, image_scores
 from kdzoo.recipe import Recipe
-from kdzoo.record import Environment, Epoch, Record, Size, TeacherMeasures
+from kdzoo.record import Record
+from kdzoo.record_parts import Environment, Epoch, Size, TeacherMeasures
+from kdzoo.refs import DataRef, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.space import Range
 from kdzoo.store import Store
 from kdzoo.study import Study, StudyPlan, Trial

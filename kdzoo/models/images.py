@@ -1,15 +1,47 @@
-"""Images whose size is no multiple of a network's patches: the rest of each image would never be seen."""
+"""How much of each image a network sees: its middle, brought to the network's size, and cut into whole patches."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo.errors import UsageError
 
 if TYPE_CHECKING:
     from kdzoo.models.taps import TappedModel
+
+
+def shown(images: Tensor, size: tuple[int, int], crop: float, interpolation: str) -> Tensor:
+    """What a network sees of images: as timm does, they are brought to ``size / crop``, and the middle is cut out.
+
+    Args:
+        images: B x C x H x W in [0, 1].
+        size: height and width that the network expects, pixels.
+        crop: share of an image's height and width that is left.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``, the latter two antialiased.
+
+    Returns:
+        B x C x height x width; the images themselves where they have that size.
+    """
+    height, width = size
+    whole = math.floor(height / crop), math.floor(width / crop)
+    if tuple(images.shape[-2:]) != whole:
+        images = _resized(images, whole, interpolation)
+    if whole != size:
+        top, left = round((whole[0] - height) / 2), round((whole[1] - width) / 2)  # as torchvision rounds
+        images = images[..., top : top + height, left : left + width]
+    return images
+
+
+def _resized(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    if interpolation == "nearest":
+        return F.interpolate(images, size=size, mode="nearest-exact")
+    images = F.interpolate(images, size=size, mode=interpolation, align_corners=False, antialias=True)
+    # Bicubic overshoots at edges, which images of whole numbers cannot.
+    return images.clamp_(0, 1) if interpolation == "bicubic" else images
 
 
 def check_patches(model: TappedModel) -> None:
