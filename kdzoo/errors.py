@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 class KdzooError(Exception):
@@ -48,11 +48,17 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """
     names = sorted(set(known))
     close = get_close_matches(name, names, n=3, cutoff=0.5)
+    # Among many names a second and third are always there; only those that are about as near as the first help.
+    close = [each for each in close if _likeness(name, each) > _likeness(name, close[0]) - 0.1]
     if close:
         return f"unknown {kind} {name!r}; did you mean {' or '.join(close)}?"
     if len(names) <= 20:
         return f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}"
     return f"unknown {kind} {name!r}; none of the {len(names):,} known ones is close to it"
+
+
+def _likeness(name: str, known: str) -> float:
+    return SequenceMatcher(None, known, name).ratio()
 
 
 def counted(number: int, noun: str) -> str:

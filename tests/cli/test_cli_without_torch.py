@@ -167,6 +167,6 @@ def test_a_damaged_cache_is_found_out_anew(place: Place) -> None:
 
 
 def test_a_mistake_is_said_as_ever(place: Place) -> None:
-    done = place.ask(*BENCH, "--strategies", "sofd")
+    done = place.ask(*BENCH, "--strategies", "softt")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: unknown strategy 'sofd'; did you mean soft?\n"
+    assert done.stderr == "error: unknown strategy 'softt'; did you mean soft?\n"

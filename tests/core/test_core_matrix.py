@@ -72,8 +72,8 @@ def test_settings_become_parameters_of_the_declared_type(registry: Registry, ben
         ({"soft.temperature": -2}, "soft.temperature must be a number above 0, not -2"),
         ({"soft.temperature": "hot"}, "soft.temperature must be a number above 0, not 'hot'"),
         (
-            {"sotf.temperature": 2},
-            "set sotf.temperature: unknown strategy of the bench 'sotf'; did you mean soft",
+            {"softt.temperature": 2},
+            "set softt.temperature: unknown strategy of the bench 'softt'; did you mean soft",
         ),
         ({"at.beta": 2}, "set at.beta: unknown strategy of the bench 'at'; known: ce, recipe, soft"),
         (
@@ -93,8 +93,8 @@ def test_a_wrong_setting_is_told(
 
 
 def test_an_unknown_strategy_is_told(registry: Registry, bench: Callable[..., BenchConfig]) -> None:
-    with pytest.raises(UsageError, match="unknown strategy 'sotf'; did you mean soft"):
-        resolve_strategies(bench("sotf"), registry)
+    with pytest.raises(UsageError, match="unknown strategy 'softt'; did you mean soft"):
+        resolve_strategies(bench("softt"), registry)
 
 
 def test_values_for_imagenet_stand_in_for_defaults_and_not_for_what_is_set(

@@ -56,7 +56,7 @@ def test_a_recipe_of_the_users_own_is_called_by_its_file_unless_it_says_otherwis
     ("text", "message"),
     [
         ("epochs: 1\n", "batch_size is missing"),
-        (RECIPE + "wieght_decay: 1\n", "unknown key 'wieght_decay'; did you mean weight_decay or"),
+        (RECIPE + "wieght_decay: 1\n", "unknown key 'wieght_decay'; did you mean weight_decay"),
         (RECIPE + "augment: {corp: 3}\n", "unknown key 'corp'; did you mean crop?"),
         (RECIPE + "augment: {crop: -1}\n", "augment.crop must be at least 0, not -1"),
         (RECIPE + "augment: {rotate: 181}\n", "augment.rotate must be at most 180, not 181"),

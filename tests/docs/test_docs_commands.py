@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ def test_bench_is_possible(page: str, command: str, tmp_path: Path, monkeypatch:
         strategies = resolve_strategies(config, registry)
         spaces = resolve_spaces(config, strategies, resolve_recipes(config).student, registry)
         assert config.tune is None or any(spaces.values())
-        for ref in (ModelRef.parse(text) for pair in config.all_pairs() for text in pair):
-            check_model(ref)
+        for teacher, student in config.all_pairs():
+            for ref in (*ModelRef.parse_several(teacher), ModelRef.parse(student)):
+                check_model(ref)
         for dataset in config.dataset:
             name, _ = parse_subset(dataset)
             if name.startswith("hfds/"):
@@ -85,8 +87,10 @@ def test_bench_is_possible(page: str, command: str, tmp_path: Path, monkeypatch:
     write_files(page, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(running, "make_plan", check)
-    for name, file in (("embedding", "embedding.py"), ("wttm", "kdzoo_wttm/strategy.py")):
-        if name in command and "--plugin" not in command:  # there the strategy comes from an installed package
+    for name, file in (("embedding", "embedding.py"), ("mine", "kdzoo_mine/strategy.py")):
+        if (
+            re.search(rf"--strategies \S*\b{name}\b", command) and "--plugin" not in command
+        ):  # there the strategy comes from an installed package
             command += f" --plugin {file}"
     run_kdzoo(command)
     assert len(planned) == 1

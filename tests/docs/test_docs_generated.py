@@ -55,13 +55,13 @@ def test_every_marked_part_has_its_maker() -> None:
     generate = tool("generate")
     known = {*generate.CHEAP, *(f"{name} board" for name in generate.BOARDS)}
     marked = [part for name in NAMES for part in re.findall(r"<!-- generated: ([\w -]+) -->", read(name))]
-    assert sorted(marked) == sorted(known)
+    assert set(marked) == known
 
 
 def test_strategies_table_is_the_registry() -> None:
     table = re.search(r"<!-- generated: strategies table -->\n(.*?)<!-- end", read("README.md"), re.DOTALL)
     assert table is not None
-    listed = set(re.findall(r"^\| `([\w-]+)`", table[1], re.MULTILINE))
+    listed = set(re.findall(r"`([\w-]+)`", table[1]))
     assert listed == {entry.name for entry in Registry.load().strategies if entry.plugin.distribution == "kdzoo"}
 
 

@@ -28,12 +28,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The package with the page's files in it, and its metadata, as an installer would leave them."""
     monkeypatch.chdir(tmp_path)
     run_kdzoo(command("kdzoo new "))
-    project = tmp_path / "kdzoo-wttm"
+    project = tmp_path / "kdzoo-mine"
     for block in blocks(PAGE, "python"):
         assert (project / str(block.title)).is_file()  # the page speaks of files that are there
     write_files(PAGE, project)
     about = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    info = tmp_path / f"kdzoo_wttm-{about['version']}.dist-info"
+    info = tmp_path / f"kdzoo_mine-{about['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n")
     points = "".join(f"{key} = {value}\n" for key, value in about["entry-points"]["kdzoo"].items())
@@ -42,24 +42,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.syspath_prepend(place)
     monkeypatch.chdir(project)
     yield project
-    for module in [name for name in sys.modules if name.partition(".")[0] == "kdzoo_wttm"]:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "kdzoo_mine"]:
         del sys.modules[module]
 
 
 @pytest.mark.exhaustive
 def test_it_conforms(project: Path) -> None:
     told = run_kdzoo(command("kdzoo check-strategy"))
-    assert "wttm (kdzoo-wttm 0.1.0): " in told
+    assert "mine (kdzoo-mine 0.1.0): " in told
     assert "failed" not in told
 
 
 def test_it_is_listed_shown_and_compared(project: Path) -> None:
-    assert "kdzoo-wttm" in run_kdzoo("kdzoo strategies")
-    assert "Kaixiang Zheng" in run_kdzoo("kdzoo strategies show wttm")
+    assert "kdzoo-mine" in run_kdzoo("kdzoo strategies")
+    assert "Kaixiang Zheng" in run_kdzoo("kdzoo strategies show mine")
     bench = command("kdzoo bench --strategies")
     assert run_kdzoo(bench, *SHORT).count("1/1") == 3
     records = {record.cell.strategy.name: record for record in Store.open(project / "runs").records()}
-    assert records["wttm"].cell.strategy.distribution == "kdzoo-wttm"
-    assert records["wttm"].status == "done"
-    assert set(records["wttm"].curve[0].terms) == {"ce", "matching"}
-    assert "wttm" in run_kdzoo("kdzoo board")
+    assert records["mine"].cell.strategy.distribution == "kdzoo-mine"
+    assert records["mine"].status == "done"
+    assert set(records["mine"].curve[0].terms) == {"ce", "matching"}
+    assert "mine" in run_kdzoo("kdzoo board")

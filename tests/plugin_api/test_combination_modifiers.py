@@ -190,8 +190,8 @@ def test_it_has_no_phases_and_rests_without_the_teacher(build: Callable[..., Str
     assert {name: float(value) for name, value in alone.items()} == {"late.end": 12}
 
 
-def test_views_are_those_of_the_others() -> None:
-    assert combine([Doubled, Pair], ["1", "1"]).views == 2
+def test_views_are_those_of_the_others(build: Callable[..., Strategy]) -> None:
+    assert build(Doubled, Pair).views == 2
 
 
 @pytest.mark.parametrize(

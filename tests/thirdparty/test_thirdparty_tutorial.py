@@ -103,7 +103,7 @@ def compare(command: str, shown: str, printed: str) -> None:
     assert len(meaning) > 2
     assert meaning == [line for line in theirs if not line.startswith("n<")], printed
     rows = [set(re.findall(r"^\d+ +(\S+)", text, re.MULTILINE)) for text in (shown, printed)]
-    assert rows[0] == rows[1] == {"kdzoo-wttm:wttm", "soft", "ce"}
+    assert rows[0] == rows[1] == {"kdzoo-mine:mine", "soft", "ce"}
 
 
 def test_a_new_user_follows_the_tutorial(shell: Shell) -> None:
@@ -129,7 +129,7 @@ def test_a_new_user_follows_the_tutorial(shell: Shell) -> None:
             if command == "python -m pytest":
                 assert "4 passed, 1 deselected" in printed
             if command == "kdzoo strategies":
-                assert re.search(r"^wttm +response .* kdzoo-wttm$", printed, re.MULTILINE), printed
+                assert re.search(r"^.* mine .* kdzoo-mine$", printed, re.MULTILINE), printed
             if command.startswith("kdzoo check-strategy"):
                 assert not re.search(r"^(fail|warn)", printed, re.MULTILINE), printed
             if command == "pip install ~/kdzoo":

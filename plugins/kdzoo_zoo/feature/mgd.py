@@ -80,7 +80,6 @@ class MaskedGeneration(Strategy):
         ge=0.0,
         search=(1e-5, 1e-1),
         log=True,
-        paper=7e-5,
         imagenet=7e-5,
         source="cls_KD, ResNet34 to ResNet18 on CIFAR-100; ImageNet: the authors' configuration",
     )

@@ -97,14 +97,12 @@ class SoftmaxRegression(Strategy):
         1.0, "weight of both terms", ge=0.0, search=(0.01, 10.0), log=True, source="the authors' code for ImageNet"
     )
     regression: float = param(
-        5.0,
+        1.0,
         "weight of the logits among the two",
         ge=0.0,
         search=(0.1, 10.0),
         log=True,
-        paper=1.0,
-        imagenet=1.0,
-        source="cls_KD for CIFAR-100; the authors' code and cls_KD for ImageNet",
+        source="the authors' code; cls_KD has 5 for CIFAR-100",
     )
 
     def build(self, setup: Setup) -> None:
