@@ -88,9 +88,8 @@ def test_bench_is_possible(page: str, command: str, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(running, "make_plan", check)
     for name, file in (("embedding", "embedding.py"), ("mine", "kdzoo_mine/strategy.py")):
-        if (
-            re.search(rf"--strategies \S*\b{name}\b", command) and "--plugin" not in command
-        ):  # there the strategy comes from an installed package
+        # Where the page has no --plugin, the strategy comes from an installed package.
+        if re.search(rf"--strategies \S*\b{name}\b", command) and "--plugin" not in command:
             command += f" --plugin {file}"
     run_kdzoo(command)
     assert len(planned) == 1
