@@ -108,7 +108,7 @@ def test_parameters_are_set_as_in_a_bench(plugin: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["carefull"], "unknown strategy 'carefull'; did you mean careful or careless?"),
+        (["carefull"], "unknown strategy 'carefull'; did you mean careful?"),
         (["careful", "--set", "soft.beta=1"], "--set soft.beta: only parameters of careful are set here"),
         (["careful", "--set", "careful.bta=1"], "unknown parameter of careful 'bta'"),
         (["careful", "--only", "batchsize"], "unknown check 'batchsize'; did you mean batch-size"),
