@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from kdzoo.store import Store
 from kdzoo.strategy import Strategy
 from kdzoo.testing.checks import findings, select_checks
 from kdzoo.testing.kit import make_subject
+from kdzoo_zoo import functional
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "checked.json"
@@ -49,14 +52,27 @@ def check(entry: Registered[type[Strategy]], runs: dict[str, Any]) -> dict[str, 
     words = {"ok": "passed", "skip": "skipped", "warn": "with a warning", "fail": "failed"}
     counts = Counter(finding.status for finding in found)
     equation = next((one.text for one in found if one.check.name == "equation" and one.status == "ok"), "")
-    tests = sorted((ROOT / "tests" / "zoo").glob(f"test_{entry.name}*.py"))
     return {
         "revision": entry.value.revision,
         "kit": {word: counts[status] for status, word in words.items() if counts[status]},
         "equation": equation,
-        "tests": tests[0].relative_to(ROOT).as_posix() if tests else "",
+        "tests": tests_of(entry.value),
         "run": runs.get(entry.name),
     }
+
+
+def tests_of(kind: type[Strategy]) -> str:
+    """The file of tests that names a strategy's class, or a loss of its module; empty where there is none."""
+    module = sys.modules[kind.__module__]
+    names = {kind.__name__, *(name for name in functional.__all__ if hasattr(module, name))}
+    own = {name for name in names if getattr(getattr(module, name), "__module__", "") == kind.__module__}
+    pattern = re.compile(rf"\b({'|'.join(sorted(own))})\b")
+    tests = sorted((ROOT / "tests" / "zoo").glob("test_*.py"))
+    counted = {
+        path: len(pattern.findall(path.read_text(encoding="utf-8"))) for path in tests if "zoo_" not in path.name
+    }
+    best = max(counted, key=lambda path: counted[path])
+    return best.relative_to(ROOT).as_posix() if counted[best] else ""
 
 
 def real_runs(store: Path | None) -> dict[str, Any]:
@@ -64,7 +80,7 @@ def real_runs(store: Path | None) -> dict[str, Any]:
     records = [one for one in Store.open(store).records() if one.cell.kind == "student"] if store else []
     scores: dict[str, list[float]] = {}
     for record in records:
-        if record.status == "ok" and record.test:
+        if record.status == "done" and record.test:
             scores.setdefault(record.cell.strategy.name, []).append(record.test["top1"])
     if not scores:
         return {}
