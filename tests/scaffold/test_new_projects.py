@@ -59,10 +59,13 @@ def test_all_their_tests_pass(projects: Path, environment: dict[str, str]) -> No
 
 
 def test_they_are_listed_and_train_in_one_bench(projects: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    listed = {line.split()[0]: line for line in output_of(*KDZOO, "strategies", env=environment).splitlines()[2:]}
+    listed, last = {}, ""
+    for line in output_of(*KDZOO, "strategies", env=environment).splitlines()[2:]:
+        # The family stands in its first line only.
+        last, *words = line.split() if not line.startswith(" ") else [last, *line.split()]
+        listed[words[0]] = (last, words[-1])
     for family in FAMILIES:
-        assert listed[f"my-{family}"].split()[1] == family
-        assert listed[f"my-{family}"].split()[-1] == f"kdzoo-my-{family}"
+        assert listed[f"my-{family}"] == (family, f"kdzoo-my-{family}")
     names = ",".join(f"my-{family}" for family in FAMILIES)
     pair = ["--teacher", "test_resnet", "--student", "test_resnet"]
     small = [*pair, "--seeds", 1, "--epochs", 1, "--teacher-epochs", 3, "--device", "cpu"]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kdzoo import Strategy
 
 # The version of kdzoo's plugin interface that this package is written for.
-kdzoo_api = "1.1"
+kdzoo_api = "1.3"
 
 
 @hookimpl
