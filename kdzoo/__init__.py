@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kdzoo.api import API_VERSION
     from kdzoo.cell import Cell
     from kdzoo.data.dataset import ArrayData, Dataset, FileData, Splits
-    from kdzoo.declarations import Paper, Signature, StageShape
+    from kdzoo.declarations import Paper, Phase, Signature, StageShape
     from kdzoo.errors import KdzooError, PairError, UsageError
     from kdzoo.measures import Measure
     from kdzoo.outputs import Backward, Batch, Classifier, Outputs, PreActivation, Setup
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kdzoo.recipe import Recipe
     from kdzoo.record import Record
     from kdzoo.record_parts import Epoch
-    from kdzoo.strategy import Phase, Strategy, Terms
+    from kdzoo.strategy import Strategy, Terms
 
 _HOMES = {
     "kdzoo.api": ("API_VERSION",),

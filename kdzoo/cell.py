@@ -13,36 +13,15 @@ from pydantic_core import from_json, to_json
 from kdzoo.recipe import Recipe
 from kdzoo.refs import (
     NAMELESS_TEACHER,
-    AtLeastOne,
     DataRef,
     Frozen,
     Hop,
     Init,
-    Input,
     ModelRef,
-    Scalar,
     StrategyRef,
     TeacherRef,
 )
 from kdzoo.rowkey import RowKey
-
-__all__ = [
-    "NAMELESS_TEACHER",
-    "PROTOCOL",
-    "AtLeastOne",
-    "Cell",
-    "DataRef",
-    "Frozen",
-    "Hop",
-    "Init",
-    "Input",
-    "ModelRef",
-    "Scalar",
-    "StrategyRef",
-    "TeacherRef",
-    "canonical_json",
-    "content_hash",
-]
 
 PROTOCOL = 1
 """Version of the protocol: splits, seeds, views and evaluation. Records of different protocols are never mixed."""
@@ -114,6 +93,11 @@ class Cell(Frozen):
         nameless: dict[str, Any] = {"recipe": {"name"}, "tuned_from": {"name"}, "teacher": NAMELESS_TEACHER}
         exclude = None if names else nameless
         return self.model_dump(mode="json", exclude=exclude, exclude_defaults=True) | {"protocol": self.protocol}
+
+    @property
+    def teaches(self) -> bool:
+        """Whether it is trained so that others can be: a teacher, or a network between teacher and student."""
+        return self.kind in ("teacher", "assistant")
 
     @property
     def models(self) -> list[ModelRef]:

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from kdzoo.declarations import student_signals, teacher_signals
+from kdzoo.declarations import Phase, student_signals, teacher_signals
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.modifiers import modified, overlaid, sees_modified, term_weight
 from kdzoo.outputs import Batch, Outputs, Setup, only
 from kdzoo.parameters import MOST_SEARCHED, Param, Value, param
-from kdzoo.strategy import Phase, Strategy, Terms
+from kdzoo.strategy import Strategy, Terms
 
 
 class Combination(Strategy):

@@ -126,6 +126,34 @@ def teacher_signals(strategy: type[Strategy] | Strategy) -> frozenset[Signal]:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A part of the training with its own optimizer and schedule; phases share the recipe's epochs.
+
+    Args:
+        name: what ``Batch.phase`` says meanwhile.
+        epochs: its length.
+        hard_labels: whether the hard-label loss is added (with the strategy's ``ce_weight``).
+        trains: whether the student, the strategy's own modules, or both are trained.
+        teacher: whether the teacher's signals are needed; where they are not, the teacher is not run.
+    """
+
+    name: str
+    epochs: int
+    hard_labels: bool = True
+    trains: Literal["both", "student", "strategy"] = "both"
+    teacher: bool = True
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.isprintable() and len(self.name) <= 100):
+            raise ValueError("the name of a phase is a text of at most 100 printable characters")
+
+
+def _overrides(kind: type[Strategy], method: str) -> bool:
+    """Whether a class, or one that it derives from, has a method of its own in the place of the contract's."""
+    return next(base for base in kind.__mro__ if method in vars(base)).__module__ != "kdzoo.strategy"
+
+
+@dataclass(frozen=True)
 class Declared:
     """What a strategy's class declares.
 
@@ -142,6 +170,7 @@ class Declared:
         module: the module that defines it.
         file: the file that defines it; empty where it is in none.
         own_check: whether it checks the values of its hyperparameters in a way of its own.
+        own_optimizer: whether it makes the optimizer of its phases.
     """
 
     name: str
@@ -156,6 +185,7 @@ class Declared:
     module: str
     file: str
     own_check: bool
+    own_optimizer: bool
 
     @classmethod
     def of(cls, kind: type[Strategy]) -> Declared:
@@ -176,7 +206,8 @@ class Declared:
             doc=inspect.getdoc(kind) or "",
             module=kind.__module__,
             file=file,
-            own_check=next(base for base in kind.__mro__ if "resolve" in vars(base)).__module__ != "kdzoo.strategy",
+            own_check=_overrides(kind, "resolve"),
+            own_optimizer=_overrides(kind, "optimizer"),
         )
 
     def to_json(self) -> dict[str, Any]:

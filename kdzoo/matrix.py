@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from kdzoo.cell import PROTOCOL, Cell
+from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig
 from kdzoo.declarations import alone
 from kdzoo.errors import UsageError, unknown
@@ -236,24 +236,6 @@ def tried_first(
         params = strategy.params | {name: value for name, value in first.items() if name not in given}
         found[strategy] = strategy.model_copy(update={"params": params})
     return found
-
-
-def teacher_cell(teacher: TeacherRef, data: DataRef, protocol: int | None = None) -> Cell | None:
-    """The cell that trains this teacher, which is one, by today's protocol or another; None where its weights come from
-    elsewhere."""
-    if teacher.recipe is None or teacher.strategy is None or teacher.seed is None:
-        return None
-    return Cell(
-        kind="teacher",
-        data=data,
-        student=teacher.model,
-        teacher=None,
-        strategy=teacher.strategy,
-        recipe=teacher.recipe,
-        seed=teacher.seed,
-        init="pretrained" if teacher.weights == "finetuned" else "random",
-        protocol=protocol or PROTOCOL,
-    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ Scores: TypeAlias = dict[str, float | int]
 SAMPLES = "n"
 """The name under which scores hold their number of samples."""
 
-_WORDS = {"%": "percent"}
 _NEAR = 1e-6
 """Samples by which a counted percentage may be off a whole number: rounding, at up to a billion samples."""
 
@@ -88,7 +87,7 @@ class Measure(Frozen):
     @property
     def unit_words(self) -> str:
         """The unit behind a comma; empty without one."""
-        return f", {_WORDS.get(self.unit, self.unit)}" if self.unit else ""
+        return f", {'percent' if self.unit == '%' else self.unit}" if self.unit else ""
 
     @property
     def difference_words(self) -> str:
@@ -191,13 +190,12 @@ IMAGES = (TOP1, TOP5, NLL, ECE, AGREEMENT)
 """What is measured of a network that classifies images."""
 
 
-def _seconds(name: str, help: str, *, column: bool = False) -> Measure:
-    shown: tuple[Literal["frame"], ...] = ("frame",) if column else ()
+def _seconds(name: str, help: str, *shown: Literal["frame"]) -> Measure:
     return Measure(name=name, unit="seconds", best="lowest", low=0, volatile=True, help=help, shown=shown)
 
 
-TRAIN = _seconds("train", "mean seconds of training steps, the teacher's passes included", column=True)
-TEACHER = _seconds("teacher", "mean seconds of the teacher's passes", column=True)
+TRAIN = _seconds("train", "mean seconds of training steps, the teacher's passes included", "frame")
+TEACHER = _seconds("teacher", "mean seconds of the teacher's passes", "frame")
 EVALUATE = _seconds("evaluate", "evaluation of tune and test")
 BANK = _seconds("bank", "filling the teacher bank")
 ASSISTANTS = Measure(
@@ -255,24 +253,6 @@ def declaration_fault(declared: Sequence[Measure]) -> str:
         return "only one measure can be the main one"
     if volatile := [measure.name for measure in declared if measure.main and measure.volatile]:
         return f"the measure {volatile[0]} depends on the machine, so it cannot be the main one"
-    return ""
-
-
-def scores_fault(scores: Mapping[str, int | float], declared: Sequence[Measure]) -> str:
-    """What is wrong with the scores of a split; empty where nothing is."""
-    samples = scores.get(SAMPLES)
-    if not isinstance(samples, int) or samples < 1:
-        return f"scores need their number of samples, {SAMPLES}, at least 1"
-    measures = known(declared)
-    for name, value in scores.items():
-        if name == SAMPLES:
-            continue
-        if name not in measures or measures[name].volatile:
-            return f"{name} is not a declared measure"
-        if fault := measures[name].fault(value, samples):
-            return fault
-    if scores.get(TOP1.name, 0) > scores.get(TOP5.name, 100):
-        return f"{TOP1.title} cannot be above {TOP5.title}"
     return ""
 
 

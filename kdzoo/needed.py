@@ -4,8 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kdzoo.cell import Cell
-from kdzoo.matrix import teacher_cell
+from kdzoo.cell import PROTOCOL, Cell
+from kdzoo.refs import DataRef, TeacherRef
+
+
+def teacher_cell(teacher: TeacherRef, data: DataRef, protocol: int | None = None) -> Cell | None:
+    """The cell that trains this teacher, which is one, by today's protocol or another; None where its weights come from
+    elsewhere."""
+    if teacher.recipe is None or teacher.strategy is None or teacher.seed is None:
+        return None
+    return Cell(
+        kind="teacher",
+        data=data,
+        student=teacher.model,
+        teacher=None,
+        strategy=teacher.strategy,
+        recipe=teacher.recipe,
+        seed=teacher.seed,
+        init="pretrained" if teacher.weights == "finetuned" else "random",
+        protocol=protocol or PROTOCOL,
+    )
 
 
 def trainings(cell: Cell) -> list[Cell]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -147,6 +149,18 @@ class Batch:
 def only(outputs: Outputs, signals: Collection[str]) -> Outputs:
     """The named signals, as far as they are there."""
     return Outputs({name: value for name, value in outputs.values.items() if name in signals})
+
+
+def reduced_once(reduce: Callable[[Any, Outputs], Outputs]) -> Callable[[Any, Outputs], Outputs]:
+    """The method, which leaves alone what is reduced already, and where there is nothing to reduce."""
+
+    @functools.wraps(reduce)
+    def once(self: Any, teacher: Outputs) -> Outputs:
+        if teacher.reduced or not teacher.values:
+            return teacher
+        return dataclasses.replace(reduce(self, teacher), reduced=True)
+
+    return once
 
 
 class Backward(Protocol):

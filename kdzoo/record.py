@@ -18,7 +18,6 @@ from kdzoo.measures import (
     declaration_fault,
     known,
     main_of,
-    scores_fault,
 )
 from kdzoo.record_forms import NAMED, in_older_form, in_todays_form
 from kdzoo.record_parts import (
@@ -30,25 +29,9 @@ from kdzoo.record_parts import (
     PeerMeasures,
     Size,
     TeacherMeasures,
+    scores_fault,
 )
 from kdzoo.refs import Frozen
-
-__all__ = [
-    "EVALUATION",
-    "SCHEMA",
-    "AssistantMeasures",
-    "Count",
-    "Digest",
-    "Environment",
-    "Epoch",
-    "PeerMeasures",
-    "Record",
-    "Size",
-    "Summary",
-    "TeacherMeasures",
-    "parse_record",
-    "schema_of",
-]
 
 SCHEMA = 7
 """Newest version of the record's form.

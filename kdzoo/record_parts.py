@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from kdzoo.measures import Scores
+from kdzoo.measures import SAMPLES, TOP1, TOP5, Measure, Scores, known
 from kdzoo.refs import Frozen
 
 Count = Annotated[int, Field(ge=0)]
@@ -120,3 +120,21 @@ class Environment(Frozen):
     bank: str = ""
     compiled: bool = False
     restored: tuple[str, ...] = ()
+
+
+def scores_fault(scores: Mapping[str, int | float], declared: Sequence[Measure]) -> str:
+    """What is wrong with the scores of a split; empty where nothing is."""
+    samples = scores.get(SAMPLES)
+    if not isinstance(samples, int) or samples < 1:
+        return f"scores need their number of samples, {SAMPLES}, at least 1"
+    measures = known(declared)
+    for name, value in scores.items():
+        if name == SAMPLES:
+            continue
+        if name not in measures or measures[name].volatile:
+            return f"{name} is not a declared measure"
+        if fault := measures[name].fault(value, samples):
+            return fault
+    if scores.get(TOP1.name, 0) > scores.get(TOP5.name, 100):
+        return f"{TOP1.title} cannot be above {TOP5.title}"
+    return ""

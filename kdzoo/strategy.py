@@ -7,59 +7,21 @@ two networks' signals into named loss terms. The engine does the rest. The small
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from kdzoo.declarations import Paper, Signal, alone
+from kdzoo.declarations import Paper, Phase, Signal, alone
 from kdzoo.errors import UsageError
-from kdzoo.outputs import Backward, Batch, Outputs, Setup
+from kdzoo.outputs import Backward, Batch, Outputs, Setup, reduced_once
 from kdzoo.parameters import Param, Value, resolve
 
 if TYPE_CHECKING:
     from kdzoo.recipe import Recipe
 
 Terms: TypeAlias = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of the training with its own optimizer and schedule; phases share the recipe's epochs.
-
-    Args:
-        name: what ``Batch.phase`` says meanwhile.
-        epochs: its length.
-        hard_labels: whether the hard-label loss is added (with the strategy's ``ce_weight``).
-        trains: whether the student, the strategy's own modules, or both are trained.
-        teacher: whether the teacher's signals are needed; where they are not, the teacher is not run.
-    """
-
-    name: str
-    epochs: int
-    hard_labels: bool = True
-    trains: Literal["both", "student", "strategy"] = "both"
-    teacher: bool = True
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.name, str) and self.name.isprintable() and len(self.name) <= 100):
-            raise ValueError("the name of a phase is a text of at most 100 printable characters")
-
-
-def _once(reduce: Callable[[Any, Outputs], Outputs]) -> Callable[[Any, Outputs], Outputs]:
-    """The method, which leaves alone what is reduced already, and where there is nothing to reduce."""
-
-    @functools.wraps(reduce)
-    def once(self: Any, teacher: Outputs) -> Outputs:
-        if teacher.reduced or not teacher.values:
-            return teacher
-        return dataclasses.replace(reduce(self, teacher), reduced=True)
-
-    return once
 
 
 class Strategy(nn.Module):
@@ -132,7 +94,7 @@ class Strategy(nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "reduce" in vars(cls):
-            cls.reduce = _once(vars(cls)["reduce"])  # type: ignore[assignment]
+            cls.reduce = reduced_once(vars(cls)["reduce"])  # type: ignore[assignment]
 
     def __call__(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """:meth:`forward` on what :meth:`reduce` gives of the teacher's signals, or on that itself."""

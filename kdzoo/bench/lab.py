@@ -25,12 +25,11 @@ from kdzoo.engine.devices import compile_network
 from kdzoo.engine.evaluate import Evaluation, batch_for, evaluate
 from kdzoo.engine.world import ALONE, World
 from kdzoo.errors import KdzooError
-from kdzoo.matrix import teacher_cell
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Committee, Teacher
 from kdzoo.models.weights import file_digest, load_weights
 from kdzoo.models.zoo import profile_model
-from kdzoo.needed import assistant_cells
+from kdzoo.needed import assistant_cells, teacher_cell
 from kdzoo.record import EVALUATION
 from kdzoo.record_parts import Size, TeacherMeasures
 from kdzoo.refs import DataRef, ModelRef, TeacherRef

@@ -246,7 +246,9 @@ class Lookup:
         def keep(found: PairCheck) -> bool:
             return not found.broken and not found.warning and pair.plain
 
-        asked = [recipe.model_dump() for recipe in recipes]
+        # Only an optimizer depends on more of a recipe than its length.
+        whole = self.registry.of(strategy).declared.own_optimizer
+        asked = [recipe.model_dump(exclude={"name"}) if whole else recipe.epochs for recipe in recipes]
         question = ["between" if between else "pair", strategy.model_dump(), *asked, *pair.question]
 
         def work() -> PairCheck:

@@ -22,10 +22,9 @@ from kdzoo.matrix import (
     resolve_spaces,
     resolve_strategies,
     student_cells,
-    teacher_cell,
     tried_first,
 )
-from kdzoo.needed import assistant_cells, in_stages
+from kdzoo.needed import assistant_cells, in_stages, teacher_cell
 from kdzoo.recipe import Recipe
 from kdzoo.refs import DataRef, ModelRef, StrategyRef
 from kdzoo.registry import Registry
@@ -55,10 +54,9 @@ class BenchPlan:
     tuned, whose winners are trained with ``seeds`` after them.
 
     ``refused`` are strategies that cannot serve a pair and have no cells there; ``broken`` are those with a bug, whose
-    cells run and fail. ``inputs`` says how teachers from files are shown images and which values
-    strategies take for ImageNet, ``warnings`` what may be wrong with those files, and what plugins changed of the
-    process and had put back. ``device`` and ``data`` are there where the
-    plugins were loaded; a plan from the cache cannot run.
+    cells run and fail. ``inputs`` says how teachers from files are shown images and which values strategies take for
+    ImageNet, ``warnings`` what may be wrong with those files, and what plugins changed of the process and had put back.
+    ``device`` and ``data`` are there where the plugins were loaded; a plan from the cache cannot run.
     """
 
     device: torch.device = field(init=False)

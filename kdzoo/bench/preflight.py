@@ -30,12 +30,13 @@ from kdzoo.engine.optim import Mixer
 from kdzoo.engine.train import Training
 from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
 from kdzoo.interruption import raise_if_interrupted
-from kdzoo.measures import SAMPLES, scores_fault
+from kdzoo.measures import SAMPLES
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState
+from kdzoo.record_parts import scores_fault
 from kdzoo.refs import DataRef, ModelRef, TeacherRef
 from kdzoo.registry import Registry
 from kdzoo.store import Store

@@ -28,7 +28,7 @@ from kdzoo.engine.division import check_batch, overlaps
 from kdzoo.engine.world import LostRankError, World
 from kdzoo.errors import KdzooError, UsageError
 from kdzoo.matrix import cell_title
-from kdzoo.models.folders import name_by_content, timm_name
+from kdzoo.models.folders import name_by_content, require_folder
 from kdzoo.models.weights import file_digest
 from kdzoo.needed import trainings
 from kdzoo.record import Record, parse_record
@@ -147,7 +147,7 @@ def plan_task(
     for folder in models:
         name_by_content(ModelRef(name=f"local-dir:{folder}"))
     for model in cell.models:
-        _require_folder(model)
+        require_folder(model)
     if record:
         store.plan(cell)
     cells = (*_to_train_before(cell, store, rerun), cell)
@@ -191,13 +191,6 @@ def _to_train_before(cell: Cell, store: Store, rerun: Rerun) -> list[Cell]:
             )
         found.append(training)
     return found
-
-
-def _require_folder(model: ModelRef) -> None:
-    try:
-        timm_name(model)
-    except UsageError:
-        raise UsageError(f"{model} is the model of a folder, which is not known here; give it by --model") from None
 
 
 def _teacher_file(cell: Cell, path: Path | None) -> dict[str, Path]:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdzoo.declarations import Signal, student_signals
+from kdzoo.declarations import Phase, Signal, student_signals
 from kdzoo.engine.division import Division, run_divided
 from kdzoo.errors import KdzooError
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Batch, Outputs
-from kdzoo.strategy import Phase, Strategy, Terms
+from kdzoo.strategy import Strategy, Terms
 
 NOTHING = Outputs({})
 _MOST_OF_A_NAME = 100
@@ -119,6 +119,13 @@ class Distiller(nn.Module):
             listed: set[str] = getattr(network.model, "no_weight_decay", set)() if network is not None else set()
             found |= {f"{place}.model.{name}" for name in listed}
         return found
+
+    def clipped_together(self, parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+        """Parameters in the groups whose gradients are clipped together: those of a second student by themselves."""
+        if self.peer is None:
+            return [list(parameters)]
+        theirs = {id(parameter) for parameter in self.peer.parameters()}
+        return [[one for one in parameters if (id(one) in theirs) is apart] for apart in (False, True)]
 
     def trained_by(self, phase: Phase) -> nn.Module:
         """The module whose parameters a phase trains."""

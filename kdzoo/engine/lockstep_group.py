@@ -18,14 +18,13 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from kdzoo.cell import Cell
-from kdzoo.declarations import Signal, Signature, rows_of_sample, student_signals
+from kdzoo.declarations import Phase, Signal, Signature, rows_of_sample, student_signals
 from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, give_nothing
 from kdzoo.engine.course import Feed
 from kdzoo.engine.distiller import Distiller, teach
 from kdzoo.outputs import Batch, Outputs, only
 from kdzoo.recipe import Recipe
 from kdzoo.refs import DataRef
-from kdzoo.strategy import Phase
 
 _MOMENTS = 2
 """Values that an optimizer keeps of a parameter: SGD keeps one, Adam two."""

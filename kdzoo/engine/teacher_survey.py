@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager
 import torch
 
 from kdzoo.data.load import LoadedData
+from kdzoo.declarations import Phase
 from kdzoo.engine.bank.needs import pass_batch
 from kdzoo.engine.bank.signal_sources import Banked, GiveSignals, OnTheFly, SignalSource
 from kdzoo.outputs import Batch, Outputs
 from kdzoo.recipe import Augment
-from kdzoo.strategy import Phase, Strategy
+from kdzoo.strategy import Strategy
 
 PHASE = Phase("survey", 1)
 """What batches say meanwhile."""

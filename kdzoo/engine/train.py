@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
+from kdzoo.declarations import Phase
 from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, SignalSource
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Course, Feed, PrunedError, Stop, Tally, Watch, finish, own_feed
@@ -33,7 +33,7 @@ from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Batch
 from kdzoo.record_forms import line_in_todays_form
 from kdzoo.record_parts import Epoch
-from kdzoo.strategy import Phase, Terms
+from kdzoo.strategy import Terms
 
 
 class Training:
@@ -196,7 +196,7 @@ class Training:
             self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:
                 self.accelerator.unscale_gradients(self.optimizer)
-                for parameters in self._clipped():
+                for parameters in self.distiller.clipped_together(self.backward.parameters):
                     clip_grad_norm_(parameters, self.recipe.clip_grad)
             self.schedule.step_update(local * self.steps + step)
             self.optimizer.step()
@@ -210,13 +210,6 @@ class Training:
         self.seconds["teacher"] += teacher_clock.seconds()
         means = tally.means(self.steps, f"epoch {number} (phase {phase.name})", self.world if self.overlaps else ALONE)
         return means, max(group["lr"] for group in self.optimizer.param_groups)
-
-    def _clipped(self) -> list[Sequence[nn.Parameter]]:
-        """The parameters whose gradients are clipped together: those of a second student by themselves."""
-        if self.distiller.peer is None:
-            return [self.backward.parameters]
-        theirs = {id(parameter) for parameter in self.distiller.peer.parameters()}
-        return [[one for one in self.backward.parameters if (id(one) in theirs) is apart] for apart in (False, True)]
 
     def _terms(self, batch: Batch, signals_of: GiveSignals, phase: Phase, teacher_clock: Clock) -> Terms:
         """The terms of a batch; where gradients are overlapped, this rank's part of them."""

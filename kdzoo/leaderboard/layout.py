@@ -89,7 +89,7 @@ def path_of_record(record: Record) -> PurePosixPath:
     """Where a record stands: with its pair, or, the training of a teacher or an assistant, with the
     teachers of its dataset."""
     cell = record.cell
-    place = TEACHERS if cell.kind in ("teacher", "assistant") else pair_slug(cell.teacher, cell.student)
+    place = TEACHERS if cell.teaches else pair_slug(cell.teacher, cell.student)
     return PurePosixPath(RECORDS, dataset_slug(cell.data), place, f"{record.id}.json")
 
 

@@ -74,3 +74,15 @@ def _read(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise TypeError(f"{path.name} is not a mapping")
     return value
+
+
+def require_folder(model: ModelRef) -> None:
+    """See that the folder of a model is known in this process, if it is the model of one.
+
+    Raises:
+        UsageError: it is not.
+    """
+    try:
+        timm_name(model)
+    except UsageError:
+        raise UsageError(f"{model} is the model of a folder, which is not known here; give it by --model") from None

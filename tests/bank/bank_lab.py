@@ -26,6 +26,8 @@ class Banked:
 
     bench: Run
     said: list[str]
+    passes: int = 0
+    """Images that the teacher saw, where they were counted."""
 
     def only(self, strategy: str) -> Record:
         return self.bench.only(strategy)

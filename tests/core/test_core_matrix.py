@@ -10,7 +10,8 @@ import pytest
 from kdzoo import Strategy, UsageError, param
 from kdzoo.cell import Cell
 from kdzoo.config import BenchConfig
-from kdzoo.matrix import cell_title, resolve_recipes, resolve_strategies, student_cells, teacher_cell
+from kdzoo.matrix import cell_title, resolve_recipes, resolve_strategies, student_cells
+from kdzoo.needed import teacher_cell
 from kdzoo.plugins import Plugin
 from kdzoo.refs import StrategyRef, TeacherRef
 from kdzoo.registry import Registry

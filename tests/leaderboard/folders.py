@@ -16,8 +16,8 @@ from kdzoo.drawing import chart_digest, drawer
 from kdzoo.leaderboard.charts.parts import Chart
 from kdzoo.leaderboard.layout import Leaderboard, read_leaderboard
 from kdzoo.leaderboard.publish import write_published
-from kdzoo.matrix import teacher_cell
 from kdzoo.measures import Scores, image_scores
+from kdzoo.needed import teacher_cell
 from kdzoo.recipe import Recipe
 from kdzoo.record import Record
 from kdzoo.record_parts import Environment, Epoch, Size, TeacherMeasures

@@ -160,7 +160,7 @@ def test_older_evaluations_are_remarked_and_no_fault(good: list[Record], monkeyp
 def test_a_later_kdzoo_finds_no_fault_in_what_is_published_today(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its protocol and its search are newer; what it reads is not."""
     records, studies = make_tuned()
-    for place in ("cell", "matrix", "leaderboard.check.records", "bench.plan"):
+    for place in ("cell", "needed", "leaderboard.check.records", "bench.plan"):
         monkeypatch.setattr(f"kdzoo.{place}.PROTOCOL", PROTOCOL + 1)
     for place in ("study", "leaderboard.check.studies"):
         monkeypatch.setattr(f"kdzoo.{place}.TUNER", TUNER + 1)

@@ -14,7 +14,7 @@ from folders import DATA, blank_drawings, make_cell, make_folder, make_record, m
 from kdzoo.jsontext import unsealed
 from kdzoo.leaderboard.layout import dataset_slug, pair_slug, path_of_record, path_of_study, read_leaderboard, slug
 from kdzoo.leaderboard.untrusted import MOST_JSON_BYTES, walk
-from kdzoo.matrix import teacher_cell
+from kdzoo.needed import teacher_cell
 from kdzoo.record import SCHEMA
 from kdzoo.refs import ModelRef
 

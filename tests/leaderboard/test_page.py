@@ -16,7 +16,7 @@ from kdzoo.drawing import chart_digest
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.page.chartcode import library_of, own_library, without_library
 from kdzoo.leaderboard.page.html import dataset_page, index_page
-from kdzoo.matrix import teacher_cell
+from kdzoo.needed import teacher_cell
 from kdzoo.record import Record
 
 HOSTILE = (

@@ -127,12 +127,13 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name, setup, output
     teacher = Outputs(dict(mapped(student, torch.Tensor.detach).values) | {"classifier": layer})
     strategy = STRATEGIES[name](pair, **NEEDED.get(name, {}))
     terms = step(strategy, student, teacher, teaching_phase(strategy))
-    assert all(term.abs() < 1e-4 for term in terms.values())
+    # Three powers of probabilities cancel in abkd, up to rounding.
+    assert all(abs(term) <= (1e-5 if name == "abkd" else 0) for term in terms.values()), terms
     gradients = [x.grad for x in trained_signals(student, STRATEGIES[name].signals) if x.grad is not None]
     assert gradients
     for gradient in gradients:
         # The epsilon in the logarithms of pkt moves its minimum a little.
-        slack = 1e-3 if name == "pkt" else 1e-5
+        slack = 1e-3 if name == "pkt" else 1e-6
         torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=slack)
 
 

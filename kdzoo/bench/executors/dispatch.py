@@ -63,13 +63,12 @@ class Dispatcher:
         for cell in cells:
             self.lab.store.plan(cell)
         bench = _Round(self.lab, self.pool, report, rerun, self._tokens, self._said)
-        stages = [(stage[0].kind, bench.find(stage)) for stage in in_stages(cells)]
+        stages = [(stage[0], bench.find(stage)) for stage in in_stages(cells)]
         self.pool.expect(max((len(stage) for _, stage in stages), default=0))
-        for kind, stage in stages:
-            if kind != "teacher":
+        for one, stage in stages:
+            if one.kind != "teacher":
                 self._ready_teachers(stage, bench)
-            few = kind in ("teacher", "assistant")
-            threads = self.pool.threads(len(stage)) if few else self.pool.threads()
+            threads = self.pool.threads(len(stage)) if one.teaches else self.pool.threads()
             bench.finish([RunCell(cell, threads, rerun, stops.get(cell.id)) for cell in stage])
         return [bench.records[cell.id] for cell in cells]
 

@@ -169,7 +169,7 @@ class RayPool:
         if isinstance(job, RunCell):
             store.clear(job.cell.id)
             store.log(store.record(job.cell.id).status, cell=job.cell.id)
-        if isinstance(job, ReadyTeacher) or job.cell.kind in ("teacher", "assistant"):
+        if isinstance(job, ReadyTeacher) or job.cell.teaches:
             self._parcels.clear()
 
     def _parcel(self, job: Job) -> Any:

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from kdzoo.declarations import teacher_signals
+from kdzoo.declarations import Phase, teacher_signals
 from kdzoo.engine.bank.needs import view_numbers
 from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.distiller import NOTHING, teach
 from kdzoo.engine.division import Division, overlaps
 from kdzoo.models.teacher import Teacher, mean_logits
 from kdzoo.outputs import Batch, Outputs
-from kdzoo.strategy import Phase, Strategy
+from kdzoo.strategy import Strategy
 
 GiveSignals = Callable[[Batch], Outputs]
 """Gives the signals of a batch, reduced as the strategy asks."""
@@ -179,7 +179,7 @@ class DividedOnTheFly:
         self.loop, self.division = loop, division
 
     def open(self, phase: Phase, view: int) -> GiveSignals:
-        """See :class:`~kdzoo.engine.bank.signal_sources.SignalSource`."""
+        """See :class:`SignalSource`."""
         signals_of = self.loop.open(phase, view)
 
         def divided(batch: Batch) -> Outputs:
@@ -199,12 +199,12 @@ class AsGiven(Strategy):
     def of(cls, strategy: Strategy) -> AsGiven:
         """With the versions of a sample that a strategy sees."""
         asking = cls(strategy.setup)
-        asking.__dict__["views"] = strategy.views
+        asking.views = strategy.views
         return asking
 
 
 class Averaged:
-    """The :class:`~kdzoo.engine.bank.signal_sources.SignalSource` of several teachers, each with a source of its own.
+    """The :class:`SignalSource` of several teachers, each with a source of its own.
 
     Args:
         sources: give the logits of each.
@@ -215,7 +215,7 @@ class Averaged:
         self.sources, self.loop = sources, loop
 
     def open(self, phase: Phase, view: int) -> GiveSignals:
-        """See :class:`~kdzoo.engine.bank.signal_sources.SignalSource`."""
+        """See :class:`SignalSource`."""
         if not phase.teacher:
             return give_nothing
         each = [source.open(phase, view) for source in self.sources]
@@ -228,7 +228,7 @@ class Averaged:
         return mean
 
     def summary(self) -> str:
-        """See :class:`~kdzoo.engine.bank.signal_sources.SignalSource`."""
+        """See :class:`SignalSource`."""
         return " and ".join(dict.fromkeys(source.summary() or "on the fly" for source in self.sources))
 
 

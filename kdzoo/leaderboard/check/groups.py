@@ -12,9 +12,9 @@ from kdzoo.board.labels import params_text
 from kdzoo.cell import Cell
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
-from kdzoo.matrix import BASELINE, teacher_cell
+from kdzoo.matrix import BASELINE
 from kdzoo.measures import AGREEMENT, Measure, exact_scores, known, main_of
-from kdzoo.needed import assistant_cells
+from kdzoo.needed import assistant_cells, teacher_cell
 from kdzoo.needed import trainings as trainings_of
 from kdzoo.record import Record
 from kdzoo.record_parts import Size, TeacherMeasures
@@ -37,9 +37,7 @@ def group_faults(records: Sequence[Record]) -> list[Fault]:
         place = path_of_record(rows[0][0]).parent
         faults += [fault(place, reason) for reason in _row_faults(rows)]
     trainings = {
-        (record.id, record.evaluation): record
-        for record in records
-        if record.cell.kind in ("teacher", "assistant") and record.status == "done"
+        (record.id, record.evaluation): record for record in records if record.cell.teaches and record.status == "done"
     }
     faults += [*_teachers(students, trainings), *_trainings(students, trainings)]
     return faults + list(_assistants(students, trainings))

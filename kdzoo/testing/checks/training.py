@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from kdzoo.declarations import Phase
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.errors import PairError
-from kdzoo.strategy import Phase
 from kdzoo.testing.kit import Check, CheckResult, failed, passed, warned
 from kdzoo.testing.kit.instruments import first_difference, one_step, plain_state, same
 from kdzoo.testing.kit.subject import Subject

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdzoo.declarations import student_signals, teacher_signals
+from kdzoo.declarations import Phase, student_signals, teacher_signals
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import with_variants
 from kdzoo.engine.train import Training
 from kdzoo.outputs import Classifier, Outputs
-from kdzoo.strategy import Phase, Terms
+from kdzoo.strategy import Terms
 from kdzoo.testing.kit.networks import NetworkPair
 from kdzoo.testing.kit.subject import Subject
 from kdzoo.testing.kit.synthetic import Call, Drawn, Tapped

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from kdzoo.declarations import rows_of_sample, teacher_signals
+from kdzoo.declarations import Phase, rows_of_sample, teacher_signals
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.distiller import NOTHING
 from kdzoo.engine.teacher_survey import surveys
 from kdzoo.errors import KdzooError, PairError, UsageError
 from kdzoo.outputs import Batch, Classifier, Outputs, Setup
-from kdzoo.strategy import Phase, Strategy, Terms
+from kdzoo.strategy import Strategy, Terms
 from kdzoo.testing.kit.networks import DEEP_STAGES, EVEN_STAGES, STAGES, NetworkPair, Shape, make_pair
 from kdzoo.testing.kit.synthetic import Call, Drawn, Tapped, draw_batch, draw_survey, tap_student, tap_teacher
 from kdzoo.testing.kit.trainings import Trainings

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from kdzoo.data.dataset import ArrayData, Dataset, Splits
 from kdzoo.data.load import LoadedData, open_data
-from kdzoo.declarations import Signal, Signature, student_signals, teacher_signals
+from kdzoo.declarations import Phase, Signal, Signature, student_signals, teacher_signals
 from kdzoo.outputs import Batch, Classifier, Outputs, Setup
-from kdzoo.strategy import Phase, Strategy, Terms
+from kdzoo.strategy import Strategy, Terms
 from kdzoo.testing.kit.networks import TRAINING_SAMPLES, NetworkPair, make_pair
 
 Change = Callable[[Tensor], Tensor]

@@ -16,7 +16,7 @@ from torch import Tensor
 from kdzoo.bench.build import build_strategy
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
-from kdzoo.declarations import Signature
+from kdzoo.declarations import Phase, Signature
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Unwatched
 from kdzoo.engine.devices import make_accelerator, seed_everything
@@ -28,7 +28,7 @@ from kdzoo.models.zoo import create_model
 from kdzoo.outputs import Outputs
 from kdzoo.recipe import Augment, Recipe
 from kdzoo.refs import ModelRef, StrategyRef
-from kdzoo.strategy import Phase, Strategy, Terms
+from kdzoo.strategy import Strategy, Terms
 from kdzoo.testing.kit.synthetic import open_quadrants
 
 CNN, OTHER_CNN, VIT = "test_resnet", "test_efficientnet", "test_vit:depth=4:patch_size=4"

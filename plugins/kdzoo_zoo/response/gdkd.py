@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.response.distributions import refuse_other_classes
-from kdzoo_zoo.response.parts import divergence, two_way_divergence
+from kdzoo_zoo.response.parts import partial_divergence, two_way_divergence
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -76,9 +76,9 @@ def generalized_decoupled_loss(
         student_top.logsumexp(dim=1) - student_rest.logsumexp(dim=1),
         teacher_top.logsumexp(dim=1) - teacher_rest.logsumexp(dim=1),
     )
-    top = divergence(student_top, teacher_top, 1.0)
+    top = partial_divergence(student_top, teacher_top, 1.0)
     closed = torch.zeros_like(teacher).scatter_(1, places, torch.finfo(teacher.dtype).min)
-    rest = divergence(student, teacher, 1.0, closed)
+    rest = partial_divergence(student, teacher, 1.0, closed)
     return temperature**2 * (w0 * shares + w1 * top + w2 * rest).mean()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def divergence(student: Tensor, teacher: Tensor, temperature: float, closed: Tensor | None = None) -> Tensor:
+def partial_divergence(student: Tensor, teacher: Tensor, temperature: float, closed: Tensor | None = None) -> Tensor:
     """KL divergence of the student's softmax from the teacher's, over all classes or over some; one value a sample.
 
     Equation, with p and q the softmax of teacher / T and student / T over the classes c that count::

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.response.distributions import labels_of, refuse_other_classes, target_margin
-from kdzoo_zoo.response.parts import divergence, two_way_divergence
+from kdzoo_zoo.response.parts import partial_divergence, two_way_divergence
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -77,7 +77,7 @@ def refined_logit_loss(
     some = above.amin(dim=1, keepdim=True) == 0
     # A sample without a class below is given all of them, and does not count.
     closed = above.mul_(some).mul_(torch.finfo(teacher.dtype).min)
-    ranking = divergence(student, teacher, temperature, closed) * some.squeeze(1)
+    ranking = partial_divergence(student, teacher, temperature, closed) * some.squeeze(1)
     return alpha_temperature**2 * alpha * confidence.mean() + temperature**2 * beta * ranking.mean()
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Classifier, Outputs, PairError, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.response.distributions import labels_of, refuse_other_classes
-from kdzoo_zoo.response.parts import divergence
+from kdzoo_zoo.response.parts import partial_divergence
 from kdzoo_zoo.tensors import check_same, full_precision, pool_to
 
 _SOURCE = "authors' configs for CIFAR-100"
@@ -60,7 +60,7 @@ def scale_decoupled_loss(
     student, teacher = full_precision(student_logits), full_precision(teacher_logits)
     right = teacher.argmax(dim=1) == target[:, None]
     weights = 1 + (complementary - 1) * (right != right[:, :1]).to(student.dtype)
-    return temperature**2 * (weights * divergence(student, teacher, temperature)).mean()
+    return temperature**2 * (weights * partial_divergence(student, teacher, temperature)).mean()
 
 
 class ScaleDecoupled(Strategy):

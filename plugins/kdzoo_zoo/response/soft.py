@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.response.distributions import refuse_other_classes
 from kdzoo_zoo.tensors import check_same, full_precision
 
 
@@ -199,11 +200,7 @@ class SoftTargets(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError(
-                f"soft compares class probabilities, but the student has {setup.student.num_classes} classes and the "
-                f"teacher {setup.teacher.num_classes}: use a teacher trained on the dataset's classes"
-            )
+        refuse_other_classes(self.name, setup)
 
     @property
     def joins(self) -> bool:

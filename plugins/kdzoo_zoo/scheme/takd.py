@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.response.distributions import refuse_other_classes
 from kdzoo_zoo.response.soft import soft_target_loss
 
 
@@ -91,11 +92,7 @@ class TeacherAssistants(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError(
-                f"takd compares class probabilities, but the student has {setup.student.num_classes} classes and the "
-                f"teacher {setup.teacher.num_classes}: use a teacher trained on the dataset's classes"
-            )
+        refuse_other_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``soft``."""
