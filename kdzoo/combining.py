@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdzoo.combination import Combination, deployed_names, searched_in_turn
+from kdzoo.combination import Combination, check_modifiers, deployed_names, searched_in_turn, sees_modified
 from kdzoo.declarations import SIGNALS, Signal, student_signals, teacher_signals
 from kdzoo.errors import UsageError
-from kdzoo.modifiers import check_modifiers, sees_modified
 from kdzoo.outputs import Backward, Batch, Outputs, only
 from kdzoo.parameters import MOST_SEARCHED
 from kdzoo.strategy import Strategy, Terms

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import raise_if_interrupted
 
 MOST_SHOWN = 1_000
 """Characters of a sentence."""

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from kdzoo import api, foreign, offers
-from kdzoo.errors import OddFileError, UsageError, os_reason
+from kdzoo.errors import OddFileError, UsageError, os_reason, raise_if_interrupted
 from kdzoo.files import MOST_TEXT, read_plain
-from kdzoo.interruption import raise_if_interrupted
 from kdzoo.process_state import ProcessState
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from kdzoo.measures import (
     known,
     main_of,
 )
-from kdzoo.record_forms import NAMED, in_older_form, in_todays_form
 from kdzoo.record_parts import (
+    NAMED,
     AssistantMeasures,
     Count,
     Digest,
@@ -29,6 +29,8 @@ from kdzoo.record_parts import (
     PeerMeasures,
     Size,
     TeacherMeasures,
+    in_older_form,
+    in_todays_form,
     scores_fault,
 )
 from kdzoo.refs import Frozen

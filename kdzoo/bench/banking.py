@@ -20,7 +20,7 @@ from kdzoo.engine.bank.passes import CachedPass, SignalReader
 from kdzoo.engine.bank.signal_sources import AsGiven, Averaged, Banked, OnTheFly, SignalSource
 from kdzoo.engine.bank.spec import Pass
 from kdzoo.engine.devices import make_accelerator
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import raise_if_interrupted
 from kdzoo.models.teacher import Committee, Teacher
 from kdzoo.models.zoo import create_model
 from kdzoo.process_state import ProcessState

@@ -14,8 +14,7 @@ from kdzoo.data.load import LoadedData
 from kdzoo.declarations import Signature, pair_stages, student_signals, teacher_signals
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.optim import make_optimizer
-from kdzoo.errors import PairError, UsageError
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import PairError, UsageError, raise_if_interrupted
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Committee, Teacher, refuse_beside_logits
 from kdzoo.models.zoo import create_model, profile_model

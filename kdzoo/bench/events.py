@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from kdzoo import foreign
 from kdzoo.cell import Cell
 from kdzoo.engine.course import Watch
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import raise_if_interrupted
 from kdzoo.plugins import Plugin
 from kdzoo.process_state import ProcessState
 from kdzoo.record import Record

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kdzoo.bench.assistants import measures_of_assistant, trained
+from kdzoo.bench.auxiliary import measures_of_assistant, trained
 from kdzoo.bench.events import Events, Named, hooks_of
 from kdzoo.bench.teacher_checks import Advice, admit, advise, read_measures, write_measures
 from kdzoo.bench.teachers import teacher_network

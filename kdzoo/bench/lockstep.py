@@ -18,7 +18,7 @@ from kdzoo.engine.course import Course, Stop
 from kdzoo.engine.distiller import Distiller
 from kdzoo.engine.lockstep_group import GeneratorState, LockstepGroup, MemoryEstimate, estimate_memory
 from kdzoo.engine.resources import free_memory
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import raise_if_interrupted
 from kdzoo.process_state import ProcessState
 from kdzoo.record import Record
 

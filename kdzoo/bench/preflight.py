@@ -28,8 +28,7 @@ from kdzoo.engine.evaluate import batch_for
 from kdzoo.engine.lockstep_group import GeneratorState
 from kdzoo.engine.optim import Mixer
 from kdzoo.engine.train import Training
-from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import KdzooError, NonFiniteLossError, UsageError, raise_if_interrupted
 from kdzoo.measures import SAMPLES
 from kdzoo.models.taps import TappedModel
 from kdzoo.models.teacher import Teacher

@@ -21,9 +21,8 @@ from kdzoo.data.load import LoadedData, open_data
 from kdzoo.engine.devices import pick_device
 from kdzoo.engine.distiller import Deployment
 from kdzoo.engine.evaluate import measure
-from kdzoo.errors import KdzooError, UsageError
+from kdzoo.errors import KdzooError, UsageError, raise_if_interrupted
 from kdzoo.foreign import printable
-from kdzoo.interruption import raise_if_interrupted
 from kdzoo.measures import SAMPLES, Scores
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.taps import TappedModel

@@ -10,13 +10,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdzoo import foreign
-from kdzoo.bench.assistants import recorded_assistants
+from kdzoo.bench.auxiliary import measure_peer, recorded_assistants, second_student
 from kdzoo.bench.banking import source_for
 from kdzoo.bench.build import build_strategy
 from kdzoo.bench.crashes import start_marked
 from kdzoo.bench.environment import environment_of
 from kdzoo.bench.lab import Lab, MeasuredTeacher, now
-from kdzoo.bench.peers import measure_peer, second_student
 from kdzoo.bench.results import crashes_before, disk_is_full, failure_reason, fatal, final_record, frame_of, keep_record
 from kdzoo.bench.weightfiles import DEPLOYED, PEER_WEIGHTS, WEIGHTS, weights_header
 from kdzoo.cell import Cell
@@ -34,9 +33,8 @@ from kdzoo.engine.lockstep_group import LockstepGroup
 from kdzoo.engine.norms import share_norms
 from kdzoo.engine.train import Training
 from kdzoo.engine.world import LostRankError
-from kdzoo.errors import NonFiniteLossError, UsageError
+from kdzoo.errors import LeftError, NonFiniteLossError, UsageError, raise_if_interrupted
 from kdzoo.files import replacing
-from kdzoo.interruption import LeftError, raise_if_interrupted
 from kdzoo.matrix import cell_title
 from kdzoo.measures import AGREEMENT, ASSISTANTS, PEAK_MEMORY, TRAIN
 from kdzoo.models.taps import TappedModel

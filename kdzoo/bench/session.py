@@ -9,9 +9,8 @@ from typing import Any, TypeAlias
 from kdzoo.bench.banking import expect
 from kdzoo.bench.events import Reporter
 from kdzoo.bench.executors.local import Executor, InProcess
-from kdzoo.bench.finished import BenchResult
 from kdzoo.bench.lab import Lab
-from kdzoo.bench.plan import BenchPlan
+from kdzoo.bench.plan import BenchPlan, BenchResult
 from kdzoo.bench.results import must_run
 from kdzoo.bench.search import Pruning, ask
 from kdzoo.bench.weightfiles import teachers_again

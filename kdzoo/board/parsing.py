@@ -12,13 +12,11 @@ from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from kdzoo.board.rows import Result, SeedResult, TeacherResult, Timing, result_of
-from kdzoo.cell import Cell, canonical_json
+from kdzoo.cell import Cell, RowKey, canonical_json, canonical_object
 from kdzoo.jsontext import unsealed
 from kdzoo.measures import Measure
 from kdzoo.record import SCHEMA, Record, Summary, parse_record
-from kdzoo.record_forms import in_todays_form
-from kdzoo.record_parts import Environment, Size, TeacherMeasures
-from kdzoo.rowkey import RowKey, canonical_object
+from kdzoo.record_parts import Environment, Size, TeacherMeasures, in_todays_form
 
 _SHARED: dict[str, type[BaseModel]] = {"environment": Environment, "student": Size, "teacher": TeacherMeasures}
 """The parts of a record, beside its cell, that many records share."""

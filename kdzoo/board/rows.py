@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 from kdzoo.board.labels import OWN_DISTRIBUTION
 from kdzoo.board.tuned import Budget, Tuning
-from kdzoo.cell import Cell
+from kdzoo.cell import Cell, RowKey
 from kdzoo.foreign import MOST_OF_A_REASON, bounded
 from kdzoo.measures import SAMPLES, TOP1, Measure
 from kdzoo.record import EVALUATION, Summary
 from kdzoo.refs import StrategyRef
-from kdzoo.rowkey import RowKey
 
 BASELINES = ("ce", "soft")
 """The strategies that the others are compared with."""

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from kdzoo.board.labels import params_text
 from kdzoo.board.titles import Members, img_size_text
 from kdzoo.board.tuned import UNTUNED, Budget, Tuning, budget, study_labels
-from kdzoo.cell import Cell
+from kdzoo.cell import Cell, PairKey, RowKey
 from kdzoo.errors import counted
 from kdzoo.foreign import MOST_OF_A_REASON, bounded
-from kdzoo.rowkey import PairKey, RowKey
 from kdzoo.study import Study
 
 

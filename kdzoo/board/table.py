@@ -17,10 +17,9 @@ from kdzoo.board.overall import Overall, overall
 from kdzoo.board.rows import BoardLine, BoardRows, SeedResult
 from kdzoo.board.searches import Searched, Tunings, budget_text, rowless, searched, unequal
 from kdzoo.board.titles import Titles, checked_grouping
-from kdzoo.cell import Cell
+from kdzoo.cell import NO_TEACHER, Cell, PairKey
 from kdzoo.measures import COST, IMAGES, TOP1, Measure, in_order
 from kdzoo.record import EVALUATION, Record
-from kdzoo.rowkey import NO_TEACHER, PairKey
 from kdzoo.study import Study
 
 

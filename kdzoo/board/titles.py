@@ -18,10 +18,9 @@ from kdzoo.board.labels import (
 )
 from kdzoo.board.rows import BoardLine, RowSeeds
 from kdzoo.board.tuned import Tuning
-from kdzoo.cell import Cell, canonical_json, content_hash
+from kdzoo.cell import NO_CONTEXT, Cell, PairKey, RowKey, canonical_json, content_hash
 from kdzoo.errors import UsageError, unknown
 from kdzoo.refs import StrategyRef
-from kdzoo.rowkey import NO_CONTEXT, PairKey, RowKey
 
 Members = Sequence[tuple[PairKey, BoardLine]]
 """The lines of one table, each with its pair."""

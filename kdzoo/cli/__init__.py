@@ -22,10 +22,9 @@ from kdzoo.cli.publish import check, merge, publish
 from kdzoo.cli.run_cell import train_cells
 from kdzoo.cli.strategies import strategies_app
 from kdzoo.cli.tune import tune
-from kdzoo.errors import KdzooError
+from kdzoo.errors import KdzooError, recording_ctrl_c
 from kdzoo.files import from_home
 from kdzoo.foreign import story, text_of
-from kdzoo.interruption import recording_ctrl_c
 
 app = typer.Typer(
     name="kdzoo",

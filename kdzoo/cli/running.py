@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kdzoo.bench.environment import changes
-from kdzoo.bench.finished import BenchResult, find_finished
-from kdzoo.bench.plan import BenchPlan, make_plan
+from kdzoo.bench.plan import BenchPlan, BenchResult, find_finished, make_plan
 from kdzoo.bench.trackers import check_trackers
 from kdzoo.cell import Cell
 from kdzoo.cli.board import without_collector

@@ -21,8 +21,7 @@ from kdzoo.data.dataset import Samples
 from kdzoo.data.hashing import seed_from
 from kdzoo.data.loaders import ImageSource, Request
 from kdzoo.data.rgb import to_rgb
-from kdzoo.errors import UsageError
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import UsageError, raise_if_interrupted
 from kdzoo.recipe import Augment
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from kdzoo.data.folder import FolderDataset
 from kdzoo.data.hashing import digest, permutation, seed_from
 from kdzoo.data.loaders import ArraySource, ImageSource, Request, Resizing, channel_statistics
 from kdzoo.data.splits import class_sizes, cut_tune, stratified
-from kdzoo.errors import UsageError
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import UsageError, raise_if_interrupted
 from kdzoo.measures import Measure, Scores
 from kdzoo.outputs import Batch
 from kdzoo.process_state import ProcessState

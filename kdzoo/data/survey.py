@@ -25,9 +25,8 @@ from kdzoo.data.hashing import digest
 from kdzoo.data.load import LoadedData, Split
 from kdzoo.data.loaders import ArraySource
 from kdzoo.data.rgb import RULES, SHOWN, DamagedImageError, ImageOrigin, damage_text, one_line, origin, to_rgb
-from kdzoo.errors import UsageError
+from kdzoo.errors import UsageError, raise_if_interrupted
 from kdzoo.files import atomic_write, cache_folder
-from kdzoo.interruption import raise_if_interrupted
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -25,14 +25,12 @@ from kdzoo.engine.evaluate import Evaluation, measure
 from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average, make_optimizer, make_schedule
 from kdzoo.engine.teacher_survey import TeacherSurvey, surveys
 from kdzoo.engine.world import ALONE
-from kdzoo.errors import KdzooError
-from kdzoo.interruption import LeftError
+from kdzoo.errors import KdzooError, LeftError
 from kdzoo.measures import main_of
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Batch
-from kdzoo.record_forms import line_in_todays_form
-from kdzoo.record_parts import Epoch
+from kdzoo.record_parts import Epoch, line_in_todays_form
 from kdzoo.strategy import Terms
 
 

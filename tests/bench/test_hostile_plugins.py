@@ -16,7 +16,7 @@ from torch import Tensor
 from kdzoo import Batch, Outputs, Strategy, Terms
 from kdzoo.bench.events import Events, Hooks, Named
 from kdzoo.bench.executors.local import run_cells
-from kdzoo.interruption import recording_ctrl_c
+from kdzoo.errors import recording_ctrl_c
 from kdzoo.plugins import Plugin
 from kdzoo.process_state import ProcessState
 from kdzoo.store import Store

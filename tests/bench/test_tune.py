@@ -18,7 +18,7 @@ from waiting import finish, start, wait_until
 
 from kdzoo import Batch, Outputs, Strategy, Terms, param
 from kdzoo.bench.executors.local import run_cells
-from kdzoo.bench.finished import BenchResult
+from kdzoo.bench.plan import BenchResult
 from kdzoo.bench.session import run_bench
 from kdzoo.cell import Cell
 from kdzoo.record import Record

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo.record_forms import NAMED
+from kdzoo.record_parts import NAMED
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from kdzoo.bench.run import run_cell
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
 from kdzoo.engine.course import Stop, Watch
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import raise_if_interrupted
 from kdzoo.models.memory_format import lay_out
 from kdzoo.models.zoo import create_model
 from kdzoo.record import Record

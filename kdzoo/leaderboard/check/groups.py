@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from kdzoo.board.labels import params_text
-from kdzoo.cell import Cell
+from kdzoo.cell import Cell, PairKey, RowKey
 from kdzoo.leaderboard.layout import path_of_record
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE
@@ -18,7 +18,6 @@ from kdzoo.needed import assistant_cells, teacher_cell
 from kdzoo.needed import trainings as trainings_of
 from kdzoo.record import Record
 from kdzoo.record_parts import Size, TeacherMeasures
-from kdzoo.rowkey import PairKey, RowKey
 
 _Trainings: TypeAlias = dict[tuple[str, int], Record]
 """Cell and evaluation -> the done training of a teacher."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from kdzoo.board.labels import differing, facts
 from kdzoo.board.tuned import pruner_text, tuner_text
-from kdzoo.cell import Cell, canonical_json
+from kdzoo.cell import Cell, PairKey, RowKey, canonical_json
 from kdzoo.errors import counted
 from kdzoo.leaderboard.check.groups import row_text
 from kdzoo.leaderboard.check.records import plan_reasons, trial_reasons
@@ -17,7 +17,6 @@ from kdzoo.leaderboard.private import place_named_in, publishable_study
 from kdzoo.leaderboard.untrusted import Fault, fault
 from kdzoo.matrix import BASELINE
 from kdzoo.record import Record
-from kdzoo.rowkey import PairKey, RowKey
 from kdzoo.study import TUNER, Study
 
 _RECIPE = "recipe."

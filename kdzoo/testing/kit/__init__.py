@@ -17,8 +17,7 @@ import torch
 from kdzoo import foreign
 from kdzoo.combination import parts_of
 from kdzoo.declarations import alone
-from kdzoo.errors import PairError, UsageError
-from kdzoo.interruption import raise_if_interrupted
+from kdzoo.errors import PairError, UsageError, raise_if_interrupted
 from kdzoo.process_state import ProcessState
 from kdzoo.registry import Registered
 from kdzoo.strategy import Strategy
