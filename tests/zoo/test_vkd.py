@@ -60,6 +60,19 @@ def test_the_projection_is_orthogonal_before_and_after_a_step(own, theirs, dtype
         optimizer.step()
 
 
+@pytest.mark.parametrize(("own", "theirs"), [(3, 5), (5, 3), (4, 4)])
+def test_weight_decay_leaves_the_projection_as_it_is(own, theirs):
+    """Of torch's own parametrization it makes a matrix of zeros: see findings/torch-orthogonal-weight-decay.sh."""
+    projection = OrthogonalProjection(own, theirs)
+    before = projection.weight().detach().clone()
+    optimizer = torch.optim.AdamW(projection.parameters(), lr=0.01, weight_decay=0.5)
+    for _ in range(3):
+        for parameter in projection.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    torch.testing.assert_close(projection.weight(), before)
+
+
 def test_autocast_does_not_round_the_projection():
     projection, x = OrthogonalProjection(3, 5), torch.randn(4, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):

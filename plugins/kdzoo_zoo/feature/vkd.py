@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.utils.parametrizations import orthogonal
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.classes import check_classes
@@ -64,7 +62,9 @@ def orthogonal_projection_loss(student_embedding: Tensor, teacher_embedding: Ten
 class OrthogonalProjection(nn.Module):
     """A linear layer without bias whose weight has orthonormal columns, or rows where it has fewer of them.
 
-    It keeps the geometry of what it projects: all that is learned about the teacher must be learned by the student.
+    It keeps the geometry of what it projects: all that is learned about the teacher must be learned by the student. The
+    orthonormal matrix is the Q of a QR decomposition of what is trained, with a positive diagonal of R. It depends on
+    the directions of the trained columns alone, so weight decay leaves it as it is.
 
     Args:
         student_width: of the input.
@@ -73,20 +73,22 @@ class OrthogonalProjection(nn.Module):
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
         super().__init__()
-        self.linear = orthogonal(nn.Linear(student_width, teacher_width, bias=False))
+        self.widens = teacher_width >= student_width
+        shape = (teacher_width, student_width) if self.widens else (student_width, teacher_width)
+        self.tall = nn.Parameter(nn.init.orthogonal_(torch.empty(shape)))
+
+    def weight(self) -> Tensor:
+        """The orthonormal matrix, teacher_width x student_width, in full precision."""
+        q, r = torch.linalg.qr(full_precision(self.tall))
+        orthonormal: Tensor = q * r.diagonal().sign()
+        return orthonormal if self.widens else orthonormal.T
 
     def forward(self, x: Tensor) -> Tensor:
         """Project an embedding, B x student_width -> B x teacher_width."""
-        # No half precision: torch makes no orthogonal matrix in it, and a rounded one is none.
+        # No half precision: torch decomposes no matrix in it, and a rounded one is not orthonormal.
         with torch.autocast(x.device.type, enabled=False):
-            state = {**dict(self.linear.named_parameters()), **dict(self.linear.named_buffers())}
-            wide = {name: full_precision(tensor) for name, tensor in state.items()}
-            x = x.to(next(iter(wide.values())).dtype)
-            out: Tensor = functional_call(self.linear, wide, x) if self._is_narrow() else self.linear(x)
-            return out
-
-    def _is_narrow(self) -> bool:
-        return any(parameter.element_size() < 4 for parameter in self.linear.parameters())
+            weight = self.weight()
+            return F.linear(x.to(weight.dtype), weight)
 
 
 class OrthogonalProjections(Strategy):
@@ -99,12 +101,13 @@ class OrthogonalProjections(Strategy):
     temperature 1, s and t the embeddings, P' P = 1 (or P P' = 1 where the teacher is narrower). P is trained with the
     student and thrown away after training.
 
-    Cost: one projection of student width x teacher width, made orthogonal at every step. Serves every pair whose
-    logits have the same classes; with soft = 0 every pair.
+    Cost: one projection of student width x teacher width, made orthogonal at every step by a QR decomposition. Serves
+    every pair whose logits have the same classes; with soft = 0 every pair.
 
     Differs from the paper: the student's embedding is what its classifier gets, where the authors take the mean of the
     patch tokens; the soft targets teach the student's one head, where their students have a second one for the
-    distillation token. They give no values for CIFAR.
+    distillation token. They make the projection orthogonal by torch's parametrization, whose matrix of another shape
+    than square is 0 once weight decay has changed what it is made from (torch 2.14). They give no values for CIFAR.
     """
 
     name = "vkd"
