@@ -21,7 +21,8 @@ def share_norms(module: nn.Module, world: World, device: torch.device) -> nn.Mod
     """Make the batch normalisations of a network take their statistics from the rows of all ranks.
 
     On CUDA they become torch's ``SyncBatchNorm``, by timm; on the CPU, which that does not serve, they keep their place
-    and change their class. Parameters, buffers and their names stay. In a world of one nothing happens.
+    and change their class. Parameters, buffers and their names stay. In a world of one nothing happens. A subclass of a
+    plugin is shared where its ``shared_as`` names the layer of torch that it stands for.
 
     Args:
         module: the network, whose forward pass all ranks run in train mode at the same time.
@@ -37,7 +38,7 @@ def share_norms(module: nn.Module, world: World, device: torch.device) -> nn.Mod
     if world.size == 1:
         return module
     for name, each in module.named_modules():
-        if isinstance(each, _NOT_SHARED) or (isinstance(each, _BatchNorm) and type(each) not in _KNOWN):
+        if isinstance(each, _NOT_SHARED) or (isinstance(each, _BatchNorm) and _kind(each) not in _KNOWN):
             raise UsageError(
                 f"{type(each).__name__} ({name}) takes statistics of a batch in a way of its own, which several "
                 "processes cannot share; run this cell in one process"
@@ -47,9 +48,14 @@ def share_norms(module: nn.Module, world: World, device: torch.device) -> nn.Mod
         return shared
     for each in module.modules():
         if isinstance(each, _BatchNorm):
-            each.__class__ = _SHARED[type(each)]
+            each.__class__ = _SHARED[_kind(each)]
             vars(each)["_world"] = world
     return module
+
+
+def _kind(norm: _BatchNorm) -> type[nn.Module]:
+    """The layer of torch or timm that it is; a class of a plugin's own says in ``shared_as`` in whose place it is."""
+    return getattr(norm, "shared_as", type(norm))
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -119,7 +125,8 @@ class _Shared(_BatchNorm):
             self.num_batches_tracked.add_(1)
             rate = 1.0 / float(self.num_batches_tracked) if rate is None else rate
         self.running_mean.lerp_(mean, rate or 0.0)
-        self.running_var.lerp_(var * total / (total - 1), rate or 0.0)
+        # A single row of all ranks together has no variance; 0 stands for it.
+        self.running_var.lerp_(var * total / (total - 1).clamp(min=1), rate or 0.0)
 
 
 class _Shared1d(_Shared, nn.BatchNorm1d):

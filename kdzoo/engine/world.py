@@ -120,9 +120,12 @@ class World:
         if self.size == 1:
             return [tensor]
         own = tensor.detach().contiguous()
+        if own.dtype is torch.int16:  # neither gloo nor NCCL carries it
+            own = own.int()
         parts = [torch.empty_like(own) for _ in range(self.size)]
         with _talking():
             dist.all_gather(parts, own)
+        parts = [part.to(tensor.dtype) for part in parts]
         parts[self.rank] = tensor
         return parts
 

@@ -15,6 +15,7 @@ from kdzoo.engine.division import Division, check_batch
 from kdzoo.engine.norms import share_norms
 from kdzoo.engine.world import ALONE, World, check_launcher
 from kdzoo.outputs import Classifier
+from kdzoo_zoo.adapters import BatchNorm
 
 CPU = torch.device("cpu")
 
@@ -188,6 +189,35 @@ def test_norms_are_those_of_the_whole_batch(name: str, pair: Pair) -> None:
     for key, value in whole["state"].items():
         torch.testing.assert_close(first["state"][key], value)
         assert torch.equal(first["state"][key], second["state"][key])
+
+
+def _of_few_rows(world: World) -> tuple[Tensor, int]:
+    """A batch of three rows with one value per channel: the second rank has one row, and no variance of its own."""
+    norm = share_norms(BatchNorm(2), world, CPU).train()
+    rows = torch.tensor([[1.0, 2.0], [3.0, 6.0], [5.0, 7.0]])[:, :, None, None]
+    own = rows if world.size == 1 else rows.tensor_split(2)[world.rank]
+    return norm(own).detach(), int(norm.num_batches_tracked)
+
+
+def test_a_rank_with_one_row_shares_the_statistics_of_all(pair: Pair) -> None:
+    (first, tracked), (second, _) = pair.together(_of_few_rows)
+    whole, _ = _of_few_rows(ALONE)
+    torch.testing.assert_close(torch.cat([first, second]), whole, rtol=1e-4, atol=1e-5)
+    assert tracked == 1
+
+
+TYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int64, torch.float16, torch.bfloat16, torch.float64)
+
+
+def _of_all_types(world: World) -> list[list[Tensor]]:
+    return [world.gather(torch.tensor([world.rank, 1]).to(dtype)) for dtype in TYPES]
+
+
+def test_signals_of_every_type_are_gathered(pair: Pair) -> None:
+    for found in pair.together(_of_all_types):
+        for dtype, parts in zip(TYPES, found, strict=True):
+            assert [part.dtype for part in parts] == [dtype, dtype]
+            assert [part.tolist() for part in parts] == [[0, 1], [1, 1]]
 
 
 class _Own(nn.BatchNorm2d):

@@ -22,6 +22,8 @@ from zoo_pairs import (
 )
 
 from kdzoo import Outputs, StageShape
+from kdzoo.engine.norms import share_norms
+from kdzoo.engine.world import World
 from kdzoo_zoo import functional
 
 every = pytest.mark.parametrize("name", STRATEGIES)
@@ -147,6 +149,11 @@ def test_state_goes_through_a_checkpoint(name, setup, outputs, batch):
         torch.manual_seed(1)
         found.append(strategy(student, teacher, batch(4, teaching_phase(strategy))))
     torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in DISTILLING if STRATEGIES[name].per_sample])
+def test_several_processes_share_the_statistics_of_its_adapters(name, setup):
+    share_norms(served(name, setup), World(0, 2), torch.device("cpu"))
 
 
 _ANY_MAPS = ["at", "fitnets", "reviewkd", "ickd", "afd", "mgd", "srrl", "fsp", "ft", "irg", "nst", "sp", "vid"]

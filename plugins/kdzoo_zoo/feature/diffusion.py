@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdzoo_zoo.feature.blocks import BatchNorm
+from kdzoo_zoo.adapters import BatchNorm
 from kdzoo_zoo.tensors import full_precision
 
 TRAINED_STEPS = 1000

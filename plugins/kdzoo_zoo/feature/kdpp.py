@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.adapters import BatchNorm1d
 from kdzoo_zoo.feature.statistics import class_means
 from kdzoo_zoo.response.soft import soft_target_loss
 from kdzoo_zoo.schedules import warm_up
@@ -74,19 +75,14 @@ class Widening(nn.Module):
 
     def __init__(self, student: int, teacher: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(student)
+        self.norm = BatchNorm1d(student)
         self.dropout = nn.Dropout(0.5)
         self.linear = nn.Linear(student, teacher)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Widen; one sample has no variance, and BatchNorm refuses it in training, so running statistics serve it."""
-        norm = self.norm
-        x = x.to(self.linear.weight.dtype)
-        if len(x) > 1:
-            x = norm(x)
-        else:
-            x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        """Widen; its precision may differ from the weights' own."""
+        x = self.norm(x.to(self.linear.weight.dtype))
         out: Tensor = self.linear(self.dropout(x))
         return out
 

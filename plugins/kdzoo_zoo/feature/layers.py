@@ -5,20 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Signature
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """BatchNorm that takes its running statistics for a batch of one value per channel, which has no variance."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """B x C x H x W -> the same."""
-        if x.numel() > x.shape[1]:
-            return super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+from kdzoo_zoo.adapters import BatchNorm
 
 
 class Projector(nn.Sequential):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdzoo import StageShape
-from kdzoo_zoo.feature.blocks import BatchNorm
+from kdzoo_zoo.adapters import BatchNorm
 
 _FINEST_GRID = 7
 """Tokens a side down to which they are merged."""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.feature.blocks import BatchNorm
+from kdzoo_zoo.adapters import BatchNorm
 from kdzoo_zoo.feature.moments import means_and_deviations
 from kdzoo_zoo.schedules import cosine_decay
 from kdzoo_zoo.tensors import check_same
