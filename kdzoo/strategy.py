@@ -103,10 +103,17 @@ class Strategy(nn.Module):
 
     @classmethod
     def hyperparameters(cls) -> dict[str, Param]:
-        """The declared hyperparameters by name, base classes' first, in the order of declaration."""
+        """The declared hyperparameters by name, base classes' first, in the order of declaration.
+
+        What a class sets to a plain value is fixed in it, and no hyperparameter of it any more.
+        """
         found: dict[str, Param] = {}
         for base in reversed(cls.__mro__):
-            found |= {name: value for name, value in vars(base).items() if isinstance(value, Param)}
+            for name, value in vars(base).items():
+                if isinstance(value, Param):
+                    found[name] = value
+                else:
+                    found.pop(name, None)
         return found
 
     @classmethod

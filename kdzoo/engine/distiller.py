@@ -107,6 +107,8 @@ class Distiller(nn.Module):
                     f"{name} gives a term named {term!s:.{_MOST_OF_A_NAME}}: a name is a text of at most "
                     f"{_MOST_OF_A_NAME} printable characters"
                 )
+            if not isinstance(value, Tensor):
+                raise KdzooError(f"the term {term!r} of {name} is a {type(value).__name__}: give a tensor")
             if value.ndim:
                 raise KdzooError(
                     f"the term {term!r} of {name} has the shape {tuple(value.shape)}: reduce it to a scalar"

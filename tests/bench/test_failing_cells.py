@@ -134,6 +134,14 @@ class Termless(Strategy):
         return {}
 
 
+class Number(Strategy):
+    name = "number"
+    teacher_signals = ()
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        return {"constant": 0.5}  # type: ignore[dict-item]
+
+
 class Unfinished(Strategy):
     name = "unfinished"
 
@@ -143,6 +151,7 @@ class Unfinished(Strategy):
     [
         (NamedCe, "the strategy named-ce gives a term named 'ce'"),
         (Termless, "the strategy termless gives no term in its phase 'main'"),
+        (Number, "the term 'constant' of number is a float: give a tensor"),
         (Unfinished, "strategy 'unfinished' does not define forward"),
     ],
 )

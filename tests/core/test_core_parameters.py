@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kdzoo import Param, UsageError
+from kdzoo import Param, Strategy, UsageError, param
 
 NAN, INF = float("nan"), float("inf")
 
@@ -75,3 +75,21 @@ def test_a_text_has_a_bound() -> None:
     with pytest.raises(UsageError) as caught:
         Param(1.0).check("mine.weight", "x" * 9999)
     assert len(str(caught.value)) < 200
+
+
+class Warm(Strategy):
+    temperature: float = param(4.0, "temperature", gt=0)
+    alpha: float = param(0.5, "weight", ge=0)
+
+
+class Fixed(Warm):
+    temperature = 1.0
+
+
+def test_what_a_class_sets_to_a_plain_value_is_fixed_in_it() -> None:
+    assert list(Warm.hyperparameters()) == ["temperature", "alpha"]
+    assert list(Fixed.hyperparameters()) == ["alpha"]
+    assert Fixed.resolve({}) == {"alpha": 0.5}
+    assert Fixed.temperature == 1.0
+    with pytest.raises(UsageError, match="temperature"):
+        Fixed.resolve({"temperature": 2.0})

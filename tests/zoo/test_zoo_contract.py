@@ -156,6 +156,33 @@ def test_several_processes_share_the_statistics_of_its_adapters(name, setup):
     share_norms(served(name, setup), World(0, 2), torch.device("cpu"))
 
 
+@distilling
+def test_weight_decay_of_its_modules_stops_no_term(name, setup, outputs, batch):
+    strategy = served(name, setup)
+    modules = list(strategy.parameters())
+    if not modules:
+        pytest.skip("it trains nothing of its own")
+    size, phase = rows(strategy, 4), teaching_phase(strategy)
+    student = outputs(strategy.setup.student, size, trained=True)
+    teacher = outputs(strategy.setup.teacher, size)
+    optimizer = torch.optim.AdamW(modules, lr=0.01, weight_decay=0.1)
+    pulls = []
+    for _ in range(3):
+        terms = strategy(student, teacher, batch(size, phase))
+        pulls.append({term: pull(value, student, strategy.signals) for term, value in terms.items()})
+        optimizer.zero_grad()
+        sum(value for value in terms.values() if value.requires_grad).backward()
+        optimizer.step()
+    assert {term for term, value in pulls[0].items() if value} == {term for term, value in pulls[-1].items() if value}
+
+
+def pull(term, student, signals) -> float:
+    """The sum of the sizes of a term's gradients at the student's signals."""
+    trained = list(trained_signals(student, signals))
+    found = torch.autograd.grad(term, trained, retain_graph=True, allow_unused=True) if term.requires_grad else ()
+    return sum(float(gradient.abs().sum()) for gradient in found if gradient is not None)
+
+
 _ANY_MAPS = ["at", "fitnets", "reviewkd", "ickd", "afd", "mgd", "srrl", "fsp", "ft", "irg", "nst", "sp", "vid"]
 
 
