@@ -78,6 +78,7 @@ def test_what_takes_longer_to_read_than_to_make_stays_in_the_loop() -> None:
     assert choose_kept([large, small], 2**40, frugal=False, pass_seconds=1.0).slow == []
 
 
+@pytest.mark.exhaustive
 def test_a_demand_over_the_budget_reads_no_more_than_was_chosen(tmp_path: Path, teacher_file: str) -> None:
     """Trials show two views, which fit; the final trainings show six, which do not, though their entry is kept."""
     settings = BankSettings("auto", budget=2 * VIEW)
@@ -151,6 +152,7 @@ def test_one_cell_by_itself_reads_as_its_bench_would(tmp_path: Path, teacher_fil
     assert record.environment.bank == "ram: logits float32"
 
 
+@pytest.mark.exhaustive
 def test_two_teachers_share_one_budget_on_the_disk(tmp_path: Path) -> None:
     """Whoever comes second counts what the first one keeps, though another process decided that."""
     config = {"teacher": "test_efficientnet,test_resnet", "teacher_epochs": 6, "epochs": 2, "seeds": 2}
@@ -168,6 +170,7 @@ def test_two_teachers_share_one_budget_on_the_disk(tmp_path: Path) -> None:
     assert read == [{"disk: logits float32"}, {""}]
 
 
+@pytest.mark.exhaustive
 def test_tuning_that_is_taken_up_again_counts_the_trials_before(tmp_path: Path, teacher_file: str) -> None:
     """So that a second trial of some setting reads what it would have read without the stop."""
     config = {"teacher_weights": teacher_file, "epochs": 1, "tune": 4, "without_baseline": True}

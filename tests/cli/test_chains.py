@@ -175,6 +175,7 @@ def test_all_trials_of_a_study_share_the_assistants(kdzoo: Callable[..., Any], t
     assert {tuple(one.cell for one in trial.assistants) for trial in trials} == {(assistants[0].id,)}
 
 
+@pytest.mark.exhaustive
 def test_a_chain_is_published_checked_and_trained_again(
     ran: tuple[Path, Any], kdzoo: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_chain_is_published_checked_and_trained_again(
     assert f"lacks the training of its assistant test_resnet, {last.id}" in missing.out + missing.err
 
 
+@pytest.mark.exhaustive
 def test_workers_run_a_chain_in_order(kdzoo: Callable[..., Any], ran: tuple[Path, Any], tmp_path: Path) -> None:
     out, _ = ran
     result = kdzoo("bench", *DIGITS, *CHAINS, "--workers", 2, "--out", tmp_path / "runs")

@@ -146,6 +146,7 @@ def test_a_bench_with_something_left_asks_torch(left: str, place: Place) -> None
     assert place.asks_torch(*BENCH, "--out", left)
 
 
+@pytest.mark.exhaustive
 def test_a_changed_plugin_is_read_again(place: Place) -> None:
     place.plugin("other.py", "green")
     show = ("strategies", "--plugin", "other.py", "show", "mine")
@@ -156,6 +157,7 @@ def test_a_changed_plugin_is_read_again(place: Place) -> None:
     assert "blue" in place.run(*show)
 
 
+@pytest.mark.exhaustive
 def test_a_damaged_cache_is_found_out_anew(place: Place) -> None:
     table = ("strategies", "--plugin", "mine.py")
     shutil.copytree(place.path / "cache", place.path / "damaged cache")

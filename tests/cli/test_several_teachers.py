@@ -103,6 +103,7 @@ def test_a_strategy_that_needs_more_than_logits_is_refused(ran: tuple[Path, Any]
     assert "several teachers give only the mean of their probabilities: take one teacher" in result.err
 
 
+@pytest.mark.exhaustive
 def test_the_bank_keeps_the_logits_of_each_and_changes_nothing(
     ran: tuple[Path, Any], kdzoo: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_file_of_weights_is_one_network(ran: tuple[Path, Any], kdzoo: Callable
     assert "--teacher-weights FILE holds one network, and test_resnet+test_resnet are 2" in result.err
 
 
+@pytest.mark.exhaustive
 def test_a_board_of_it_is_published_checked_and_trained_again(
     ran: tuple[Path, Any], kdzoo: Callable[..., Any], tmp_path: Path
 ) -> None:

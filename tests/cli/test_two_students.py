@@ -71,6 +71,7 @@ def test_the_teacher_does_not_teach_and_the_row_stands_with_its_pair(ran: tuple[
     assert "1/1" in result.out
 
 
+@pytest.mark.exhaustive
 def test_another_second_student_has_its_own_name_size_and_header(kdzoo: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "runs"
     shown = kdzoo("bench", *DIGITS, *OTHER, "--dry-run")
@@ -85,6 +86,7 @@ def test_another_second_student_has_its_own_name_size_and_header(kdzoo: Callable
         assert "test_vit" in str(file.metadata())
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_was_cut_short_ends_as_an_uninterrupted_one(
     ran: tuple[Path, Any], kdzoo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_run_that_was_cut_short_ends_as_an_uninterrupted_one(
     assert row(out).weights == first.weights
 
 
+@pytest.mark.exhaustive
 def test_moving_averages_and_clipping_serve_both(kdzoo: Callable[..., Any], tmp_path: Path) -> None:
     flags = ("--set", "recipe.ema=0.9", "--set", "recipe.clip_grad=1", "--strategies", "dml")
     result = kdzoo("bench", *DIGITS, *flags, "--out", tmp_path / "runs")
@@ -115,6 +118,7 @@ def test_moving_averages_and_clipping_serve_both(kdzoo: Callable[..., Any], tmp_
     assert row(tmp_path / "runs").peer
 
 
+@pytest.mark.exhaustive
 def test_it_is_published_checked_and_trained_again(
     ran: tuple[Path, Any], kdzoo: Callable[..., Any], tmp_path: Path
 ) -> None:

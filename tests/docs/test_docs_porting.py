@@ -31,6 +31,7 @@ def test_code_of_the_page_runs() -> None:
     assert page["SimilarityPreserving"].resolve({}) == {"gamma": 3000.0}
 
 
+@pytest.mark.exhaustive
 def test_both_ports_train(workshop: Path) -> None:
     card, bench = shown_commands(PAGE)
     assert "arXiv:2203.08679" in run_kdzoo(card)

@@ -86,6 +86,7 @@ def test_on_images_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     check_in_memory("digits", trained(tmp_path / "runs", *options), tmp_path, monkeypatch)
 
 
+@pytest.mark.exhaustive
 def test_on_images_with_a_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = tmp_path / "framed.py"
     plugin.write_text(

@@ -30,6 +30,7 @@ def compiled(plain: Run, out: Path) -> Run:
     return other
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("quickly")
 def test_a_bench_learns_the_same_and_is_resumed_the_same(tmp_path: Path, teacher_file: str) -> None:
     settings = {"student": STUDENT, "teacher_weights": teacher_file, "without_baseline": True, "epochs": 2}
@@ -68,5 +69,6 @@ def test_where_it_cannot_work_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         check_compiler(torch.device("cpu"))
 
 
+@pytest.mark.exhaustive
 def test_where_it_works_it_is_taken() -> None:
     check_compiler(torch.device("cpu"))

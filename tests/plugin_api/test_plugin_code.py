@@ -74,6 +74,7 @@ def test_an_edited_file_is_another_strategy(
     assert before["id"] in {one["id"] for one in plain}
 
 
+@pytest.mark.exhaustive
 def test_an_edit_of_an_installed_module_under_one_revision_is_told(
     kdzoo: Callable[..., Any], install: Callable[..., Path], small: tuple[Any, ...], records: Callable[..., Any]
 ) -> None:

@@ -107,6 +107,7 @@ def test_each_cell_has_a_run_with_its_curve_and_its_measures(
     assert {line[0] for line in notes(found["teacher"]["id"])} >= {"start", 0, 1, 2, "finish"}
 
 
+@pytest.mark.exhaustive
 def test_logging_is_no_part_of_a_cell_and_a_new_training_begins_a_new_log(
     kdzoo: Callable[..., Any], logged: tuple[Any, ...], records: Callable[..., Any]
 ) -> None:

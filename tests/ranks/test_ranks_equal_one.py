@@ -49,6 +49,8 @@ CASES = {
     "memories of all samples and negatives": ("crd", {"set": {"crd.negatives": 50}}),
     "a paraphraser's phase": ("ft", {"epochs": 3}),
     "adapters of several stages": ("vid", {}),
+    "a norm of a plugin": ("reviewkd", {"epochs": 2}),
+    "short whole numbers beside relations": ("hard+rkd", {}),
     "memory and draws": (Contrast, {"recipe": MODERN}),
     "adapters with BatchNorm": (Review, {}),
     "live classifier": (Everything, {}),
@@ -59,7 +61,7 @@ CASES = {
 }
 
 
-OVERLAPPED = {"ce", "soft", "at", "fitnets", "ft", "vid", "soft+at", "ofd", "ab"}
+OVERLAPPED = {"ce", "soft", "at", "fitnets", "ft", "vid", "soft+at", "ofd", "ab", "reviewkd"}
 
 
 @pytest.fixture(scope="module")

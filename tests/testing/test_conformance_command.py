@@ -70,6 +70,7 @@ def check(*arguments: object) -> tuple[int, list[str]]:
     return result.exit_code, result.stdout.splitlines()
 
 
+@pytest.mark.exhaustive
 def test_it_prints_a_line_for_each_check_and_the_time(plugin: Path) -> None:
     code, lines = check("careful", "--plugin", plugin)
     assert code == 0, lines

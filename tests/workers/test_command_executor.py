@@ -43,6 +43,7 @@ def started(out: Path) -> list[str]:
     return [line["cell"] for line in lines if line["event"] == "start"]
 
 
+@pytest.mark.exhaustive
 def test_its_records_are_those_of_one_process(
     commanded: tuple[Path, Result], asked: tuple[Any, ...], tmp_path: Path
 ) -> None:
@@ -52,12 +53,14 @@ def test_its_records_are_those_of_one_process(
     assert outcomes(out) == outcomes(tmp_path / "alone")
 
 
+@pytest.mark.exhaustive
 def test_the_teacher_is_trained_before_the_students_and_each_cell_once(commanded: tuple[Path, Result]) -> None:
     out, _ = commanded
     kinds = [json.loads((out / "cells" / each / "cell.json").read_text())["kind"] for each in started(out)]
     assert kinds == ["teacher", "student", "student"]
 
 
+@pytest.mark.exhaustive
 def test_what_is_done_is_not_commanded_again(commanded: tuple[Path, Result], asked: tuple[Any, ...]) -> None:
     out, first = commanded
     before = started(out)

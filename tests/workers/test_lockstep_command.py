@@ -9,6 +9,7 @@ import pytest
 from toy_bench import by_strategy, kdzoo, outcomes
 
 
+@pytest.mark.exhaustive
 def test_it_gives_the_records_of_one_after_the_other(small: tuple[Any, ...], tmp_path: Path) -> None:
     arguments = (*small, "--strategies", "nudge,soft,rkd", "--seeds", 2, "--bank", "off")
     one = kdzoo(*arguments, "--out", tmp_path / "one")
