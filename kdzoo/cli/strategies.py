@@ -148,12 +148,18 @@ def card(entry: Registered[type[Strategy]]) -> str:
         for one in entry.sources
         for name in one.declared.params
     }
+    adapted = {
+        f"{one.name}.{name}" if entry.parts else name
+        for one in entry.sources
+        if any(spec.imagenet is not None for spec in one.declared.params.values())
+        for name in one.declared.params
+    }
     rows: list[list[Any]] = [
         [
             param,
             spec.default,
             (spec.default if spec.paper is None else spec.paper) if cited.get(param) and spec.in_paper else "-",
-            spec.default if spec.imagenet is None else spec.imagenet,
+            (spec.default if spec.imagenet is None else spec.imagenet) if param in adapted else "-",
             spec.valid,
             _search(spec.search, spec.log),
             spec.help,

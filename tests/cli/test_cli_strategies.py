@@ -58,6 +58,16 @@ def test_a_value_that_the_paper_does_not_give_is_not_called_its_own(kdzoo: Calla
     assert found == {"temperature": ["4.0", "-"], "alpha": ["0.9", "-"]}
 
 
+def test_a_value_that_nobody_gives_for_imagenet_is_not_made_up(kdzoo: Callable[..., Any]) -> None:
+    def column(card: str, *names: str) -> dict[str, str]:
+        rows = [line.split() for line in kdzoo("strategies", "show", card).out.splitlines()]
+        return {row[0]: row[3] for row in rows if row and row[0] in names}
+
+    assert column("rkd", "distance", "angle") == {"distance": "-", "angle": "-"}
+    assert column("dkd", "alpha", "beta") == {"alpha": "1.0", "beta": "0.5"}  # alpha is the same there
+    assert column("dkd+rkd", "dkd.alpha", "rkd.angle") == {"dkd.alpha": "1.0", "rkd.angle": "-"}
+
+
 @pytest.mark.parametrize("name", ["ce", "fitnets", "at", "rkd"])
 def test_every_built_in_has_a_card(name: str, kdzoo: Callable[..., Any]) -> None:
     result = kdzoo("strategies", "show", name)
