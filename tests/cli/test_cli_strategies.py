@@ -12,7 +12,7 @@ from kdzoo.cli.strategies import cost
 def _listed(text: str) -> dict[str, str]:
     """The rows of the table by the strategy's name, which stands behind the family."""
     header, _, *rows = text.splitlines()
-    assert header.split() == ["family", "name", "year", "needs", "cost", "from"]
+    assert header.split() == ["family", "name", "year", "needs", "adds", "cost", "from"]
     return {row[header.index("name") :].split()[0]: row for row in rows}
 
 
@@ -23,6 +23,10 @@ def test_lists_every_strategy_by_family_with_year_and_cost(kdzoo: Callable[..., 
     assert {"ce", "soft", "fitnets", "at", "rkd"} <= set(rows)
     assert rows["soft"].split()[-5:] == ["2015", "logits", "one", "softmax", "kdzoo"]
     assert "of the teacher: none" in rows["ce"]
+    assert "logits; of the teacher: none  second student" in rows["dml"]
+    assert all(" trainings " in rows[name] for name in ("takd", "ban"))
+    assert all(" modules " in rows[name] for name in ("simkd", "norm", "lift"))
+    assert max(map(len, result.out.splitlines())) < 170
     families = [row.split()[0] for row in result.out.splitlines()[2:] if not row.startswith(" ")]
     assert families == sorted(set(families))
 
