@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kdzoo.registry import Registered, Registry
     from kdzoo.strategy import Strategy
 
-_MOST_COST = 48
+_MOST_COST = 42
 """Characters of a cost in the table."""
 
 

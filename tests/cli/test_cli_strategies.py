@@ -23,10 +23,10 @@ def test_lists_every_strategy_by_family_with_year_and_cost(kdzoo: Callable[..., 
     assert {"ce", "soft", "fitnets", "at", "rkd"} <= set(rows)
     assert rows["soft"].split()[-5:] == ["2015", "logits", "one", "softmax", "kdzoo"]
     assert "of the teacher: none" in rows["ce"]
-    assert "logits; of the teacher: none  second student" in rows["dml"]
+    assert "logits; of the teacher: none second student" in " ".join(rows["dml"].split())
     assert all(" trainings " in rows[name] for name in ("takd", "ban"))
     assert all(" modules " in rows[name] for name in ("simkd", "norm", "lift"))
-    assert max(map(len, result.out.splitlines())) < 170
+    assert max(map(len, result.out.splitlines())) <= 164
     families = [row.split()[0] for row in result.out.splitlines()[2:] if not row.startswith(" ")]
     assert families == sorted(set(families))
 
