@@ -18,8 +18,9 @@ parameters. `kdzoo strategies show NAME` prints the card of any strategy, also o
 [writing a strategy](strategies.md#what-a-card-says). The losses alone, as functions of tensors, are in
 `kdzoo_zoo.functional`.
 
-Under each card stands what was checked: by the [conformance kit](conformance.md), by tests that compare values and
-gradients with loops written from the equation, and by a real run. `docs/checked.py` fills that in.
+Most cards end with what was checked: by the [conformance kit](conformance.md), by tests that compare values and
+gradients with loops written from the equation, and, where given, by one training of five epochs on digits. One training
+of one seed shows that the strategy runs, not how good it is. `docs/checked.py` fills that in.
 
 `python docs/generate.py` makes this page from the code, and a test compares the two. Edit the docstrings in
 `plugins/kdzoo_zoo`, not this page.

@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from kdzoo.errors import counted
 from kdzoo.registry import Registered, Registry
 from kdzoo.store import Store
 from kdzoo.strategy import Strategy
@@ -34,16 +35,43 @@ def checked_text(entry: Registered[type[Strategy]]) -> str:
     found = everything.get(entry.name)
     if not found or found["revision"] != entry.value.revision:
         return ""
-    kit = ", ".join(f"{count} {word}" for word, count in found["kit"].items())
-    parts = [f"kit: {kit}"]
+    parts = [f"conformance kit {kit_text(found['kit'], found.get('warnings', []))}"]
     if found["equation"]:
-        parts.append(f"equation: {found['equation']}")
+        parts.append(equation_text(found["equation"]))
     if found["tests"]:
-        parts.append(f"values and gradients against loops: `{found['tests']}`")
+        parts.append(f"loss and gradients agree with loops (`{found['tests']}`)")
     if found["run"]:
         run = found["run"]
-        parts.append(f"real run: {run['top1']:.2f} % on {run['where']} ({run['seeds']}), `ce` {run['ce']:.2f} %")
+        scores = f"{run['top1']:.1f} % (`ce` {run['ce']:.1f} %)"
+        parts.append(f"one run: {scores}, {run['data']}, {run['epochs']} epochs, {run['seeds']}")
     return "Checked: " + "; ".join(parts) + "."
+
+
+def kit_text(counts: dict[str, int], warnings: list[str]) -> str:
+    """How many checks of the kit passed, were skipped and warned, and which ones warned where that is known."""
+    kit = dict(counts)
+    warned = kit.pop("with a warning", 0)
+    pieces = [f"{count} {word}" for word, count in kit.items()]
+    if warned:
+        names = f" ({', '.join(warnings)})" if warnings else ""
+        pieces.append(f"{counted(warned, 'warning')}{names}")
+    return ", ".join(pieces)
+
+
+def equation_text(said: str) -> str:
+    """What the kit's check of the equation compared, in words.
+
+    Args:
+        said: its finding, such as ``as the equation says: CE with ce_weight 1, temperature squared (...)``.
+    """
+    compared = {
+        "CE with ce_weight": "the weight of the hard labels",
+        " squared (": "the scale of the gradient in T",
+        "summed over the classes": "the sum over the classes",
+    }
+    found = [words for piece, words in compared.items() if piece in said]
+    start, last = found[:-1], found[-1]
+    return f"{', '.join(start)} and {last} agree with the equation" if start else f"{last} agrees with the equation"
 
 
 def check(entry: Registered[type[Strategy]], runs: dict[str, Any]) -> dict[str, Any]:
@@ -55,6 +83,7 @@ def check(entry: Registered[type[Strategy]], runs: dict[str, Any]) -> dict[str, 
     return {
         "revision": entry.value.revision,
         "kit": {word: counts[status] for status, word in words.items() if counts[status]},
+        "warnings": [finding.check.name for finding in found if finding.status == "warn"],
         "equation": equation,
         "tests": tests_of(entry.value),
         "run": runs.get(entry.name),
@@ -86,14 +115,15 @@ def real_runs(store: Path | None) -> dict[str, Any]:
         return {}
     cell = records[0].cell
     assert cell.teacher is not None
-    where = f"{cell.data.name}, {cell.teacher.model} -> {cell.student}, recipe {cell.recipe.name}"
     means = {name: sum(values) / len(values) for name, values in scores.items()}
     return {
         name: {
             "top1": round(mean, 2),
             "ce": round(means["ce"], 2),
-            "where": where,
-            "seeds": f"{len(scores[name])} seed" + "s" * (len(scores[name]) > 1),
+            "data": cell.data.name,
+            "epochs": cell.recipe.epochs,
+            "pair": f"{cell.teacher.model} -> {cell.student}",
+            "seeds": counted(len(scores[name]), "seed"),
         }
         for name, mean in means.items()
     }

@@ -56,6 +56,8 @@ The exit code is also `1` if
 - `kdzoo check` found a fault;
 - `kdzoo publish` or `kdzoo merge` refused and wrote nothing, or published something in which `kdzoo check` will find a
   fault.
+
+`--dry-run` and `--plan` exit with `0` also if strategies cannot serve a pair; they print a warning for each.
 """
 
 

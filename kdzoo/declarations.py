@@ -171,6 +171,9 @@ class Declared:
         file: the file that defines it; empty where it is in none.
         own_check: whether it checks the values of its hyperparameters in a way of its own.
         own_optimizer: whether it makes the optimizer of its phases.
+        deployed: names of the modules that it leaves in the student.
+        hops: whether it may train networks between teacher and student.
+        peer: whether it may train a second student, which then teaches in the teacher's place.
     """
 
     name: str
@@ -186,6 +189,9 @@ class Declared:
     file: str
     own_check: bool
     own_optimizer: bool
+    deployed: tuple[str, ...]
+    hops: bool
+    peer: bool
 
     @classmethod
     def of(cls, kind: type[Strategy]) -> Declared:
@@ -208,6 +214,9 @@ class Declared:
             file=file,
             own_check=_overrides(kind, "resolve"),
             own_optimizer=_overrides(kind, "optimizer"),
+            deployed=tuple(kind.deployed),
+            hops=_overrides(kind, "hops"),
+            peer=_overrides(kind, "peer"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -233,5 +242,6 @@ class Declared:
                 "signals": tuple(value["signals"]),
                 "teacher_signals": None if teacher is None else tuple(teacher),
                 "modifies": tuple(value["modifies"]),
+                "deployed": tuple(value["deployed"]),
             }
         )

@@ -74,7 +74,13 @@ _TABLE = (
     Option(
         "seeds", _WHAT, "N", "Number of seeds, with one training of each strategy per seed; by default 3.", kind=int
     ),
-    Option("config", _WHAT, "NAME|FILE", "A shipped bench or a YAML file; flags override it.", default="quick"),
+    Option(
+        "config",
+        _WHAT,
+        "NAME|FILE",
+        "A shipped bench (quick, digits, fashion_mnist, cifar100, imagenet) or a YAML file; flags override it.",
+        default="quick",
+    ),
     Option("plugin", _WHAT, "FILE", "A Python file with strategies; may be repeated.", kind=Path, many=True),
     Option("recipe", _HOW, "NAME|FILE", "A shipped recipe or a YAML file."),
     Option("epochs", _HOW, "N", "Epochs of each training.", kind=int),

@@ -159,6 +159,8 @@ def check_readable(path: Path) -> None:
             f"{path} is a published folder: its boards are in {path / 'index.md'}; "
             "give a folder of runs, which `kdzoo bench --out` makes"
         )
+    if not os.path.lexists(path):
+        raise UsageError(f"there is no run directory {path}; `kdzoo bench --out {path}` creates it")
     raise UsageError(f"{path} is not a store of runs; `kdzoo bench --out {path}` makes one")
 
 

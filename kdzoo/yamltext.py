@@ -177,7 +177,10 @@ def read_yaml(kind: Literal["bench", "recipes"], source: str) -> dict[str, Any]:
             raise UsageError(f"{source} cannot be read: it is not UTF-8 text") from None
     else:
         noun = {"bench": "bench", "recipes": "recipe"}[kind]
-        raise UsageError(f"{unknown(noun, source, shipped(kind))} (a file of your own ends in .yaml)")
+        names = shipped(kind)
+        told = unknown(noun, source, names)
+        rest = "" if "; known: " in told else f" Shipped: {', '.join(names)}"
+        raise UsageError(f"{told}{rest} (a file of your own ends in .yaml)")
     return read_mapping(text, source)
 
 

@@ -29,7 +29,7 @@ from kdzoo.needed import assistant_cells, in_stages, teacher_cell
 from kdzoo.recipe import Recipe
 from kdzoo.record import Record
 from kdzoo.refs import DataRef, ModelRef, StrategyRef
-from kdzoo.registry import Registry
+from kdzoo.registry import Registered, Registry
 from kdzoo.space import Range
 from kdzoo.store import Store
 from kdzoo.study import TUNER, Study, StudyPlan
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import torch
 
     from kdzoo.data.load import LoadedData
+    from kdzoo.strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,24 @@ def _imagenet_lines(config: BenchConfig, strategies: Sequence[StrategyRef], regi
         values = sorted(imagenet_values(config, registry.of(strategy)))
         pieces = [f"{name}={strategy.params[name]}" for name in values if name in strategy.params]
         named += [" ".join([strategy.name, *pieces])] if pieces else []
-    return [f"values for ImageNet: {', '.join(named) or 'no strategy of this bench has any'}"]
+    lines = [f"values for ImageNet: {', '.join(named) or 'no strategy of this bench has any'}"]
+    lacking = [name for strategy in strategies for name in _without_imagenet(strategy, registry.of(strategy))]
+    if lacking:
+        lines.append(f"no values for ImageNet, defaults used: {', '.join(dict.fromkeys(lacking))}")
+    return lines
+
+
+def _without_imagenet(strategy: StrategyRef, entry: Registered[type[Strategy]]) -> list[str]:
+    """The strategy, or its parts, that have something to tune, no value for ImageNet, and all defaults."""
+    found = []
+    for part in entry.sources:
+        declared = part.declared.params
+        tunable = {f"{part.name}.{name}" if entry.parts else name: spec for name, spec in declared.items()}
+        tunable = {name: spec for name, spec in tunable.items() if spec.search}
+        kept = all(strategy.params.get(name, spec.default) == spec.default for name, spec in tunable.items())
+        if tunable and kept and all(spec.imagenet is None for spec in declared.values()):
+            found.append(part.name)
+    return found
 
 
 def _served(

@@ -68,7 +68,7 @@ def _teacher(measured: Collection[TeacherResult], main: Measure) -> tuple[float 
     }
     remarks = []
     if any(teacher.vouched for teacher in measured):
-        remarks.append("the teacher is not above chance on test, and was vouched for (--trust-teacher)")
+        remarks.append("the teacher is not above chance on test, and was accepted by --trust-teacher")
     if len(scores) > 1:
         low, high = (f"{end:.{main.digits}f}" for end in (scores[0], scores[-1]))
         remarks.append(f"the teacher's test {main.title} is {low} to {high} in the records, mean used")

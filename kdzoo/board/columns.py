@@ -160,7 +160,7 @@ _STUDENT: tuple[Column, ...] = (
     Column("compression", "number", "teacher's parameters / student's parameters", high=True),
 )
 _SEEDS: tuple[Column, ...] = (
-    Column("seeds", "integer", "seeds asked for", high=True),
+    Column("seeds", "integer", "requested seeds", high=True),
     Column("done", "integer", "seeds done: the n of every mean of the row", high=True),
     Column("failed", "integer", "seeds that failed", high=True),
     Column("missing", "integer", "seeds not run yet", high=True),

@@ -248,7 +248,7 @@ def _common(rows: Sequence[RowValues], name: str) -> Any:
 def _weights(rows: Sequence[RowValues]) -> str:
     words = {"trained": "trained here", "finetuned": "fine-tuned here", "file": "weights from a file"}
     weights = str(rows[0]["teacher_weights"]).removesuffix(f", {VOUCHED}")
-    vouched = ", not above chance and vouched for" if any(map(was_vouched, rows)) else ""
+    vouched = ", not above chance, accepted by --trust-teacher" if any(map(was_vouched, rows)) else ""
     return " and ".join(words.get(each, each) for each in weights.split("+")) + vouched
 
 

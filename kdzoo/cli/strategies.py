@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tabulate import tabulate
+from typer.core import TyperGroup
 
 from kdzoo.cli.plugins import warn_of_broken
 from kdzoo.foreign import story
@@ -20,7 +22,29 @@ if TYPE_CHECKING:
     from kdzoo.registry import Registered, Registry
     from kdzoo.strategy import Strategy
 
-strategies_app = typer.Typer(help="List the strategies, or show one.", invoke_without_command=True)
+_MOST_COST = 42
+"""Characters of a cost in the table."""
+
+
+class _Strategies(TyperGroup):
+    """The commands under ``kdzoo strategies``; a strategy in the place of one is answered with the command to type."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the first word names."""
+        word = args[0] if args else ""
+        if word and not word.startswith("-") and word not in self.commands:
+            from kdzoo.errors import UsageError
+
+            meant = get_close_matches(word, self.commands)
+            raise UsageError(
+                f"unknown command {word!r}; did you mean {meant[0]}?"
+                if meant
+                else f"unknown command {word!r}; to print the card: kdzoo strategies show {word}"
+            )
+        return super().resolve_command(ctx, args)
+
+
+strategies_app = typer.Typer(cls=_Strategies, help="List the strategies, or show one.", invoke_without_command=True)
 
 PluginFiles = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="A Python file with strategies.")
@@ -37,7 +61,8 @@ def strategies(
 ) -> None:
     """List the strategies by family, or show one with [bold]show NAME[/bold].
 
-    NAME+NAME is a combination: the sum of both losses.
+    NAME+NAME is a combination: the sum of both losses. The column "adds" marks strategies that train a second student,
+    train other networks before the student, or leave modules in the student.
     """
     context.obj = plugin
     if context.invoked_subcommand is not None:
@@ -103,8 +128,10 @@ def table(registry: Registry, signals: Collection[Signal]) -> str:
     for entry in entries:
         kind = entry.declared
         shown, family = "" if kind.family == family else kind.family, kind.family
-        rows.append([shown, entry.name, _year(kind), _signals(kind), cost(kind.doc), entry.plugin.distribution])
-    return tabulate(rows, headers=["family", "name", "year", "needs", "cost", "from"], disable_numparse=True)
+        what = [shown, entry.name, _year(kind), _signals(kind), _adds(kind)]
+        rows.append([*what, cost(kind.doc), entry.plugin.distribution])
+    headers = ["family", "name", "year", "needs", "adds", "cost", "from"]
+    return tabulate(rows, headers=headers, disable_numparse=True)
 
 
 def _needed(kind: Declared) -> set[Signal]:
@@ -121,7 +148,13 @@ _COST = re.compile(r"^Cost: (.+?)(?:[.;]\s|\.?\Z|\n\n)", re.MULTILINE | re.DOTAL
 def cost(card: str) -> str:
     """What a card says of the cost, up to its first full stop or semicolon; empty where it says nothing."""
     found = _COST.search(card)
-    return shorten(" ".join(found[1].split()), 60, placeholder=" ...") if found else ""
+    return shorten(" ".join(found[1].split()), _MOST_COST, placeholder=" ...") if found else ""
+
+
+def _adds(kind: Declared) -> str:
+    """What a strategy trains beside the student, or leaves in it."""
+    found = {"second student": kind.peer, "trainings": kind.hops, "modules": bool(kind.deployed)}
+    return ", ".join(word for word, there in found.items() if there)
 
 
 def source(entry: Registered[type[Strategy]]) -> str:
@@ -148,12 +181,18 @@ def card(entry: Registered[type[Strategy]]) -> str:
         for one in entry.sources
         for name in one.declared.params
     }
+    adapted = {
+        f"{one.name}.{name}" if entry.parts else name
+        for one in entry.sources
+        if any(spec.imagenet is not None for spec in one.declared.params.values())
+        for name in one.declared.params
+    }
     rows: list[list[Any]] = [
         [
             param,
             spec.default,
             (spec.default if spec.paper is None else spec.paper) if cited.get(param) and spec.in_paper else "-",
-            spec.default if spec.imagenet is None else spec.imagenet,
+            (spec.default if spec.imagenet is None else spec.imagenet) if param in adapted else "-",
             spec.valid,
             _search(spec.search, spec.log),
             spec.help,
@@ -183,6 +222,8 @@ def _search(search: tuple[float, float] | None, log: bool) -> str:
 
 def _signals(kind: Declared) -> str:
     text = ", ".join(kind.signals) or "none"
-    if kind.teacher_signals is not None and set(kind.teacher_signals) != set(kind.signals):
+    if kind.peer:
+        text += "; of the teacher: none"
+    elif kind.teacher_signals is not None and set(kind.teacher_signals) != set(kind.signals):
         text += f"; of the teacher: {', '.join(kind.teacher_signals) or 'none'}"
     return f"{text}; a modifier" if kind.modifies else text

@@ -103,7 +103,7 @@ def test_the_line_says_what_and_why() -> None:
 
 def test_the_line_says_why_nothing_is_kept() -> None:
     assert _line([demand("soft", logits=1)], 64 * MIB) == (
-        "bank: resnet50 on digits on the fly for soft: each view would be read once"
+        "bank: not used for soft: each cached view would be read only once; resnet50 on digits runs on the fly"
     )
 
 
@@ -183,9 +183,9 @@ def test_done_cells_count_so_that_a_resumed_bench_decides_the_same(tmp_path: Pat
     prepared = prepare(tmp_path / "alone", ["soft"], **config)
     last = [cell for cell in prepared.plan.cells if cell.strategy.name == "soft"][-1]
     prepared.lab.bank = BankSettings("auto")
-    assert (
-        choose(last, prepared.lab)
-        == "bank: test_efficientnet on quadrants on the fly for soft: each view would be read once"
+    assert choose(last, prepared.lab) == (
+        "bank: not used for soft: each cached view would be read only once; "
+        "test_efficientnet on quadrants runs on the fly"
     )
     again = prepare(tmp_path / "together", ["soft"], **config)
     again.lab.bank = BankSettings("auto")

@@ -44,6 +44,15 @@ def test_a_hint_phase_that_leaves_no_main_phase_is_refused(tmp_path: Path) -> No
         _plan(tmp_path / "out", ["fitnets"], set={"fitnets.hint_epochs": 2})
 
 
+def test_strategies_without_values_for_imagenet_are_named(tmp_path: Path) -> None:
+    lines = _plan(tmp_path / "out", ["soft", "rkd", "soft+at", "rkd+sp"], defaults="imagenet").inputs
+    assert lines[0].startswith("values for ImageNet: soft alpha=0.5")
+    assert lines[1] == "no values for ImageNet, defaults used: rkd, at, sp"
+    mine = _plan(tmp_path / "out", ["rkd"], defaults="imagenet", set={"rkd.angle": 2}).inputs
+    assert mine == ["values for ImageNet: no strategy of this bench has any"]
+    assert not _plan(tmp_path / "out", ["rkd"]).inputs
+
+
 class TooLong(Strategy):
     name = "too-long"
 

@@ -17,8 +17,8 @@ from kdzoo.record import Record
 from kdzoo.store import Store
 
 SWEEP = Path(__file__).parent / "sweep" / "store"
-HEADING = "not above chance and vouched for"
-REMARK = "resnet18 -> resnet10t: the teacher is not above chance on test, and was vouched for (--trust-teacher)"
+HEADING = "not above chance, accepted by --trust-teacher"
+REMARK = "resnet18 -> resnet10t: the teacher is not above chance on test, and was accepted by --trust-teacher"
 
 
 def vouching(record: Record) -> Record:

@@ -245,7 +245,7 @@ def test_a_teacher_that_somebody_vouches_for_teaches(
     result = kdzoo(*asked, "--trust-teacher", "--out", "one")
     assert result.code == 0
     assert "it is used anyway, because of --trust-teacher" in result.err + result.out
-    assert "not above chance and vouched for" in " ".join(result.out.split())
+    assert "not above chance, accepted by --trust-teacher" in " ".join(result.out.split())
     found = records(Path("one"))
     assert [found[name]["teacher"]["vouched"] for name in ("ce", "plain")] == [True, True]
     # The flag is no part of the plan: each cell is vouched for where it is run.

@@ -12,7 +12,7 @@ from kdzoo.cli.strategies import cost
 def _listed(text: str) -> dict[str, str]:
     """The rows of the table by the strategy's name, which stands behind the family."""
     header, _, *rows = text.splitlines()
-    assert header.split() == ["family", "name", "year", "needs", "cost", "from"]
+    assert header.split() == ["family", "name", "year", "needs", "adds", "cost", "from"]
     return {row[header.index("name") :].split()[0]: row for row in rows}
 
 
@@ -23,6 +23,10 @@ def test_lists_every_strategy_by_family_with_year_and_cost(kdzoo: Callable[..., 
     assert {"ce", "soft", "fitnets", "at", "rkd"} <= set(rows)
     assert rows["soft"].split()[-5:] == ["2015", "logits", "one", "softmax", "kdzoo"]
     assert "of the teacher: none" in rows["ce"]
+    assert "logits; of the teacher: none second student" in " ".join(rows["dml"].split())
+    assert all(" trainings " in rows[name] for name in ("takd", "ban"))
+    assert all(" modules " in rows[name] for name in ("simkd", "norm", "lift"))
+    assert max(map(len, result.out.splitlines())) <= 164
     families = [row.split()[0] for row in result.out.splitlines()[2:] if not row.startswith(" ")]
     assert families == sorted(set(families))
 
@@ -56,6 +60,16 @@ def test_a_value_that_the_paper_does_not_give_is_not_called_its_own(kdzoo: Calla
     rows = [line.split() for line in kdzoo("strategies", "show", "soft").out.splitlines()]
     found = {row[0]: row[1:3] for row in rows if row and row[0] in ("temperature", "alpha")}
     assert found == {"temperature": ["4.0", "-"], "alpha": ["0.9", "-"]}
+
+
+def test_a_value_that_nobody_gives_for_imagenet_is_not_made_up(kdzoo: Callable[..., Any]) -> None:
+    def column(card: str, *names: str) -> dict[str, str]:
+        rows = [line.split() for line in kdzoo("strategies", "show", card).out.splitlines()]
+        return {row[0]: row[3] for row in rows if row and row[0] in names}
+
+    assert column("rkd", "distance", "angle") == {"distance": "-", "angle": "-"}
+    assert column("dkd", "alpha", "beta") == {"alpha": "1.0", "beta": "0.5"}  # alpha is the same there
+    assert column("dkd+rkd", "dkd.alpha", "rkd.angle") == {"dkd.alpha": "1.0", "rkd.angle": "-"}
 
 
 @pytest.mark.parametrize("name", ["ce", "fitnets", "at", "rkd"])

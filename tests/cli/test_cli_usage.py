@@ -191,10 +191,12 @@ def test_an_option_of_another_name_is_told(kdzoo: Callable[..., Any]) -> None:
     ("arguments", "sentence"),
     [
         (["strategies", "show", "softt"], "unknown strategy 'softt'; did you mean soft?"),
+        (["strategies", "dkd"], "unknown command 'dkd'; to print the card: kdzoo strategies show dkd\n"),
+        (["strategies", "shwo", "dkd"], "unknown command 'shwo'; did you mean show?\n"),
         (["strategies", "--plugin", "none.py"], "--plugin none.py cannot be read"),
         (["plugins", "--plugin", "none.py"], "--plugin none.py cannot be read"),
         (["pair", "--teacher", "resnt50", "--student", "resnet18"], "unknown model 'resnt50'; did you mean"),
-        (["board", "--out", "none"], "none is not a store of runs; `kdzoo bench --out none` makes one"),
+        (["board", "--out", "none"], "there is no run directory none; `kdzoo bench --out none` creates it"),
         (["data", "digist"], "unknown dataset 'digist'; did you mean digits"),
     ],
 )
@@ -249,5 +251,5 @@ def test_the_home_folder_in_flags(
     words: tuple[str, ...], kdzoo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert f"{tmp_path}/home/runs is not a store of runs" in kdzoo("board", *words).err
+    assert f"there is no run directory {tmp_path}/home/runs;" in kdzoo("board", *words).err
     assert f"looked for as {tmp_path}/home/pictures" in kdzoo("data", "folder:~/pictures").err

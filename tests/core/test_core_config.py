@@ -9,7 +9,7 @@ import pytest
 
 from kdzoo import UsageError
 from kdzoo.config import BenchConfig, load_bench, parse_ranges, parse_settings
-from kdzoo.flags import split_list
+from kdzoo.flags import OPTIONS, split_list
 from kdzoo.inputs import parse_size
 from kdzoo.matrix import load_recipe
 from kdzoo.yamltext import shipped
@@ -46,6 +46,8 @@ def test_shipped_recipes_load(name: str) -> None:
 
 def test_every_bench_and_recipe_is_tried_here() -> None:
     assert shipped("bench") == ["cifar100", "digits", "fashion_mnist", "imagenet", "quick"]
+    named = OPTIONS["config"].help.partition("(")[2].partition(")")[0]
+    assert sorted(named.split(", ")) == shipped("bench")
     assert shipped("recipes") == ["cifar240", "clothing", "imagenet100", "modern", "quick", "transformer"]
 
 

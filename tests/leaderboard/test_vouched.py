@@ -31,7 +31,7 @@ def test_a_check_remarks_it_and_finds_no_fault_in_it(rows: list[Record]) -> None
     alone = [reason for reason in reasons(record_faults(rows)) if "chance" in reason]
     assert alone == []
     assert remarks(rows) == [
-        "records of teachers that are not above chance and were vouched for, marked on the board: 4"
+        "records of teachers that are not above chance, accepted by --trust-teacher, marked on the board: 4"
     ]
     unvouched = [
         one.model_copy(update={"teacher": one.teacher.model_copy(update={"vouched": False})})

@@ -263,7 +263,7 @@ def test_wrong_ids(one: tuple[Path, Any], tmp_path: Path) -> None:
     code, _, errors = kdzoo("run-cell", "", "--out", out)
     assert (code, "error: 7 cells of" in errors) == (2, True)
     code, _, errors = kdzoo("run-cell", "a", "--out", tmp_path / "nothing")
-    assert (code, "is not a store of runs" in errors) == (2, True)
+    assert (code, "there is no run directory" in errors) == (2, True)
     assert not (tmp_path / "nothing").exists()
 
 

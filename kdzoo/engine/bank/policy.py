@@ -173,12 +173,12 @@ def explain_selection(
             )
         )
     for demands, why in (
-        (selection.single, "each view would be read once"),
+        (selection.single, "each cached view would be read only once"),
         (selection.slow, "reading the cache would take longer"),
     ):
         if demands:
             names = ", ".join(dict.fromkeys(demand.strategy for demand in demands))
-            parts.append(f"{of} on the fly for {names}: {why}")
+            parts.append(f"not used for {names}: {why}; {of} runs on the fly")
     return "bank: " + "; ".join([*parts, *remarks])
 
 

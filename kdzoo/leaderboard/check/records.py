@@ -49,7 +49,8 @@ def remarks(records: Sequence[Record]) -> list[str]:
     vouched = [record for record in records if record.teacher and record.teacher.vouched]
     if vouched:
         found.append(
-            f"records of teachers that are not above chance and were vouched for, marked on the board: {len(vouched):,}"
+            "records of teachers that are not above chance, accepted by --trust-teacher, marked on the board: "
+            f"{len(vouched):,}"
         )
     return found
 

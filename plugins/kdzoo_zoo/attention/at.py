@@ -134,8 +134,22 @@ class AttentionTransfer(Strategy):
     non_negative = True
     symmetric = True
 
-    beta: float = param(1000.0, "weight of the sum over stages", ge=0.0, search=(1.0, 10000.0), log=True)
-    power: float = param(2.0, "exponent of the activations: higher looks at peaks", ge=1.0, le=8.0, search=(1.0, 4.0))
+    beta: float = param(
+        1000.0,
+        "weight of the sum over stages",
+        ge=0.0,
+        search=(1.0, 10000.0),
+        log=True,
+        source="RepDistiller and mdistiller, CIFAR-100",
+    )
+    power: float = param(
+        2.0,
+        "exponent of the activations: higher looks at peaks",
+        ge=1.0,
+        le=8.0,
+        search=(1.0, 4.0),
+        source="RepDistiller and mdistiller",
+    )
 
     def build(self, setup: Setup) -> None:
         """Check that there is a stage to match."""

@@ -110,6 +110,7 @@ class ActivationBoundaries(Strategy):
         30 / 270,
         "share of the epochs in which the boundaries are learned, at least one epoch",
         source="RepDistiller: 30 epochs before 240",
+        in_paper=False,
         gt=0.0,
         lt=1.0,
         search=(0.05, 0.5),

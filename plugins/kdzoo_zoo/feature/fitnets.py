@@ -99,9 +99,23 @@ class FitNets(Strategy):
     per_sample = True
     non_negative = True
 
-    beta: float = param(100.0, "weight of the hint", ge=0.0, search=(1.0, 1000.0), log=True)
+    beta: float = param(
+        100.0,
+        "weight of the hint",
+        ge=0.0,
+        search=(1.0, 1000.0),
+        log=True,
+        in_paper=False,
+        source="RepDistiller and mdistiller, CIFAR-100",
+    )
     stage: int = param(0, "paired stage, as kdzoo pair counts them from 1 at the input; 0: the middle one", ge=0)
-    hint_epochs: int = param(0, "epochs of a hint phase without labels before the main phase; 0 trains jointly", ge=0)
+    hint_epochs: int = param(
+        0,
+        "epochs of a hint phase without labels before the main phase; 0 trains jointly",
+        ge=0,
+        in_paper=False,
+        source="RepDistiller and mdistiller train jointly; the paper trains in two stages",
+    )
 
     def build(self, setup: Setup) -> None:
         """Choose the stage and make its adapter."""

@@ -99,7 +99,13 @@ class FlowOfSolution(Strategy):
     symmetric = True
 
     beta: float = param(
-        1.0, "weight in the first phase", ge=0.0, search=(0.1, 100.0), log=True, source="RepDistiller's first phase"
+        1.0,
+        "weight in the first phase",
+        ge=0.0,
+        search=(0.1, 100.0),
+        log=True,
+        in_paper=False,
+        source="RepDistiller's first phase",
     )
     share: float = param(
         0.125,
@@ -107,9 +113,12 @@ class FlowOfSolution(Strategy):
         gt=0.0,
         lt=1.0,
         search=(0.05, 0.5),
+        in_paper=False,
         source="RepDistiller, CIFAR-100: 30 epochs beside 240",
     )
-    adapter: bool = param(False, "bring the student's maps to the teacher's channels where they differ")
+    adapter: bool = param(
+        False, "bring the student's maps to the teacher's channels where they differ", in_paper=False, source="kdzoo"
+    )
 
     def build(self, setup: Setup) -> None:
         """Check the channels, or make adapters for those that differ."""

@@ -137,6 +137,7 @@ class FactorTransfer(Strategy):
         gt=0.0,
         lt=1.0,
         search=(0.05, 0.5),
+        in_paper=False,
         source="RepDistiller, CIFAR-100: 30 epochs beside 240",
     )
     reconstruction: str = param(

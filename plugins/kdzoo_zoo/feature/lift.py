@@ -76,6 +76,7 @@ class Lift(Strategy):
         "before",
         "where the layer norm stands: before the linear layer, as in front of a ViT's own head, or after it",
         choices=("before", "after"),
+        in_paper=False,
         source="kdzoo; the authors' code has it after the layer",
     )
 

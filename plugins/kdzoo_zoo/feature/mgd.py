@@ -81,6 +81,7 @@ class MaskedGeneration(Strategy):
         search=(1e-5, 1e-1),
         log=True,
         imagenet=7e-5,
+        in_paper=False,
         source="cls_KD, ResNet34 to ResNet18 on CIFAR-100; ImageNet: the authors' configuration",
     )
     dropped: float = param(

@@ -156,6 +156,7 @@ class NeuronSelectivity(Strategy):
         ge=0.0,
         search=(1.0, 500.0),
         log=True,
+        in_paper=False,
         source="RepDistiller, CIFAR-100; AberHu's zoo has 10, of the last stage",
     )
     last: int = param(0, "how many of the deepest paired stages count; 0: all", ge=0)

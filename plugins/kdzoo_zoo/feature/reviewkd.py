@@ -151,7 +151,9 @@ class ReviewKD(Strategy):
         imagenet=0.01,
         source="the authors' CIFAR-100 code: 20 of 240 epochs; mdistiller's ImageNet configuration: 1 of 100",
     )
-    levels: int = param(4, "paired stages, from the deepest; the embedding is one more level", ge=1, source="kdzoo")
+    levels: int = param(
+        4, "paired stages, from the deepest; the embedding is one more level", ge=1, in_paper=False, source="kdzoo"
+    )
     mid: int = param(512, "most channels in which levels are fused", ge=1, source="the authors' code")
 
     def build(self, setup: Setup) -> None:

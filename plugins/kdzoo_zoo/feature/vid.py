@@ -95,7 +95,13 @@ class VariationalInformation(Strategy):
     per_sample = True
 
     beta: float = param(
-        1.0, "weight of the sum over stages", ge=0.0, search=(0.01, 100.0), log=True, source="RepDistiller, CIFAR-100"
+        1.0,
+        "weight of the sum over stages",
+        ge=0.0,
+        search=(0.01, 100.0),
+        log=True,
+        in_paper=False,
+        source="RepDistiller, CIFAR-100",
     )
     last: int = param(0, "how many of the deepest paired stages count; 0: all", ge=0)
 

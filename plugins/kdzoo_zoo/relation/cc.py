@@ -168,6 +168,7 @@ class CorrelationCongruence(Strategy):
         ge=0.0,
         search=(1.0, 1000.0),
         log=True,
+        in_paper=False,
         source="AberHu's zoo",
     )
     gamma: float = param(0.4, "of the kernel exp(-gamma distance^2)", gt=0.0, search=(0.1, 2.0), log=True)
@@ -176,6 +177,7 @@ class CorrelationCongruence(Strategy):
         0.0,
         "weight of the products of neighbours; 0 leaves them out",
         ge=0.0,
+        in_paper=False,
         source="RepDistiller has 0.02 of this term, and no kernels",
     )
 

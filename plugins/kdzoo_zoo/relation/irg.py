@@ -164,13 +164,31 @@ class InstanceRelationshipGraph(Strategy):
     symmetric = True
 
     vertex: float = param(
-        0.1, "weight of the logits", ge=0.0, search=(0.01, 1.0), log=True, source="AberHu's zoo, CIFAR"
+        0.1,
+        "weight of the logits",
+        ge=0.0,
+        search=(0.01, 1.0),
+        log=True,
+        in_paper=False,
+        source="AberHu's zoo, CIFAR",
     )
     edge: float = param(
-        5.0, "weight of the distances", ge=0.0, search=(0.1, 100.0), log=True, source="AberHu's zoo, CIFAR"
+        5.0,
+        "weight of the distances",
+        ge=0.0,
+        search=(0.1, 100.0),
+        log=True,
+        in_paper=False,
+        source="AberHu's zoo, CIFAR",
     )
     transformation: float = param(
-        5.0, "weight of the moves between stages", ge=0.0, search=(0.1, 100.0), log=True, source="AberHu's zoo, CIFAR"
+        5.0,
+        "weight of the moves between stages",
+        ge=0.0,
+        search=(0.1, 100.0),
+        log=True,
+        in_paper=False,
+        source="AberHu's zoo, CIFAR",
     )
 
     def build(self, setup: Setup) -> None:

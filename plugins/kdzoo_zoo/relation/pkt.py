@@ -125,6 +125,7 @@ class ProbabilisticTransfer(Strategy):
         ge=0.0,
         search=(1000.0, 100000.0),
         log=True,
+        in_paper=False,
         source="RepDistiller and mdistiller, CIFAR-100; AberHu's zoo has 10000",
     )
 

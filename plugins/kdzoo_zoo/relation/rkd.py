@@ -155,8 +155,24 @@ class RelationalKD(Strategy):
     non_negative = True
     symmetric = True
 
-    distance: float = param(25.0, "weight of the distances; 0 leaves them out", ge=0.0, search=(1.0, 100.0), log=True)
-    angle: float = param(50.0, "weight of the angles; 0 leaves them out", ge=0.0, search=(1.0, 200.0), log=True)
+    distance: float = param(
+        25.0,
+        "weight of the distances; 0 leaves them out",
+        ge=0.0,
+        search=(1.0, 100.0),
+        log=True,
+        in_paper=False,
+        source="RepDistiller, CIFAR-100; torchdistill, and the authors' metric learning, have 1",
+    )
+    angle: float = param(
+        50.0,
+        "weight of the angles; 0 leaves them out",
+        ge=0.0,
+        search=(1.0, 200.0),
+        log=True,
+        in_paper=False,
+        source="RepDistiller, CIFAR-100; torchdistill, and the authors' metric learning, have 2",
+    )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The terms ``distance`` and ``angle``."""

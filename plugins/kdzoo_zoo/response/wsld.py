@@ -94,6 +94,7 @@ class WeightedSoftLabels(Strategy):
         imagenet=2.5,
         search=(0.25, 25.0),
         log=True,
+        in_paper=False,
         source="cls_KD's config for CIFAR-100; ImageNet: the authors' code",
     )
     temperature: float = param(
@@ -103,6 +104,7 @@ class WeightedSoftLabels(Strategy):
         imagenet=2.0,
         search=(1.0, 8.0),
         log=True,
+        in_paper=False,
         source="cls_KD's config for CIFAR-100; ImageNet: the authors' code",
     )
 
