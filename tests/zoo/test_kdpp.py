@@ -124,6 +124,19 @@ def test_the_terms_are_those_of_the_card(setup, outputs, batch):
     torch.testing.assert_close(terms["direction"], 2 * norm_direction_loss(own, teacher.embedding, means, one.labels))
 
 
+def test_mixed_labels_give_the_one_with_the_largest_share(setup, outputs, batch):
+    strategy = NormDirection(setup()).eval()
+    _, seen = survey(torch.tensor([0, 1, 2, 0, 1, 2]), [6], width=7)
+    strategy.survey(seen)
+    student, teacher = outputs(strategy.setup.student, 3), outputs(strategy.setup.teacher, 3)
+    targets = torch.tensor([[0.4, 0.6, 0.0], [0.7, 0.3, 0.0], [0.2, 0.0, 0.8]])
+    terms = strategy(student, teacher, replace(batch(3), targets=targets))
+    centres = strategy.means / strategy.means.norm(dim=1, keepdim=True)
+    rows = zip(strategy.adapter(student.embedding), teacher.embedding, [1, 0, 2], strict=True)
+    parts = [1 - s @ centres[y] / max(s.norm(), t.norm()) for s, t, y in rows]
+    torch.testing.assert_close(terms["direction"], 2 * sum(parts) / 3)
+
+
 def test_equal_widths_need_no_adapter_and_other_classes_are_refused(setup):
     pair = setup()
     assert isinstance(NormDirection(replace(pair, student=pair.teacher)).adapter, nn.Identity)

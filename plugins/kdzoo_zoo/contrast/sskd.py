@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Paper, Phase, Setup, Strategy, Terms, UsageError, param
+from kdzoo_zoo.response.distributions import labels_of
 from kdzoo_zoo.response.soft import soft_target_loss
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -185,6 +186,7 @@ class SelfSupervision(Strategy):
 
     Differs from the paper: the share of the first phase is of the recipe's own epochs, with its learning rates (the
     authors train the teacher's head for 60 epochs beforehand, at 0.05, divided by 10 at 30 and 45).
+    Under mixed labels the label is the class with the largest share.
     """
 
     name = "sskd"
@@ -266,7 +268,7 @@ class SelfSupervision(Strategy):
             keep=self.keep,
         )
         (plain, turned), (answers, guesses) = _apart(student.logits), _apart(teacher.logits)
-        labels = _apart(batch.labels[:, None])[1].squeeze(1)
+        labels = _apart(labels_of(batch)[:, None])[1].squeeze(1)
         return {
             "soft": self.alpha * soft_target_loss(plain, answers, self.temperature),
             "similarity": self.similarity * similar,
