@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Paper, Phase, Setup, Strategy, Terms, UsageError, param
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.response.distributions import labels_of
 from kdzoo_zoo.response.soft import soft_target_loss
 from kdzoo_zoo.tensors import check_same, full_precision
@@ -232,8 +233,7 @@ class SelfSupervision(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Make the heads."""
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError("sskd needs the classes of the teacher to be the student's: choose another teacher")
+        check_classes(self.name, setup)
         if any(stage.height != stage.width for stage in (*setup.student.stages, *setup.teacher.stages)):
             raise PairError("sskd rotates images by 90 degrees, which must be square: set --img-size to one number")
         self.student_head = Projection(setup.student.embedding)

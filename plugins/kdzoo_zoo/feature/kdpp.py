@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.feature.statistics import class_means
 from kdzoo_zoo.response.distributions import labels_of
 from kdzoo_zoo.response.soft import soft_target_loss
@@ -138,8 +139,7 @@ class NormDirection(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Make the adapter, and room for the means."""
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError("kdpp needs the classes of the teacher to be the student's: choose another teacher")
+        check_classes(self.name, setup)
         own, theirs = setup.student.embedding, setup.teacher.embedding
         self.adapter = nn.Identity() if own == theirs else Widening(own, theirs)
         self.register_buffer("means", torch.zeros(setup.num_classes, theirs))
