@@ -12,8 +12,6 @@ Losses: forward and backward of each function of ``kdzoo_zoo.functional`` and of
 from __future__ import annotations
 
 import argparse
-import importlib
-import pkgutil
 import statistics
 import sys
 from collections import defaultdict
@@ -23,10 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import forms
 import torch
 from common import PLUGIN, run, tell
-from forms import Form
+from forms import Form, all_forms
 from steps import alternate
 from tabulate import tabulate
 from torch import Tensor
@@ -70,12 +67,6 @@ def step_ratios(args: argparse.Namespace, names: list[str]) -> dict[str, float]:
     return {name: round(statistics.median(values), 3) for name, values in ratios.items()}
 
 
-def all_forms() -> list[Form]:
-    """Those of every module of ``benchmarks/forms``."""
-    modules = [importlib.import_module(f"forms.{found.name}") for found in pkgutil.iter_modules(forms.__path__)]
-    return [form for module in modules for form in module.FORMS]
-
-
 def backward(loss: Callable[..., Tensor], inputs: dict[str, Any]) -> None:
     """One forward and backward pass."""
     trained = [value for each in inputs.values() for value in _tensors(each) if value.requires_grad]
@@ -116,12 +107,13 @@ def main() -> None:
     parser.add_argument("--strategies", default="", help="comma list; by default all")
     parser.add_argument("--parts", default="steps,losses")
     args = parser.parse_args()
-    names = args.strategies.split(",") if args.strategies else strategies()
+    named = args.strategies.split(",") if args.strategies else []
     result: dict[str, Any] = {}
     bounds: dict[str, tuple[float, float | None]] = {}
     if "losses" in args.parts:
-        chosen = [form for form in all_forms() if form.strategy in names]
-        result["losses"] = {form.loss.__name__: compare(form, args.rounds) for form in chosen}
+        # Some forms are of functions without a strategy, and count where none is named.
+        chosen = [form for form in all_forms() if not named or form.strategy in named]
+        result["losses"] = {form.name: compare(form, args.rounds) for form in chosen}
         rows = [[name, *found.values()] for name, found in result["losses"].items()]
         print(tabulate(rows, headers=("loss", "ms", "times as fast", "memory")), file=sys.stderr)
         faster = [found["times_as_fast"] for found in result["losses"].values()]
@@ -130,7 +122,7 @@ def main() -> None:
         bounds |= {"least_times_as_fast": (1.0, None), "median_times_as_fast": (2.0, None)}
         bounds["most_memory_ratio"] = (0.0, 1.0)
     if "steps" in args.parts:
-        ratios = step_ratios(args, names)
+        ratios = step_ratios(args, named or strategies())
         result["step_over_ce"] = dict(sorted(ratios.items(), key=lambda item: item[1]))
         others = [value for name, value in ratios.items() if name != "ce"]
         result["median_step_over_ce"] = round(statistics.median(others), 3)

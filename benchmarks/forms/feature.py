@@ -117,14 +117,16 @@ def _embeddings() -> dict[str, Any]:
 
 
 FORMS: list[Form] = [
-    Form("reviewkd", functional.hierarchical_context_loss, _hierarchical_context, _levels),
+    Form("reviewkd", "reviewkd", functional.hierarchical_context_loss, _hierarchical_context, _levels),
     Form(
+        "ickd",
         "ickd",
         functional.inter_channel_loss,
         _inter_channel,
         lambda: {"student_map": _map(512, 7), "teacher_map": _map(512, 7, trained=False)},
     ),
     Form(
+        "afd",
         "afd",
         functional.attention_feature_loss,
         _attention_feature,
@@ -136,18 +138,21 @@ FORMS: list[Form] = [
     ),
     Form(
         "mgd",
+        "mgd",
         functional.masked_generation_loss,
         _masked_generation,
         lambda: {"generated_map": _map(128, 16), "teacher_map": _map(128, 16, trained=False)},
     ),
     Form(
         "simkd",
+        "simkd",
         functional.reused_classifier_loss,
         _reused_classifier,
         lambda: {"student_map": _map(256, 8), "teacher_map": _map(256, 16, trained=False)},
     ),
-    Form("srrl", functional.softmax_regression_loss, _softmax_regression, _embeddings),
+    Form("srrl", "srrl", functional.softmax_regression_loss, _softmax_regression, _embeddings),
     Form(
+        "catkd",
         "catkd",
         functional.class_attention_loss,
         _class_attention,
@@ -160,11 +165,13 @@ FORMS: list[Form] = [
     ),
     Form(
         "norm",
+        "norm",
         functional.many_to_one_loss,
         _many_to_one,
         lambda: {"student_map": _map(8 * 256, 8), "teacher_map": _map(256, 8, trained=False), "ratio": 8},
     ),
     Form(
+        "fcfd",
         "fcfd",
         functional.function_consistency_loss,
         _function_consistency,

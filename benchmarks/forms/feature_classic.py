@@ -1,4 +1,4 @@
-"""The losses on maps of nst, vid, fsp and ft, beside their equations in plain operations."""
+"""The losses on maps of at, fitnets, nst, vid, fsp and ft, beside their equations in plain operations."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ def factors() -> dict[str, Any]:
     return {"student_factor": torch.randn(SHAPE, requires_grad=True), "teacher_factor": torch.randn(SHAPE)}
 
 
+def attention(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """``attention_transfer_loss`` at its power of 2."""
+    student, teacher = (F.normalize(x.pow(2).mean(dim=1).flatten(1), dim=1) for x in (student_map, teacher_map))
+    return (student - teacher).pow(2).mean()
+
+
+def hint(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """``hint_loss``."""
+    return (student_map - teacher_map).pow(2).mean()
+
+
 def selectivity(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """``neuron_selectivity_loss``."""
     student, teacher = (F.normalize(x.flatten(2), dim=2) for x in (student_map, teacher_map))
@@ -82,9 +93,11 @@ def directions(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
 
 
 FORMS = [
-    Form("nst", functional.neuron_selectivity_loss, selectivity, maps),
-    Form("nst", functional.neuron_selectivity_loss, selectivity, deep_maps),
-    Form("vid", functional.variational_information_loss, likelihood, predictions),
-    Form("fsp", functional.flow_of_solution_loss, flows, two_stages),
-    Form("ft", functional.factor_transfer_loss, directions, factors),
+    Form("at", "at", functional.attention_transfer_loss, attention, maps),
+    Form("fitnets", "fitnets", functional.hint_loss, hint, maps),
+    Form("nst", "nst", functional.neuron_selectivity_loss, selectivity, maps),
+    Form("nst deep", "nst", functional.neuron_selectivity_loss, selectivity, deep_maps),
+    Form("vid", "vid", functional.variational_information_loss, likelihood, predictions),
+    Form("fsp", "fsp", functional.flow_of_solution_loss, flows, two_stages),
+    Form("ft", "ft", functional.factor_transfer_loss, directions, factors),
 ]

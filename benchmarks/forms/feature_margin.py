@@ -112,9 +112,9 @@ def _rotated() -> dict[str, Any]:
 
 
 FORMS: list[Form] = [
-    Form("ofd", partial_l2_loss, partial_l2, _with_margin),
-    Form("ab", activation_boundary_loss, activation_boundary, partial(_maps, margin=1.0)),
-    Form("kdpp", norm_direction_loss, norm_direction, _embeddings),
-    Form("sskd", transformed_view_loss, transformed_view, _logits),
-    Form("sskd", self_supervised_similarity_loss, self_supervised_similarity, _rotated),
+    Form("ofd", "ofd", partial_l2_loss, partial_l2, _with_margin),
+    Form("ab", "ab", activation_boundary_loss, activation_boundary, partial(_maps, margin=1.0)),
+    Form("kdpp", "kdpp", norm_direction_loss, norm_direction, _embeddings),
+    Form("sskd transformed", "sskd", transformed_view_loss, transformed_view, _logits),
+    Form("sskd similarity", "sskd", self_supervised_similarity_loss, self_supervised_similarity, _rotated),
 ]

@@ -106,11 +106,11 @@ def projected(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
 
 
 FORMS: list[Form] = [
-    Form("ofa", functional.one_for_all_loss, one_for_all, _logits),
-    Form("wkd_f", functional.wasserstein_feature_loss, wasserstein, _maps),
-    Form("wkd_f", functional.wasserstein_feature_loss, wasserstein, _cells),
-    Form("srd", functional.log_power_loss, log_power, _embeddings),
-    Form("itrd", functional.information_correlation_loss, correlation, _correlated),
-    Form("itrd", functional.information_mutual_loss, mutual, _embeddings),
-    Form("vkd", functional.orthogonal_projection_loss, projected, _embeddings),
+    Form("ofa", "ofa", functional.one_for_all_loss, one_for_all, _logits),
+    Form("wkd_f", "wkd_f", functional.wasserstein_feature_loss, wasserstein, _maps),
+    Form("wkd_f cells", "wkd_f", functional.wasserstein_feature_loss, wasserstein, _cells),
+    Form("srd", "srd", functional.log_power_loss, log_power, _embeddings),
+    Form("itrd correlation", "itrd", functional.information_correlation_loss, correlation, _correlated),
+    Form("itrd mutual", "itrd", functional.information_mutual_loss, mutual, _embeddings),
+    Form("vkd", "vkd", functional.orthogonal_projection_loss, projected, _embeddings),
 ]

@@ -106,6 +106,29 @@ def kernels(student_embedding: Tensor, teacher_embedding: Tensor, gamma: float =
     return F.mse_loss(kernel(student_embedding), kernel(teacher_embedding))
 
 
+def _relative_distances(x: Tensor) -> Tensor:
+    """B x B, each over the mean of those that are not 0."""
+    squares = x.pow(2).sum(dim=1)
+    apart = (squares[:, None] + squares[None, :] - 2 * x @ x.T).clamp(min=1e-12).sqrt()
+    apart = apart * (1 - torch.eye(len(x)))
+    return apart / apart[apart > 0].mean()
+
+
+def relational_distances(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
+    """``relational_distance_loss``."""
+    return F.smooth_l1_loss(_relative_distances(student_embedding), _relative_distances(teacher_embedding))
+
+
+def relational_angles(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
+    """``relational_angle_loss``, by the vectors between all samples, B x B x D."""
+
+    def cosines(x: Tensor) -> Tensor:
+        vectors = F.normalize(x[None, :] - x[:, None], dim=2)
+        return torch.bmm(vectors, vectors.transpose(1, 2))
+
+    return F.smooth_l1_loss(cosines(student_embedding), cosines(teacher_embedding))
+
+
 def distances(student: Tensor, teacher: Tensor) -> Tensor:
     """``instance_edge_loss``."""
 
@@ -156,11 +179,13 @@ def noise_contrast(
 
 
 FORMS = [
-    Form("sp", functional.similarity_preserving_loss, similarity, maps),
-    Form("pkt", functional.probabilistic_transfer_loss, probabilities, embeddings),
-    Form("cc", functional.correlation_congruence_loss, neighbours, trained_embeddings),
-    Form("cc", functional.correlation_congruence_kernel_loss, kernels, embeddings),
-    Form("irg", functional.instance_edge_loss, distances, edges),
-    Form("irg", functional.instance_transformation_loss, transformations, two_stages),
-    Form("crd", functional.contrastive_memory_loss, noise_contrast, contrast),
+    Form("rkd distance", "rkd", functional.relational_distance_loss, relational_distances, embeddings),
+    Form("rkd angle", "rkd", functional.relational_angle_loss, relational_angles, embeddings),
+    Form("sp", "sp", functional.similarity_preserving_loss, similarity, maps),
+    Form("pkt", "pkt", functional.probabilistic_transfer_loss, probabilities, embeddings),
+    Form("cc", "cc", functional.correlation_congruence_loss, neighbours, trained_embeddings),
+    Form("cc kernel", "cc", functional.correlation_congruence_kernel_loss, kernels, embeddings),
+    Form("irg edge", "irg", functional.instance_edge_loss, distances, edges),
+    Form("irg transformation", "irg", functional.instance_transformation_loss, transformations, two_stages),
+    Form("crd", "crd", functional.contrastive_memory_loss, noise_contrast, contrast),
 ]

@@ -148,20 +148,30 @@ def weighed(modifier: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 FORMS = [
-    Form("soft", functional.soft_target_loss, soft_target, partial(logits, temperature=4.0)),
-    Form("logit", functional.logit_matching_loss, logit_matching, logits),
-    Form("hard", functional.hard_label_loss, hard_label, logits),
-    Form("dkd", functional.decoupled_loss, decoupled, partial(labelled, alpha=1.0, beta=8.0, temperature=4.0)),
-    Form("ctkd", functional.curriculum_temperature_loss, curriculum_temperature, raw_temperature),
-    Form("wsld", functional.weighted_soft_label_loss, weighted_soft_label, partial(labelled, temperature=4.0)),
+    Form("soft", "soft", functional.soft_target_loss, soft_target, partial(logits, temperature=4.0)),
+    Form("logit", "logit", functional.logit_matching_loss, logit_matching, logits),
+    Form("hard", "hard", functional.hard_label_loss, hard_label, logits),
+    Form("dkd", "dkd", functional.decoupled_loss, decoupled, partial(labelled, alpha=1.0, beta=8.0, temperature=4.0)),
+    Form("ctkd", "ctkd", functional.curriculum_temperature_loss, curriculum_temperature, raw_temperature),
+    Form("wsld", "wsld", functional.weighted_soft_label_loss, weighted_soft_label, partial(labelled, temperature=4.0)),
     Form(
-        "nkd", functional.normalized_knowledge_loss, normalized_knowledge, partial(labelled, gamma=3.5, temperature=3.0)
+        "nkd",
+        "nkd",
+        functional.normalized_knowledge_loss,
+        normalized_knowledge,
+        partial(labelled, gamma=3.5, temperature=3.0),
     ),
-    Form("ttm", functional.transformed_teacher_loss, transformed_teacher, partial(logits, gamma=0.1)),
+    Form("ttm", "ttm", functional.transformed_teacher_loss, transformed_teacher, partial(logits, gamma=0.1)),
     Form(
-        "wttm", functional.weighted_transformed_teacher_loss, weighted_transformed_teacher, partial(logits, gamma=0.2)
+        "wttm",
+        "wttm",
+        functional.weighted_transformed_teacher_loss,
+        weighted_transformed_teacher,
+        partial(logits, gamma=0.2),
     ),
-    Form("normkd", functional.normalized_temperature_loss, normalized_temperature, partial(logits, scale=2.0)),
-    Form("ls", weighed(functional.standardize_logits), weighed(standardize), partial(one_network, target=False)),
-    Form("sort", weighed(functional.sort_logits), weighed(sort), partial(one_network, target=True)),
+    Form(
+        "normkd", "normkd", functional.normalized_temperature_loss, normalized_temperature, partial(logits, scale=2.0)
+    ),
+    Form("ls", "ls", weighed(functional.standardize_logits), weighed(standardize), partial(one_network, target=False)),
+    Form("sort", "sort", weighed(functional.sort_logits), weighed(sort), partial(one_network, target=True)),
 ]

@@ -1,4 +1,4 @@
-"""What strategies that compare class probabilities ask of a pair."""
+"""What strategies that compare answers class by class ask of a pair."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def check_classes(name: str, setup: Setup, remedy: str = "") -> None:
     if own != theirs:
         otherwise = f"{remedy}, or " if remedy else ""
         raise PairError(
-            f"{name} compares class probabilities, but the student has {own} classes and the teacher {theirs}: "
+            f"{name} compares answers class by class, but the student has {own} classes and the teacher {theirs}: "
             f"{otherwise}use a teacher trained on the dataset's classes"
         )

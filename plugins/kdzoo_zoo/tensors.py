@@ -61,18 +61,26 @@ def in_memory_order(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)
 
 
-def check_same(what: str, student: Tensor, teacher: Tensor, dims: slice = slice(None)) -> None:
+def check_same(
+    what: str,
+    first: Tensor,
+    second: Tensor,
+    dims: slice = slice(None),
+    *,
+    of: tuple[str, str] = ("student", "teacher"),
+) -> None:
     """Refuse shapes that would broadcast to a wrong value in silence.
 
     Args:
-        what: the tensors' name for the message.
-        student: the student's tensor.
-        teacher: the teacher's tensor.
+        what: what is compared, for the message.
+        first: a tensor, mostly the student's.
+        second: another, mostly the teacher's.
         dims: the dimensions that must be equal; by default all.
+        of: whose the two are, for the message.
 
     Raises:
         ValueError: the shapes differ in one of the dimensions, or in their number.
     """
-    if student.ndim != teacher.ndim or student.shape[dims] != teacher.shape[dims]:
-        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
-        raise ValueError(f"the {what} of student and teacher do not fit each other: {shapes}")
+    if first.ndim != second.ndim or first.shape[dims] != second.shape[dims]:
+        shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise ValueError(f"the {what} of {of[0]} and {of[1]} do not fit each other: {shapes}")

@@ -51,6 +51,22 @@ def stays_finite(loss: Callable[[Tensor, Tensor], Tensor], classes: int = 4) -> 
             assert all(gradient.isfinite().all() for gradient in gradients), (student, teacher)
 
 
+def ignores_an_offset(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """In float32, 1e4 added to all logits of a network changes neither the value nor any gradient."""
+    # Multiples of 1/64: the sums are exact, so that nothing is lost before the loss sees them.
+    student, teacher = ((64 * 3 * torch.randn(5, 6)).round() / 64 for _ in range(2))
+    wide = _value_and_gradients(loss, student.double(), teacher.double())
+    for own, theirs in ((1e4, 0.0), (0.0, 1e4), (1e4, -1e4)):
+        for exact, found in zip(wide, _value_and_gradients(loss, student + own, teacher + theirs), strict=True):
+            torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
+
+
+def _value_and_gradients(loss: Callable[[Tensor, Tensor], Tensor], *logits: Tensor) -> list[Tensor]:
+    leaves = [each.clone().requires_grad_() for each in logits]
+    value = loss(*leaves)
+    return [value.detach(), *torch.autograd.grad(value, leaves)]
+
+
 def keeps_precision(loss: Loss, inputs: Mapping[str, Any]) -> None:
     """float32 and bfloat16 give float32, within what they can hold, and float64 stays."""
     exact = loss(**inputs)

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from logit_losses import agrees, draw, keeps_precision, softmax, stays_finite
+from logit_losses import agrees, draw, ignores_an_offset, keeps_precision, softmax, stays_finite
 
 from kdzoo import PairError
 from kdzoo_zoo.functional import curriculum_temperature_loss, soft_target_loss
 from kdzoo_zoo.response.ctkd import CurriculumTemperature, temperature_reversal
+from kdzoo_zoo.response.distributions import divergence
 
 
 def naive(student_logits, teacher_logits, raw_temperature, reversal, start=1.0, span=20.0):
@@ -61,6 +62,37 @@ def test_precision_and_extremes():
     keeps_precision(curriculum_temperature_loss, inputs(6, 5))
     for raw in (-1e4, 0.0, 1e4):
         stays_finite(lambda s, t, raw=raw: curriculum_temperature_loss(s, t, torch.tensor([raw]), 1.0))
+
+
+def test_an_offset_of_all_logits_costs_no_digits():
+    ignores_an_offset(lambda s, t: curriculum_temperature_loss(s, t, torch.tensor([0.3], dtype=s.dtype), 1.0))
+
+
+def test_nor_does_it_cost_digits_of_the_gradient_in_the_temperature():
+    student, teacher = ((64 * 3 * torch.randn(5, 6)).round() / 64 for _ in range(2))
+    found = []
+    for dtype, offset in ((torch.float64, 0.0), (torch.float32, 1e4)):
+        raw = torch.tensor([0.3], dtype=torch.float32).to(dtype).requires_grad_()
+        loss = curriculum_temperature_loss(student.to(dtype) + offset, teacher.to(dtype) - offset, raw, 1.0)
+        found.append(torch.autograd.grad(loss, raw)[0].double())
+    # Its parts, from T^2 and from the softmaxes, nearly cancel.
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("besides", [None, torch.tensor([1, 0, 2])])
+def test_the_gradient_of_a_mass_in_the_temperature_is_right(besides):
+    """No loss of the zoo has it: the mass is log sum exp(z / T), whose derivative by T is - (mean of z) / T^2."""
+    student, teacher = (torch.randn(3, 4, dtype=torch.float64) for _ in range(2))
+    temperatures = [torch.tensor(t, dtype=torch.float64, requires_grad=True) for t in (2.0, 3.0)]
+    masses = divergence(student, teacher, *temperatures, besides=besides)[1:]
+    for mass, logits, temperature in zip(masses, (student, teacher), temperatures, strict=True):
+        expected = 0.0
+        for row in range(3):
+            counting = [logits[row, c] for c in range(4) if besides is None or c != besides[row]]
+            shares = softmax(counting, temperature.detach())
+            expected -= sum(p * z for p, z in zip(shares, counting, strict=True)) / temperature.detach() ** 2
+        (found,) = torch.autograd.grad(mass.sum(), temperature, retain_graph=True)
+        torch.testing.assert_close(found, expected)
 
 
 def test_wrong_shapes_are_refused():

@@ -54,6 +54,23 @@ def test_is_zero_at_equality_with_zero_gradient():
     assert student.grad.abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("margins", [(20.0, 40.0), (20.0, 19.0), (19.0, 20.0), (-20.0, -19.0)])
+def test_the_labels_share_is_exact_where_the_teacher_is_certain(margins):
+    """Two others of equal logits: with 0 and 0, the margin is the label's logit less log 2."""
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        student, teacher = (torch.tensor([[m, 0.0, 0.0]], dtype=dtype, requires_grad=True) for m in margins)
+        loss = decoupled_loss(student, teacher, torch.tensor([0]), alpha=1.0, beta=0.0, temperature=1.0)
+        slopes = torch.autograd.grad(loss, [student, teacher])
+        found.append([each.double() for each in (loss.detach(), *slopes)])
+    own, theirs = (1 / (1 + math.exp(math.log(2) - m)) for m in margins)
+    rest = [1 / (1 + math.exp(m - math.log(2))) for m in margins]
+    expected = theirs * math.log(theirs / own) + rest[1] * math.log(rest[1] / rest[0])
+    assert found[0][0].item() == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=0)
+    assert found[1][0] >= 0
+
+
 def test_precision_and_extremes():
     weights = {"alpha": 1.0, "beta": 8.0, "temperature": 4.0}
     keeps_precision(decoupled_loss, draw(6, 5) | weights)

@@ -77,7 +77,7 @@ def test_the_trajectory_equals_the_values_computed_by_hand():
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="the gradients of student and teacher do not fit"):
+    with pytest.raises(ValueError, match="the gradients of task and distillation do not fit"):
         separate_momentum_trajectory(torch.zeros(2), torch.zeros(3, 2), torch.zeros(4, 2), **VALUES)
     with pytest.raises(ValueError, match="gradients and parameter do not fit"):
         separate_momentum_trajectory(torch.zeros(1), torch.zeros(3, 2), torch.zeros(3, 2), **VALUES)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdzoo import Batch, Outputs, PairError, UsageError
+from kdzoo import Batch, Outputs, PairError
 from kdzoo_zoo.feature.kdpp import NormDirection
-from kdzoo_zoo.feature.statistics import class_cost_matrix, class_features, class_means
+from kdzoo_zoo.feature.statistics import class_means
 from kdzoo_zoo.functional import norm_direction_loss, soft_target_loss
 
 
@@ -82,33 +82,23 @@ LABELS = torch.tensor([0, 2, 1, 0, 2, 2, 1, 0])
 
 
 @pytest.mark.parametrize("sizes", [[8], [1] * 8, [5, 3]])
-def test_class_means_and_features_whatever_the_batches(sizes):
+def test_class_means_whatever_the_batches(sizes):
     embeddings, batches = survey(LABELS, sizes)
-    means, features = class_means(batches, 4), class_features(batches, 3)
+    means = class_means(batches, 4)
     for label in range(3):
         own = embeddings[label == LABELS]
         torch.testing.assert_close(means[label], own.double().mean(dim=0))
-        assert torch.equal(features[label], own[:2])
     assert (means[3] == 0).all()
-    with pytest.raises(UsageError, match="fewer than two"):
-        class_features(batches, 4)
 
 
-def test_the_cost_of_classes_equals_linear_cka_pair_by_pair(monkeypatch):
-    features = torch.randn(4, 6, 3, dtype=torch.float64)
-    centring = torch.eye(6, dtype=torch.float64) - 1 / 6
-    kernels = [centring @ x @ x.T @ centring for x in features]
-    expected = torch.tensor([[1 - float((a * b).sum() / (a.norm() * b.norm())) for b in kernels] for a in kernels])
-    for rows in (2**24, 1):
-        monkeypatch.setattr("kdzoo_zoo.feature.statistics._ROWS", rows)
-        cost = class_cost_matrix(features)
-        torch.testing.assert_close(cost, expected.double(), rtol=1e-6, atol=1e-6)
-        assert (cost.diagonal() == 0).all()
-
-
-def test_samples_that_are_alike_are_at_the_largest_distance():
-    cost = class_cost_matrix(torch.stack([torch.ones(3, 2), torch.randn(3, 2)]))
-    assert cost.tolist() == [[0, 1], [1, 0]]
+def test_class_means_on_a_device_without_float64(monkeypatch):
+    """Such as MPS; here the type alone is lowered."""
+    embeddings, batches = survey(LABELS, [5, 3])
+    monkeypatch.setattr("kdzoo_zoo.feature.statistics.precision", lambda device: torch.float32)
+    means = class_means(batches, 3)
+    assert means.dtype == torch.float32
+    for label in range(3):
+        torch.testing.assert_close(means[label], embeddings[label == LABELS].mean(dim=0))
 
 
 def test_the_terms_are_those_of_the_card(setup, outputs, batch):
@@ -124,8 +114,21 @@ def test_the_terms_are_those_of_the_card(setup, outputs, batch):
     torch.testing.assert_close(terms["direction"], 2 * norm_direction_loss(own, teacher.embedding, means, one.labels))
 
 
+def test_mixed_labels_give_the_one_with_the_largest_share(setup, outputs, batch):
+    strategy = NormDirection(setup()).eval()
+    _, seen = survey(torch.tensor([0, 1, 2, 0, 1, 2]), [6], width=7)
+    strategy.survey(seen)
+    student, teacher = outputs(strategy.setup.student, 3), outputs(strategy.setup.teacher, 3)
+    targets = torch.tensor([[0.4, 0.6, 0.0], [0.7, 0.3, 0.0], [0.2, 0.0, 0.8]])
+    terms = strategy(student, teacher, replace(batch(3), targets=targets))
+    centres = strategy.means / strategy.means.norm(dim=1, keepdim=True)
+    rows = zip(strategy.adapter(student.embedding), teacher.embedding, [1, 0, 2], strict=True)
+    parts = [1 - s @ centres[y] / max(s.norm(), t.norm()) for s, t, y in rows]
+    torch.testing.assert_close(terms["direction"], 2 * sum(parts) / 3)
+
+
 def test_equal_widths_need_no_adapter_and_other_classes_are_refused(setup):
     pair = setup()
     assert isinstance(NormDirection(replace(pair, student=pair.teacher)).adapter, nn.Identity)
-    with pytest.raises(PairError, match="classes of the teacher"):
+    with pytest.raises(PairError, match=r"kdpp .* student has 3 classes and the teacher 4"):
         NormDirection(setup(classes=(3, 4)))

@@ -73,6 +73,13 @@ def test_stages_of_one_position_are_left_out_and_the_term_is_a_sum(setup, output
         NeuronSelectivity(setup(), last=1)
 
 
+def test_the_stem_is_left_out_unless_asked_for(setup) -> None:
+    shapes = [(n + 3, 8, 8) for n in range(5)]
+    for params, first in (({}, 1), ({"last": 0}, 0)):
+        nst = NeuronSelectivity(setup(student=shapes, teacher=shapes), **params)
+        assert [pair[:2] for pair in nst.compared] == [(place, place) for place in range(first, 5)]
+
+
 @pytest.mark.parametrize("shape", FORMS[:2])
 def test_equal_maps_have_no_loss_and_no_gradient(shape: tuple[int, int, int]) -> None:
     student, _ = maps(*shape)

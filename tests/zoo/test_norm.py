@@ -113,7 +113,7 @@ def test_logits_of_the_teacher_are_kept_for_soft_targets_alone(make, outputs):
 def test_pairs_that_it_cannot_serve_are_refused(setup):
     with pytest.raises(PairError, match="choose a student such as"):
         ManyToOne(setup())
-    with pytest.raises(PairError, match="3 classes and the teacher 4"):
+    with pytest.raises(PairError, match=r"3 classes and the teacher 4: set norm\.kd=0, or"):
         ManyToOne(setup(classes=(3, 4), pooled=(True, False)), kd=1.0)
     with pytest.raises(PairError, match="needs a map of the teacher"):
         ManyToOne(setup(teacher=[], pooled=(True, False)))
@@ -131,3 +131,17 @@ def test_the_layers_run_once_in_a_step(make, outputs, batch):
     other = outputs(strategy.setup.student, 4, trained=True)
     strategy.predict(other)
     torch.testing.assert_close(strategy(student, teacher, batch(4)), apart)
+
+
+def test_the_logits_are_computed_in_full_precision_under_autocast(make, outputs):
+    strategy = make().eval()
+    student = outputs(strategy.setup.student, 4)
+    # What the two layers give is in bfloat16; from there on nothing is rounded.
+    for layers in (strategy.expand, strategy.contract):
+        for weight in layers.parameters():
+            torch.nn.init.zeros_(weight)
+    exact = strategy.predict(student)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = strategy.predict(student)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-6)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from logit_losses import agrees, draw, keeps_precision, softmax, stays_finite
+from logit_losses import agrees, draw, ignores_an_offset, keeps_precision, softmax, stays_finite
 
 from kdzoo import PairError
 from kdzoo_zoo.functional import normalized_temperature_loss
@@ -69,6 +69,23 @@ def test_constant_rows_are_refused_or_skipped():
 def test_precision_and_extremes():
     keeps_precision(normalized_temperature_loss, inputs(6, 5))
     stays_finite(lambda s, t: normalized_temperature_loss(s, t, 2.0))
+
+
+def test_an_offset_of_all_logits_costs_no_digits():
+    ignores_an_offset(lambda s, t: normalized_temperature_loss(s, t, 2.0))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e13, 1e18])
+def test_gradients_do_not_depend_on_the_size_of_the_logits(size):
+    # The loss is of degree 2 in the teacher's logits and of degree 0 in the student's.
+    found = []
+    for dtype, factor in ((torch.float64, 1.0), (torch.float32, size)):
+        torch.manual_seed(0)
+        leaves = [(factor * torch.randn(4, 5, dtype=torch.float64)).to(dtype).requires_grad_() for _ in range(2)]
+        loss = normalized_temperature_loss(*leaves, 2.0)
+        student, teacher = torch.autograd.grad(loss, leaves)
+        found.append([student.double() / factor, teacher.double() / factor])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
 
 
 def test_shapes_that_would_broadcast_are_refused():

@@ -7,8 +7,10 @@ import torch
 from feature_loops import assert_equals_naive, assert_sound, maps, pooled
 
 from kdzoo import Classifier, PairError
+from kdzoo.combining import combine
 from kdzoo_zoo.feature.simkd import ReusedClassifier
 from kdzoo_zoo.functional import reused_classifier_loss
+from kdzoo_zoo.response.soft import SoftTargets
 
 
 def naive(student_map, teacher_map):
@@ -65,6 +67,31 @@ def test_a_classifier_without_a_bias_is_taken(strategy, outputs):
     student = outputs(setup.student, 2)
     means = bare.projector(student.stages[2]).mean(dim=(2, 3))
     torch.testing.assert_close(bare.predict(student), means @ setup.classifier.weight.T)
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_the_projector_runs_once_in_a_step(combined, strategy, outputs, batch):
+    given = [outputs(strategy.setup.student, 4, trained=True), outputs(strategy.setup.teacher, 4)]
+    apart = strategy(*given, batch(4))["features"]
+    norm, before = strategy.projector[1], strategy.projector[1].num_batches_tracked.item()
+    if combined:
+        whole = combine((ReusedClassifier, SoftTargets), ("1", "1"))(strategy.setup)
+        part = next(iter(whole.each()))
+        part.load_state_dict(strategy.state_dict())
+        norm, strategy = part.projector[1], whole
+        given[1] = strategy.reduce(given[1])
+    strategy.predict(given[0])
+    terms = strategy(*given, batch(4))
+    assert norm.num_batches_tracked.item() == before + 1
+    torch.testing.assert_close(terms["simkd.features" if combined else "features"], apart)
+
+
+def test_what_was_predicted_without_gradients_is_computed_again(strategy, outputs, step):
+    student, teacher = outputs(strategy.setup.student, 4, trained=True), outputs(strategy.setup.teacher, 4)
+    with torch.no_grad():
+        strategy.predict(student)
+    step(strategy, student, teacher)
+    assert all(weight.grad is not None for weight in strategy.projector.parameters())
 
 
 def test_a_teacher_of_another_head_is_refused(setup):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -173,8 +174,18 @@ def test_the_terms_are_those_of_the_card(setup, outputs, batch):
     assert strategy.ce_weight == 0.1
 
 
+def test_mixed_labels_give_the_one_with_the_largest_share(setup, outputs, batch):
+    strategy = SelfSupervision(setup(teacher=SQUARE), keep_transformed=0.0)
+    student, teacher = outputs(strategy.setup.student, 4), outputs(strategy.setup.teacher, 4)
+    # Row v is variant v of one sample, whose own class is 0; the teacher answers 1 for each, as its larger part is.
+    teacher.logits[:] = torch.tensor([0.0, 2.0, -1.0])
+    mixed = replace(batch(4), targets=torch.tensor([[0.4, 0.6, 0.0]] * 4))
+    turned = naive_divergence(student.logits[1:], teacher.logits[1:], [0, 1, 2], 4.0)
+    torch.testing.assert_close(strategy(student, teacher, mixed)["transformed"], 2.7 * turned)
+
+
 def test_oblong_images_and_other_classes_are_refused(setup):
     with pytest.raises(PairError, match="square"):
         SelfSupervision(setup())
-    with pytest.raises(PairError, match="classes of the teacher"):
+    with pytest.raises(PairError, match=r"sskd .* student has 3 classes and the teacher 4"):
         SelfSupervision(setup(teacher=SQUARE, classes=(3, 4)))

@@ -5,6 +5,8 @@ import torch
 
 from kdzoo import Outputs, PairError, Setup, Signature
 from kdzoo_zoo.functional import soft_target_loss
+from kdzoo_zoo.response.soft import SoftTargets
+from kdzoo_zoo.scheme.dot import DistillationOrientedTrainer
 from kdzoo_zoo.scheme.takd import TeacherAssistants
 
 
@@ -26,6 +28,15 @@ def test_each_assistant_knows_those_before_it():
         ("resnet26t", {"assistants": ""}),
         ("resnet14t:in_chans=1", {"assistants": "resnet26t"}),
     ]
+
+
+@pytest.mark.parametrize("kind", [TeacherAssistants, DistillationOrientedTrainer])
+@pytest.mark.parametrize("name", ["temperature", "alpha"])
+def test_the_values_are_those_of_soft(kind, name):
+    """For ImageNet too, where soft has T = 1 and alpha = 0.5."""
+    shared = SoftTargets.hyperparameters()[name]
+    assert kind.hyperparameters()[name] == shared
+    assert shared.imagenet == {"temperature": 1.0, "alpha": 0.5}[name]
 
 
 def test_refuses_a_chain_without_assistants_and_other_classes():

@@ -101,3 +101,12 @@ def test_it_is_the_whole_loss_where_nothing_is_joined(top_k, setup, outputs, ste
     assert strategy.reduction() == {"logits": "logits"}
     expected = 0.9 * soft_target_loss(student.logits, teacher.logits, 4.0)
     torch.testing.assert_close(step(strategy, student, teacher)["soft"], expected)
+
+
+def test_temperatures_that_differ_have_texts_that_differ(setup):
+    """They name what the bank keeps, and what is kept depends on all digits."""
+    texts = {
+        SoftTargets(setup(classes=(10, 10)), top_k=3, temperature=temperature).reduction()["rest"]
+        for temperature in (4.0, 4.0000001, 4.0000002)
+    }
+    assert len(texts) == 3

@@ -104,8 +104,13 @@ def test_the_term_is_the_sum_over_the_stages(last, setup, outputs, step):
     assert all(parameter.grad is not None for parameter in vid.parameters())
 
 
-def test_stages_that_are_not_there_are_refused(setup):
-    with pytest.raises(PairError, match="have 3 paired stages"):
-        VariationalInformation(setup(), last=4)
+@pytest.mark.parametrize(("params", "first"), [({}, 1), ({"last": 0}, 0), ({"last": 2}, 3), ({"last": 9}, 0)])
+def test_the_stem_is_left_out_unless_asked_for(params, first, setup):
+    shapes = [(n + 3, 8, 8) for n in range(5)]
+    vid = VariationalInformation(setup(student=shapes, teacher=shapes), **params)
+    assert [pair[:2] for pair in vid.compared] == [(place, place) for place in range(first, 5)]
+
+
+def test_networks_without_stages_are_refused(setup):
     with pytest.raises(PairError, match="needs a paired stage"):
         VariationalInformation(setup(student=()))

@@ -1,1 +1,1 @@
-"""Strategies that contrast each sample with others, by a memory of all training samples."""
+"""Strategies that contrast each sample with others: of the batch, or in a memory of all training samples."""

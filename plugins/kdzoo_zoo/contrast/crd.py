@@ -178,7 +178,7 @@ def update_contrastive_memory(memory: Tensor, embedding: Tensor, index: Tensor, 
 @torch.no_grad()
 def write_rows(memory: Tensor, embedding: Tensor, index: Tensor, momentum: float) -> None:
     """:func:`update_contrastive_memory` in place: only the rows of the batch are read and written."""
-    check_same("rows of memory and embedding", memory[index], embedding)
+    check_same("rows", memory[index], embedding, of=("memory", "embedding"))
     rows = full_precision(memory[index]) * momentum + full_precision(embedding) * (1 - momentum)
     memory[index] = (rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)).to(memory.dtype)
 

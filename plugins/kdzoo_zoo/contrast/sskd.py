@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Paper, Phase, Setup, Strategy, Terms, UsageError, param
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import labels_of
 from kdzoo_zoo.response.soft import soft_target_loss
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -185,6 +187,7 @@ class SelfSupervision(Strategy):
 
     Differs from the paper: the share of the first phase is of the recipe's own epochs, with its learning rates (the
     authors train the teacher's head for 60 epochs beforehand, at 0.05, divided by 10 at 30 and 45).
+    Under mixed labels the label is the class with the largest share.
     """
 
     name = "sskd"
@@ -230,8 +233,7 @@ class SelfSupervision(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Make the heads."""
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError("sskd needs the classes of the teacher to be the student's: choose another teacher")
+        check_classes(self.name, setup)
         if any(stage.height != stage.width for stage in (*setup.student.stages, *setup.teacher.stages)):
             raise PairError("sskd rotates images by 90 degrees, which must be square: set --img-size to one number")
         self.student_head = Projection(setup.student.embedding)
@@ -266,7 +268,7 @@ class SelfSupervision(Strategy):
             keep=self.keep,
         )
         (plain, turned), (answers, guesses) = _apart(student.logits), _apart(teacher.logits)
-        labels = _apart(batch.labels[:, None])[1].squeeze(1)
+        labels = _apart(labels_of(batch)[:, None])[1].squeeze(1)
         return {
             "soft": self.alpha * soft_target_loss(plain, answers, self.temperature),
             "similarity": self.similarity * similar,

@@ -82,7 +82,7 @@ class ActivationBoundaries(Strategy):
 
     Cost: an adapter of student channels x teacher channels per stage, in the first phase; in the second one no teacher
     runs. Serves teachers of which at least one paired stage ends in an activation; other stages are left out. Any
-    student: where its map is behind no activation, the map stands for itself.
+    student: a stage that does not end in an activation uses its output map.
 
     Differs from the paper: pooling where sizes differ. The main phase is on labels alone, while the authors distil from
     soft targets then: combine it with soft for that.

@@ -47,7 +47,7 @@ def attention_feature_loss(student_map: Tensor, teacher_map: Tensor, channel_att
         tensor(0.0400)
     """
     check_same("maps", student_map, teacher_map)
-    check_same("batch and channels of map and attention", student_map[:, :, 0, 0], channel_attention)
+    check_same("batch and channels", student_map[:, :, 0, 0], channel_attention, of=("map", "attention"))
     student, teacher = full_precision(student_map).flatten(2), full_precision(teacher_map).flatten(2)
     with torch.autocast(student.device.type, enabled=False):
         own, theirs = (torch.linalg.vector_norm(x, dim=2) for x in (student, teacher))

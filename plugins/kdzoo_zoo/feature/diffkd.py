@@ -20,11 +20,11 @@ class DiffusionKD(Strategy):
     for the teacher's with noise; what is left without the noise is easier to match.
 
     Loss: CE(student, labels) + feature mean((R(s) - z)^2) + soft KL(softmax z_t || softmax R'(z_s)) + noise (errors of
-    both models where they predict the noise that was added to z and z_t) + reconstruction mean((decoder(z) - t)^2);
-    s and t the last maps, the larger average-pooled to the smaller, z the encoded t, detached, z_s and z_t the logits.
-    R: a 1x1 convolution to the channels of z; gamma x + (1 - gamma) noise, gamma predicted for each sample; the last
-    ``steps`` of 2 steps of DDIM; a 1x1 convolution with BatchNorm. All is trained with the student and thrown away
-    after training.
+    both models where they predict the noise that was added to z and z_t) + reconstruction mean((decoder(z) - t)^2); s
+    and t the last maps, the larger average-pooled to the smaller, z the encoded t, detached, z_s and z_t the logits. R:
+    a 1x1 convolution to the channels of z; gamma x + (1 - gamma) noise, gamma predicted for each sample; the last
+    ``steps`` of 2 steps of DDIM; a 1x1 convolution with BatchNorm. All is trained with the student and discarded after
+    training.
 
     Cost: high: steps + 1 passes of each model and their gradients; the models are as wide as the autoencoder. A weight
     of 0 leaves feature or soft out, with its model. Serves every pair whose logits have the same classes; with soft = 0

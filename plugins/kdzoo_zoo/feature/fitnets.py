@@ -71,7 +71,7 @@ class FitNets(Strategy):
 
     Loss: CE(student, labels) + beta mean((adapter(s) - t)^2), s and t the maps of one paired stage, the larger
     average-pooled to the smaller. The adapter is a 1x1 convolution with BatchNorm, trained with the student, and is
-    thrown away after training.
+    discarded after training.
 
     Two-stage form (hint_epochs = n): for the first n epochs the hint is the only loss and trains the student up to the
     stage, and the adapter; then the main phase trains on the labels alone, from these weights. As in the paper, the

@@ -54,7 +54,7 @@ def flow_of_solution_loss(
 
 def flow(bottom: Tensor, top: Tensor) -> Tensor:
     """The M of :func:`flow_of_solution_loss` for one network: B x C' x C."""
-    check_same("batch of lower and upper map", bottom, top, slice(1))
+    check_same("batch", bottom, top, slice(1), of=("lower map", "upper map"))
     size = smaller_size(bottom, top)
     rows, columns = (pool_to(full_precision(each), size).flatten(2) for each in (top, bottom))
     with torch.autocast(rows.device.type, enabled=False):

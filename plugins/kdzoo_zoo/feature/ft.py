@@ -99,8 +99,8 @@ class FactorTransfer(Strategy):
     through a translator, each divided by its length over the whole sample. The translator is trained with the student.
     The larger map is average-pooled to the smaller before.
 
-    Cost: six 3x3 convolutions in the first phase, in which the student rests; the encoder's three and the translator's
-    three in the second. Serves every pair that has a paired stage.
+    Cost: six 3x3 convolutions in the first phase, in which the student is not trained; the encoder's three and the
+    translator's three in the second. Serves every pair that has a paired stage.
 
     Differs from the paper: the phases share the recipe's epochs, while the paper trains the paraphraser beforehand. Its
     reconstruction is the squared error, as in the paper; the authors' code has the absolute one (reconstruction=

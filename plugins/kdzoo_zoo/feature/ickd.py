@@ -72,7 +72,7 @@ def _by_positions(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class InterChannelKD(Strategy):
-    """ICKD: which channels of the last map resemble each other is as in the teacher.
+    """ICKD: the similarities between the channels of the last map match the teacher's.
 
     Knowledge: the similarities between all channels of the teacher's deepest paired stage, wherever in the map they
     are.

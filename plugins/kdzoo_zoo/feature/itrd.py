@@ -125,10 +125,10 @@ class InformationTheoretic(Strategy):
 
     Knowledge: the pooled features, dimension by dimension; and which samples of a batch are alike.
 
-    Loss: CE(student, labels) + correlation log2 sum over d of |c_d - 1|^(2 alpha) + mutual (sum of (G / tr G)^2 -
-    sum of (J / tr J)^2); c the correlations over the batch of W s + b and t, s and t the embeddings; G the matrix of
-    the student's cosines, J that of both networks' multiplied. W and b are trained and thrown away after training. A
-    weight of 0 leaves its term out.
+    Loss: CE(student, labels) + correlation log2 sum over d of |c_d - 1|^(2 alpha) + mutual (sum of (G / tr G)^2 - sum
+    of (J / tr J)^2); c the correlations over the batch of W s + b and t, s and t the embeddings; G the matrix of the
+    student's cosines, J that of both networks' multiplied. W and b are trained and discarded after training. A weight
+    of 0 leaves its term out.
 
     Cost: one linear layer of student width x teacher width, and B x B similarities. Serves every pair. The batch is
     part of the loss, so the batch size is part of the strategy's effect.

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.adapters import BatchNorm1d
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.feature.statistics import class_means
+from kdzoo_zoo.response.distributions import labels_of
 from kdzoo_zoo.response.soft import soft_target_loss
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
@@ -100,7 +102,8 @@ class NormDirection(Strategy):
     Cost: one pass of the teacher over the training samples before the training; an adapter between embeddings of
     different widths. Serves every pair.
 
-    Differs from the paper: none known. Samples are not augmented for the means, as in the authors' code.
+    Differs from the paper: none known. Samples are not augmented for the means, as in the authors' code. Under mixed
+    labels the label is the class with the largest share.
     """
 
     name = "kdpp"
@@ -132,8 +135,7 @@ class NormDirection(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Make the adapter, and room for the means."""
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError("kdpp needs the classes of the teacher to be the student's: choose another teacher")
+        check_classes(self.name, setup)
         own, theirs = setup.student.embedding, setup.teacher.embedding
         self.adapter = nn.Identity() if own == theirs else Widening(own, theirs)
         self.register_buffer("means", torch.zeros(setup.num_classes, theirs))
@@ -146,5 +148,5 @@ class NormDirection(Strategy):
         """Two terms, ``soft`` and ``direction``."""
         soft = soft_target_loss(student.logits, teacher.logits, self.temperature)
         own = self.adapter(student.embedding)
-        direction = norm_direction_loss(own, teacher.embedding, self.means, batch.labels)
+        direction = norm_direction_loss(own, teacher.embedding, self.means, labels_of(batch))
         return {"soft": self.alpha * warm_up(batch, self.warmup) * soft, "direction": self.beta * direction}

@@ -36,7 +36,8 @@ class Lift(Strategy):
     """Lift: a narrow ViT's last tokens, lifted to the teacher's width by a layer that stays, match the teacher's.
 
     Knowledge: the last block's tokens, element by element. A narrow student cannot encode them: each token of a wide
-    teacher uses nearly all channels. A projector that is thrown away hides this; one that stays widens the student.
+    teacher uses nearly all channels. A projector that is discarded after training hides this; one that stays widens the
+    student.
 
     Loss: CE(head(mean over tokens of L s), labels) + beta mean((L s - t)^2), s and t the last blocks' tokens without
     the final norms, L layer norm and a linear layer, the larger grid average-pooled to the smaller. L and the head

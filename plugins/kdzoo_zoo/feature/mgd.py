@@ -44,14 +44,14 @@ def masked_generation_loss(generated_map: Tensor, teacher_map: Tensor) -> Tensor
 
 
 class MaskedGeneration(Strategy):
-    """MGD, masked generative distillation: a part of the student's features must do to generate all of the teacher's.
+    """MGD, masked generative distillation: the student's masked features must generate all of the teacher's.
 
     Knowledge: the teacher's map at the deepest paired stage, element by element.
 
     Loss: CE(student, labels) + beta mean over the batch of sum (G(m A(s)) - t)^2, s and t the stages, A a 1x1
     convolution where channels differ, m a random mask that sets a share ``dropped`` of the channels to 0, G two 3x3
     convolutions with a ReLU between. The mask is drawn anew for each sample and step. A and G are trained with the
-    student and thrown away.
+    student and discarded after training.
 
     Cost: 18 x teacher channels squared weights, applied to the map. Serves every pair that has a paired stage.
 

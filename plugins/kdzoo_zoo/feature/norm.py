@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.feature.layers import conv_norm, draw_by_width, pooled_text
+from kdzoo_zoo.feature.step_cache import StepCache
 from kdzoo_zoo.response.soft import soft_target_loss
 from kdzoo_zoo.tensors import check_same, common_size, full_precision
 
@@ -152,18 +154,15 @@ class ManyToOne(Strategy):
             )
         if not setup.teacher.stages:
             raise PairError("norm needs a map of the teacher, and it has none: choose another teacher")
-        if self.kd and setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError(
-                f"norm.kd compares class probabilities, but the student has {setup.student.num_classes} classes and "
-                f"the teacher {setup.teacher.num_classes}: set it to 0, or use a teacher of the dataset's classes"
-            )
+        if self.kd:
+            check_classes(self.name, setup, "set norm.kd=0")
         student, teacher = setup.student.stages[-1], setup.teacher.stages[-1]
         self.size = common_size(student, teacher)
         self.expand = conv_norm(student.channels, self.ratio * teacher.channels)
         self.contract = conv_norm(self.ratio * teacher.channels, student.channels)
         for part in (self.expand, self.contract):
             draw_by_width(part.weight)
-        self._predicted: tuple[Outputs, Tensor, Tensor] | None = None
+        self._cache: StepCache[tuple[Tensor, Tensor]] = StepCache()
 
     def reduce(self, teacher: Outputs) -> Outputs:
         """The last stage at the size at which it is compared, and the logits where they are needed."""
@@ -181,8 +180,8 @@ class ManyToOne(Strategy):
     def predict(self, student: Outputs) -> Tensor:
         """The normalised logits of the student with its two layers more."""
         found = self._through(student)
-        # In training the terms follow: the layers run once a step, and BatchNorm counts the batch once.
-        self._predicted = (student, *found) if self.training else None
+        if self.training:
+            self._cache.keep(student.stages[-1], found)
         return found[1]
 
     def _through(self, student: Outputs) -> tuple[Tensor, Tensor]:
@@ -191,17 +190,14 @@ class ManyToOne(Strategy):
         matched = self.expand(last)
         embedding = (last + self.contract(matched)).mean(dim=(2, 3))
         weight, bias = student.classifier
-        logits = F.linear(
-            full_precision(embedding), full_precision(weight), None if bias is None else full_precision(bias)
-        )
+        bias = None if bias is None else full_precision(bias)
+        with torch.autocast(embedding.device.type, enabled=False):
+            logits = F.linear(full_precision(embedding), full_precision(weight), bias)
         return matched, normalize_logits(logits)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The term ``maps``, and ``soft`` where there are soft targets."""
-        predicted, self._predicted = self._predicted, None
-        if predicted is None or predicted[0] is not student:
-            predicted = student, *self._through(student)
-        _, matched, logits = predicted
+        matched, logits = self._cache.take(student.stages[-1]) or self._through(student)
         terms = {"maps": self.beta * many_to_one_loss(self._at_size(matched), teacher.stages[0], self.ratio)}
         if self.kd:
             taught = normalize_logits(teacher.logits)

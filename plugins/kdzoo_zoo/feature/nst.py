@@ -124,14 +124,16 @@ class NeuronSelectivity(Strategy):
     Knowledge: the distribution of a stage's channels, each scaled to length 1 over its positions, whatever their number
     and order.
 
-    Loss: CE(student, labels) + beta sum over paired stages of the squared maximum mean discrepancy between the channels
-    of the maps, B x C x H x W, with the kernel (x . y)^2; the larger map is average-pooled to the smaller.
+    Loss: CE(student, labels) + beta sum over the compared stages of the squared maximum mean discrepancy between the
+    channels of the maps, B x C x H x W, with the kernel (x . y)^2; the larger map is average-pooled to the smaller.
 
     Cost: products of channels or of positions, whichever are fewer; no adapters. Serves every pair that has a paired
     stage with more than one position; a stage whose common size is 1x1 is left out, as it would add nothing.
 
-    Differs from the paper: pooling instead of interpolation where sizes differ. The paper compares the last stage;
-    RepDistiller, whose weight this is, all stages behind the first convolution (last=1 takes the deepest alone).
+    Differs from the paper: pooling instead of interpolation where sizes differ. The paper compares the last stage
+    (last=1); RepDistiller, whose weight this is, all stages behind the first convolution. Of networks with more than
+    four paired stages the deepest four are taken, which leaves out the stem of a ResNet, as RepDistiller does; last=0
+    takes all.
     """
 
     name = "nst"
@@ -159,7 +161,12 @@ class NeuronSelectivity(Strategy):
         in_paper=False,
         source="RepDistiller, CIFAR-100; AberHu's zoo has 10, of the last stage",
     )
-    last: int = param(0, "how many of the deepest paired stages count; 0: all", ge=0)
+    last: int = param(
+        4,
+        "how many of the deepest paired stages count, if there are as many; 0: all",
+        ge=0,
+        source="kdzoo: leaves out the stem of a ResNet, as RepDistiller does",
+    )
 
     def build(self, setup: Setup) -> None:
         """Choose the stages, and for each the smaller form."""

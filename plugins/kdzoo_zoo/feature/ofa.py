@@ -10,6 +10,7 @@ from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, para
 from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.feature.blocks import has_one_resolution
 from kdzoo_zoo.feature.stage_heads import ConvolutionHead, TokenHead
+from kdzoo_zoo.response.distributions import labels_of
 from kdzoo_zoo.tensors import check_same, full_precision
 
 _STAGES = 4
@@ -78,7 +79,7 @@ class OneForAll(Strategy):
     Heads of maps that shrink: for stage i of 4, 4 - i blocks of separable convolutions with stride 2 (for the last one
     a 1x1 convolution), pooling, a linear layer. Heads of tokens (all stages of one shape): merged by four while the
     grid stays 7 x 7 or larger, max(4 - i, 1) transformer blocks with 4 heads, the mean of the tokens, a linear layer.
-    They are trained with the student and thrown away after training.
+    They are trained with the student and discarded after training.
 
     Cost: the heads' forward and backward pass, which may be a large part of a small student's. Serves every pair whose
     logits have the same classes; of a student with tokens of a width that 4 divides.
@@ -149,7 +150,7 @@ class OneForAll(Strategy):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The terms ``final`` and ``heads``."""
-        target = batch.targets.argmax(dim=1) if batch.targets.ndim > 1 else batch.targets
+        target = labels_of(batch)
 
         def loss(logits: Tensor) -> Tensor:
             return one_for_all_loss(logits, teacher.logits, target, self.eps, self.temperature)

@@ -111,7 +111,7 @@ def batch_norm_margin(weight: Tensor, bias: Tensor) -> Tensor:
         >>> batch_norm_margin(torch.tensor([1.0, -2.0]), torch.tensor([0.0, 8.0]))  # -sqrt(2 / pi); seldom negative
         tensor([-0.7979, -6.0000])
     """
-    check_same("weight and bias", weight, bias)
+    check_same("shapes", weight, bias, of=("weight", "bias"))
     scale, bias = full_precision(weight).abs(), full_precision(bias)
     z = bias / scale
     share = torch.special.ndtr(-z)
@@ -134,8 +134,8 @@ class Overhaul(Strategy):
     Cost: an adapter of student channels x teacher channels per stage. Serves teachers of which at least one paired
     stage ends in BatchNorm and an activation, as in ResNet, RegNet and VGG with BatchNorm; other stages are left out. A
     sum of several normalised branches (RepVGG), squeeze-excite behind the last BatchNorm, linear bottlenecks
-    (MobileNetV2) and transformers have no such BatchNorm, and their pairs are refused. Any student: where its map is
-    behind no activation, the map stands for itself.
+    (MobileNetV2) and transformers have no such BatchNorm, and their pairs are refused. Any student: a stage that does
+    not end in an activation uses its output map.
 
     Differs from the paper: pooling where sizes differ (the authors need equal sizes). The teacher is in eval mode; in
     the authors' code its BatchNorm is in train mode in effect. In residual networks the margin is that of the last

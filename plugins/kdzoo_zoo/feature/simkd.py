@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.feature.fitnets import hint_loss, reduce_hint, reduced_hint_loss
 from kdzoo_zoo.feature.layers import Projector, conv_norm, pooled_text
+from kdzoo_zoo.feature.step_cache import StepCache
 from kdzoo_zoo.tensors import common_size, pool_to
 
 
@@ -44,7 +45,7 @@ def reused_classifier_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 class ReusedClassifier(Strategy):
-    """SimKD: the student learns to give what enters the teacher's classifier, and the classifier is taken over.
+    """SimKD: the student learns to give what enters the teacher's classifier, and reuses the teacher's classifier.
 
     Knowledge: the teacher's last map, element by element, and the teacher's classifier, frozen.
 
@@ -109,6 +110,7 @@ class ReusedClassifier(Strategy):
         self.head.weight.copy_(weight)
         if bias is not None:
             self.head.bias.copy_(bias)
+        self._cache: StepCache[Tensor] = StepCache()
 
     def reduce(self, teacher: Outputs) -> Outputs:
         """The last stage, at the size at which it is compared."""
@@ -124,9 +126,15 @@ class ReusedClassifier(Strategy):
 
     def predict(self, student: Outputs) -> Tensor:
         """The teacher's classifier on the student's projected map."""
-        logits: Tensor = self.head(self._projected(student).mean(dim=(2, 3)))
+        projected = self._projected(student)
+        if self.training:
+            self._cache.keep(student.stages[-1], projected)
+        logits: Tensor = self.head(projected.mean(dim=(2, 3)))
         return logits
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``features``."""
-        return {"features": reduced_hint_loss(self._projected(student), teacher.stages[0])}
+        projected = self._cache.take(student.stages[-1])
+        if projected is None:
+            projected = self._projected(student)
+        return {"features": reduced_hint_loss(projected, teacher.stages[0])}

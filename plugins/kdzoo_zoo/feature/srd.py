@@ -68,7 +68,7 @@ class SimpleRecipe(Strategy):
     Knowledge: the pooled features; normalised over the batch, so that each dimension counts alike.
 
     Loss: CE(student, labels) + beta log sum |n(W s + b) - n(t)|^power + soft KL(p_t || p_s) at temperature 1, s and t
-    the embeddings, n batch normalisation without scale and shift, W and b trained and thrown away after training.
+    the embeddings, n batch normalisation without scale and shift, W and b trained and discarded after training.
 
     Cost: one linear layer of student width x teacher width. Serves every pair whose logits have the same classes; with
     soft = 0 every pair. The batch is part of the loss, so the batch size is part of the strategy's effect.

@@ -14,7 +14,7 @@ def deepest_pairs(
     Args:
         strategy: its name, for messages.
         setup: of the strategy.
-        last: how many of the deepest paired stages count; 0 for all.
+        last: how many of the deepest paired stages count at most; 0 for all.
         positions: the fewest that a stage needs in order to count.
 
     Returns:
@@ -22,15 +22,10 @@ def deepest_pairs(
         height and width that both maps are pooled to.
 
     Raises:
-        PairError: there is no such stage, or there are fewer paired stages than requested.
+        PairError: there is no such stage.
     """
     if not setup.stage_pairs:
         raise PairError(f"{strategy} needs a paired stage, and these networks have none: choose other models")
-    if last > len(setup.stage_pairs):
-        raise PairError(
-            f"{strategy}.last is {last}, but these networks have {len(setup.stage_pairs)} paired stages: choose at "
-            f"most as many, or 0 for all"
-        )
     shapes = zip(setup.stage_pairs[-last:], setup.paired_shapes()[-last:], strict=True)
     found = [(s, t, ours, theirs, common_size(ours, theirs)) for (s, t), (ours, theirs) in shapes]
     found = [each for each in found if each[-1][0] * each[-1][1] >= positions]

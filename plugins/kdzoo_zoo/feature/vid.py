@@ -67,18 +67,19 @@ def variational_information_loss(
 class VariationalInformation(Strategy):
     """Variational information distillation: the student's maps predict the teacher's, with a variance of each channel.
 
-    Knowledge: the maps of the paired stages, as far as they can be foretold from the student's: a lower bound on the
+    Knowledge: the maps of the compared stages, as far as they can be predicted from the student's: a lower bound on the
     mutual information of the two networks.
 
-    Loss: CE(student, labels) + beta sum over paired stages of mean over all of ((m - t)^2 / v + log v) / 2. t is the
-    teacher's map, B x C x H x W; m is predicted from the student's by three 1x1 convolutions with ReLU between, without
-    bias, as wide as the teacher's map; v = softplus(log_scale) + 1e-5 of each channel. Both are trained with the
-    student. The larger map is average-pooled to the smaller before.
+    Loss: CE(student, labels) + beta sum over the compared stages of mean over all of ((m - t)^2 / v + log v) / 2. t is
+    the teacher's map, B x C x H x W; m is predicted from the student's by three 1x1 convolutions with ReLU between,
+    without bias, as wide as the teacher's map; v = softplus(log_scale) + 1e-5 of each channel. Both are trained with
+    the student. The larger map is average-pooled to the smaller before.
 
     Cost: three 1x1 convolutions a stage. Serves every pair that has a paired stage.
 
-    Differs from the paper: all paired stages, each at weight 1, as in RepDistiller, which leaves the first convolution
-    out (last=1 takes the deepest stage alone); the paper's own choice also has the logits. The start of v at 5 is
+    Differs from the paper: several stages, each at weight 1, as in RepDistiller, which leaves the first convolution
+    out: of networks with more than four paired stages the deepest four are taken, without the stem of a ResNet (last=0
+    takes all, last=1 the deepest alone); the paper's own choice also has the logits. The start of v at 5 is
     RepDistiller's.
     """
 
@@ -103,7 +104,12 @@ class VariationalInformation(Strategy):
         in_paper=False,
         source="RepDistiller, CIFAR-100",
     )
-    last: int = param(0, "how many of the deepest paired stages count; 0: all", ge=0)
+    last: int = param(
+        4,
+        "how many of the deepest paired stages count, if there are as many; 0: all",
+        ge=0,
+        source="kdzoo: leaves out the stem of a ResNet, as RepDistiller does",
+    )
 
     def build(self, setup: Setup) -> None:
         """Make a regressor and the variances for each stage."""

@@ -72,10 +72,10 @@ class WassersteinFeatures(Strategy):
     Knowledge: the last map as a Gaussian over its positions, with a variance for each channel; of a grid of cells, one
     Gaussian for each.
 
-    Loss: CE(student, labels) + beta mean over cells of sum over channels of [mean_weight (m_s - m_t)^2 +
-    (d_s - d_t)^2], m and d the means and standard deviations of the projected student's map and of the teacher's. The
-    projector ends in BatchNorm and ReLU, is trained with the student, and is thrown away after training. From
-    decay_from on, beta falls to 0 by a cosine.
+    Loss: CE(student, labels) + beta mean over cells of sum over channels of [mean_weight (m_s - m_t)^2 + (d_s -
+    d_t)^2], m and d the means and standard deviations of the projected student's map and of the teacher's. The
+    projector ends in BatchNorm and ReLU, is trained with the student, and is discarded after training. From decay_from
+    on, beta falls to 0 by a cosine.
 
     Cost: one projector of student channels x teacher channels; the bank keeps two numbers of a channel and cell. Serves
     every pair; maps of any two sizes, as only means and deviations are compared.

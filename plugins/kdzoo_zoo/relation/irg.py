@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.gram import squared_distances
 from kdzoo_zoo.relation.rows import as_rows
 from kdzoo_zoo.tensors import check_same, full_precision, pool_to
@@ -91,7 +92,7 @@ def instance_transformation_loss(
         >>> instance_transformation_loss(still, moved, still, still + 1)
         tensor(0.2812)
     """
-    check_same("batch", student_bottom, student_top, slice(1))
+    check_same("batch", student_bottom, student_top, slice(1), of=("the student's lower map", "its upper map"))
     check_same("batch", student_top, teacher_top, slice(1))
     return reduced_transformation_loss(
         moved_distances(student_bottom, student_top), moved_distances(teacher_bottom, teacher_top)
@@ -100,7 +101,7 @@ def instance_transformation_loss(
 
 def moved_distances(bottom: Tensor, top: Tensor) -> Tensor:
     """The d of :func:`instance_transformation_loss` for one network: B values."""
-    check_same("batch", bottom, top, slice(1))
+    check_same("batch", bottom, top, slice(1), of=("lower map", "upper map"))
     bottom, top = full_precision(bottom), full_precision(top)
     size = (min(bottom.shape[2], top.shape[2]), min(bottom.shape[3], top.shape[3]))
     bottom, top = pool_to(bottom, size), pool_to(top, size)
@@ -193,11 +194,7 @@ class InstanceRelationshipGraph(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Take the two deepest paired stages."""
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError(
-                f"irg compares logits, and the teacher has {setup.teacher.num_classes} classes, the student "
-                f"{setup.student.num_classes}: choose a teacher of the student's classes"
-            )
+        check_classes(self.name, setup)
         if len(setup.stage_pairs) < 2:
             raise PairError("irg needs two paired stages, and these networks have fewer: choose other models")
         self.places = setup.stage_pairs[-2:]

@@ -92,7 +92,8 @@ def _by_rows(slope: Tensor, probabilities: Tensor, sums: Tensor, cosines: Cosine
 
 
 class ProbabilisticTransfer(Strategy):
-    """Probabilistic knowledge transfer: who is near whom in a batch, as probabilities, is the same for both networks.
+    """Probabilistic knowledge transfer: the similarities of the samples in a batch, as probabilities, match the
+    teacher's.
 
     Knowledge: the cosines of all pairs of samples in the pooled features, scaled to probabilities of being neighbours.
 

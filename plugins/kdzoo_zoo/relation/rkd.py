@@ -133,8 +133,8 @@ class RelationalKD(Strategy):
     Loss: CE(student, labels) + distance x smooth L1 of the pairwise distances, each network's divided by their mean,
     + angle x smooth L1 of the cosines in all triplets. A weight of 0 leaves its term out (RKD-D, RKD-A).
 
-    Cost: no adapters; the angle term takes time that grows with the cube of the batch. Serves every pair. Relations
-    are those within one device's batch, so the batch size is part of the strategy's effect.
+    Cost: no adapters; the angle term takes time that grows with the cube of the batch. Serves every pair. Relations are
+    those within one batch, so the batch size is part of the strategy's effect.
 
     Differs from the paper: higher precision, and no gradient from coincident samples. The weights 25 and 50 are those
     in common use on classification; the authors' metric-learning runs use 1 and 2.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import log_probabilities, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import log_probabilities
 from kdzoo_zoo.tensors import check_same
 
 _SOURCE = "authors' command for resnet56 -> resnet20"
@@ -110,7 +111,7 @@ class AlphaBetaKD(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``divergence``."""

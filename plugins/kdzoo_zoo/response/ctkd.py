@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import divergence, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import divergence
 from kdzoo_zoo.tensors import check_same, full_precision
 
 
@@ -76,8 +77,7 @@ def curriculum_temperature_loss(
     check_same("logits", student_logits, teacher_logits)
     raw: Tensor = _ReversedGradient.apply(full_precision(raw_temperature).reshape(()), reversal)
     temperature = start + span * raw.sigmoid()
-    scale = 1 / temperature
-    return temperature**2 * divergence(student_logits, teacher_logits, scale, scale).distance.mean()
+    return temperature**2 * divergence(student_logits, teacher_logits, temperature, temperature).distance.mean()
 
 
 def temperature_reversal(batch: Batch, share: float) -> float:
@@ -103,7 +103,7 @@ class CurriculumTemperature(Strategy):
     classes, mean over the batch.
 
     Cost: one softmax, and its gradient in the temperature; one parameter, which is trained with the student's optimizer
-    and thrown away. Serves every pair whose logits have the same classes.
+    and discarded after training. Serves every pair whose logits have the same classes.
 
     Differs from the paper: the one temperature for all samples is built, as in the authors' code. The variant with a
     temperature for each sample is left out: neither paper nor code gives the sizes of its network. In the authors'
@@ -155,7 +155,7 @@ class CurriculumTemperature(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes, and make the temperature."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
         # Where the authors' begins: T is about 15.6 with the default start and span.
         self.raw_temperature = nn.Parameter(torch.ones(1))
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.response.soft import soft_target_loss
 from kdzoo_zoo.tensors import full_precision
 
@@ -68,8 +69,7 @@ class DistillationToken(Strategy):
                 f"deit needs a student with a class head and a distillation head, and this one has "
                 f"{', '.join(heads)}: choose one such as deit_tiny_distilled_patch16_224"
             )
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError("deit needs the classes of the teacher to be the student's: choose another teacher")
+        check_classes(self.name, setup)
 
     def hard_label_logits(self, student: Outputs) -> Tensor:
         """Those of the class head."""

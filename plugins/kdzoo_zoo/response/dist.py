@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.tensors import check_same, full_precision
 
 _SOURCE = "authors' settings for CIFAR-100 and, for ImageNet, ResNet34 -> ResNet18"
@@ -144,7 +144,7 @@ class Dist(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``dist``."""

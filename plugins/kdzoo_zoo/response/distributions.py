@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kdzoo import Batch, PairError, Setup
+from kdzoo import Batch
 from kdzoo_zoo.tensors import full_precision
 
-Scale: TypeAlias = float | Tensor
-"""What logits are multiplied by before a softmax, 1 / T: one number for all samples, or B x 1."""
+Temperature: TypeAlias = float | Tensor
+"""What logits are divided by before a softmax: one number for all samples, or B x 1."""
 
 
 class Match(NamedTuple):
@@ -38,38 +38,38 @@ class Match(NamedTuple):
 def divergence(
     student_logits: Tensor,
     teacher_logits: Tensor,
-    student_scale: Scale,
-    teacher_scale: Scale,
+    student_temperature: Temperature,
+    teacher_temperature: Temperature,
     *,
     besides: Tensor | None = None,
 ) -> Match:
-    """KL(p_t || p_s) of each sample, p_x = softmax(x_scale x_logits), x = s, t.
+    """KL(p_t || p_s) of each sample, p_x = softmax(x_logits / x_temperature), x = s, t.
 
     Args:
         student_logits: B x classes.
         teacher_logits: B x classes.
-        student_scale: the student's, above 0.
-        teacher_scale: the teacher's, above 0.
+        student_temperature: the student's, above 0.
+        teacher_temperature: the teacher's, above 0.
         besides: B, classes that are left out of both softmaxes, one in each sample.
 
     Returns:
-        In at least float32; with a gradient in the logits, and in scales that are tensors.
+        In at least float32; with a gradient in the logits, and in temperatures that are tensors.
     """
     student, teacher = full_precision(student_logits), full_precision(teacher_logits)
-    return Match(*_Match.apply(student, teacher, student_scale, teacher_scale, besides, True))
+    return Match(*_Match.apply(student, teacher, student_temperature, teacher_temperature, besides, True))
 
 
 def cross_entropy(
     student_logits: Tensor,
     teacher_logits: Tensor,
-    student_scale: Scale,
-    teacher_scale: Scale,
+    student_temperature: Temperature,
+    teacher_temperature: Temperature,
     *,
     besides: Tensor | None = None,
 ) -> Match:
     """- sum over classes of p_t log p_s: :func:`divergence` without the teacher's entropy taken off."""
     student, teacher = full_precision(student_logits), full_precision(teacher_logits)
-    return Match(*_Match.apply(student, teacher, student_scale, teacher_scale, besides, False))
+    return Match(*_Match.apply(student, teacher, student_temperature, teacher_temperature, besides, False))
 
 
 def label_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -109,20 +109,6 @@ def labels_of(batch: Batch) -> Tensor:
     return batch.labels if batch.targets.ndim == 1 else batch.targets.argmax(dim=1)
 
 
-def refuse_other_classes(name: str, setup: Setup) -> None:
-    """Refuse networks whose logits do not speak of the same classes.
-
-    Raises:
-        PairError: the numbers of classes differ.
-    """
-    student, teacher = setup.student.num_classes, setup.teacher.num_classes
-    if student != teacher:
-        raise PairError(
-            f"{name} compares answers class by class, but the student has {student} classes and the teacher {teacher}: "
-            "use a teacher trained on the dataset's classes"
-        )
-
-
 class _Match(torch.autograd.Function):
     """Both exponentials are kept for the gradient, and the difference of the logarithms if the teacher has one too."""
 
@@ -131,11 +117,12 @@ class _Match(torch.autograd.Function):
         ctx: Any,
         student: Tensor,
         teacher: Tensor,
-        student_scale: Scale,
-        teacher_scale: Scale,
+        student_temperature: Temperature,
+        teacher_temperature: Temperature,
         besides: Tensor | None,
         less_entropy: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        student_scale, teacher_scale = 1 / student_temperature, 1 / teacher_temperature
         label = None if besides is None else besides[:, None]
         own, own_top = _below_top(student, student_scale, label)
         theirs, their_top = _below_top(teacher, teacher_scale, label)
@@ -155,7 +142,9 @@ class _Match(torch.autograd.Function):
             their_sum,
             apart.sub_(mean) if taught else None,
             student if ctx.needs_input_grad[2] else None,
+            own_top if ctx.needs_input_grad[2] else None,
             teacher if ctx.needs_input_grad[3] else None,
+            their_top if ctx.needs_input_grad[3] else None,
         )
         masses = own_top * student_scale + own_log, their_top * teacher_scale + their_log
         return (mean + rest).squeeze(1), masses[0].squeeze(1), masses[1].squeeze(1)
@@ -164,18 +153,18 @@ class _Match(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         distance, own_mass, their_mass = (gradient[:, None] for gradient in gradients)
-        own, own_sum, theirs, their_sum, apart, student, teacher = ctx.saved_tensors
+        own, own_sum, theirs, their_sum, apart, student, own_top, teacher, their_top = ctx.saved_tensors
         found: list[Tensor | None] = [None] * 6
         if ctx.needs_input_grad[0] or student is not None:
             scale = ctx.scales[0]
             slope = own * (scale * (distance + own_mass) / own_sum)
             found[0] = slope.addcmul_(theirs, scale * distance / their_sum, value=-1)
-            found[2] = _along(slope, student, scale)
+            found[2] = _along(slope, student, own_top, scale, own_mass)
         if apart is not None:
             scale = ctx.scales[1] / their_sum
             slope = (apart * (scale * distance)).add_(scale * their_mass)
             found[1] = slope.mul_(theirs)
-            found[3] = _along(slope, teacher, ctx.scales[1])
+            found[3] = _along(slope, teacher, their_top, ctx.scales[1], their_mass)
         return tuple(found)
 
 
@@ -225,7 +214,7 @@ def deviation_of(rows: Tensor) -> Tensor:
     return length / math.sqrt(max(rows.shape[1] - 1, 1))
 
 
-def _below_top(logits: Tensor, scale: Scale, label: Tensor | None) -> tuple[Tensor, Tensor]:
+def _below_top(logits: Tensor, scale: float | Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
     """Scaled logits less the largest of their row, B x classes, and that before the scale, B x 1; 0 at the label."""
     if label is None:
         top = logits.amax(dim=1, keepdim=True)
@@ -245,8 +234,20 @@ def _powers_(below: Tensor, label: Tensor | None) -> Tensor:
     return below.sum(dim=1, keepdim=True)
 
 
-def _along(slope: Tensor, logits: Tensor | None, scale: Scale) -> Tensor | None:
-    """The gradient in a scale, from that in the logits, which has it as a factor."""
-    if logits is None or not isinstance(scale, Tensor):
+def _along(
+    slope: Tensor, logits: Tensor | None, top: Tensor | None, scale: float | Tensor, mass: Tensor
+) -> Tensor | None:
+    """The gradient in a temperature.
+
+    Args:
+        slope: B x classes, the gradient in the logits, which has the scale as a factor.
+        logits: B x classes.
+        top: B x 1, the largest that counts.
+        scale: 1 / T.
+        mass: B x 1, the gradient in the mass: times the scale, it is the sum of each row of the slope.
+    """
+    if logits is None or top is None or not isinstance(scale, Tensor):
         return None
-    return ((slope * logits).sum(dim=1, keepdim=True) / scale).sum_to_size(scale.shape)
+    # A number that is added to all logits counts in the mass alone; in the sum it would only cost digits.
+    along = (slope * (logits - top)).sum(dim=1, keepdim=True) + top * (scale * mass)
+    return (along * -scale).sum_to_size(scale.shape)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import divergence, labels_of, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import divergence, labels_of
+from kdzoo_zoo.response.parts import two_way_divergence
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -54,21 +55,19 @@ def decoupled_loss(
     check_same("logits", student_logits, teacher_logits)
     if student_logits.shape[1] < 3:
         raise ValueError("decoupled_loss compares the classes beside the label, and needs at least two of them")
-    label, scale = target[:, None], 1 / temperature
-    others, *masses = divergence(student_logits, teacher_logits, scale, scale, besides=target)
+    label = target[:, None]
+    others, *masses = divergence(student_logits, teacher_logits, temperature, temperature, besides=target)
     # By how much the label is above all others together: the log-odds of its share.
     student, teacher = (
-        full_precision(logits).gather(1, label).squeeze(1) * scale - mass
+        full_precision(logits).gather(1, label).squeeze(1) / temperature - mass
         for logits, mass in zip((student_logits, teacher_logits), masses, strict=True)
     )
-    share = teacher.sigmoid()
-    # Cross-entropy less entropy.
-    binary = F.binary_cross_entropy_with_logits(student, share) - F.binary_cross_entropy_with_logits(teacher, share)
-    return temperature**2 * (alpha * binary + beta * others.mean())
+    return temperature**2 * (alpha * two_way_divergence(student, teacher) + beta * others).mean()
 
 
 class DecoupledKD(Strategy):
-    """Decoupled distillation: how sure the teacher is of the label, and how it ranks the others, have own weights.
+    """Decoupled distillation: the teacher's confidence in the label and its distribution over the other classes have
+    separate weights.
 
     Knowledge: the class probabilities in two parts. In soft targets the other classes count the less, the surer the
     teacher is of the label; here they have the same weight in every sample.
@@ -131,7 +130,7 @@ class DecoupledKD(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that there are classes to compare."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
         if setup.student.num_classes < 3:
             raise PairError(
                 "dkd compares the classes beside the label, and of two classes that is a single one: use soft"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.response.parts import partial_divergence
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -121,7 +121,7 @@ class EntropyAdaptiveKD(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
         self.bound = float(setup.num_classes) if self.divisor == "K" else None
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.response.parts import partial_divergence, two_way_divergence
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
@@ -83,7 +83,8 @@ def generalized_decoupled_loss(
 
 
 class GeneralizedDecoupledKD(Strategy):
-    """Generalised decoupled distillation: how the teacher ranks its first classes, and the others, have own weights.
+    """Generalised decoupled distillation: the distributions over the teacher's k most likely classes and over the
+    others have separate weights.
 
     Knowledge: the class probabilities in three parts: which share the teacher gives to its k most likely classes, how
     it divides that among them, and how it divides the rest.
@@ -140,7 +141,7 @@ class GeneralizedDecoupledKD(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that there are classes beside the first k."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
         if self.k >= setup.num_classes:
             raise PairError(
                 f"gdkd sets the teacher's {self.k} most likely classes against the others, and the dataset has "

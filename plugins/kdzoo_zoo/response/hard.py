@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import label_loss, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import label_loss
 from kdzoo_zoo.tensors import check_same
 
 
@@ -101,7 +102,7 @@ class HardLabels(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def reduce(self, teacher: Outputs) -> Outputs:
         """The best class of each sample."""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.tensors import check_same, full_precision
 
 
@@ -82,7 +82,7 @@ class LogitMatching(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``logit``."""

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, param
-from kdzoo_zoo.response.distributions import centred, deviation_of, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import centred, deviation_of
 from kdzoo_zoo.tensors import full_precision
 
 EPSILON = 1e-7
@@ -116,7 +117,7 @@ class StandardizedLogits(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def modify(self, student: Outputs, teacher: Outputs, batch: Batch) -> tuple[Outputs, Outputs]:
         """Both networks' logits, standardised."""

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.gram import gram
-from kdzoo_zoo.response.distributions import log_probabilities, refuse_other_classes
+from kdzoo_zoo.response.distributions import log_probabilities
 from kdzoo_zoo.tensors import check_same, full_precision
 
 _SOURCE = "authors' settings for CIFAR-100 and, for ImageNet, ResNet34 -> ResNet18"
@@ -222,7 +223,7 @@ class MultiLevel(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
         self.views = 2 if self.two_views else 1
         self.temperatures = sorted({self.temperature, *TEMPERATURES})
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import cross_entropy, label_loss, labels_of, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import cross_entropy, label_loss, labels_of
 from kdzoo_zoo.tensors import check_same
 
 
@@ -47,9 +48,8 @@ def normalized_knowledge_loss(
         tensor(1.0594)
     """
     check_same("logits", student_logits, teacher_logits)
-    scale = 1 / temperature
     label = (-label_loss(teacher_logits, target)).exp() * label_loss(student_logits, target)
-    others = cross_entropy(student_logits, teacher_logits, scale, scale, besides=target).distance
+    others = cross_entropy(student_logits, teacher_logits, temperature, temperature, besides=target).distance
     return (label + gamma * temperature**2 * others).mean()
 
 
@@ -103,7 +103,7 @@ class NormalizedKD(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``nkd``."""

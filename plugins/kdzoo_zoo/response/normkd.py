@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import deviation, divergence, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import deviation, divergence
 from kdzoo_zoo.tensors import check_same
 
 
@@ -50,7 +51,7 @@ def normalized_temperature_loss(
     if not skip_constant and constant.any():
         raise ValueError("a row of logits has one value in all classes, and so no standard deviation to divide by")
     own, theirs = (scale * each.masked_fill(constant, 1.0) for each in (own, theirs))
-    distance = divergence(student_logits, teacher_logits, 1 / own, 1 / theirs).distance
+    distance = divergence(student_logits, teacher_logits, own, theirs).distance
     return (theirs.squeeze(1) ** 2 * distance).masked_fill(constant.squeeze(1), 0.0).mean()
 
 
@@ -111,7 +112,7 @@ class NormalizedTemperature(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``normkd``."""

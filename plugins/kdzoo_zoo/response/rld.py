@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import labels_of, refuse_other_classes, target_margin
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import labels_of, target_margin
 from kdzoo_zoo.response.parts import partial_divergence, two_way_divergence
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
@@ -82,7 +83,8 @@ def refined_logit_loss(
 
 
 class RefinedLogits(Strategy):
-    """Refined logit distillation: what a wrong teacher says against the label is left out, and the rest is kept.
+    """Refined logit distillation: where the teacher is wrong, the part of its answer that contradicts the label is
+    dropped.
 
     Knowledge: how sure the teacher is of its answer, be it right or wrong, which the student is to be of the label; and
     the probabilities of the classes that the teacher finds less likely than the label.
@@ -132,7 +134,7 @@ class RefinedLogits(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``rld``."""

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Classifier, Outputs, PairError, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import labels_of, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import labels_of
 from kdzoo_zoo.response.parts import partial_divergence
 from kdzoo_zoo.tensors import check_same, full_precision, pool_to
 
@@ -118,7 +119,7 @@ class ScaleDecoupled(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Choose the scales."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
         for who, network in (("student", setup.student), ("teacher", setup.teacher)):
             if not network.head_pools:
                 raise PairError(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.tensors import check_same, full_precision
 
 
@@ -133,6 +133,34 @@ def top_soft_target_loss(student_logits: Tensor, teacher: TopLogits, temperature
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
+def soft_temperature() -> float:
+    """Declare T as ``soft`` has it, for the strategies whose soft targets are its own."""
+    return param(
+        4.0,
+        "T, divides both networks' logits: higher is softer",
+        gt=0.0,
+        search=(1.0, 16.0),
+        log=True,
+        in_paper=False,
+        imagenet=1.0,
+        source="RepDistiller and mdistiller for CIFAR-100; mdistiller's configs for ImageNet",
+    )
+
+
+def soft_weight() -> float:
+    """Declare alpha as ``soft`` has it."""
+    return param(
+        0.9,
+        "weight of the soft targets; hard labels get 1 - alpha",
+        ge=0.0,
+        le=1.0,
+        search=(0.1, 1.0),
+        in_paper=False,
+        imagenet=0.5,
+        source="as the temperature",
+    )
+
+
 class SoftTargets(Strategy):
     """Soft targets, the original knowledge distillation: learn the teacher's whole answer, not its top class alone.
 
@@ -164,30 +192,11 @@ class SoftTargets(Strategy):
     zero_when_equal = True
     non_negative = True
 
-    temperature: float = param(
-        4.0,
-        "T, divides both networks' logits: higher is softer",
-        gt=0.0,
-        search=(1.0, 16.0),
-        log=True,
-        in_paper=False,
-        imagenet=1.0,
-        source="RepDistiller and mdistiller for CIFAR-100; mdistiller's configs for ImageNet",
-    )
-    alpha: float = param(
-        0.9,
-        "weight of the soft targets; hard labels get 1 - alpha",
-        ge=0.0,
-        le=1.0,
-        search=(0.1, 1.0),
-        in_paper=False,
-        imagenet=0.5,
-        source="as the temperature",
-    )
-
+    temperature: float = soft_temperature()
+    alpha: float = soft_weight()
     top_k: int = param(
         0,
-        "how many of the teacher's most likely classes are told apart, the others being one; 0 for all",
+        "K: only the K most likely classes are kept; all others are merged into one class; 0 keeps all",
         ge=0,
         in_paper=False,
         added=True,
@@ -200,7 +209,7 @@ class SoftTargets(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     @property
     def joins(self) -> bool:
@@ -221,7 +230,7 @@ class SoftTargets(Strategy):
         return {
             "values": f"logits {top}",
             "classes": f"logits classes of {top}",
-            "rest": f"logits but {top} at temperature {self.temperature:g}",
+            "rest": f"logits but {top} at temperature {self.temperature!r}",
         }
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy
-from kdzoo_zoo.response.distributions import labels_of, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import labels_of
 from kdzoo_zoo.tensors import full_precision
 
 
@@ -46,7 +47,8 @@ def sort_logits(logits: Tensor, target: Tensor) -> Tensor:
 
 
 class SortedLogits(Strategy):
-    """Sorted logits, a modifier: where the teacher is wrong, other strategies see it put right.
+    """Sorted logits, a modifier: where the teacher is wrong, other strategies get its logits with the label moved to
+    first place.
 
     Knowledge: the teacher's values and its order of the other classes, with the label first in every sample.
 
@@ -77,7 +79,7 @@ class SortedLogits(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def modify(self, student: Outputs, teacher: Outputs, batch: Batch) -> tuple[Outputs, Outputs]:
         """The teacher's logits sorted, the student's as they are."""

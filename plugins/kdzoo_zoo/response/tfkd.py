@@ -19,7 +19,7 @@ def virtual_teacher_loss(
     temperature: float = 20.0,
     soften_student: bool = False,
 ) -> Tensor:
-    """Divergence of the student's probabilities from those of a made-up teacher that knows the label.
+    """Divergence of the student's probabilities from those of a virtual teacher that knows the label.
 
     Equation, with a = ``correct_probability``, T = ``temperature``, y = ``target``, K classes::
 
@@ -43,7 +43,7 @@ def virtual_teacher_loss(
     Raises:
         ValueError: there is a single class.
 
-    Precision: computed in float32 for half-precision logits, else in the logits' own, under autocast too. The made-up
+    Precision: computed in float32 for half-precision logits, else in the logits' own, under autocast too. The virtual
     teacher has two values, which are plain numbers; no epsilon.
 
     Source: Yuan, Tay, Li, Wang, Feng, "Revisiting Knowledge Distillation via Label Smoothing Regularization", CVPR
@@ -73,12 +73,12 @@ def virtual_teacher_loss(
 
 
 class TeacherFreeKD(Strategy):
-    """Tf-KD, the regularisation: soft targets of a made-up teacher, which is right with a fixed probability.
+    """Tf-KD, the regularisation: soft targets of a virtual teacher, which is right with a fixed probability.
 
     Knowledge: none of a trained teacher, which is never run: the label, and all other classes alike. It is label
     smoothing with an amount that the temperature sets.
 
-    Loss: (1 - alpha) CE(student, labels) + alpha KL(q || p_s), q = softmax(u / T), u the made-up teacher's
+    Loss: (1 - alpha) CE(student, labels) + alpha KL(q || p_s), q = softmax(u / T), u the virtual teacher's
     probabilities, p_s the student's without a temperature, summed over the classes of logits B x classes; no square of
     the temperature.
 
@@ -107,17 +107,17 @@ class TeacherFreeKD(Strategy):
 
     alpha: float = param(
         0.1,
-        "weight of the made-up teacher; hard labels get 1 - alpha",
+        "weight of the virtual teacher; hard labels get 1 - alpha",
         ge=0.0,
         le=1.0,
         search=(0.05, 0.95),
         source=_SOURCE,
     )
     temperature: float = param(
-        20.0, "T, divides the made-up probabilities", gt=0.0, search=(1.0, 40.0), log=True, source=_SOURCE
+        20.0, "T, divides the virtual teacher's probabilities", gt=0.0, search=(1.0, 40.0), log=True, source=_SOURCE
     )
     correct_probability: float = param(
-        0.99, "what the made-up teacher gives to the label", gt=0.0, lt=1.0, search=(0.9, 0.999), source=_SOURCE
+        0.99, "what the virtual teacher gives to the label", gt=0.0, lt=1.0, search=(0.9, 0.999), source=_SOURCE
     )
     soften_student: bool = param(False, "whether T divides the student's logits too", paper=True)
 

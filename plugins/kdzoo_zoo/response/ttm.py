@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import divergence, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import divergence
 from kdzoo_zoo.tensors import check_same
 
 TTM_PAPER = Paper(
@@ -51,7 +52,7 @@ def transformed_teacher_loss(student_logits: Tensor, teacher_logits: Tensor, gam
         tensor(0.1308)
     """
     check_same("logits", student_logits, teacher_logits)
-    return divergence(student_logits, teacher_logits, 1.0, gamma).distance.mean()
+    return divergence(student_logits, teacher_logits, 1.0, 1 / gamma).distance.mean()
 
 
 class TransformedTeacher(Strategy):
@@ -96,7 +97,7 @@ class TransformedTeacher(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``ttm``."""

@@ -64,7 +64,7 @@ def universal_self_loss(
         >>> universal_self_loss(student, weak, torch.tensor([0]), alpha=0.0, beta=1.0, mu=0.0)
         tensor(0.6931)
     """
-    check_same("logits", student_logits, weak_logits)
+    check_same("logits", student_logits, weak_logits, of=("student", "weak classifier"))
     classes = student_logits.shape[1]
     if classes < 2:
         raise ValueError("universal_self_loss orders the classes beside the label, and needs at least two classes")
@@ -102,8 +102,8 @@ class UniversalSelfKD(Strategy):
     - mu mean sum_c (0.9 y + 0.1 / K) log w_c; t = s_y^2 + 1 - its mean over the batch, z falls with the place of a
     class in the order, logits B x K.
 
-    Cost: a linear layer on the pooled map of the last stage but one, trained with the student and thrown away; a sort
-    of the classes of each sample. Serves every student of at least two stages.
+    Cost: a linear layer on the pooled map of the last stage but one, trained with the student and discarded after
+    training; a sort of the classes of each sample. Serves every student of at least two stages.
 
     Differs from the paper: the weak classifier reads the mean of the map over its positions for transformers too, where
     the authors take the class token of a middle layer. With ``log_rank`` the order takes log-probabilities of the

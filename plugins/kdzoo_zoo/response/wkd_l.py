@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Classifier, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import labels_of, log_probabilities, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import labels_of, log_probabilities
 from kdzoo_zoo.schedules import cosine_decay
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -129,8 +130,8 @@ class WassersteinLogits(Strategy):
     pair whose logits have the same classes, and whose teacher has a single last linear layer.
 
     Differs from the paper: the costs come from the cosines of the last layer's rows, which the authors' code offers,
-    and not from the linear CKA between the classes' features, which needs a pass over the training set before the first
-    epoch. Under mixed labels the label is the class with the largest share.
+    and not from the linear CKA between the classes' features; not implemented yet. Under mixed labels the label is the
+    class with the largest share.
     """
 
     name = "wkd_l"
@@ -170,7 +171,7 @@ class WassersteinLogits(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Compute the costs between the classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
         assert setup.classifier is not None
         self.register_buffer("cost", class_costs(setup.classifier, self.kappa))
 

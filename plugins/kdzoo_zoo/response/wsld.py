@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import cross_entropy, labels_of, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import cross_entropy, labels_of
 from kdzoo_zoo.tensors import check_same, full_precision
 
 EPSILON = 1e-7
@@ -55,7 +56,7 @@ def weighted_soft_label_loss(
         hard_student = F.cross_entropy(full_precision(student_logits), target, reduction="none")
         hard_teacher = F.cross_entropy(full_precision(teacher_logits), target, reduction="none")
         weight = -torch.expm1(-hard_student / (hard_teacher + EPSILON))
-    soft = cross_entropy(student_logits, teacher_logits, 1 / temperature, 1 / temperature).distance
+    soft = cross_entropy(student_logits, teacher_logits, temperature, temperature).distance
     return temperature**2 * (weight * soft).mean()
 
 
@@ -110,7 +111,7 @@ class WeightedSoftLabels(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``wsld``."""

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import divergence, refuse_other_classes
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import divergence
 from kdzoo_zoo.response.ttm import TTM_PAPER
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -46,7 +47,7 @@ def weighted_transformed_teacher_loss(student_logits: Tensor, teacher_logits: Te
         tensor(0.1655)
     """
     check_same("logits", student_logits, teacher_logits)
-    distance, _, mass = divergence(student_logits, teacher_logits, 1.0, gamma)
+    distance, _, mass = divergence(student_logits, teacher_logits, 1.0, 1 / gamma)
     with torch.no_grad():
         # Of the powers of logits the sum is known; those of probabilities are smaller by the power of their own sum.
         softness = (mass - gamma * full_precision(teacher_logits).logsumexp(dim=1)).exp()
@@ -94,7 +95,7 @@ class WeightedTransformedTeacher(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``wttm``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.response.soft import soft_target_loss
 
 
@@ -62,7 +62,7 @@ class BornAgain(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``soft``."""

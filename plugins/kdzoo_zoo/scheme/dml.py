@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
+from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
+from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.response.soft import soft_target_loss
 
 
@@ -57,11 +58,7 @@ class MutualLearning(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        if setup.student.num_classes != setup.teacher.num_classes:
-            raise PairError(
-                f"dml compares class probabilities, but the networks have {setup.student.num_classes} and "
-                f"{setup.teacher.num_classes} classes: use networks of the dataset's classes"
-            )
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``mutual``."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdzoo import Backward, Batch, Outputs, PairError, Paper, Recipe, Setup, Strategy, Terms, param
 from kdzoo_zoo.classes import check_classes
-from kdzoo_zoo.response.soft import soft_target_loss
+from kdzoo_zoo.response.soft import soft_target_loss, soft_temperature, soft_weight
 from kdzoo_zoo.scheme.momenta import SeparateMomenta
 from kdzoo_zoo.tensors import check_same
 
@@ -58,7 +58,7 @@ def separate_momentum_trajectory(
         tensor([[-2.],
                 [-5.]])
     """
-    check_same("gradients", task_gradients, distillation_gradients)
+    check_same("gradients", task_gradients, distillation_gradients, of=("task", "distillation"))
     if task_gradients.shape[1:] != parameter.shape:
         shapes = f"{tuple(task_gradients.shape)} and {tuple(parameter.shape)}"
         raise ValueError(f"gradients and parameter do not fit each other: {shapes}")
@@ -116,24 +116,8 @@ class DistillationOrientedTrainer(Strategy):
         source="the paper: CIFAR-100 and Tiny-ImageNet; ImageNet",
         search=(0.0, 0.09),
     )
-    temperature: float = param(
-        4.0,
-        "T, divides both networks' logits: higher is softer",
-        gt=0.0,
-        imagenet=1.0,
-        source="mdistiller's configs of KD; ImageNet: its r34_r18 config",
-        search=(1.0, 16.0),
-        log=True,
-    )
-    alpha: float = param(
-        0.9,
-        "weight of the soft targets; hard labels get 1 - alpha",
-        ge=0.0,
-        le=1.0,
-        imagenet=0.5,
-        source="mdistiller's configs of KD; ImageNet: its r34_r18 config",
-        search=(0.1, 1.0),
-    )
+    temperature: float = soft_temperature()
+    alpha: float = soft_weight()
 
     @property
     def ce_weight(self) -> float:  # type: ignore[override]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import refuse_other_classes
-from kdzoo_zoo.response.soft import soft_target_loss
+from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.soft import soft_target_loss, soft_temperature, soft_weight
 
 
 class TeacherAssistants(Strategy):
@@ -24,8 +24,8 @@ class TeacherAssistants(Strategy):
     students' recipe from weights of its own, once for each seed, and kept. The row's ``time`` counts them, and records
     have the size, the scores and the seconds of each. Agreement and gap are to the teacher of the pair.
 
-    Cost: the training of each assistant, and of the student as with ``soft``. Serves every pair whose logits have the
-    same classes.
+    Cost: the training of each assistant, and of the student as with ``soft``. Needs ``takd.assistants``; without it,
+    every pair is refused. Serves every pair whose logits have the same classes.
 
     Differs from the paper: nothing in the loss, but the authors' code calls PyTorch's KL with its default mean, which
     divides by batch x classes, so that its weight is K times as small. The authors searched T and the weight for each
@@ -53,22 +53,8 @@ class TeacherAssistants(Strategy):
         "the networks between teacher and student, from the teacher's side, separated by commas",
         in_paper=False,
     )
-    temperature: float = param(
-        4.0,
-        "T, divides both networks' logits: higher is softer",
-        gt=0.0,
-        search=(1.0, 16.0),
-        log=True,
-        in_paper=False,
-    )
-    alpha: float = param(
-        0.9,
-        "weight of the soft targets; hard labels get 1 - alpha",
-        ge=0.0,
-        le=1.0,
-        search=(0.1, 1.0),
-        in_paper=False,
-    )
+    temperature: float = soft_temperature()
+    alpha: float = soft_weight()
 
     @property
     def ce_weight(self) -> float:  # type: ignore[override]
@@ -92,7 +78,7 @@ class TeacherAssistants(Strategy):
 
     def build(self, setup: Setup) -> None:
         """Check that both networks speak of the same classes."""
-        refuse_other_classes(self.name, setup)
+        check_classes(self.name, setup)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``soft``."""

@@ -28,7 +28,7 @@ class SelfSupervisedDistillation(Strategy):
     batch is compared with the queue as it was, then takes the place of the oldest. The queue starts with random
     directions, as in the authors' code. It is part of the checkpoint.
 
-    Cost: the MLP, thrown away after training; K x (teacher's width) of memory; B x (K + 1) similarities a step. The
+    Cost: the MLP, discarded after training; K x (teacher's width) of memory; B x (K + 1) similarities a step. The
     teacher is not run in the second phase if main_weight is 0. Serves every pair whose teacher has an embedding of
     width 2 or more, CNN or ViT. The loss of one step does not depend on the order of the batch; the order of batches
     decides what the queue holds.
