@@ -4,7 +4,8 @@
     python docs/checked.py --runs /tmp/zoo-runs
 
 The first command trains every strategy on the quick bench's pair; the second runs the conformance kit on each. With
-names after it, the second one does that for these strategies only.
+names after it, the second one does that for these strategies only; with --runs-only, it takes the runs and leaves what
+the kit found.
 """
 
 from __future__ import annotations
@@ -134,12 +135,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="strategies; by default all")
     parser.add_argument("--runs", type=Path, help="store of the real runs")
+    parser.add_argument("--runs-only", action="store_true", help="leave what the kit found as it is")
     args = parser.parse_args()
     kept = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     entries = [one for one in Registry.load().strategies if one.plugin.distribution == "kdzoo"]
     runs = real_runs(args.runs)
     for entry in entries:
         if args.names and entry.name not in args.names:
+            continue
+        if args.runs_only:
+            kept[entry.name]["run"] = runs.get(entry.name, kept[entry.name]["run"])
             continue
         before = kept.get(entry.name, {}).get("run")
         kept[entry.name] = check(entry, runs or {entry.name: before})
