@@ -249,5 +249,5 @@ def _along(
     if logits is None or top is None or not isinstance(scale, Tensor):
         return None
     # A number that is added to all logits counts in the mass alone; in the sum it would only cost digits.
-    along = (slope * (logits - top)).sum(dim=1, keepdim=True) + top * (scale * mass)
+    along = (logits - top).mul_(slope).sum(dim=1, keepdim=True) + top * (scale * mass)
     return (along * -scale).sum_to_size(scale.shape)
