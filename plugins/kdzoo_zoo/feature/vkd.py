@@ -99,7 +99,7 @@ class OrthogonalProjections(Strategy):
 
     Loss: CE(student, labels) + beta smooth L1(P s, layer norm(t)), the mean over elements, + soft KL(p_t || p_s) at
     temperature 1, s and t the embeddings, P' P = 1 (or P P' = 1 where the teacher is narrower). P is trained with the
-    student and thrown away after training.
+    student and discarded after training.
 
     Cost: one projection of student width x teacher width, made orthogonal at every step by a QR decomposition. Serves
     every pair whose logits have the same classes; with soft = 0 every pair.
