@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from published import FOLDER, boards
 from reference import ROOT, table
 
 from kdzoo.board.printed import NONE, number
+from kdzoo.registry import Registry
 
 GRADIENTS = ROOT / "benchmarks" / "results" / "term_gradients.json"
 
@@ -20,12 +22,12 @@ def strategy_results(folder: Path = FOLDER) -> str:
     Args:
         folder: the published folder.
     """
+    defaults = _defaults()
     pairs: dict[str, dict[str, str]] = {}
-    for path in boards(folder):
-        for group in json.loads(path.read_text(encoding="utf-8"))["groups"]:
-            if not group["outdated"]:
-                found = {row["strategy"]: _difference(row) for row in group["rows"] if _counts(row)}
-                pairs[_title(group["rows"][0])] = found
+    for row in _rows(folder):
+        found = pairs.setdefault(_title(row), {})
+        if _is_default(row, defaults):
+            found[row["strategy"]] = _difference(row)
     pulls = _pulls()
     names = sorted({name for found in pairs.values() for name in found})
     rows = [
@@ -34,9 +36,40 @@ def strategy_results(folder: Path = FOLDER) -> str:
     return table(rows, ["strategy", *pairs, "gradient beside the labels'"])
 
 
-def _counts(row: dict[str, Any]) -> bool:
-    """Whether it is a row at the defaults that is compared with `ce`."""
-    return row["diff_ce"] is not None and row["variant"] in ("", "default", "default, tuned")
+def other_weights(folder: Path = FOLDER) -> str:
+    """The rows of the boards with other values than the defaults, and the same strategy at its defaults.
+
+    Args:
+        folder: the published folder.
+    """
+    rows, defaults = list(_rows(folder)), _defaults()
+    usual = {(_title(row), row["strategy"]): row for row in rows if _is_default(row, defaults)}
+    lines = []
+    for row in rows:
+        default = usual.get((_title(row), row["strategy"]))
+        if default and default is not row:
+            changed = {name: value for name, value in row["params"].items() if default["params"].get(name) != value}
+            text = ", ".join(f"{name} {default['params'][name]:g} -> {value:g}" for name, value in changed.items())
+            lines.append([_title(row), f"`{row['strategy']}`", text, _difference(default), _difference(row)])
+    return table(sorted(lines), ["pair", "strategy", "change", "at the defaults", "changed"])
+
+
+def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows that are compared with `ce`."""
+    for path in boards(folder):
+        for group in json.loads(path.read_text(encoding="utf-8"))["groups"]:
+            if not group["outdated"]:
+                yield from (row for row in group["rows"] if row["diff_ce"] is not None)
+
+
+def _is_default(row: dict[str, Any], defaults: dict[str, dict[str, Any]]) -> bool:
+    """Whether a row has the defaults; a hyperparameter that came later is not in it."""
+    values = defaults.get(row["strategy"], {})
+    return {**values, **row["params"]} == values
+
+
+def _defaults() -> dict[str, dict[str, Any]]:
+    return {entry.name: entry.value.resolve({}) for entry in Registry.load().strategies}
 
 
 def _title(row: dict[str, Any]) -> str:
