@@ -78,7 +78,7 @@ _TABLE = (
         "config",
         _WHAT,
         "NAME|FILE",
-        "A shipped bench (quick, digits, fashion_mnist, cifar100, imagenet) or a YAML file; flags override it.",
+        "A shipped bench (quick, digits, zoo, fashion_mnist, cifar100, imagenet) or a YAML file; flags override it.",
         default="quick",
     ),
     Option("plugin", _WHAT, "FILE", "A Python file with strategies; may be repeated.", kind=Path, many=True),

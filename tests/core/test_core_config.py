@@ -31,10 +31,10 @@ def refused(tmp_path: Path, text: str, **flags: Any) -> str:
     return str(caught.value).replace(f"{tmp_path}/", "")
 
 
-@pytest.mark.parametrize("name", ["quick", "digits", "fashion_mnist", "cifar100", "imagenet"])
+@pytest.mark.parametrize("name", ["quick", "digits", "zoo", "fashion_mnist", "cifar100", "imagenet"])
 def test_shipped_benches_load(name: str) -> None:
     config = load_bench(name, {})
-    assert "ce" in config.strategies
+    assert {"ce", "all"} & set(config.strategies)
     assert config.all_pairs()
     load_recipe(config.recipe, {})
 
@@ -45,7 +45,7 @@ def test_shipped_recipes_load(name: str) -> None:
 
 
 def test_every_bench_and_recipe_is_tried_here() -> None:
-    assert shipped("bench") == ["cifar100", "digits", "fashion_mnist", "imagenet", "quick"]
+    assert shipped("bench") == ["cifar100", "digits", "fashion_mnist", "imagenet", "quick", "zoo"]
     named = OPTIONS["config"].help.partition("(")[2].partition(")")[0]
     assert sorted(named.split(", ")) == shipped("bench")
     assert shipped("recipes") == ["cifar240", "clothing", "imagenet100", "modern", "quick", "transformer"]
