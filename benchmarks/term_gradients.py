@@ -1,6 +1,6 @@
 """How strongly the terms of each strategy pull at the student beside the labels, in the first steps of a training.
 
-    OMP_NUM_THREADS=1 python benchmarks/term_gradients.py --config digits --out /tmp/terms
+    OMP_NUM_THREADS=1 python benchmarks/term_gradients.py --config zoo --out /tmp/terms
 
 The teacher is trained first, or taken from the runs at ``--out``. Then each strategy makes its first steps with its
 default weights, and the gradient of each term at the student's parameters is compared with that of the hard-label loss.
@@ -90,7 +90,7 @@ def measure(store: Path, config: str, steps: int) -> dict[str, dict[str, dict[st
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="digits", help="the bench whose pairs and recipe are taken")
+    parser.add_argument("--config", default="zoo", help="the bench whose pairs and recipe are taken")
     parser.add_argument("--out", type=Path, required=True, help="runs that hold the teacher, or will")
     parser.add_argument("--steps", type=int, default=16)
     args = parser.parse_args()

@@ -144,7 +144,8 @@ def main() -> None:
         if args.names and entry.name not in args.names:
             continue
         if args.runs_only:
-            kept[entry.name]["run"] = runs.get(entry.name, kept[entry.name]["run"])
+            if entry.name in kept:
+                kept[entry.name]["run"] = runs.get(entry.name, kept[entry.name]["run"])
             continue
         before = kept.get(entry.name, {}).get("run")
         kept[entry.name] = check(entry, runs or {entry.name: before})
