@@ -92,4 +92,8 @@ def _pulls() -> dict[str, str]:
             others = [ratio for term, ratio in terms.items() if term != "ce"]
             if others:
                 sums.setdefault(name, []).append(max(others))
-    return {name: " / ".join(f"{value:.2g}" for value in values) for name, values in sums.items()}
+    return {name: " / ".join(map(_rounded, values)) for name, values in sums.items()}
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

@@ -104,6 +104,14 @@ def test_teachers_are_drawn_once_each(sweep, rows, board_rows):
     assert '"type": "text"' not in json.dumps(chart)
 
 
+def test_modules_that_a_strategy_leaves_do_not_count_in_the_students_own_size(sweep, board_rows):
+    rows = board_rows(sweep)
+    before = accuracy_chart(rows)["title"]["subtitle"]
+    assert "Students: " in " ".join(before)
+    next(row for row in rows if row["strategy"] == "soft")["student_parameters"] *= 3
+    assert accuracy_chart(rows)["title"]["subtitle"][-1] == before[-1]
+
+
 def test_a_teacher_far_larger_than_the_students_does_not_squeeze_them(sweep, board_rows):
     rows = board_rows(sweep)
     largest = max(row["student_parameters"] for row in rows)

@@ -83,7 +83,7 @@ def _by_size(found: list[Point], main: Measure, title: str) -> Chart:
         "field": "x",
         "type": "quantitative",
         "scale": {"type": "log", "nice": False, "padding": 24},
-        "axis": {"title": "parameters of the student (log scale)", "format": ".3~s", "labelOverlap": True} | ticks,
+        "axis": {"title": "parameters of the student (log scale)", "format": ".3~s", "labelOverlap": "greedy"} | ticks,
     }
     y = _axis(main)
     selection = {"params": [{"name": "chosen", "select": {"type": "point", "fields": ["strategy"]}, "bind": "legend"}]}
@@ -97,7 +97,9 @@ def _by_size(found: list[Point], main: Measure, title: str) -> Chart:
         _teacher_words(found, main, near),
         "the strategies of one student stand side by side around its size",
     ]
-    students = {point["student"]: point["size"] for point in sorted(found, key=lambda point: point["parameters"])}
+    students: dict[str, str] = {}
+    for point in sorted(found, key=lambda point: point["parameters"]):
+        students.setdefault(point["student"], point["size"])  # a strategy may leave modules in it
     subtitle = _sentence(words)
     if len(students) <= _MOST_NAMES:
         subtitle += _sentence(["Students: " + ", ".join(f"{name} {size}" for name, size in students.items())])
