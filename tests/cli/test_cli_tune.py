@@ -219,4 +219,4 @@ def test_nothing_to_search_is_told(kdzoo: Callable[..., Any], small: tuple[Any, 
     assert "nothing" in result.err or "declares anything to search" in result.err
     shown = kdzoo("tune", "--show", "--out", "none")
     assert shown.code == 2
-    assert "not a store of runs" in shown.err
+    assert "there is no run directory none" in shown.err

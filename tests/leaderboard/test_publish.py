@@ -373,7 +373,7 @@ def test_nothing_is_written_through_a_link(published: Path, tmp_path: Path, firs
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["publish", "none", "--to", "board"], "none is not a store of runs"),
+        (["publish", "none", "--to", "board"], "there is no run directory none; `kdzoo bench --out none` creates it"),
         (["publish", "--to", "board"], "board holds no records to make files from"),
         (["publish", "--refresh", "runs"], "--refresh copies nothing"),
         (["publish", "runs", "--to", "runs"], "runs is a store of runs; give another folder"),
