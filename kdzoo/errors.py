@@ -115,7 +115,7 @@ def raise_if_interrupted(error: BaseException) -> None:
         error: as it was caught. A plugin may have made it of a KeyboardInterrupt.
 
     Raises:
-        KeyboardInterrupt: the user typed Ctrl-C. where signals are not recorded, any of its kind counts.
+        KeyboardInterrupt: the user typed Ctrl-C. Where signals are not recorded, any of its kind counts.
     """
     if _Interrupted.came:
         raise KeyboardInterrupt from error

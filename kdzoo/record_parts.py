@@ -1,4 +1,4 @@
-"""What a record is made of: sizes, learning curves, the measures of those who teach, where it ran. No torch here."""
+"""What a record is made of, and the JSON of older schemas in today's form and back. No torch here."""
 
 from __future__ import annotations
 

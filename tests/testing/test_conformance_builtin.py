@@ -79,7 +79,7 @@ WARNED = {
     "wttm": {"gradient-student"},
     "wkd_l": {"thousand-classes"},  # the costs between all pairs of classes
     "diffkd": {"thousand-classes", "memory-growth"},  # a denoiser of four times the classes
-    "tfkd": {"labels-once"},  # the made-up teacher is made of the labels
+    "tfkd": {"labels-once"},  # the virtual teacher is made of the labels
     "norm": {"parameters", "signals"},  # its soft targets, of the teacher's logits, have weight 0 by default
     "fsp": {"parameters"},  # its adapters change nothing where channels are equal
 }
