@@ -127,7 +127,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _storage_key(tensor: Tensor) -> int:
-    key: int = tensor.untyped_storage()._cdata  # type: ignore[attr-defined]
+    key: int = tensor.untyped_storage()._cdata
     return key
 
 
