@@ -33,6 +33,7 @@ from reference import ROOT, configuration_page
 from signals_table import signal_shapes
 from strategy_results import other_weights, strategy_results
 from typer.testing import CliRunner
+from zoo_costs import zoo_losses, zoo_steps
 
 from kdzoo.cli import app
 from kdzoo.record import Record
@@ -82,6 +83,8 @@ CHEAP: dict[str, Callable[[], str]] = {
     "signal shapes": signal_shapes,
     "conformance checks": checks_page,
     "measured": measured,
+    "zoo steps": zoo_steps,
+    "zoo losses": zoo_losses,
     "peers counts": peers_counts,
     "peers table": peers_table,
     "public signatures": public_signatures,
