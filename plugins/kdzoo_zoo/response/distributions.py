@@ -77,9 +77,22 @@ def cross_entropy(
     return Match(*_Match.apply(student, teacher, student_temperature, teacher_temperature, counting, False))
 
 
-def label_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """- log softmax(logits)[target] of each sample: B x classes and B -> B, in at least float32."""
-    loss: Tensor = _LabelLoss.apply(full_precision(logits), target)
+def label_loss(logits: Tensor, target: Tensor, spread: float = 0.0) -> Tensor:
+    """Cross-entropy of each sample with its label, of which a share may be spread evenly over all classes.
+
+    Equation, with e = ``spread``, y = ``target``, p = softmax(logits), K classes::
+
+        - (1 - e) log p_y - e / K sum_c log p_c
+
+    Args:
+        logits: B x classes.
+        target: B, the labels.
+        spread: from 0 to 1.
+
+    Returns:
+        B, in at least float32.
+    """
+    loss: Tensor = _LabelLoss.apply(full_precision(logits), target, spread)
     return loss
 
 
@@ -229,20 +242,26 @@ class _Match(torch.autograd.Function):
 
 class _LabelLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, target: Tensor, spread: float) -> Tensor:
         label = target[:, None]
-        top = logits.amax(dim=1, keepdim=True)
-        powers = (logits - top).exp_()
-        total = powers.sum(dim=1, keepdim=True)
-        ctx.save_for_backward(powers, total, label)
-        return ((top - logits.gather(1, label)) + total.log()).squeeze(1)
+        below, _ = _below_top(logits, 1.0, _All())
+        aim = below.gather(1, label)
+        if spread:
+            aim = torch.lerp(aim, below.mean(dim=1, keepdim=True), spread)
+        total = _powers_(below, _All())
+        ctx.spread = spread
+        ctx.save_for_backward(below, total, label)
+        return (total.log() - aim).squeeze(1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         powers, total, label = ctx.saved_tensors
         gradient = gradients[0][:, None]
-        return (powers * (gradient / total)).scatter_add_(1, label, -gradient), None
+        slope = powers * (gradient / total)
+        if ctx.spread:
+            slope.sub_(gradient * (ctx.spread / powers.shape[1]))
+        return slope.scatter_add_(1, label, gradient * (ctx.spread - 1)), None, None
 
 
 class _Margin(torch.autograd.Function):
