@@ -29,10 +29,19 @@ from tabulate import tabulate
 from torch import Tensor
 from turns import in_turn
 
+from kdzoo.bench.plan import make_plan
+from kdzoo.config import load_bench
+from kdzoo.registry import Registry
 from kdzoo.testing.checks.cost import peak_bytes
 
 MOST_EXPENSIVE = 8
 """Strategies whose step may take more than 1.5 times that of `ce`."""
+
+
+def serving(flags: dict[str, Any]) -> list[str]:
+    """Of the strategies asked for, those that serve the pair: a bench of others ends with an error."""
+    plan = make_plan(load_bench("quick", flags), Registry.load((PLUGIN,)))
+    return list(dict.fromkeys(cell.strategy.name for cell in plan.cells if cell.kind == "student"))
 
 
 def step_ratios(args: argparse.Namespace) -> dict[str, float]:
@@ -46,6 +55,7 @@ def step_ratios(args: argparse.Namespace) -> dict[str, float]:
         **pair,
     }
     flags |= {"bank": "disk", "bank_budget": "40GiB", "trust_teacher": True}
+    flags["strategies"] = ",".join(serving(flags))
     ratios: dict[str, list[float]] = defaultdict(list)
     with TemporaryDirectory() as folder:
         store = args.store or Path(folder) / "runs"
