@@ -165,7 +165,7 @@ def _train_and_measure(
             compile_network(network) if network else None
     division = _divide(student, strategy, lab)
     whole = None if overlaps(type(strategy)) else division
-    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole, peer)
+    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole, peer, bool(cell.balance))
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
     source, feed = source_for(cell, lab, strategy, giver, accelerator.autocast), None
     if lockstep is not None and isinstance(source, OnTheFly) and source.signals and strategy.variants == 1:
@@ -191,6 +191,7 @@ def _train_and_measure(
     training.seconds[TRAIN.name] += sum(between.values())
     return outcome | {
         "curve": tuple(training.curve),
+        "balance": training.balancer.factors(),
         "teacher": taught.measures if taught else None,
         "assistants": assistants,
         "measures": data.measures,
