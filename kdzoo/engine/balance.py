@@ -82,7 +82,7 @@ class Balancer:
         self.balance, self._distiller, self._accelerator, self._world = balance, distiller, accelerator, world
         self.squares = {name: [0.0, 0.0] for name in weighted(distiller.strategy)} if balance else {}
         self.steps = 0
-        self.clock = Clock(device)
+        self._device, self._clock = device, Clock(device)
 
     @property
     def measuring(self) -> bool:
@@ -109,7 +109,7 @@ class Balancer:
             return terms
         owner = {name: self._owner(name) for name in terms if name not in labels}
         if self.measuring:
-            with self.clock.section():
+            with self._clock.section():
                 self._measure(terms, labels, owner)
         factors = self.factors()
         return {name: term * factors[owner[name]] if name in owner else term for name, term in terms.items()}
@@ -123,8 +123,10 @@ class Balancer:
         }
 
     def cost(self, seconds: Mapping[str, float]) -> dict[str, float]:
-        """The seconds that measuring took, added to what it took before; nothing where nothing is balanced."""
-        return {BALANCE.name: seconds.get(BALANCE.name, 0.0) + self.clock.seconds()} if self.balance else {}
+        """The seconds that measuring took since this was last asked, added to those that it took before; nothing where
+        nothing is balanced."""
+        taken, self._clock = self._clock.seconds(), Clock(self._device)
+        return {BALANCE.name: seconds.get(BALANCE.name, 0.0) + taken} if self.balance else {}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

@@ -146,6 +146,16 @@ def test_without_labels_and_without_a_ratio_terms_stay_as_they_are() -> None:
     assert plain.factors() == {}
 
 
+def test_the_seconds_of_measuring_are_counted_once() -> None:
+    balance, plain = balancer(1.0), balancer(None)
+    student = balance._distiller.student
+    balance({"ce": pulls(student, 1), "kd": pulls(student, 4)})
+    once = balance.cost({"train": 5.0})
+    assert once.keys() == {"balance"}
+    assert 0 < once["balance"] == balance.cost(once)["balance"]
+    assert plain.cost({"train": 5.0}) == {}
+
+
 def test_a_gradient_that_overflowed_does_not_count() -> None:
     balance = balancer(1.0)
     student = balance._distiller.student
