@@ -98,8 +98,8 @@ _TABLE = (
         "RATIO",
         "Scale each strategy's terms so that at first their gradient is RATIO times the labels'; 0 (the default): no.",
         kind=float,
-        key="Scale each strategy's terms so that over the first steps their gradient at the student is so many times "
-        "that of the hard-label loss; by default (0) they keep the weights of their parameters.",
+        key="Scale each strategy's terms so that over the first steps their gradient is so many times that of the "
+        "hard-label loss; by default (0) they are not scaled.",
     ),
     Option(
         "defaults",

@@ -31,6 +31,7 @@ from kdzoo.engine.division import Division, overlaps
 from kdzoo.engine.evaluate import agreement, measure
 from kdzoo.engine.lockstep_group import LockstepGroup
 from kdzoo.engine.norms import share_norms
+from kdzoo.engine.optim import has_plain_gradients
 from kdzoo.engine.train import Training
 from kdzoo.engine.world import LostRankError
 from kdzoo.errors import LeftError, NonFiniteLossError, UsageError, raise_if_interrupted
@@ -161,8 +162,9 @@ def _train_and_measure(
     peer = second_student(cell, data, lab)
     sizes = own, lab.size(cell.peer, peer, data) if cell.peer and peer else None
     if lab.compile:
+        several = bool(cell.balance) or not has_plain_gradients(type(strategy))
         for network in (student, peer):
-            compile_network(network) if network else None
+            compile_network(network, several_passes=several) if network else None
     division = _divide(student, strategy, lab)
     whole = None if overlaps(type(strategy)) else division
     distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole, peer, bool(cell.balance))

@@ -137,15 +137,11 @@ _SETTINGS: tuple[Column, ...] = (
     Column("init", "text", "initial weights of the student"),
     Column("protocol", "integer", "version of the protocol"),
     Column("evaluation", "integer", "version of the evaluation"),
-    Column(
-        "strategy",
-        "text",
-        "strategy, with distribution or revision where the name alone is ambiguous; @balanced: its terms are",
-    ),
+    Column("strategy", "text", "strategy, with distribution or revision where the name alone is ambiguous"),
     Column(
         "variant", "text", "tuned: the winner of a study; default: its trial 0; empty where no study concerns the row"
     ),
-    Column("params", "text", "all its parameters, what tuning changed in the recipe, and its balance, as JSON"),
+    Column("params", "text", "all its parameters, and what tuning changed in the recipe, as JSON"),
     Column("distribution", "text", "the distribution that provides the strategy"),
     Column("revision", "text", "revision of the strategy's maths"),
     Column("family", "text", "family of the strategy"),
