@@ -114,7 +114,7 @@ class BenchConfig(Frozen):
     student_init: StudentInit | None = None
     img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
     defaults: Literal["cifar", "imagenet"] = "cifar"
-    balance: Annotated[float, Field(ge=0)] = 0.0
+    balance: Annotated[float, Field(ge=0)] = 0
     set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})
     tune: Annotated[int, Field(ge=1, le=10_000)] | None = None
     tune_epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = None
