@@ -35,16 +35,16 @@ from kdzoo.record_parts import (
 )
 from kdzoo.refs import Frozen
 
-SCHEMA = 7
+SCHEMA = 8
 """Newest version of the record's form.
 
 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher bank did; 4 epochs that were not
 measured on tune, and compiled networks; 5 how a teacher from a file is shown images, which of the file's entries was
 taken, teachers that were vouched for, settings that a strategy changed, cells that ended their process, a seal, and the
 digests of the weights; 6 scores by the names of measures, in the place of counts; 7 several teachers, and networks
-between teacher and student, and second students.
+between teacher and student, and second students; 8 balanced terms.
 
-Whatever has nothing of the seventh is still written as the sixth (:func:`schema_of`), to the byte.
+Whatever has nothing of the last two is still written as the sixth (:func:`schema_of`), to the byte.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -56,11 +56,16 @@ EVALUATION = 1
 _SEALED = 5
 """The first schema whose records are sealed."""
 
+_CHAINED = 7
+"""The first schema with several teachers, networks between teacher and student, and second students."""
+
 
 def schema_of(cell: Cell | None) -> int:
     """The version in whose form the record of a cell is written: the oldest one that can hold it."""
-    if cell is not None and (cell.hops or cell.peer or (cell.teacher is not None and cell.teacher.members)):
+    if cell is not None and cell.balance:
         return SCHEMA
+    if cell is not None and (cell.hops or cell.peer or (cell.teacher is not None and cell.teacher.members)):
+        return _CHAINED
     return NAMED
 
 
@@ -180,6 +185,8 @@ class Record(Summary):
 
     Args (those of a :class:`Summary`, and):
         curve: one line an epoch.
+        balance: by what the terms of the strategy, or of each strategy of a combination, were multiplied, by its name;
+            empty where they have the weights of their parameters.
         started: when its last sitting began, UTC; ``cost`` sums all sittings of a run that was resumed.
         command: the command line of that sitting.
         traceback: where it failed.
@@ -190,6 +197,7 @@ class Record(Summary):
     model_config = ConfigDict(extra="forbid")
 
     curve: tuple[Epoch, ...] = ()
+    balance: dict[str, Annotated[float, Field(gt=0)]] = Field(default={}, exclude_if=operator.not_)
     started: str
     command: str
     traceback: str = ""
@@ -202,6 +210,8 @@ class Record(Summary):
             raise ValueError(f"the id {self.id!r} is not the hash of the cell, {self.cell.id!r}")
         if self.status == "done" and self.curve and self.curve[-1].tune is None:
             raise ValueError(f"a done record needs {self.main.title} on tune after its last epoch")
+        if self.status == "done" and bool(self.balance) != bool(self.cell.balance):
+            raise ValueError("a done record needs the weights of balanced terms, and of no others")
         for number, line in enumerate(self.curve):
             if line.tune is not None and line.tune.keys() != {self.main.name}:
                 raise ValueError(f"curve.{number}: tune needs {self.main.name} and nothing else")

@@ -11,6 +11,7 @@ from kdzoo import KdzooError
 from kdzoo.cell import Cell
 from kdzoo.measures import TOP5, hits, image_scores
 from kdzoo.record import SCHEMA, Record, parse_record
+from kdzoo.refs import Balance
 
 TEST = image_scores(n=359, correct1=300, correct5=350, nll=0.5, ece=2.0)
 
@@ -159,3 +160,20 @@ def test_a_kept_trial_still_loads() -> None:
 def test_versions_begin_with_1(name: str, version: int, make_record: Callable[..., Record]) -> None:
     with pytest.raises(KdzooError, match=rf"^r\.json: {name}: input should be greater than or equal to 1"):
         parse_record(changed(make_record(), **{name: version}), "r.json")
+
+
+def test_balanced_cells_need_their_weights_and_others_have_none(cell: Cell, make_record: Callable[..., Record]) -> None:
+    balanced = cell.model_copy(update={"balance": Balance(ratio=1.0, rule=1)})
+    record = make_record(balanced, balance={"soft": 0.5})
+    assert record.record_schema == 8
+    assert parse_record(record.to_json(), "r.json") == record
+    assert record.outcome()["balance"] == {"soft": 0.5}
+    with pytest.raises(ValueError, match="a done record needs the weights of balanced terms"):
+        make_record(balanced)
+    with pytest.raises(ValueError, match="a done record needs the weights of balanced terms"):
+        make_record(balance={"soft": 0.5})
+    with pytest.raises(ValueError, match=r"balance\.soft\n.*greater than 0"):
+        make_record(balanced, balance={"soft": 0.0})
+    plain = make_record()
+    assert plain.record_schema < 8
+    assert '"balance"' not in plain.to_json()
