@@ -39,9 +39,13 @@ MOST_EXPENSIVE = 8
 
 
 def serving(flags: dict[str, Any]) -> list[str]:
-    """Of the strategies asked for, those that serve the pair: a bench of others ends with an error."""
+    """Of the strategies asked for, those that serve the pair: a bench of others ends with an error.
+
+    Those that train other networks before the student are left out: their step is that of soft targets.
+    """
     plan = make_plan(load_bench("quick", flags), Registry.load((PLUGIN,)))
-    return list(dict.fromkeys(cell.strategy.name for cell in plan.cells if cell.kind == "student"))
+    students = (cell for cell in plan.cells if cell.kind == "student" and not cell.hops)
+    return list(dict.fromkeys(cell.strategy.name for cell in students))
 
 
 def step_ratios(args: argparse.Namespace) -> dict[str, float]:
