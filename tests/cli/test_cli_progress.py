@@ -321,3 +321,24 @@ def test_the_live_view_shows_every_cell_that_runs_and_counts_the_rest(clock: Clo
 )
 def test_durations_are_short(seconds: float, words: str) -> None:
     assert progress._duration(seconds) == words
+
+
+@pytest.mark.parametrize("kind", [PlainReport, LiveReport])
+def test_many_short_cells_have_a_few_lines(kind: type[PlainReport], clock: Clock) -> None:
+    cells = [cell(seed) for seed in range(80)]
+    report, buffer = make(kind, cells)
+    for number, each in enumerate(cells):
+        run(report, each, clock, 0.5)
+        report.done(record(each, "no memory" if number == 12 else ""))
+    numbers = [int(number) for number in re.findall(r"^\[(\d+)/80\]", buffer.getvalue(), re.MULTILINE)]
+    assert numbers == [10, 13, *range(20, 81, 10)]  # whatever failed, and the last
+
+
+def test_many_long_cells_have_a_line_each_and_so_has_the_teacher(clock: Clock) -> None:
+    teacher = cell(0).model_copy(update={"kind": "teacher", "teacher": None})
+    cells = [teacher, *(cell(seed) for seed in range(30))]
+    report, buffer = make(LiveReport, cells)
+    for each in cells[:4]:
+        run(report, each, clock, 15.0)
+        report.done(record(each))
+    assert re.findall(r"^\[(\d+)/31\]", buffer.getvalue(), re.MULTILINE) == ["1", "2", "3", "4"]
