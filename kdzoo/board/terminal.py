@@ -130,7 +130,7 @@ def _side(row: RowValues, main: Measure) -> int:
     """On which side of ``ce`` a row is, 1 for the better one; 0 where its interval includes 0."""
     low, high = row["diff_ce_low"], row["diff_ce_high"]
     low, high = (row["diff_ce"], row["diff_ce"]) if low is None or high is None else (low, high)
-    return main.sign * ((low > 0) - (high < 0))
+    return main.sign * (int(low > 0) - int(high < 0))
 
 
 def _overall(words: OverallText, width: int) -> str:
