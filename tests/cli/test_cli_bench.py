@@ -291,8 +291,10 @@ def test_a_bench_ends_with_what_could_be_done_next(
     assert "next  " not in mixed[1].err  # what went wrong comes last there
     show_next(load_bench("quick", {}))
     proposed = capsys.readouterr().err
-    assert re.findall(r"--(?:seeds|tune|dataset) [\w:]+", proposed) == [
+    assert re.findall(r"--(?:seeds \d+|tune \d+|dataset folder:PATH)", proposed) == [
         "--seeds 10", "--tune 15", "--dataset folder:PATH",
     ]  # fmt: skip
     show_next(load_bench("quick", {"seeds": 10, "tune": 3}))
-    assert re.findall(r"--(?:seeds|tune|dataset) [\w:]+", capsys.readouterr().err) == ["--dataset folder:PATH"]
+    assert re.findall(r"--(?:seeds \d+|tune \d+|dataset folder:PATH)", capsys.readouterr().err) == [
+        "--dataset folder:PATH"
+    ]
