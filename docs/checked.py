@@ -1,9 +1,9 @@
 """What was checked of each built-in strategy: the kit's findings, and a real run; kept in checked.json for the cards.
 
-    kdzoo bench --strategies all --seeds 1 --out /tmp/zoo-runs
+    kdzoo bench --strategies all --dataset digits --student test_resnet --teacher-epochs 5 --seeds 1 --out /tmp/zoo-runs
     python docs/checked.py --runs /tmp/zoo-runs
 
-The first command trains every strategy on the quick bench's pair; the second runs the conformance kit on each. With
+The first command trains every strategy on a small pair; the second runs the conformance kit on each. With
 names after it, the second one does that for these strategies only; with --runs-only, it takes the runs and leaves what
 the kit found.
 """

@@ -44,6 +44,9 @@ file sets `name`. On the command line, write `--set recipe.KEY=VALUE`, with a do
 `--set recipe.augment.crop=4`. `--set recipe.KEY`, `--epochs` and `--precision` change the teacher's recipe too;
 `--teacher-epochs` overrides `--epochs` there.
 
+A file may also have `teacher`: a mapping of keys, written as after `recipe.`, whose values differ for a teacher. It
+applies if no recipe is named for the teacher (`--teacher-recipe`).
+
 timm's `sgd` has Nesterov momentum; `momentum` is SGD with plain momentum.
 
 """

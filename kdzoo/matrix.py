@@ -58,23 +58,29 @@ def resolve_recipes(config: BenchConfig) -> Recipes:
         teachers["epochs"] = config.teacher_epochs
     return Recipes(
         student=load_recipe(config.recipe, students),
-        teacher=load_recipe(config.teacher_recipe or config.recipe, teachers),
+        teacher=load_recipe(config.teacher_recipe or config.recipe, teachers, teacher=config.teacher_recipe is None),
         trial=load_recipe(config.recipe, students | ({"epochs": config.tune_epochs} if config.tune_epochs else {})),
     )
 
 
-def load_recipe(source: str, changes: Mapping[str, Any]) -> Recipe:
+def load_recipe(source: str, changes: Mapping[str, Any], *, teacher: bool = False) -> Recipe:
     """A recipe from a shipped name or a YAML file, with single changes, which show in its name.
 
     Args:
         source: a shipped name, or the path of a YAML file.
         changes: dotted keys such as ``lr`` or ``augment.crop`` -> value; a value that changes nothing is left out.
+        teacher: whether the file's ``teacher``, dotted keys that differ for a teacher, counts too; ``changes`` wins.
 
     Raises:
         UsageError: the file is missing or malformed, or a key or value is wrong.
     """
     values = {"name": Path(source).stem, **read_yaml("recipes", source)}
     where = f"recipe {source}"
+    of_teacher = values.pop("teacher", None) or {}
+    if not isinstance(of_teacher, dict):
+        raise UsageError(f"{where}: teacher must be a mapping of the recipe's keys to values, not {of_teacher!r}")
+    if teacher:
+        changes = {**of_teacher, **changes}
     base = validate(Recipe, values, where)
     changed = base.model_dump()
     for key, value in changes.items():

@@ -1,4 +1,4 @@
-"""What intervals are made of: Student's t distribution, and the bootstrap-t interval of a ratio of two means.
+"""What intervals are made of: Student's t distribution, the bootstrap-t interval of a ratio of two means, Wilson's.
 
 Student's distribution is as scipy has it, without the third of a second that importing scipy's takes. Every board has
 intervals, and a board of records that were read before is there in less time than that import.
@@ -24,6 +24,9 @@ FLOOR = 0.25
 close by chance make an interval of any width. benchmarks/coverage.py compares such shares."""
 
 Array = NDArray[np.float64]
+
+_NORMAL = 1.959963984540054
+"""97.5% quantile of the normal distribution."""
 
 _SMALLEST = 1e-300
 _ROUNDING = 1e-16
@@ -63,6 +66,18 @@ def ratio_intervals(x: Array, y: Array) -> list[tuple[float, float] | str]:
         known = scale >= NOISE and math.isfinite(low) and math.isfinite(high)
         found[place] = (middle - high * scale, middle - low * scale) if known else "no spread"
     return found
+
+
+def wilson_low(percent: float, samples: int) -> float:
+    """The lower end of Wilson's 95% interval of a percentage of samples (Wilson 1927, JASA 22: 209-212).
+
+    Args:
+        percent: of the samples, 0 to 100.
+        samples: at least 1.
+    """
+    share, extra = percent / 100, _NORMAL**2 / samples
+    half = math.sqrt(extra * (share * (1 - share) + extra / 4))
+    return 100 * (share + extra / 2 - half) / (1 + extra)
 
 
 def _sums(counts: Array, values: Array) -> Array:

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from kdzoo.board.display import Table, foot, heading, notes, problem_text
+from kdzoo.board.intervals import wilson_low
+from kdzoo.board.labels import Facts
 from kdzoo.board.overall_text import OverallText, overall_notes, overall_text
-from kdzoo.board.printed import INTERVAL, PrintedColumn, RowValues
+from kdzoo.board.printed import INTERVAL, NONE, PrintedColumn, RowValues, score_text
 from kdzoo.board.table import Board
+from kdzoo.errors import counted
 from kdzoo.foreign import printable
+from kdzoo.measures import Measure
 
 _GAP = "  "
 
@@ -23,6 +27,12 @@ _LONGEST_LIST = 5_000
 _LEAST = ({"strategy": 18, "teacher": 11, "student": 11}, {"seeds": 15, "tuning": 9}, {INTERVAL: 10})
 """The columns that are folded to fit the terminal, first to last, and the width that is left to it."""
 
+
+_FEW_STEPS = 1000
+"""Steps of a training below which a board without a gain calls it short."""
+
+_PAPERS = "32x32"
+"""The images for whose maps most papers chose their weights: CIFAR's."""
 
 _WIDTH = 120
 """Columns where no terminal says another number: in a file, a pipe, a page of documentation."""
@@ -39,22 +49,88 @@ def to_terminal(board: Board, printed: Sequence[Table], width: int, *, explain: 
     """
     if not printed:
         return "no cells yet\n"
-    blocks = [_table(table, width) for table in printed] + [
+    blocks = [_table(table, board.contexts[table.group.number], width) for table in printed] + [
         _overall(overall_text(one), width) for one in board.overalls
     ]
-    method = [*notes(board, printed, "*"), *overall_notes(board.overalls, "*")] if explain else foot(board)
+    method = [*_all_notes(board, printed), *overall_notes(board.overalls, "*")] if explain else foot(board)
     below = (lines for lines in (board.remarks, method) if lines)
     return "\n\n\n".join([*blocks, *("\n".join(folded(line, width, 2) for line in lines) for lines in below)]) + "\n"
 
 
-def _table(table: Table, width: int) -> str:
+def _all_notes(board: Board, printed: Sequence[Table]) -> list[str]:
+    """The full notes, with what only a terminal leaves out."""
+    lines = notes(board, printed, "*")
+    if any(
+        _lead_may_be_chance(row, table.main, _samples(board.contexts[table.group.number]))
+        for table in printed
+        for row in table.rows
+    ):
+        lines.append(
+            f"gap {NONE}: the teacher is above ce by so little that it may be chance: ce is not below the 95% interval"
+            " (Wilson) of the teacher's score on the test samples; other formats show the share"
+        )
+    return lines
+
+
+def _table(table: Table, facts: Facts, width: int) -> str:
     lines = [folded(table.group.full_title, width, 2)]
     lines += [folded(f"  {word:<9}{text}", width, 11) for word, text in heading(table)]
-    lines += ["", grid(table.columns, table.rows, width), ""]
+    rows = [
+        row | {"gap_recovered": None} if _lead_may_be_chance(row, table.main, _samples(facts)) else row
+        for row in table.rows
+    ]
+    lines += ["", grid(table.columns, rows, width), ""]
     for problem in table.problems:
         text = problem_text(problem, with_pair=len(table.same) < 2)
         lines.append(folded(f"{problem.kind:<9}{text}", width, 9))
+    if reasons := _no_gain(table, facts):
+        lines.append(folded(f"{'no gain':<9}{'; '.join(reasons)}", width, 9))
     return "\n".join(lines).rstrip("\n")
+
+
+def _samples(facts: Facts) -> int:
+    return int(facts["data.test"])
+
+
+def _lead_may_be_chance(row: RowValues, main: Measure, samples: int) -> bool:
+    """Whether the teacher is above ``ce`` by no more than its own score may be off on so many test samples."""
+    teacher, score = row[main.on("teacher")], row[main.name]
+    if teacher is None or score is None or not main.counted:
+        return False
+    student = score - (row["diff_ce"] or 0.0)
+    return bool(wilson_low(teacher, samples) <= student < teacher)
+
+
+def _no_gain(table: Table, facts: Facts) -> list[str]:
+    """Why no row may be above ``ce``, from the table's own figures; nothing where one is, or nothing is compared."""
+    main = table.main
+    compared = [row for row in table.rows if row["diff_ce"] is not None]
+    baseline = next((row for row in table.rows if row["diff_ce_note"] == "baseline"), None)
+    if len(table.same) < 2 or baseline is None or not compared or any(_side(row, main) > 0 for row in compared):
+        return []
+    reasons = []
+    teacher, student = baseline[main.on("teacher")], baseline[main.name]
+    epochs, fit, batch = (int(facts[name]) for name in ("recipe.epochs", "data.fit", "recipe.batch_size"))
+    steps = epochs * max(1, fit // batch)
+    if teacher is not None and main.sign * (teacher - student) <= 0:
+        scores = [score_text(score, main, space=" ") for score in (teacher, student)]
+        reasons.append(f"the teacher ({scores[0]}) is not above ce ({scores[1]})")
+    elif _lead_may_be_chance(baseline, main, _samples(facts)):
+        reasons.append(f"the teacher's lead may be chance ({_samples(facts)} test samples)")
+    elif steps < _FEW_STEPS:
+        reasons.append(f"{counted(epochs, 'epoch')} ({counted(steps, 'step')}) may be too few")
+    size = baseline["img_size"]
+    lost = [row for row in compared if _side(row, main) < 0 and row["trials"] is None and row["family"] != "response"]
+    if lost and size != _PAPERS:
+        reasons.append(f"papers' weights are for {_PAPERS} images, not {size} (--tune)")
+    return reasons or [f"{counted(baseline['done'], 'seed')} may be too few (--seeds), or the weights unfit (--tune)"]
+
+
+def _side(row: RowValues, main: Measure) -> int:
+    """On which side of ``ce`` a row is, 1 for the better one; 0 where its interval includes 0."""
+    low, high = row["diff_ce_low"], row["diff_ce_high"]
+    low, high = (row["diff_ce"], row["diff_ce"]) if low is None or high is None else (low, high)
+    return main.sign * (int(low > 0) - int(high < 0))
 
 
 def _overall(words: OverallText, width: int) -> str:

@@ -49,7 +49,7 @@ def bench(
         return
     result = run(prepared)
 
-    from kdzoo.cli.dryrun import show_refused
+    from kdzoo.cli.dryrun import show_next, show_refused
 
     with without_collector():
         from kdzoo.board.render import board_text
@@ -59,3 +59,5 @@ def bench(
     show_refused(prepared.plan)
     if prepared.plan.refused or any(record.status == "failed" for record in result.records):
         raise typer.Exit(1)
+    if not prepared.done:
+        show_next(prepared.settings)

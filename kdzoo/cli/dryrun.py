@@ -1,4 +1,4 @@
-"""What a bench would do: its cells and their state, the pairs, their stages and sizes."""
+"""What a bench would do: its cells and their state, the pairs, their stages and sizes; and what may come after it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kdzoo.errors import counted
 if TYPE_CHECKING:
     from kdzoo.bench.facts import PairPlan
     from kdzoo.bench.plan import BenchPlan, Refusal
+    from kdzoo.config import BenchConfig
     from kdzoo.store import Store
 
 
@@ -34,6 +35,26 @@ def show_notes(plan: BenchPlan) -> None:
     for data in plan.datasets:
         for note in data.notes:
             typer.echo(f"note: {data.ref.name}: {note}", err=True)
+
+
+_SEEDS = 10
+"""Seeds from which on more of them are not proposed."""
+
+
+def show_next(settings: BenchConfig) -> None:
+    """What a person may do after a bench, on standard error: the last lines on a terminal.
+
+    Args:
+        settings: of the bench.
+    """
+    found = []
+    if settings.seeds < _SEEDS:
+        found.append(f"the same with --seeds {_SEEDS}: narrower intervals; only the new seeds are trained")
+    if settings.tune is None:
+        found.append("the same with --tune 15: fit each strategy's weights to this pair first, then compare")
+    found.append("your own pair: --teacher NAME --student NAME --dataset folder:PATH; `kdzoo strategies` lists more")
+    for number, line in enumerate(found):
+        typer.echo(f"{'' if number else 'next':<6}{line}", err=True)
 
 
 def show_plan(plan: BenchPlan, store: Store, *, only_tune: bool = False) -> None:

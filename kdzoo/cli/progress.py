@@ -23,6 +23,12 @@ from kdzoo.record import Record
 from kdzoo.record_parts import Epoch
 
 _QUIET_SECONDS = 20.0
+_LINES = 8
+"""Lines about students that a bench of many short cells prints, so that its board and they fit one screen."""
+
+_LONG_SECONDS = 60.0
+"""After so long without a line about a cell that ended, the next one gets it, however many there are."""
+
 _SHOWN = 8
 """Cells of which the live view shows an epoch; of more it tells the number."""
 
@@ -84,6 +90,7 @@ class PlainReport:
         self._planned = {cell.id for cell in cells}
         self.running: dict[str, Running] = {}
         self._opened = datetime.now(UTC).isoformat(timespec="microseconds")
+        self._told, self._told_at = 0, time.monotonic()
 
     def cell(self, cell: Cell) -> Running:
         """A cell is about to run, or to be found done."""
@@ -116,15 +123,25 @@ class PlainReport:
             self.say(f"  {self.name(cell.cell)}: epoch {cell.number}/{cell.epochs}, {_line_text(cell.line)}")
 
     def done(self, record: Record) -> None:
-        """A cell has its record; say so, unless it was found done."""
+        """A cell has its record; say so, unless it was found done, or is one of many short ones that went well."""
         self.ended += 1
         ran = self.running.pop(record.id, None) or Running(record.cell, self)
         self.pace.end(record.cell)
         before = record.ended < self._opened
         self.found += before and record.status != "failed"
-        if ran.ran or record.status == "failed":
+        if record.status == "failed" or (ran.ran and self._tells(record.cell)):
             result = self._result(record, ran, "FAILED before" if before else "FAILED")
             self.say(f"[{self.ended}/{self.total}] {self.name(record.cell)}: {result}")
+
+    def _tells(self, cell: Cell) -> bool:
+        """Whether a cell that went well has a line: a student has one if no more than :data:`_LINES` of them are spread
+        over the bench, or if none was printed for long."""
+        now = time.monotonic()
+        share = self.ended * _LINES // max(self.total, 1)
+        if cell.kind == "student" and share == self._told and now - self._told_at < _LONG_SECONDS:
+            return False
+        self._told, self._told_at = share, now
+        return True
 
     def _result(self, record: Record, ran: Running, failed: str) -> str:
         if record.status == "failed":

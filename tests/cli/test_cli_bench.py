@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from kdzoo.cli.dryrun import show_next
+from kdzoo.config import load_bench
 from kdzoo.record_parts import NAMED
 
 
@@ -278,3 +280,21 @@ def test_a_plan_is_written_or_only_shown(kdzoo: Callable[..., Any], small: tuple
     assert plan.code == 0
     assert plan.out.splitlines()[-1] == f"Cells are written to {out}: `kdzoo run-cell ID --out {out}` trains them."
     assert list((out / "cells").glob("*/cell.json"))
+
+
+def test_a_bench_ends_with_what_could_be_done_next(
+    kdzoo: Callable[..., Any], small: tuple[Any, ...], mixed: tuple[Path, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = kdzoo(*small, "--strategies", "ce", "--epochs", 1)
+    assert [line[:9] for line in result.err.splitlines()[-3:]] == ["next  the", "      the", "      you"]
+    assert "next" not in result.out  # the board alone can be piped
+    assert "next  " not in mixed[1].err  # what went wrong comes last there
+    show_next(load_bench("quick", {}))
+    proposed = capsys.readouterr().err
+    assert re.findall(r"--(?:seeds \d+|tune \d+|dataset folder:PATH)", proposed) == [
+        "--seeds 10", "--tune 15", "--dataset folder:PATH",
+    ]  # fmt: skip
+    show_next(load_bench("quick", {"seeds": 10, "tune": 3}))
+    assert re.findall(r"--(?:seeds \d+|tune \d+|dataset folder:PATH)", capsys.readouterr().err) == [
+        "--dataset folder:PATH"
+    ]

@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from kdzoo.board.render import board_text
 from kdzoo.cell import Cell
 from kdzoo.cli import progress
+from kdzoo.cli.dryrun import show_next
 from kdzoo.cli.progress import LiveReport, Pace, PlainReport, make_report
+from kdzoo.config import load_bench
+from kdzoo.matrix import resolve_recipes
 from kdzoo.measures import image_scores
 from kdzoo.recipe import Recipe
 from kdzoo.record import Record
@@ -321,3 +325,51 @@ def test_the_live_view_shows_every_cell_that_runs_and_counts_the_rest(clock: Clo
 )
 def test_durations_are_short(seconds: float, words: str) -> None:
     assert progress._duration(seconds) == words
+
+
+@pytest.mark.parametrize("kind", [PlainReport, LiveReport])
+def test_many_short_cells_have_a_few_lines(kind: type[PlainReport], clock: Clock) -> None:
+    cells = [cell(seed) for seed in range(80)]
+    report, buffer = make(kind, cells)
+    for number, each in enumerate(cells):
+        run(report, each, clock, 0.5)
+        report.done(record(each, "no memory" if number == 12 else ""))
+    numbers = [int(number) for number in re.findall(r"^\[(\d+)/80\]", buffer.getvalue(), re.MULTILINE)]
+    assert numbers == [10, 13, *range(20, 81, 10)]  # whatever failed, and the last
+
+
+def test_many_long_cells_have_a_line_each_and_so_has_the_teacher(clock: Clock) -> None:
+    teacher = cell(0).model_copy(update={"kind": "teacher", "teacher": None})
+    cells = [teacher, *(cell(seed) for seed in range(30))]
+    report, buffer = make(LiveReport, cells)
+    for each in cells[:4]:
+        run(report, each, clock, 15.0)
+        report.done(record(each))
+    assert re.findall(r"^\[(\d+)/31\]", buffer.getvalue(), re.MULTILINE) == ["1", "2", "3", "4"]
+
+
+def test_the_first_bench_and_its_board_fit_one_screen(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every line that `kdzoo bench` prints on a machine that needs three minutes, the teacher's epochs and the bank's
+    line among them."""
+    settings = load_bench("quick", {})
+    recipes = resolve_recipes(settings)
+    teacher = cell(0).model_copy(update={"kind": "teacher", "teacher": None, "recipe": recipes.teacher})
+    students = [
+        cell(seed).model_copy(
+            update={"recipe": recipes.student, "strategy": StrategyRef(name=name, distribution="kdzoo", revision="1")}
+        )
+        for seed in range(settings.seeds)
+        for name in settings.strategies
+    ]
+    report, buffer = make(PlainReport, [teacher, *students])
+    run(report, teacher, clock, 3.0, epochs=recipes.teacher.epochs)
+    report.done(record(teacher))
+    report.say("bank: ram")
+    for each in students:
+        run(report, each, clock, 1.0, epochs=recipes.student.epochs)
+        report.done(record(each))
+    board = board_text([record(each) for each in students])
+    show_next(settings)
+    lines = [*buffer.getvalue().splitlines(), *board.splitlines(), *capsys.readouterr().err.splitlines()]
+    assert 20 < len(lines) <= 40, "\n".join(lines)
+    assert max(map(len, lines)) <= 120

@@ -66,7 +66,7 @@ def test_modern_is_what_its_name_says() -> None:
 
 def test_quick_is_the_default_bench() -> None:
     assert load_bench("quick", {}).model_dump() == load_bench("quick", {"seeds": None, "set": None}).model_dump()
-    assert load_bench("quick", {}).seeds == 3
+    assert load_bench("quick", {}).seeds == 5
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,9 +153,26 @@ def test_flags_change_the_students_and_the_teachers_recipe(bench: Callable[..., 
     apart = resolve_recipes(bench("soft", epochs=2, teacher_epochs=7, teacher_recipe="modern"))
     assert (apart.student.epochs, apart.teacher.epochs) == (2, 7)
     assert (apart.student.optimizer, apart.teacher.optimizer) == ("sgd", "adamw")
-    plain = resolve_recipes(bench("soft"))
+    plain = resolve_recipes(bench("soft", recipe="modern"))
     assert plain.student == plain.teacher
-    assert plain.student.name == "quick"
+    assert plain.student.name == "modern"
+
+
+def test_a_recipe_says_what_differs_for_a_teacher_for_which_none_is_named(
+    bench: Callable[..., BenchConfig], tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("epochs: 3\nbatch_size: 8\nlr: 0.2\nteacher: {epochs: 9, augment.crop: 2}\n")
+    plain = resolve_recipes(bench("soft", recipe=str(mine)))
+    assert (plain.student.epochs, plain.student.augment.crop, plain.student.name) == (3, 0, "mine")
+    assert (plain.teacher.epochs, plain.teacher.augment.crop, plain.teacher.lr) == (9, 2, 0.2)
+    assert plain.teacher.name == "mine+crop=2+epochs=9"
+    assert plain.trial == plain.student
+    # Whatever is said on the command line is said of both, unless it is said of the teacher.
+    assert resolve_recipes(bench("soft", recipe=str(mine), epochs=4)).teacher.epochs == 4
+    assert resolve_recipes(bench("soft", recipe=str(mine), epochs=4, teacher_epochs=7)).teacher.epochs == 7
+    named = resolve_recipes(bench("soft", recipe=str(mine), teacher_recipe=str(mine)))
+    assert named.teacher == named.student
 
 
 def test_a_pairs_cells_go_seed_by_seed(cell: Cell, registry: Registry, bench: Callable[..., BenchConfig]) -> None:

@@ -103,6 +103,21 @@ def test_a_wrong_change_of_a_recipe_is_told_in_one_sentence(changes: dict[str, A
 
 
 @pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("{epoch: 3}", "unknown key of the recipe 'epoch'; did you mean epochs?"),
+        ("{epochs: 0}", "recipe.epochs must be at least 1, not 0"),
+        ("{augment: {crop: 1}}", "unknown key of the recipe 'augment'"),
+        ("[epochs]", r"recipe .*r\.yaml: teacher must be a mapping of the recipe's keys to values, not \['epochs'\]"),
+    ],
+)
+def test_what_is_wrong_for_the_teacher_is_told(teacher: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(f"{RECIPE}teacher: {teacher}\n")
+    with pytest.raises(UsageError, match=f"^{message}"):
+        load_recipe(str(tmp_path / "r.yaml"), {}, teacher=True)
+
+
+@pytest.mark.parametrize(
     ("source", "message"),
     [
         (
