@@ -1,4 +1,4 @@
-"""What the strategies cost, for docs/performance.md: from ``benchmarks/results/zoo_steps.json`` and ``zoo_losses.json``."""
+"""What the strategies cost, for docs/performance.md, from what ``benchmarks/zoo_steps.py`` measured."""
 
 from __future__ import annotations
 
