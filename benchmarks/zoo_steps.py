@@ -29,10 +29,23 @@ from tabulate import tabulate
 from torch import Tensor
 from turns import in_turn
 
+from kdzoo.bench.plan import make_plan
+from kdzoo.config import load_bench
+from kdzoo.registry import Registry
 from kdzoo.testing.checks.cost import peak_bytes
 
 MOST_EXPENSIVE = 8
 """Strategies whose step may take more than 1.5 times that of `ce`."""
+
+
+def serving(flags: dict[str, Any]) -> list[str]:
+    """Of the strategies asked for, those that serve the pair: a bench of others ends with an error.
+
+    Those that train other networks before the student are left out: their step is that of soft targets.
+    """
+    plan = make_plan(load_bench("quick", flags), Registry.load((PLUGIN,)))
+    students = (cell for cell in plan.cells if cell.kind == "student" and not cell.hops)
+    return list(dict.fromkeys(cell.strategy.name for cell in students))
 
 
 def step_ratios(args: argparse.Namespace) -> dict[str, float]:
@@ -46,9 +59,10 @@ def step_ratios(args: argparse.Namespace) -> dict[str, float]:
         **pair,
     }
     flags |= {"bank": "disk", "bank_budget": "40GiB", "trust_teacher": True}
+    flags["strategies"] = ",".join(serving(flags))
     ratios: dict[str, list[float]] = defaultdict(list)
     with TemporaryDirectory() as folder:
-        store = Path(folder) / "runs"
+        store = args.store or Path(folder) / "runs"
         told = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         others = [part for key, value in pair.items() for part in (f"--{key.replace('_', '-')}", str(value))]
         data = ("--dataset", flags["dataset"], "--bank", "disk", "--bank-budget", "40GiB", "--trust-teacher")
@@ -99,6 +113,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="alternating runs of each loss")
     parser.add_argument("--strategies", default="", help="comma list; by default all")
     parser.add_argument("--parts", default="steps,losses")
+    parser.add_argument("--store", type=Path, help="keep the cells there, and find those of an interrupted run")
     args = parser.parse_args()
     named = args.strategies.split(",") if args.strategies else []
     result: dict[str, Any] = {}
@@ -121,7 +136,7 @@ def main() -> None:
         result["median_step_over_ce"] = round(statistics.median(others), 3)
         result["steps_above_1.5"] = sum(value > 1.5 for value in others)
         bounds |= {"median_step_over_ce": (0.0, 1.1), "steps_above_1.5": (0.0, MOST_EXPENSIVE)}
-    sys.exit(not tell("zoo_steps", vars(args), result, bounds))
+    sys.exit(not tell("zoo_steps", {**vars(args), "store": None}, result, bounds))
 
 
 if __name__ == "__main__":

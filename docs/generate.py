@@ -31,8 +31,9 @@ from peers import peers_counts, peers_table
 from published import boards, published_boards
 from reference import ROOT, configuration_page
 from signals_table import signal_shapes
-from strategy_results import other_weights, strategy_results
+from strategy_results import other_weights, strategy_results, three_weights
 from typer.testing import CliRunner
+from zoo_costs import zoo_losses, zoo_steps
 
 from kdzoo.cli import app
 from kdzoo.record import Record
@@ -74,6 +75,7 @@ CHEAP: dict[str, Callable[[], str]] = {
     "strategies table": strategies_table,
     "strategies on boards": strategy_results,
     "other weights on boards": other_weights,
+    "balanced on boards": three_weights,
     "published boards": published_boards,
     "pair of CNNs": partial(command_output, "kdzoo pair --teacher resnet101 --student resnet18"),
     "pair with a ViT": partial(
@@ -82,6 +84,8 @@ CHEAP: dict[str, Callable[[], str]] = {
     "signal shapes": signal_shapes,
     "conformance checks": checks_page,
     "measured": measured,
+    "zoo steps": zoo_steps,
+    "zoo losses": zoo_losses,
     "peers counts": peers_counts,
     "peers table": peers_table,
     "public signatures": public_signatures,

@@ -131,15 +131,15 @@ def measured(folder: Path = RESULTS) -> str:
     """
     found = {figure.file: json.loads((folder / f"{figure.file}.json").read_bytes()) for figure in FIGURES}
     rows = [_row(figure, found[figure.file]) for figure in FIGURES]
-    where = {_where(one) for one in found.values()}
-    if len(where) > 1:
-        raise RuntimeError(f"benchmarks/results/ holds figures of several machines: {sorted(where)}")
+    places = {where(one) for one in found.values()}
+    if len(places) > 1:
+        raise RuntimeError(f"benchmarks/results/ holds figures of several machines: {sorted(places)}")
     steps = found["distilling"]["result"]["cell_over_ce"]
     costs = ", ".join(f"{name} {_times(value)}" for name, value in sorted(steps.items()) if name != "ce")
     return (
         table(rows, ["what", "measured", "bound"])
         + "\nMedians; in brackets the lowest and the highest. An epoch of each strategy with cached signals, relative"
-        + f" to `ce`: {costs}. {where.pop()}.\n"
+        + f" to `ce`: {costs}. {places.pop()}.\n"
     )
 
 
@@ -157,7 +157,8 @@ def _row(figure: Figure, output: dict[str, Any]) -> list[str]:
     return [figure.label.format(**settings), figure.text(value) + spread, bound + (" (broken)" if broken else "")]
 
 
-def _where(output: dict[str, Any]) -> str:
+def where(output: dict[str, Any]) -> str:
+    """The machine of a script's output, and the versions."""
     machine, versions = output["machine"], output["versions"]
     names = ", ".join(f"{name} {versions[name]}" for name in ("kdzoo", "torch", "timm"))
     return f"On {machine['cores']} {machine['processor']} cores; {names}"

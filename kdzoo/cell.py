@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 from kdzoo.recipe import Recipe
 from kdzoo.refs import (
     NAMELESS_TEACHER,
+    Balance,
     DataRef,
     Frozen,
     Hop,
@@ -23,7 +24,10 @@ from kdzoo.refs import (
     TeacherRef,
 )
 
-NO_CONTEXT = frozenset({"seed", "student", "teacher", "strategy", "tuned_from", "hops", "peer"})
+_BESIDE = ("hops", "peer", "balance")
+"""The fields of a cell that are part of a row's setting as they are, where they are there at all."""
+
+NO_CONTEXT = frozenset({"seed", "student", "teacher", "strategy", "tuned_from", *_BESIDE})
 """The fields of a cell in which rows may differ that are compared; every other one, also of a later version, is part of
 their context."""
 
@@ -50,8 +54,8 @@ class RowKey(NamedTuple):
         evaluation: version of the evaluation that measured it.
         student: the student.
         teacher: the teacher; :data:`NO_TEACHER` for none.
-        setting: the strategy with its parameters, the networks that it trains beside the student, and what
-            tuning changed in the recipe.
+        setting: the strategy with its parameters, the networks that it trains beside the student, how its terms are
+            balanced, and what tuning changed in the recipe.
     """
 
     context: str
@@ -72,7 +76,7 @@ class RowKey(NamedTuple):
         context = {name: text for name, text in texts.items() if name not in NO_CONTEXT}
         context["recipe"] = texts.get("tuned_from", texts["recipe"])
         setting = {"changes": changes, "strategy": texts["strategy"]}
-        setting |= {name: texts[name] for name in ("hops", "peer") if name in texts}
+        setting |= {name: texts[name] for name in _BESIDE if name in texts}
         return cls(canonical_object(context), evaluation, texts["student"], texts["teacher"], canonical_object(setting))
 
     @property
@@ -91,6 +95,9 @@ def canonical_object(texts: Mapping[str, str]) -> str:
     """The canonical JSON of an object, of the canonical JSON of its values."""
     return "{" + ",".join(f'"{name}":{texts[name]}' for name in sorted(texts)) + "}"
 
+
+BALANCED = "@balanced"
+"""What boards write behind the name of a strategy whose terms are balanced."""
 
 PROTOCOL = 1
 """Version of the protocol: splits, seeds, views and evaluation. Records of different protocols are never mixed."""
@@ -115,6 +122,7 @@ class Cell(Frozen):
             trials, so its result is no other study's; empty where nothing but a bad loss can end it.
         hops: the networks between the teacher and the student, from the teacher's side; the last one teaches.
         peer: a second student, which learns at the same time, each from the other; the teacher does not teach.
+        balance: how the strategy's terms are weighted beside the hard-label loss, where that is not by its parameters.
         until: after how many epochs of the recipe a rung ends, of a strategy whose main phase is all of the training;
             of one with phases before it, after the same share of its main phase. 0 for what is no rung.
         protocol: version of the protocol.
@@ -132,6 +140,7 @@ class Cell(Frozen):
     study: str = ""
     hops: tuple[Hop, ...] = Field(default=(), exclude_if=operator.not_)
     peer: ModelRef | None = Field(default=None, exclude_if=operator.not_)
+    balance: Balance | None = Field(default=None, exclude_if=operator.not_)
     until: Annotated[int, Field(ge=0, exclude_if=operator.not_)] = 0
     protocol: int = Field(default_factory=lambda: PROTOCOL, ge=1)
 
@@ -210,6 +219,11 @@ class Cell(Frozen):
             seed=self.seed,
         )
 
+    @property
+    def mark(self) -> str:
+        """What boards write behind the strategy's name."""
+        return BALANCED if self.balance else ""
+
     def row_key(self, evaluation: int, *, names: bool = True) -> RowKey:
         """The row of a board to which the cell belongs.
 
@@ -226,7 +240,7 @@ class Cell(Frozen):
         fields: dict[str, Any] = from_json(key.context) | {"seed": 0}
         fields |= {"student": from_json(key.student), "teacher": from_json(key.teacher)}
         setting = from_json(key.setting)
-        fields |= {name: setting[name] for name in ("strategy", "hops", "peer") if name in setting}
+        fields |= {name: setting[name] for name in ("strategy", *_BESIDE) if name in setting}
         return cls.model_validate_json(to_json(fields))
 
     @property

@@ -114,6 +114,7 @@ class BenchConfig(Frozen):
     student_init: StudentInit | None = None
     img_size: Annotated[int | str | None, BeforeValidator(_checked_size)] = None
     defaults: Literal["cifar", "imagenet"] = "cifar"
+    balance: Annotated[float, Field(ge=0)] = 0
     set: dict[str, Annotated[Scalar, BeforeValidator(_checked_setting)]] = Field(default={})
     tune: Annotated[int, Field(ge=1, le=10_000)] | None = None
     tune_epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = None
@@ -151,6 +152,8 @@ class BenchConfig(Frozen):
             raise ValueError("give a teacher and a student")
         if self.teacher_input and self.teacher_weights in TEACHER_WEIGHTS:
             raise ValueError("teacher_input is for weights from a file: give that file too (teacher_weights)")
+        if self.balance and self.tune is not None:
+            raise ValueError("balance sets the weights that tuning would search: leave out balance or tune")
         if self.lockstep > 1 and (self.workers not in (None, 1) or self.executor != "local"):
             raise ValueError("lockstep is for cells of one process: leave out workers and executor")
         if self.eval_every != 1 and self.pruner != "none":

@@ -93,6 +93,15 @@ _TABLE = (
         key="Single changes: strategy.param or recipe.key -> value.",
     ),
     Option(
+        "balance",
+        _HOW,
+        "RATIO",
+        "Scale each strategy's terms so that at first their gradient is RATIO times the labels'; 0 (the default): no.",
+        kind=float,
+        key="Scale each strategy's terms so that over the first steps their gradient is so many times that of the "
+        "hard-label loss; by default (0) they are not scaled.",
+    ),
+    Option(
         "defaults",
         _HOW,
         "KIND",

@@ -13,7 +13,7 @@ from kdzoo.declarations import alone
 from kdzoo.errors import UsageError, unknown
 from kdzoo.flags import split_list
 from kdzoo.recipe import Augment, Recipe
-from kdzoo.refs import DataRef, Hop, ModelRef, Scalar, StrategyRef, TeacherRef
+from kdzoo.refs import Balance, DataRef, Hop, ModelRef, Scalar, StrategyRef, TeacherRef
 from kdzoo.space import Range, paper_values, recipe_space, strategy_space
 from kdzoo.yamltext import read_scalar, read_yaml, validate
 
@@ -240,10 +240,11 @@ def tried_first(
 
 @dataclass(frozen=True)
 class Beside:
-    """What a strategy trains on a pair beside the student: networks between, or a second student."""
+    """What a strategy has on a pair beside the student: networks between, or a second one; and balanced terms."""
 
     hops: tuple[Hop, ...] = ()
     peer: ModelRef | None = None
+    balance: Balance | None = None
 
 
 def student_cells(
@@ -267,8 +268,7 @@ def student_cells(
             recipe=recipe,
             seed=seed,
             init=init,
-            hops=(beside or {}).get(strategy, Beside()).hops,
-            peer=(beside or {}).get(strategy, Beside()).peer,
+            **vars((beside or {}).get(strategy, Beside())),
         )
         for seed in range(seeds)
         for strategy in strategies
@@ -281,7 +281,7 @@ def cell_title(cell: Cell) -> str:
         return f"{cell.kind} {cell.student} on {cell.data.name}"
     way = " -> ".join(str(each) for each in (cell.teacher.model, *(hop.student for hop in cell.hops), cell.student))
     second = f" with {cell.peer}" if cell.peer else ""
-    where = f"{cell.strategy.name} {way}{second} on {cell.data.name}"
+    where = f"{cell.strategy.name}{cell.mark} {way}{second} on {cell.data.name}"
     if cell.kind == "assistant":
         return f"assistant of {where} seed {cell.seed}"
     if cell.kind == "rung":

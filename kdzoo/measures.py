@@ -198,6 +198,7 @@ TRAIN = _seconds("train", "mean seconds of training steps, the teacher's passes 
 TEACHER = _seconds("teacher", "mean seconds of the teacher's passes", "frame")
 EVALUATE = _seconds("evaluate", "evaluation of tune and test")
 BANK = _seconds("bank", "filling the teacher bank")
+BALANCE = _seconds("balance", "mean seconds of measuring what --balance weighs by, which train counts too", "frame")
 ASSISTANTS = Measure(
     name="assistants",
     header="assistants s",
@@ -224,7 +225,7 @@ COST = (TRAIN, TEACHER, EVALUATE, BANK, PEAK_MEMORY)
 """What every cell took: seconds of wall time (all sittings together where a run was resumed), and the largest memory of
 the process (resident) or, on an accelerator, of the device."""
 
-OWN = {measure.name: measure for measure in (*IMAGES, PEER, *COST, ASSISTANTS)}
+OWN = {measure.name: measure for measure in (*IMAGES, PEER, *COST, ASSISTANTS, BALANCE)}
 """The measures that kdzoo declares, by name. A record brings the declarations of others along."""
 
 

@@ -50,6 +50,7 @@ def assistant_cells(cell: Cell) -> list[Cell]:
             seed=cell.seed,
             init=hop.init,
             hops=cell.hops[:number],
+            balance=hop.balance,
             protocol=cell.protocol,
         )
         for number, hop in enumerate(cell.hops)

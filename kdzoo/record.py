@@ -36,16 +36,16 @@ from kdzoo.record_parts import (
 )
 from kdzoo.refs import Frozen
 
-SCHEMA = 8
+SCHEMA = 9
 """Newest version of the record's form.
 
 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher bank did; 4 epochs that were not
 measured on tune, and compiled networks; 5 how a teacher from a file is shown images, which of the file's entries was
 taken, teachers that were vouched for, settings that a strategy changed, cells that ended their process, a seal, and the
 digests of the weights; 6 scores by the names of measures, in the place of counts; 7 several teachers, and networks
-between teacher and student, and second students; 8 rungs of a race, and what a race chose.
+between teacher and student, and second students; 8 balanced terms; 9 rungs of a race, and what a race chose.
 
-Whatever has nothing of the eighth is still written as the seventh or the sixth (:func:`schema_of`), to the byte.
+Whatever has nothing of the last three is still written as the sixth (:func:`schema_of`), to the byte.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -54,8 +54,12 @@ EVALUATION = 1
 """Version of how measures are computed; raised when the same weights would be given other numbers."""
 
 
-_SEALED, _SEVERAL = 5, 7
-"""The first schemas whose records are sealed, and may be of several networks beside the student."""
+_SEALED = 5
+"""The first schema whose records are sealed."""
+
+_CHAINED, _BALANCED = 7, 8
+"""The first schemas with several teachers, networks between teacher and student, and second students; and with balanced
+terms."""
 
 
 def schema_of(cell: Cell | None, found: Found | None = None) -> int:
@@ -67,8 +71,10 @@ def schema_of(cell: Cell | None, found: Found | None = None) -> int:
     """
     if found or (cell is not None and cell.kind == "rung"):
         return SCHEMA
+    if cell is not None and cell.balance:
+        return _BALANCED
     if cell is not None and (cell.hops or cell.peer or (cell.teacher is not None and cell.teacher.members)):
-        return _SEVERAL
+        return _CHAINED
     return NAMED
 
 
@@ -192,6 +198,8 @@ class Record(Summary):
 
     Args (those of a :class:`Summary`, and):
         curve: one line an epoch.
+        balance: by what the terms of the strategy, or of each strategy of a combination, were multiplied, by its name;
+            empty where they have the weights of their parameters.
         started: when its last sitting began, UTC; ``cost`` sums all sittings of a run that was resumed.
         command: the command line of that sitting.
         traceback: where it failed.
@@ -202,6 +210,7 @@ class Record(Summary):
     model_config = ConfigDict(extra="forbid")
 
     curve: tuple[Epoch, ...] = ()
+    balance: dict[str, Annotated[float, Field(gt=0)]] = Field(default={}, exclude_if=operator.not_)
     started: str
     command: str
     traceback: str = ""
@@ -214,6 +223,8 @@ class Record(Summary):
             raise ValueError(f"the id {self.id!r} is not the hash of the cell, {self.cell.id!r}")
         if self.status == "done" and self.curve and self.curve[-1].tune is None:
             raise ValueError(f"a done record needs {self.main.title} on tune after its last epoch")
+        if self.status == "done" and bool(self.balance) != bool(self.cell.balance):
+            raise ValueError("a done record needs the weights of balanced terms, and of no others")
         for number, line in enumerate(self.curve):
             if line.tune is not None and line.tune.keys() != {self.main.name}:
                 raise ValueError(f"curve.{number}: tune needs {self.main.name} and nothing else")

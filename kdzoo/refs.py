@@ -196,6 +196,22 @@ class TeacherRef(Frozen):
         return self.weights in ("pretrained", "finetuned")
 
 
+BALANCE_RULE = 1
+"""Version of the rule of :mod:`kdzoo.engine.balance`: raised when the same steps would give other weights."""
+
+
+class Balance(Frozen):
+    """Weights that follow from the pair, in the place of the papers'; see :mod:`kdzoo.engine.balance`.
+
+    Args:
+        ratio: of the gradient of a strategy's terms to that of the hard-label loss.
+        rule: version of the rule; whoever plans a cell gives today's.
+    """
+
+    ratio: Annotated[float, Field(gt=0)]
+    rule: AtLeastOne
+
+
 class Hop(Frozen):
     """A network between the teacher and the student of a cell: who came before it teaches it, and it teaches the next.
 
@@ -203,8 +219,10 @@ class Hop(Frozen):
         student: the network.
         strategy: how it is taught.
         init: what it starts from.
+        balance: how its strategy's terms are weighted, as in a cell.
     """
 
     student: ModelRef
     strategy: StrategyRef
     init: Init = "random"
+    balance: Balance | None = Field(default=None, exclude_if=operator.not_)

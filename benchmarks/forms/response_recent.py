@@ -181,6 +181,15 @@ def logits(
     return found | ({"cost": make()} if make else {}) | more
 
 
+def parts_of_images() -> dict[str, Any]:
+    """The same for 21 parts of each image, of which a last layer makes all classes of one before those of the next."""
+    found = logits(64, 100, 21, target=True, **SOFT)
+    for name in ("student_logits", "teacher_logits"):
+        parts_first = found[name].detach().transpose(1, 2).contiguous()
+        found[name] = parts_first.transpose(1, 2).requires_grad_(found[name].requires_grad)
+    return found
+
+
 def costs() -> Tensor:
     rows = F.normalize(torch.randn(100, 64), dim=1)
     return 1 - (rows @ rows.T - 1).exp()
@@ -206,7 +215,7 @@ FORMS: list[Form] = [
         "sdd",
         functional.scale_decoupled_loss,
         scale_decoupled,
-        partial(logits, 64, 100, 21, target=True, **SOFT),
+        parts_of_images,
     ),
     Form(
         "gdkd",

@@ -1,17 +1,19 @@
-"""What a plan has beside plain pairs: several teachers as one, and what strategies train beside the student."""
+"""What a plan has beside plain pairs: several teachers as one, what strategies train beside the student, and balanced
+terms."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kdzoo.bench.facts import NetworkFacts, PairCheck, PairPlan, facts_together
 from kdzoo.bench.lookup import Lookup
+from kdzoo.cell import Cell
 from kdzoo.declarations import pair_stages
 from kdzoo.errors import UsageError
-from kdzoo.matrix import Beside
+from kdzoo.matrix import BASELINE, Beside
 from kdzoo.models.folders import name_by_content
 from kdzoo.recipe import Recipe
-from kdzoo.refs import DataRef, Hop, ModelRef, StrategyRef, TeacherRef
+from kdzoo.refs import BALANCE_RULE, Balance, DataRef, Hop, ModelRef, StrategyRef, TeacherRef
 
 
 def named_model(text: str) -> ModelRef:
@@ -66,7 +68,17 @@ def _peer(found: PairCheck, lookup: Lookup) -> ModelRef | None:
     return model
 
 
-def _hops(strategy: StrategyRef, found: PairCheck, data: DataRef, lookup: Lookup) -> tuple[Hop, ...]:
+def _balance(strategy: StrategyRef, found: PairCheck, lookup: Lookup) -> Balance | None:
+    """How the strategy's terms are weighted; None where that is by its parameters, as of the baseline always."""
+    ratio = lookup.config.balance
+    if not (ratio and found.competes and strategy.name != BASELINE):
+        return None
+    return Balance(ratio=ratio, rule=BALANCE_RULE)
+
+
+def _hops(
+    strategy: StrategyRef, found: PairCheck, data: DataRef, lookup: Lookup, balance: Balance | None
+) -> tuple[Hop, ...]:
     """The networks between teacher and student.
 
     Raises:
@@ -77,7 +89,7 @@ def _hops(strategy: StrategyRef, found: PairCheck, data: DataRef, lookup: Lookup
         model = named_model(text)
         lookup.check_model(model)
         named = strategy.model_copy(update={"params": {key: params[key] for key in strategy.params}})
-        hops.append(Hop(student=model, strategy=named, init=lookup.start(model, data)))
+        hops.append(Hop(student=model, strategy=named, init=lookup.start(model, data), balance=balance))
     return tuple(hops)
 
 
@@ -109,9 +121,25 @@ def refused_beside(
 
 
 def trained_beside(strategy: StrategyRef, found: PairCheck, data: DataRef, lookup: Lookup) -> Beside:
-    """What a strategy trains on a pair beside the student.
+    """What a strategy trains on a pair beside the student, and how its terms are weighted.
 
     Raises:
         UsageError: one of the networks is unknown.
     """
-    return Beside(_hops(strategy, found, data, lookup), _peer(found, lookup))
+    balance = _balance(strategy, found, lookup)
+    return Beside(_hops(strategy, found, data, lookup, balance), _peer(found, lookup), balance)
+
+
+def balance_lines(ratio: float, cells: Iterable[Cell]) -> list[str]:
+    """What is said of a bench whose terms are balanced: which strategies have no terms that could be.
+
+    Args:
+        ratio: 0 where nothing is balanced.
+        cells: of the bench.
+    """
+    students = [cell for cell in cells if cell.kind == "student" and cell.strategy.name != BASELINE]
+    plain = dict.fromkeys(cell.strategy.name for cell in students if not cell.balance)
+    if not ratio:
+        return []
+    kept = f"; unchanged, as their terms do not stand beside hard labels: {', '.join(plain)}" if plain else ""
+    return [f"terms balanced to {ratio:g} times the gradient of the labels (rule {BALANCE_RULE}){kept}"]

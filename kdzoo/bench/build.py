@@ -12,6 +12,7 @@ from kdzoo.bench.facts import NetworkFacts, PairCheck, PairPlan
 from kdzoo.bench.teachers import teacher_network
 from kdzoo.data.load import LoadedData
 from kdzoo.declarations import Signature, pair_stages, student_signals, teacher_signals
+from kdzoo.engine.balance import competes
 from kdzoo.engine.devices import seed_everything
 from kdzoo.engine.optim import make_optimizer
 from kdzoo.errors import PairError, UsageError, raise_if_interrupted
@@ -126,12 +127,14 @@ def check_pair(
     lengths = [recipe.epochs for recipe in recipes]
     refused = broken = peer = ""
     hops: tuple[tuple[str, dict[str, Scalar]], ...] = ()
+    beside_labels = False
     state = ProcessState.now()
     try:
         hops = () if between else _hops(strategy.params, entry.value, pair)
         built = entry.value(_blank_setup(pair, entry.value), **strategy.params)
         peer = "" if between else _peer(built, strategy.params, pair)
         planned = {length: sum(phase.epochs for phase in built.phases(length)) for length in lengths}
+        beside_labels = competes(built, lengths[0])
         for recipe in recipes:
             _check_optimizer(built, recipe)
     except PairError as error:
@@ -148,7 +151,8 @@ def check_pair(
                 raise UsageError(f"the phases of {strategy.name} take {total} epochs, and the recipe has {length}")
     finally:
         state.put_back()
-    return PairCheck(refused, broken, f"{strategy.name} {state.summary()}" if state.changed else "", hops, peer)
+    changed = f"{strategy.name} {state.summary()}" if state.changed else ""
+    return PairCheck(refused, broken, changed, hops, peer, beside_labels)
 
 
 def _hops(

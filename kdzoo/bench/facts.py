@@ -115,6 +115,7 @@ class PairCheck:
         warning: what it changed of the process; empty where nothing was.
         hops: the networks between teacher and student, each with the hyperparameters by which it is trained.
         peer: the second student; empty for none.
+        competes: whether terms stand beside the hard-label loss, so that they can be balanced.
     """
 
     refused: str = ""
@@ -122,6 +123,7 @@ class PairCheck:
     warning: str = ""
     hops: tuple[tuple[str, dict[str, Scalar]], ...] = ()
     peer: str = ""
+    competes: bool = False
 
 
 def is_plain(model: ModelRef) -> bool:

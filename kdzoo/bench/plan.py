@@ -9,7 +9,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdzoo.bench.beside import as_one, named_model, named_teachers, network_of, refused_beside, trained_beside
+from kdzoo.bench.beside import (
+    as_one,
+    balance_lines,
+    named_model,
+    named_teachers,
+    network_of,
+    refused_beside,
+    trained_beside,
+)
 from kdzoo.bench.facts import DataFacts, PairPlan
 from kdzoo.bench.lookup import Lookup
 from kdzoo.cell import PROTOCOL, Cell
@@ -162,6 +170,7 @@ def make_plan(config: BenchConfig, registry: Registry) -> BenchPlan:
                     studies.setdefault(study.id, study)
     between = {each.id: each for cell in students.values() for each in assistant_cells(cell)}
     plan.cells = [*trainings.values(), *chain.from_iterable(in_stages(between.values())), *students.values()]
+    plan.inputs += balance_lines(config.balance, plan.cells)
     plan.studies = list(studies.values())
     plan.data = lookup.loaded
     return plan

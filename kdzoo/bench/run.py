@@ -31,6 +31,7 @@ from kdzoo.engine.division import Division, overlaps
 from kdzoo.engine.evaluate import agreement, measure
 from kdzoo.engine.lockstep_group import LockstepGroup
 from kdzoo.engine.norms import share_norms
+from kdzoo.engine.optim import has_plain_gradients
 from kdzoo.engine.train import Training
 from kdzoo.engine.world import LostRankError
 from kdzoo.errors import LeftError, NonFiniteLossError, UsageError, raise_if_interrupted
@@ -161,11 +162,12 @@ def _train_and_measure(
     peer = second_student(cell, data, lab)
     sizes = own, lab.size(cell.peer, peer, data) if cell.peer and peer else None
     if lab.compile:
+        several = bool(cell.balance) or not has_plain_gradients(type(strategy))
         for network in (student, peer):
-            compile_network(network) if network else None
+            compile_network(network, several_passes=several) if network else None
     division = _divide(student, strategy, lab)
     whole = None if overlaps(type(strategy)) else division
-    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole, peer)
+    distiller = Distiller(student, strategy, cell.recipe.label_smoothing, whole, peer, bool(cell.balance))
     accelerator = make_accelerator(lab.device, cell.recipe.precision)
     source, feed = source_for(cell, lab, strategy, giver, accelerator.autocast), None
     if lockstep is not None and isinstance(source, OnTheFly) and source.signals and strategy.variants == 1:
@@ -195,6 +197,7 @@ def _train_and_measure(
     training.seconds[TRAIN.name] += sum(between.values())
     return outcome | {
         "curve": tuple(training.curve),
+        "balance": training.balancer.factors(),
         "teacher": taught.measures if taught else None,
         "assistants": assistants,
         "measures": data.measures,

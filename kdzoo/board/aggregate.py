@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from kdzoo.board.rows import BASELINES, BoardLine, Result, RowSeeds, TeacherResult, baselines_of
 from kdzoo.board.stats import Estimate, estimate, gaps_recovered, holm, paired_difference
-from kdzoo.measures import ASSISTANTS, COST, IMAGES, PEER, TOP1, TRAIN, Measure, main_of
+from kdzoo.measures import ASSISTANTS, BALANCE, COST, IMAGES, PEER, TOP1, TRAIN, Measure, main_of
 
 
 def measures_of(results: Sequence[Result]) -> dict[str, Measure]:
@@ -23,7 +23,7 @@ def measures_of(results: Sequence[Result]) -> dict[str, Measure]:
     scored = {name for result in results if result.scores is not None for name in result.scores}
     images = [measure for measure in IMAGES if main is TOP1 or measure.name in scored]
     spent = {name for result in results if result.timing is not None for name in result.timing.cost}
-    rare = [measure for measure in (PEER, ASSISTANTS) if measure.name in spent | scored]
+    rare = [measure for measure in (PEER, ASSISTANTS, BALANCE) if measure.name in spent | scored]
     return {measure.name: measure for measure in (main, *images, *COST, *rare, *declared)}
 
 

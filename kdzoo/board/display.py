@@ -27,6 +27,7 @@ from kdzoo.board.printed import (
 from kdzoo.board.stats import FEWEST_RESAMPLED
 from kdzoo.board.table import Board, Problem, RowGroup
 from kdzoo.board.tuned import pruner_text
+from kdzoo.cell import BALANCED
 from kdzoo.errors import counted
 from kdzoo.measures import Measure
 
@@ -179,6 +180,11 @@ def notes(board: Board, printed: Sequence[Table], emphasis: str) -> list[str]:
         f"retention: {titles} / teacher",
         "time: training time relative to ce, median over shared seeds",
     ]
+    if any(row["strategy"].endswith(BALANCED) for row in rows):
+        lines.append(
+            f"{BALANCED}: the strategy's terms are scaled so that over the first steps their gradient at the student is"
+            " so many times that of the hard-label loss as balance says"
+        )
     if UNSTEADY in times:
         lines.append(
             f"{UNSTEADY}: no relative time, because training times of the row or of ce differ by more than"

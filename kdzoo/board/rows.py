@@ -203,7 +203,8 @@ class BoardLine:
         tuning: what studies say of it.
         text: what the line is called, variant and parameters included.
         label: what the strategy is called.
-        params: its parameters and changes as JSON.
+        params: its parameters, changes and balance as JSON.
+        balanced: whether its terms are.
         values: the line's columns, as far as they are known.
         vouched: whether its teacher taught only because somebody vouched for it.
         main: the measure that ranks it.
@@ -216,6 +217,7 @@ class BoardLine:
     text: str
     label: str
     params: str
+    balanced: bool = False
     values: dict[str, Any] = field(default_factory=dict)
     vouched: bool = False
     main: Measure = TOP1
@@ -224,10 +226,10 @@ class BoardLine:
 def baselines_of(lines: Sequence[BoardLine], name: str) -> list[BoardLine | None]:
     """What each line of a pair is compared with: never chosen by its result.
 
-    It is the line of that name which no search made: of several that of kdzoo, then a study's trial 0, then that with
-    most seeds, then by parameters. A line that a search made is compared with the line of that name which a search of
-    the same budget made, if there is one; the winners of the baseline's own searches are not, so that what tuning
-    gave the baseline can be seen.
+    It is the line of that name which no search made: of several that of kdzoo, then a study's trial 0, then one whose
+    terms are not balanced, then that with most seeds, then by parameters. A line that a search made is compared with
+    the line of that name which a search of the same budget made, if there is one; the winners of the baseline's own
+    searches are not, so that what tuning gave the baseline can be seen.
     """
     named = sorted((line for line in lines if line.strategy.name == name), key=_precedence)
     plain = next((line for line in named if line.tuning.plain and not line.changes), None)
@@ -241,6 +243,6 @@ def _tuned_alike(line: BoardLine, tuned: Sequence[tuple[BoardLine, set[Budget]]]
     return next((other for other, theirs in tuned if budgets & theirs and other.strategy.version != own), None)
 
 
-def _precedence(line: BoardLine) -> tuple[bool, bool, int, str, str]:
+def _precedence(line: BoardLine) -> tuple[bool, bool, bool, int, str, str]:
     foreign = line.strategy.distribution != OWN_DISTRIBUTION
-    return foreign, not line.tuning.default, -len(line.row.done), line.label, line.params
+    return foreign, not line.tuning.default, line.balanced, -len(line.row.done), line.label, line.params

@@ -136,7 +136,7 @@ def searched(tunings: Tunings, members: Members, *, rows_only: bool) -> list[Sea
         members: the table's lines.
         rows_only: leave out those of strategies without a line in the table.
     """
-    labels = {(key, line.strategy.version): line.label for key, line in members}
+    labels = {(key, line.strategy.version): line.label for key, line in members if not line.balanced}
     found = []
     for key in dict.fromkeys(key for key, _ in members):
         for study in tunings.at(key):

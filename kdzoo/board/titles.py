@@ -48,6 +48,7 @@ class _Setting(NamedTuple):
     label: str
     params: str
     words: str
+    balanced: bool
 
 
 class Titles:
@@ -74,7 +75,9 @@ class Titles:
         """The line of a row."""
         setting = self._settings[key.setting]
         text = " ".join(filter(None, (setting.label, tuning.variant, setting.words)))
-        return BoardLine(row, setting.strategy, setting.changes, tuning, text, setting.label, setting.params)
+        return BoardLine(
+            row, setting.strategy, setting.changes, tuning, text, setting.label, setting.params, setting.balanced
+        )
 
     def context(self, key: PairKey) -> Cell:
         """A cell of the context, with the recipe before tuning."""
@@ -214,11 +217,13 @@ def _by_part(keys: Iterable[RowKey], part: str) -> dict[str, Cell]:
 def _settings(keys: Iterable[RowKey]) -> dict[str, _Setting]:
     """What the rows try, by its text in their keys."""
     rows = {key.setting: key for key in keys}
-    strategies = [cell.strategy for cell in _by_part(keys, "setting").values()]
+    cells = list(_by_part(keys, "setting").values())
     found = {}
-    for key, strategy, label in zip(rows.values(), strategies, strategy_labels(strategies), strict=True):
-        params = {**strategy.params, **key.changes}
-        found[key.setting] = _Setting(strategy, key.changes, label, canonical_json(params), params_text(params))
+    for key, cell, label in zip(rows.values(), cells, strategy_labels([cell.strategy for cell in cells]), strict=True):
+        params: dict[str, Any] = {**cell.strategy.params, **key.changes}
+        params |= {"balance": cell.balance.ratio} if cell.balance else {}
+        texts = (label + cell.mark, canonical_json(params), params_text(params))
+        found[key.setting] = _Setting(cell.strategy, key.changes, *texts, bool(cell.balance))
     return found
 
 

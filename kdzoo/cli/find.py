@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kdzoo.find.racing import Raced
 
 _SEEDS = 5
-_DECIDED = ("tune", "tune_epochs", "tune_recipe", "pruner", "tune_batch", "eval_every", "lockstep")
+_DECIDED = ("balance", "tune", "tune_epochs", "tune_recipe", "pruner", "tune_batch", "eval_every", "lockstep")
 """Options of a bench that say what a race decides by itself."""
 
 

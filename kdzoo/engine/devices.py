@@ -179,13 +179,20 @@ def _double(values: Tensor) -> Tensor:
     return values + values
 
 
-def compile_network(network: TappedModel) -> None:
+def compile_network(network: TappedModel, *, several_passes: bool = False) -> None:
     """Run a network through torch.compile from its next call on; its state dict stays as it is.
 
     A copy of it, such as a moving average, runs without.
+
+    Args:
+        network: the network.
+        several_passes: whether several backward passes go through one graph, so that none may use up its buffers.
     """
     import torch._dynamo.config as dynamo
+    import torch._functorch.config as functorch
 
+    if several_passes:
+        functorch.donated_buffer = False
     dynamo.recompile_limit = max(dynamo.recompile_limit, _FORMS)
     dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, _FORMS)
     network.compile()

@@ -20,6 +20,9 @@ from kdzoo.outputs import Batch, Outputs
 from kdzoo.strategy import Strategy, Terms
 
 NOTHING = Outputs({})
+HARD_LABELS = ("ce", "peer.ce")
+"""The hard-label losses among the terms: of the student, and of a second one."""
+
 _MOST_OF_A_NAME = 100
 """Characters: the names of terms stand in each epoch of a record."""
 
@@ -33,6 +36,7 @@ class Distiller(nn.Module):
         label_smoothing: of the hard-label loss.
         division: how each batch is divided among several processes; None where it is not.
         peer: a second student, which learns at the same time, each from the other.
+        balanced: whether the hard-label loss has the weight 1, beside terms that are scaled to it.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Distiller(nn.Module):
         label_smoothing: float = 0.0,
         division: Division | None = None,
         peer: TappedModel | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
         self.student = student
@@ -49,6 +54,7 @@ class Distiller(nn.Module):
         self.strategy = strategy
         self.label_smoothing = label_smoothing
         self.division = division
+        self.balanced = balanced
         self._signals = student_signals(strategy)
         self._made = frozenset(strategy.state_dict())
 
@@ -86,7 +92,7 @@ class Distiller(nn.Module):
             logits = self.strategy.hard_label_logits(student).float()
             rows = len(batch.targets) // self.strategy.variants
             loss = F.cross_entropy(logits[:rows], batch.targets[:rows], label_smoothing=self.label_smoothing)
-            terms["ce"] = self.strategy.ce_weight * loss
+            terms["ce"] = loss if self.balanced else self.strategy.ce_weight * loss
         distilled: Any = self.strategy(student, teacher, batch)
         self._check(terms, distilled, batch.phase)
         terms.update(distilled)

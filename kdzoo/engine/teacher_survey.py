@@ -11,6 +11,8 @@ from kdzoo.data.load import LoadedData
 from kdzoo.declarations import Phase
 from kdzoo.engine.bank.needs import pass_batch
 from kdzoo.engine.bank.signal_sources import Banked, GiveSignals, OnTheFly, SignalSource
+from kdzoo.errors import KdzooError
+from kdzoo.models.teacher import Teacher
 from kdzoo.outputs import Batch, Outputs
 from kdzoo.recipe import Augment
 from kdzoo.strategy import Strategy
@@ -23,6 +25,25 @@ def surveys(strategy: type[Strategy] | Strategy) -> bool:
     """Whether a strategy asks for the pass."""
     kind = strategy if isinstance(strategy, type) else type(strategy)
     return kind.survey is not Strategy.survey
+
+
+@torch.no_grad()
+def survey_teacher(
+    strategy: Strategy,
+    teacher: Teacher | None,
+    data: LoadedData,
+    device: torch.device,
+    source: SignalSource,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> None:
+    """Let a strategy that asks for the pass find what it looks for; arguments as of a :class:`TeacherSurvey`.
+
+    Raises:
+        KdzooError: there is no teacher.
+    """
+    if teacher is None:
+        raise KdzooError(f"{strategy.name} asks for a survey of the teacher, and there is none")
+    strategy.survey(TeacherSurvey(data, device, OnTheFly(teacher, strategy), source, autocast))
 
 
 class TeacherSurvey:

@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from kdzoo.cell import Cell
 from kdzoo.data.load import LoadedData
 from kdzoo.declarations import Phase
+from kdzoo.engine.balance import Balancer
 from kdzoo.engine.bank.signal_sources import GiveSignals, OnTheFly, SignalSource
 from kdzoo.engine.checkpoint import Checkpoints
 from kdzoo.engine.course import Course, Feed, PrunedError, Stop, Tally, Watch, finish, own_feed
@@ -23,7 +24,7 @@ from kdzoo.engine.distiller import Deployment, Distiller, with_variants
 from kdzoo.engine.division import DividedBackward, Division, OverlappedBackward, overlapped, overlaps
 from kdzoo.engine.evaluate import Evaluation, measure
 from kdzoo.engine.optim import has_plain_gradients, load_optimizer, make_average, make_optimizer, make_schedule
-from kdzoo.engine.teacher_survey import TeacherSurvey, surveys
+from kdzoo.engine.teacher_survey import survey_teacher, surveys
 from kdzoo.engine.world import ALONE
 from kdzoo.errors import KdzooError, LeftError
 from kdzoo.measures import main_of
@@ -105,6 +106,7 @@ class Training:
         self.trainable = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
         self.curve: list[Epoch] = []
         self.seconds = {"train": 0.0, "teacher": 0.0, "evaluate": 0.0, "bank": 0.0}
+        self.balancer = Balancer(cell.balance, distiller, accelerator, self.world, self.device)
         self._elsewhere = 0.0
 
     def run(self) -> Deployment:
@@ -150,19 +152,13 @@ class Training:
         return self.measured
 
     def survey(self) -> None:
-        """Let the strategy find statistics of the teacher, where it asks for that; each rank does it all.
-
-        Raises:
-            KdzooError: there is no teacher.
-        """
+        """Let the strategy find statistics of the teacher, where it asks for that; each rank does it all."""
         if not surveys(self.strategy):
             return
-        if self.teacher is None:
-            raise KdzooError(f"{self.strategy.name} asks for a survey of the teacher, and there is none")
         seed_everything(self.cell.seed_for("survey"))
-        loop, clock = OnTheFly(self.teacher, self.strategy), Clock(self.device)
-        with self.timed("train"), clock.section(), torch.no_grad():
-            self.strategy.survey(TeacherSurvey(self.data, self.device, loop, self.source, self.accelerator.autocast))
+        clock, around = Clock(self.device), (self.source, self.accelerator.autocast)
+        with self.timed("train"), clock.section():
+            survey_teacher(self.strategy, self.teacher, self.data, self.device, *around)
         self.seconds["teacher"] += clock.seconds()
         self.world.level(self.distiller)
         if self.average:  # what is deployed may have been filled
@@ -188,8 +184,8 @@ class Training:
             progress = (number + step / self.steps) / len(self.plan)
             moment: dict[str, Any] = {"progress": progress, "epoch": number, "epochs": len(self.plan)}
             batch = dataclasses.replace(next(batches), phase=phase.name, **moment)
-            batch = with_variants(self.strategy, batch)
-            terms = self._terms(batch, signals_of, phase, teacher_clock)
+            batch = with_variants(self.strategy, self.balancer.told(batch, number - local, phase))
+            terms = self.balancer(self._terms(batch, signals_of, phase, teacher_clock))
             self.strategy.gradients(terms, self.backward)
             if self.recipe.clip_grad:
                 self.accelerator.unscale_gradients(self.optimizer)
@@ -205,6 +201,7 @@ class Training:
             tally.add(terms)
             self.watch.step(number, step + 1, self.steps)
         self.seconds["teacher"] += teacher_clock.seconds()
+        self.seconds |= self.balancer.cost(self.seconds)
         means = tally.means(self.steps, f"epoch {number} (phase {phase.name})", self.world if self.overlaps else ALONE)
         return means, max(group["lr"] for group in self.optimizer.param_groups)
 
@@ -257,6 +254,7 @@ class Training:
             "scaler": scaler.state_dict() if scaler else None,
             "curve": [line.model_dump() for line in self.curve],
             "seconds": dict(self.seconds),
+            "balance": self.balancer.state(),
         }
 
     def _resume(self) -> None:
@@ -266,6 +264,7 @@ class Training:
             return
         self.curve = [Epoch.model_validate(line_in_todays_form(line)) for line in state["curve"]]
         self.seconds |= state["seconds"]
+        self.balancer.load(state.get("balance", {}))
         self.distiller.load_state_dict(state["distiller"])
         if self.average:
             self.average.load_state_dict(state["average"])

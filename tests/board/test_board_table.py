@@ -16,7 +16,7 @@ from kdzoo.cell import Cell
 from kdzoo.errors import UsageError
 from kdzoo.recipe import Recipe
 from kdzoo.record import Record
-from kdzoo.refs import ModelRef, TeacherRef
+from kdzoo.refs import Balance, ModelRef, TeacherRef
 
 Factory = Callable[..., Any]
 
@@ -413,3 +413,27 @@ def test_a_subset_of_the_training_samples_is_told(name: str, fit: int, tune: int
     data = rows({"ce": [900]})[0].cell.data.model_copy(update={"name": name, "fit": fit, "tune": tune})
     (group,) = make_board(rows({"ce": [900]}, data=data)).groups
     assert group.data == words
+
+
+def test_balanced_rows_stand_beside_the_others_and_are_no_baseline(
+    cell: Callable[..., Cell], record: Callable[..., Record], rows: Callable[..., list[Record]]
+) -> None:
+    records = rows({"ce": [900, 902, 901], "soft": [880, 884, 885]})
+    for ratio, scores in ((1.0, [920, 930, 925, 928]), (0.5, [910, 911, 912])):
+        for seed, correct in enumerate(scores):
+            balanced = cell("soft", seed, balance=Balance(ratio=ratio, rule=1))
+            cost = {"train": 10.0, "teacher": 2.5, "evaluate": 1.0, "peak_memory": 1_000_000, "balance": 0.5}
+            records.append(record(balanced, correct, balance={"soft": 0.25}, cost=cost))
+    board = make_board(records)
+    assert len(board.groups) == 1
+    found = {(row["strategy"], row["params"]): row for row in board.rows}
+    one = found["soft@balanced", '{"alpha":0.9,"balance":1.0,"temperature":4.0}']
+    half = found["soft@balanced", '{"alpha":0.9,"balance":0.5,"temperature":4.0}']
+    assert (one["rank"], half["rank"]) == (1, 2)
+    assert (one["variant"], one["diff_soft_to"]) == ("", "soft alpha=0.9 temperature=4")
+    assert one["diff_soft"] == pytest.approx((92.0 + 93.0 + 92.5) / 3 - (88.0 + 88.4 + 88.5) / 3)
+    assert [one["balance_seconds"], found["ce", "{}"]["balance_seconds"]] == [0.5, None]
+    text = board_text(records, explain=True, width=200)
+    assert "soft@balanced alpha=0.9 balance=0.5 temperature=4" in text
+    assert "@balanced: the strategy's terms are scaled" in text
+    assert "balance" not in board_text(records[:6], explain=True)

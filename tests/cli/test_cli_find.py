@@ -180,7 +180,7 @@ def test_what_cannot_be_raced_is_refused(
 def test_the_help_has_no_option_that_a_race_ignores(kdzoo: Callable[..., Any]) -> None:
     text = kdzoo("find", "--help").out
     assert "--budget" in text
-    for flag in ("--tune", "--pruner", "--eval-every", "--lockstep"):
+    for flag in ("--balance", "--tune", "--pruner", "--eval-every", "--lockstep"):
         assert flag not in text
 
 

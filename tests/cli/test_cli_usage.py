@@ -77,6 +77,12 @@ def refused(kdzoo: Callable[..., Any], small: tuple[Any, ...], tmp_path: Path) -
         (["--device", "gpu"], "--device must be 'auto', 'cpu', 'cuda' or 'mps', not 'gpu'"),
         (["--precision", "fp8"], "--precision must be 'fp32', 'bf16' or 'fp16', not 'fp8'"),
         (["--precision", "fp16"], "--precision fp16 needs a GPU; on a CPU take bf16 or fp32"),
+        (["--balance", "-1"], "--balance must be at least 0, not -1"),
+        (["--balance", "nan"], "--balance must be"),
+        (
+            ["--balance", "1", "--tune", "3"],
+            "bench quick: balance sets the weights that tuning would search: leave out",
+        ),
         (["--rerun", "maybe"], "--rerun must be 'never', 'safe', 'failed' or 'always', not 'maybe'"),
         (["--recipe", "quik"], "unknown recipe 'quik'; did you mean quick?"),
         (["--recipe", "mine.yaml"], "mine.yaml cannot be read: no such file or directory"),
@@ -116,6 +122,7 @@ def test_a_device_that_is_not_there_is_told(
             "strategies: ce\ndataset: shades\nrerun: sometimes\n",
             "b.yaml: rerun must be 'never', 'safe', 'failed' or",
         ),
+        ("strategies: ce\ndataset: shades\nbalance: full\n", "b.yaml: balance must be a number, not 'full'"),
         (
             "strategies: ce\ndataset: shades\nrecipe: r.yaml\n",
             "recipe r.yaml: unknown key 'wieght_decay'; did you mean",

@@ -12,6 +12,7 @@ from kdzoo.cell import Cell
 from kdzoo.measures import TOP5, hits, image_scores
 from kdzoo.record import SCHEMA, Record, parse_record
 from kdzoo.record_parts import Found
+from kdzoo.refs import Balance
 
 TEST = image_scores(n=359, correct1=300, correct5=350, nll=0.5, ece=2.0)
 
@@ -156,7 +157,7 @@ def test_a_kept_trial_still_loads() -> None:
 
 
 def test_a_kept_rung_still_loads() -> None:
-    record = parse_record((Path(__file__).parent / "records" / "rung_schema_8.json").read_bytes(), "rung")
+    record = parse_record((Path(__file__).parent / "records" / "rung_schema_9.json").read_bytes(), "rung")
     assert (record.cell.kind, record.status, record.test) == ("rung", "done", None)
     assert (record.cell.until, record.cell.recipe.epochs) == (2, 2)
 
@@ -164,7 +165,7 @@ def test_a_kept_rung_still_loads() -> None:
 def test_what_a_race_chose_says_what_the_race_had_seen(cell: Cell, make_record: Callable[..., Record]) -> None:
     plain, seen = make_record(), Found(strategies=38, trials=120)
     marked = plain.of_race(seen)
-    assert (plain.record_schema, marked.record_schema) == (6, 8)
+    assert (plain.record_schema, marked.record_schema) == (6, 9)
     assert parse_record(marked.to_json(), "r.json") == marked
     assert marked.outcome() == plain.outcome() | {"record_schema": 6}
     assert "found" not in plain.to_json()
@@ -177,3 +178,20 @@ def test_what_a_race_chose_says_what_the_race_had_seen(cell: Cell, make_record: 
 def test_versions_begin_with_1(name: str, version: int, make_record: Callable[..., Record]) -> None:
     with pytest.raises(KdzooError, match=rf"^r\.json: {name}: input should be greater than or equal to 1"):
         parse_record(changed(make_record(), **{name: version}), "r.json")
+
+
+def test_balanced_cells_need_their_weights_and_others_have_none(cell: Cell, make_record: Callable[..., Record]) -> None:
+    balanced = cell.model_copy(update={"balance": Balance(ratio=1.0, rule=1)})
+    record = make_record(balanced, balance={"soft": 0.5})
+    assert record.record_schema == 8
+    assert parse_record(record.to_json(), "r.json") == record
+    assert record.outcome()["balance"] == {"soft": 0.5}
+    with pytest.raises(ValueError, match="a done record needs the weights of balanced terms"):
+        make_record(balanced)
+    with pytest.raises(ValueError, match="a done record needs the weights of balanced terms"):
+        make_record(balance={"soft": 0.5})
+    with pytest.raises(ValueError, match=r"balance\.soft\n.*greater than 0"):
+        make_record(balanced, balance={"soft": 0.0})
+    plain = make_record()
+    assert plain.record_schema < 8
+    assert '"balance"' not in plain.to_json()

@@ -131,3 +131,32 @@ def test_readme_has_the_boards_that_are_published_here() -> None:
     block = re.search(r"<!-- generated: published boards -->\n(.*?)<!-- end", read("README.md"), re.DOTALL)
     assert block is not None
     assert block[1] == tool("published").published_boards(), "run `python docs/generate.py`"
+
+
+def test_weights_of_papers_balanced_and_tuned_stand_side_by_side(folder: Path) -> None:
+    board = json.loads(SWEEP.read_text(encoding="utf-8"))
+    (group,) = [group for group in board["groups"] if group["number"] == 0]
+    tuned = next(row for row in group["rows"] if (row["strategy"], row["variant"]) == ("soft", "tuned"))
+    usual = next(row for row in group["rows"] if row["strategy"] == "soft" and row["params"]["alpha"] == 0.9)
+    for ratio, difference in ((1.0, 2.0), (0.25, -1.5)):
+        params = usual["params"] | {"balance": ratio}
+        changed = {"strategy": "soft@balanced", "params": params, "variant": "", "diff_ce": difference, "bold": True}
+        group["rows"].append(usual | changed)
+    _change(folder, groups=[group])
+    text = tool("strategy_results").three_weights(folder)
+    assert text.startswith(f"**digits, {usual['student']}**\n\n| strategy   | paper")
+    assert _row(text, "strategy")[1:] == ["paper", "balanced, 0.25", "balanced, 1", "tuned"]
+    assert _row(text, "`soft`")[2:] == ["**-1.50**", "**+2.00**", "**+2.67**"]
+    assert _row(text, "balanced, 1") == ["balanced, 1", "1", "+2.00", "+2.00", "1 / 0", "0.67"]
+    assert _row(text, "balanced, 0.25") == ["balanced, 0.25", "1", "-1.50", "-1.50", "0 / 1", "4.17"]
+    assert tuned["diff_ce"] == pytest.approx(2.67, abs=0.01)
+
+
+def test_without_balanced_rows_that_is_said(folder: Path) -> None:
+    assert tool("strategy_results").three_weights(folder) == "No published board has balanced rows.\n"
+
+
+def _row(text: str, first: str) -> list[str]:
+    """The cells of the first row of a table that begins so."""
+    line = next(line for line in text.splitlines() if line.strip("| ").startswith(first))
+    return [cell.strip() for cell in line.strip("|").split("|")]

@@ -51,6 +51,20 @@ def test_a_bench_learns_the_same_and_is_resumed_the_same(tmp_path: Path, teacher
     assert again.outcome() == record.outcome()
 
 
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("quickly")
+def test_gradients_that_are_measured_one_by_one_are_those_of_an_uncompiled_network(
+    tmp_path: Path, teacher_file: str
+) -> None:
+    settings = {"student": STUDENT, "teacher_weights": teacher_file, "without_baseline": True, "epochs": 1}
+    plain = run(tmp_path / "plain", ["soft"], balance=1.0, **settings)
+    other = compiled(plain, tmp_path / "compiled")
+    other.records = run_cells(other.plan.cells, other.lab, Quiet(), "failed")
+    one, record = plain.only("soft"), other.only("soft")
+    assert (one.status, record.status) == ("done", "done"), record.traceback
+    assert record.balance == pytest.approx(one.balance, rel=1e-3)
+
+
 def test_its_state_has_the_names_of_the_network(tmp_path: Path) -> None:
     bench = prepare(tmp_path, ["soft"], student=STUDENT)
     data = next(iter(bench.lab.data.values()))

@@ -58,6 +58,8 @@ CASES = {
     "three phases": (ThreePhases, {"epochs": 4}),
     "two backward passes": (TwoMomenta, {}),
     "two views": (TwoViews, {}),
+    "balanced parts": ("soft+at", {"balance": 1.0}),
+    "balanced relations": ("rkd", {"balance": 1.0, "epochs": 5}),
 }
 
 
@@ -95,6 +97,8 @@ def test_two_ranks_give_what_one_gives(
         one.student,
         one.adapter_parameters,
     )
+    assert two.balance == pytest.approx(one.balance, rel=1e-6)
+    assert bool(two.balance) is ("balance" in config)
     assert first.state.keys() == second.state.keys() == whole.state.keys()
     for name, value in whole.state.items():
         torch.testing.assert_close(first.state[name], value, rtol=1e-5, atol=1e-7, msg=name)

@@ -104,6 +104,19 @@ def test_weight_warm_up_and_gradients(setup, outputs, batch):
     assert all(weight.grad.abs().sum() > 0 for weight in strategy.parameters())
 
 
+def test_the_teacher_is_read_before_its_activations_and_the_student_after(setup, outputs, batch):
+    strategy = ReviewKD(setup(), ramp=0.0, beta=1.0).eval()
+    student, teacher = outputs(strategy.setup.student, 4), outputs(strategy.setup.teacher, 4)
+    levels = [student.embedding[:, :, None, None], *reversed(student.stages)]
+    targets = [teacher.embedding[:, :, None, None], *reversed(teacher.pre_stages)]
+    fused, deeper = [], None
+    for fusion, level in zip(strategy.fusions, levels, strict=True):
+        out, deeper = fusion(level, deeper)
+        fused.append(out)
+    found = strategy(student, strategy.reduce(teacher), batch(4))["review"]
+    torch.testing.assert_close(found, hierarchical_context_loss(fused, targets))
+
+
 def test_a_pair_without_stages_is_refused(setup):
     with pytest.raises(PairError, match="paired stage"):
         ReviewKD(setup(student=[]))

@@ -214,6 +214,15 @@ def test_a_weight_of_zero_leaves_its_term_out(setup, outputs, step, weights, lef
     assert step(strategy, student, teacher).keys() == left
 
 
+def test_embeddings_can_be_scaled_to_length_one_first(setup, outputs, step):
+    strategy = RelationalKD(setup(), normalize=True, distance=1.0, angle=0.0)
+    student, teacher = outputs(strategy.setup.student, 6, trained=True), outputs(strategy.setup.teacher, 6)
+    own, theirs = (
+        each / each.pow(2).sum(dim=1, keepdim=True).sqrt() for each in (student.embedding, teacher.embedding)
+    )
+    torch.testing.assert_close(step(strategy, student, teacher)["distance"], relational_distance_loss(own, theirs))
+
+
 def test_wrong_weights_are_refused(setup):
     with pytest.raises(UsageError, match=r"rkd\.angle must be a number at least 0"):
         RelationalKD(setup(), angle=-1.0)

@@ -53,7 +53,7 @@ def _by_pair(students: Iterable[Record]) -> list[list[list[Record]]]:
 
 def row_text(cell: Cell) -> str:
     """What a row is called."""
-    return f"{cell.strategy.name} {params_text({**cell.strategy.params, **cell.recipe_changes})}".strip()
+    return f"{cell.strategy.name}{cell.mark} {params_text({**cell.strategy.params, **cell.recipe_changes})}".strip()
 
 
 def _row_faults(rows: Sequence[Sequence[Record]]) -> Iterator[str]:

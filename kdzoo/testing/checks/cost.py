@@ -104,14 +104,16 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         made = func(*args, **(kwargs or {}))
+        # A view, and what is changed in place, has the memory of what was given.
+        given = {_storage_key(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)}
         for value in tree_leaves(made):
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and _storage_key(value) not in given:
                 self._count(value)
         return made
 
     def _count(self, tensor: Tensor) -> None:
         storage: Any = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
+        key, size = _storage_key(tensor), storage.nbytes()
         if key in self._alive:
             return
 
@@ -122,6 +124,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive[key] = weakref.ref(storage, gone)
         self.now += size
         self.peak = max(self.peak, self.now)
+
+
+def _storage_key(tensor: Tensor) -> int:
+    key: int = tensor.untyped_storage()._cdata
+    return key
 
 
 def peak_bytes(run: Callable[[], object]) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdzoo import Batch, Outputs, PairError, Paper, Phase, Setup, Strategy, Terms, UsageError, param
 from kdzoo_zoo.classes import check_classes
-from kdzoo_zoo.response.distributions import labels_of
+from kdzoo_zoo.response.distributions import divergence, labels_of
 from kdzoo_zoo.response.soft import soft_target_loss
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -45,8 +45,7 @@ def kept_rows(answers: Tensor, target: Tensor, keep: float) -> Tensor:
 
 def _kept_divergence(student: Tensor, teacher: Tensor, kept: Tensor, temperature: float) -> Tensor:
     """T^2 times the mean over the kept rows of KL(softmax(t / T) || softmax(s / T)); 0 where none is kept."""
-    log_q, log_p = ((each / temperature).log_softmax(dim=1) for each in (student, teacher))
-    rows = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+    rows = divergence(student, teacher, temperature, temperature).distance
     return temperature**2 * (rows * kept).sum() / kept.sum().clamp(min=1)
 
 

@@ -10,7 +10,7 @@ from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, para
 from kdzoo_zoo.classes import check_classes
 from kdzoo_zoo.feature.blocks import has_one_resolution
 from kdzoo_zoo.feature.stage_heads import ConvolutionHead, TokenHead
-from kdzoo_zoo.response.distributions import labels_of
+from kdzoo_zoo.response.distributions import cross_entropy, labels_of, log_probabilities
 from kdzoo_zoo.tensors import check_same, full_precision
 
 _STAGES = 4
@@ -56,10 +56,10 @@ def one_for_all_loss(
     check_same("logits", student_logits, teacher_logits)
     if target.shape != student_logits.shape[:1]:
         raise ValueError(f"target must have one class of each sample, and has the shape {tuple(target.shape)}")
-    student = full_precision(student_logits) / temperature
-    teacher = F.log_softmax(full_precision(teacher_logits) / temperature, dim=1)
     if eps == 1:
-        return F.cross_entropy(student, teacher.exp())
+        return cross_entropy(student_logits, teacher_logits, temperature, temperature).distance.mean()
+    student = full_precision(student_logits) / temperature
+    teacher = log_probabilities(teacher_logits, temperature)
     label = target[:, None]
     likely = teacher.gather(1, label).exp()
     weights = (eps * teacher).exp().scatter(1, label, (eps * likely.log1p()).expm1())

@@ -105,7 +105,8 @@ class Fusion(nn.Module):
 class ReviewKD(Strategy):
     """ReviewKD: each level of the student, fused with all deeper ones, matches one level of the teacher.
 
-    Knowledge: the teacher's maps of the deepest paired stages, and its embedding as a map of one position.
+    Knowledge: the teacher's maps of the deepest paired stages, before their activations, and its embedding as a map of
+    one position.
 
     Loss: CE(student, labels) + beta w sum over levels of hierarchical_context_loss(fused s, t), s and t the stages and
     the embedding, w rising linearly over the first share ``ramp`` of the training. From the deepest level on, a fusion
@@ -115,9 +116,9 @@ class ReviewKD(Strategy):
     Cost: the fusion modules, of which the 3x3 convolutions are most: 9 x mid x teacher channels weights a level.
     Serves every pair that has a paired stage. Sizes are made equal by repeating values (nearest neighbour).
 
-    Differs from the paper: the maps are those after the activation, on both sides. The authors read the teacher's
-    before it on CIFAR-100. Of networks with more than four paired stages the deepest four are taken, which leaves out
-    the stem of a ResNet, as the authors do.
+    Differs from the paper: nothing in the equation. As in the authors' code, the teacher's maps are those before the
+    activation, where one produces them, and the student's those after it. Of networks with more than four paired stages
+    the deepest four are taken, which leaves out the stem of a ResNet, as the authors do.
     """
 
     name = "reviewkd"
@@ -130,7 +131,9 @@ class ReviewKD(Strategy):
         id="2104.09044",
         code="https://github.com/dvlab-research/ReviewKD",
     )
+    revision = "2"
     signals = ("stages", "embedding")
+    teacher_signals = ("pre_stages", "embedding")
     per_sample = True
     non_negative = True
 
@@ -172,12 +175,12 @@ class ReviewKD(Strategy):
 
     def reduce(self, teacher: Outputs) -> Outputs:
         """The compared stages, deepest first, and the embedding."""
-        stages = tuple(teacher.stages[t] for _, t in self.compared)
-        return Outputs({"stages": stages, "embedding": teacher.embedding})
+        stages = tuple(teacher.pre_stages[t] for _, t in self.compared)
+        return Outputs({"pre_stages": stages, "embedding": teacher.embedding})
 
     def reduction(self) -> dict[str, str | tuple[str, ...]]:
         """The signals as they are."""
-        return {"stages": tuple(f"stages.{t}" for _, t in self.compared), "embedding": "embedding"}
+        return {"pre_stages": tuple(f"pre_stages.{t}" for _, t in self.compared), "embedding": "embedding"}
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """One term, ``review``."""
@@ -187,5 +190,5 @@ class ReviewKD(Strategy):
         for fusion, level in zip(self.fusions, levels, strict=True):
             out, deeper = fusion(level, deeper)
             fused.append(out)
-        targets = [teacher.embedding[:, :, None, None], *teacher.stages]
+        targets = [teacher.embedding[:, :, None, None], *teacher.pre_stages]
         return {"review": self.beta * warm_up(batch, self.ramp) * hierarchical_context_loss(fused, targets)}

@@ -9,7 +9,8 @@ from torch import Tensor
 from kdzoo import Batch, Outputs, Paper, Strategy, Terms, param
 from kdzoo_zoo.relation.angles import AngleSum
 from kdzoo_zoo.relation.geometry import Geometry, geometry
-from kdzoo_zoo.tensors import check_same
+from kdzoo_zoo.relation.rows import unit_rows
+from kdzoo_zoo.tensors import check_same, full_precision
 
 
 def relational_distance_loss(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
@@ -174,9 +175,20 @@ class RelationalKD(Strategy):
         source="RepDistiller, CIFAR-100; torchdistill, and the authors' metric learning, have 2",
     )
 
+    normalize: bool = param(
+        False,
+        "scale every embedding of both networks to length 1 first",
+        in_paper=False,
+        added=True,
+        source="the authors' metric learning has it for the student; MMRazor for both networks",
+    )
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         """The terms ``distance`` and ``angle``."""
-        pair, wide = _geometries(student.embedding, teacher.embedding), _wide(student.embedding)
+        own, theirs = student.embedding, teacher.embedding
+        if self.normalize:
+            own, theirs = unit_rows(full_precision(own)), unit_rows(full_precision(theirs))
+        pair, wide = _geometries(own, theirs), _wide(own)
         terms: Terms = {}
         if self.distance:
             terms["distance"] = self.distance * _distance_loss(*pair).to(wide)

@@ -42,6 +42,7 @@ def divergence(
     teacher_temperature: Temperature,
     *,
     besides: Tensor | None = None,
+    among: Tensor | None = None,
 ) -> Match:
     """KL(p_t || p_s) of each sample, p_x = softmax(x_logits / x_temperature), x = s, t.
 
@@ -50,13 +51,16 @@ def divergence(
         teacher_logits: B x classes.
         student_temperature: the student's, above 0.
         teacher_temperature: the teacher's, above 0.
-        besides: B, classes that are left out of both softmaxes, one in each sample.
+        besides: B, or B x k, classes that are left out of both softmaxes, one or k in each sample.
+        among: B x classes, in the logits' precision: 1 for the classes that count, 0 for those that are left out; at
+            least one of a sample counts.
 
     Returns:
         In at least float32; with a gradient in the logits, and in temperatures that are tensors.
     """
     student, teacher = full_precision(student_logits), full_precision(teacher_logits)
-    return Match(*_Match.apply(student, teacher, student_temperature, teacher_temperature, besides, True))
+    counting = _besides(besides) if among is None else _Among(among)
+    return Match(*_Match.apply(student, teacher, student_temperature, teacher_temperature, counting, True))
 
 
 def cross_entropy(
@@ -69,12 +73,26 @@ def cross_entropy(
 ) -> Match:
     """- sum over classes of p_t log p_s: :func:`divergence` without the teacher's entropy taken off."""
     student, teacher = full_precision(student_logits), full_precision(teacher_logits)
-    return Match(*_Match.apply(student, teacher, student_temperature, teacher_temperature, besides, False))
+    counting = _besides(besides)
+    return Match(*_Match.apply(student, teacher, student_temperature, teacher_temperature, counting, False))
 
 
-def label_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """- log softmax(logits)[target] of each sample: B x classes and B -> B, in at least float32."""
-    loss: Tensor = _LabelLoss.apply(full_precision(logits), target)
+def label_loss(logits: Tensor, target: Tensor, spread: float = 0.0) -> Tensor:
+    """Cross-entropy of each sample with its label, of which a share may be spread evenly over all classes.
+
+    Equation, with e = ``spread``, y = ``target``, p = softmax(logits), K classes::
+
+        - (1 - e) log p_y - e / K sum_c log p_c
+
+    Args:
+        logits: B x classes.
+        target: B, the labels.
+        spread: from 0 to 1.
+
+    Returns:
+        B, in at least float32.
+    """
+    loss: Tensor = _LabelLoss.apply(full_precision(logits), target, spread)
     return loss
 
 
@@ -99,14 +117,69 @@ def target_margin(logits: Tensor, target: Tensor) -> Tensor:
         logits: B x classes.
         target: B, the labels y.
     """
-    label = target[:, None]
-    others = logits.scatter(1, label, float("-inf"))
-    return logits.gather(1, label).squeeze(1) - others.logsumexp(dim=1)
+    margin: Tensor = _Margin.apply(logits, target)
+    return margin
+
+
+def two_way_divergence(student_margin: Tensor, teacher_margin: Tensor) -> Tensor:
+    """KL divergence of two distributions over two outcomes, from the log-odds of the first; one value a sample.
+
+    Equation, with p = sigmoid(teacher_margin) and q = sigmoid(student_margin)::
+
+        p (log p - log q) + (1 - p) (log (1 - p) - log (1 - q))
+    """
+    first = F.logsigmoid(teacher_margin) - F.logsigmoid(student_margin)
+    second = F.logsigmoid(-teacher_margin) - F.logsigmoid(-student_margin)
+    return teacher_margin.sigmoid() * first + (-teacher_margin).sigmoid() * second
 
 
 def labels_of(batch: Batch) -> Tensor:
     """One label a sample, B: its own, or of mixed ones that with the largest share."""
     return batch.labels if batch.targets.ndim == 1 else batch.targets.argmax(dim=1)
+
+
+class _All:
+    """Which classes a softmax is over: all of them."""
+
+    def top(self, logits: Tensor) -> Tensor:
+        """The largest logit that counts, B x 1."""
+        return logits.amax(dim=1, keepdim=True)
+
+    def clear_(self, rows: Tensor) -> Tensor:
+        """In place, 0 for the classes that are left out."""
+        return rows
+
+
+class _Besides(_All):
+    """All but those of these numbers, B x k."""
+
+    def __init__(self, classes: Tensor) -> None:
+        self.classes = classes
+
+    def top(self, logits: Tensor) -> Tensor:
+        return logits.scatter(1, self.classes, float("-inf")).amax(dim=1, keepdim=True)
+
+    def clear_(self, rows: Tensor) -> Tensor:
+        return rows.scatter_(1, self.classes, 0.0)
+
+
+class _Among(_All):
+    """Those that have a 1 in B x classes of 1 and 0; a product is much faster than filling where a mask says so."""
+
+    def __init__(self, counts: Tensor) -> None:
+        self.counts = counts
+
+    def top(self, logits: Tensor) -> Tensor:
+        # From the least one on, logits are at least 0, and the zeros of those that are left out never the largest.
+        least = logits.amin(dim=1, keepdim=True)
+        return (logits - least).mul_(self.counts).amax(dim=1, keepdim=True) + least
+
+    def clear_(self, rows: Tensor) -> Tensor:
+        return rows.mul_(self.counts)
+
+
+def _besides(classes: Tensor | None) -> _All:
+    return _All() if classes is None else _Besides(classes[:, None] if classes.ndim == 1 else classes)
 
 
 class _Match(torch.autograd.Function):
@@ -119,16 +192,15 @@ class _Match(torch.autograd.Function):
         teacher: Tensor,
         student_temperature: Temperature,
         teacher_temperature: Temperature,
-        besides: Tensor | None,
+        counting: _All,
         less_entropy: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         student_scale, teacher_scale = 1 / student_temperature, 1 / teacher_temperature
-        label = None if besides is None else besides[:, None]
-        own, own_top = _below_top(student, student_scale, label)
-        theirs, their_top = _below_top(teacher, teacher_scale, label)
+        own, own_top = _below_top(student, student_scale, counting)
+        theirs, their_top = _below_top(teacher, teacher_scale, counting)
         # Up to what is the same in a whole row: the logarithm of p_t / p_s, or of 1 / p_s.
         apart = theirs - own if less_entropy else -own
-        own_sum, their_sum = _powers_(own, label), _powers_(theirs, label)
+        own_sum, their_sum = _powers_(own, counting), _powers_(theirs, counting)
         own_log, their_log = own_sum.log(), their_sum.log()
         rest = own_log - their_log if less_entropy else own_log
         taught = ctx.needs_input_grad[1] or ctx.needs_input_grad[3]
@@ -170,20 +242,43 @@ class _Match(torch.autograd.Function):
 
 class _LabelLoss(torch.autograd.Function):
     @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, spread: float) -> Tensor:
+        label = target[:, None]
+        below, _ = _below_top(logits, 1.0, _All())
+        aim = below.gather(1, label)
+        if spread:
+            aim = torch.lerp(aim, below.mean(dim=1, keepdim=True), spread)
+        total = _powers_(below, _All())
+        ctx.spread = spread
+        ctx.save_for_backward(below, total, label)
+        return (total.log() - aim).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        powers, total, label = ctx.saved_tensors
+        gradient = gradients[0][:, None]
+        slope = powers * (gradient / total)
+        if ctx.spread:
+            slope.sub_(gradient * (ctx.spread / powers.shape[1]))
+        return slope.scatter_add_(1, label, gradient * (ctx.spread - 1)), None, None
+
+
+class _Margin(torch.autograd.Function):
+    @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
         label = target[:, None]
-        top = logits.amax(dim=1, keepdim=True)
-        powers = (logits - top).exp_()
-        total = powers.sum(dim=1, keepdim=True)
-        ctx.save_for_backward(powers, total, label)
-        return ((top - logits.gather(1, label)) + total.log()).squeeze(1)
+        others, top = _below_top(logits, 1.0, _Besides(label))
+        total = _powers_(others, _Besides(label))
+        ctx.save_for_backward(others, total, label)
+        return ((logits.gather(1, label) - top) - total.log()).squeeze(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        powers, total, label = ctx.saved_tensors
+        others, total, label = ctx.saved_tensors
         gradient = gradients[0][:, None]
-        return (powers * (gradient / total)).scatter_add_(1, label, -gradient), None
+        return (others * (-gradient / total)).scatter_(1, label, gradient), None
 
 
 class _Deviation(torch.autograd.Function):
@@ -214,24 +309,16 @@ def deviation_of(rows: Tensor) -> Tensor:
     return length / math.sqrt(max(rows.shape[1] - 1, 1))
 
 
-def _below_top(logits: Tensor, scale: float | Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scaled logits less the largest of their row, B x classes, and that before the scale, B x 1; 0 at the label."""
-    if label is None:
-        top = logits.amax(dim=1, keepdim=True)
-        below = logits - top
-    else:
-        below = logits.scatter(1, label, float("-inf"))
-        top = below.amax(dim=1, keepdim=True)
-        below.sub_(top).scatter_(1, label, 0.0)
+def _below_top(logits: Tensor, scale: float | Tensor, counting: _All) -> tuple[Tensor, Tensor]:
+    """Scaled logits less the largest that counts, B x classes, 0 where left out; and that before the scale, B x 1."""
+    top = counting.top(logits)
+    below = counting.clear_(logits - top)
     return (below if isinstance(scale, float) and scale == 1 else below.mul_(scale)), top
 
 
-def _powers_(below: Tensor, label: Tensor | None) -> Tensor:
-    """In place the exponential, but for the label, which has 0; its sum, B x 1."""
-    below.exp_()
-    if label is not None:
-        below.scatter_(1, label, 0.0)
-    return below.sum(dim=1, keepdim=True)
+def _powers_(below: Tensor, counting: _All) -> Tensor:
+    """In place the exponential, but for what is left out, which has 0; its sum, B x 1."""
+    return counting.clear_(below.exp_()).sum(dim=1, keepdim=True)
 
 
 def _along(

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.classes import check_classes
-from kdzoo_zoo.response.distributions import divergence, labels_of
-from kdzoo_zoo.response.parts import two_way_divergence
+from kdzoo_zoo.response.distributions import divergence, labels_of, two_way_divergence
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
 

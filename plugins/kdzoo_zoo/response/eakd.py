@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.classes import check_classes
-from kdzoo_zoo.response.parts import partial_divergence
+from kdzoo_zoo.response.distributions import divergence
 from kdzoo_zoo.tensors import check_same, full_precision
 
 _SOURCE = "mdistiller's values, which the authors keep; ImageNet: their r34_r18 config"
@@ -63,7 +63,7 @@ def entropy_adaptive_loss(
     with torch.no_grad():
         own, known = (_entropy(logits, entropy_temperature) for logits in (student_logits, teacher_logits))
         weight = known * (1 + own / (math.log(student_logits.shape[1]) if bound is None else bound)) / 2
-    apart = partial_divergence(full_precision(student_logits), full_precision(teacher_logits), temperature)
+    apart = divergence(student_logits, teacher_logits, temperature, temperature).distance
     return temperature**2 * (weight * apart).mean()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, PairError, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.classes import check_classes
-from kdzoo_zoo.response.parts import partial_divergence, two_way_divergence
+from kdzoo_zoo.response.distributions import divergence, two_way_divergence
 from kdzoo_zoo.schedules import warm_up
-from kdzoo_zoo.tensors import check_same, full_precision
+from kdzoo_zoo.tensors import check_same
 
 _SOURCE = "authors' configs; ImageNet: their r34_r18 config"
 
@@ -68,18 +67,12 @@ def generalized_decoupled_loss(
     check_same("logits", student_logits, teacher_logits)
     if not 0 < k < student_logits.shape[1]:
         raise ValueError(f"k is {k}: of {student_logits.shape[1]} classes some must be among the first k, and some not")
-    student, teacher = full_precision(student_logits) / temperature, full_precision(teacher_logits) / temperature
-    places = teacher.topk(k, dim=1).indices
-    student_top, teacher_top = student.gather(1, places), teacher.gather(1, places)
-    student_rest, teacher_rest = (x.scatter(1, places, float("-inf")) for x in (student, teacher))
-    shares = two_way_divergence(
-        student_top.logsumexp(dim=1) - student_rest.logsumexp(dim=1),
-        teacher_top.logsumexp(dim=1) - teacher_rest.logsumexp(dim=1),
-    )
-    top = partial_divergence(student_top, teacher_top, 1.0)
-    closed = torch.zeros_like(teacher).scatter_(1, places, torch.finfo(teacher.dtype).min)
-    rest = partial_divergence(student, teacher, 1.0, closed)
-    return temperature**2 * (w0 * shares + w1 * top + w2 * rest).mean()
+    places = teacher_logits.topk(k, dim=1).indices
+    student_top, teacher_top = student_logits.gather(1, places), teacher_logits.gather(1, places)
+    top = divergence(student_top, teacher_top, temperature, temperature)
+    rest = divergence(student_logits, teacher_logits, temperature, temperature, besides=places)
+    shares = two_way_divergence(top.student_mass - rest.student_mass, top.teacher_mass - rest.teacher_mass)
+    return temperature**2 * (w0 * shares + w1 * top.distance + w2 * rest.distance).mean()
 
 
 class GeneralizedDecoupledKD(Strategy):

@@ -17,7 +17,7 @@ def reduce_best_class(teacher_logits: Tensor) -> Tensor:
     Of equal ones the first; int16 where a class number fits in it, else int32.
     """
     small = teacher_logits.shape[1] <= torch.iinfo(torch.int16).max
-    return teacher_logits.argmax(dim=1).to(torch.int16 if small else torch.int32)
+    return teacher_logits.max(dim=1).indices.to(torch.int16 if small else torch.int32)  # faster than argmax
 
 
 def hard_label_loss_reduced(student_logits: Tensor, best_class: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.classes import check_classes
-from kdzoo_zoo.response.distributions import labels_of, target_margin
-from kdzoo_zoo.response.parts import partial_divergence, two_way_divergence
+from kdzoo_zoo.response.distributions import divergence, labels_of, target_margin, two_way_divergence
 from kdzoo_zoo.schedules import warm_up
 from kdzoo_zoo.tensors import check_same, full_precision
 
@@ -74,11 +73,12 @@ def refined_logit_loss(
         target_margin(student / alpha_temperature, target),
         target_margin(teacher / alpha_temperature, teacher.argmax(dim=1)),
     )
-    above = (teacher >= teacher.gather(1, target[:, None])).to(teacher.dtype)
-    some = above.amin(dim=1, keepdim=True) == 0
+    with torch.no_grad():
+        below = torch.lt(teacher, teacher.gather(1, target[:, None]), out=torch.empty_like(teacher))
+    some = below.amax(dim=1, keepdim=True)
     # A sample without a class below is given all of them, and does not count.
-    closed = above.mul_(some).mul_(torch.finfo(teacher.dtype).min)
-    ranking = partial_divergence(student, teacher, temperature, closed) * some.squeeze(1)
+    ranking = divergence(student, teacher, temperature, temperature, among=below.add_(1 - some)).distance
+    ranking = ranking * some.squeeze(1)
     return alpha_temperature**2 * alpha * confidence.mean() + temperature**2 * beta * ranking.mean()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import log_probabilities
+from kdzoo_zoo.response.distributions import label_loss, log_probabilities
 
 
 def label_smoothing_loss(student_logits: Tensor, target: Tensor, smoothing: float, others: bool = False) -> Tensor:
@@ -39,10 +39,8 @@ def label_smoothing_loss(student_logits: Tensor, target: Tensor, smoothing: floa
         >>> label_smoothing_loss(logits, torch.tensor([0]), 0.1)
         tensor(0.3426)
     """
-    log_p = log_probabilities(student_logits, 1.0)
-    share = spread_over_all(smoothing, log_p.shape[1]) if others else smoothing
-    label = log_p.gather(1, target[:, None]).mean()
-    return -(1 - share) * label - share * log_p.mean()
+    share = spread_over_all(smoothing, student_logits.shape[1]) if others else smoothing
+    return label_loss(student_logits, target, share).mean()
 
 
 def spread_over_all(smoothing: float, classes: int) -> float:

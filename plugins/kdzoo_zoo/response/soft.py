@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Setup, Strategy, Terms, param
 from kdzoo_zoo.classes import check_classes
+from kdzoo_zoo.response.distributions import divergence
 from kdzoo_zoo.tensors import check_same, full_precision
 
 
@@ -49,9 +49,7 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
         tensor(0.4438)
     """
     check_same("logits", student_logits, teacher_logits)
-    log_student = F.log_softmax(full_precision(student_logits) / temperature, dim=1)
-    log_teacher = F.log_softmax(full_precision(teacher_logits) / temperature, dim=1)
-    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+    return divergence(student_logits, teacher_logits, temperature, temperature).distance.mean() * temperature**2
 
 
 class TopLogits(NamedTuple):
@@ -128,9 +126,9 @@ def top_soft_target_loss(student_logits: Tensor, teacher: TopLogits, temperature
     student_logits = full_precision(student_logits) / temperature
     places = teacher.classes.long()
     others = student_logits.scatter(1, places, float("-inf")).logsumexp(dim=1, keepdim=True)
-    log_student = F.log_softmax(torch.cat([student_logits.gather(1, places), others], dim=1), dim=1)
-    log_teacher = F.log_softmax(torch.cat([teacher.values, teacher.rest], dim=1) / temperature, dim=1)
-    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+    own = torch.cat([student_logits.gather(1, places), others], dim=1)
+    theirs = torch.cat([teacher.values, teacher.rest], dim=1)
+    return divergence(own, theirs, 1.0, temperature).distance.mean() * temperature**2
 
 
 def soft_temperature() -> float:

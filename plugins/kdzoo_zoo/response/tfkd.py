@@ -7,7 +7,8 @@ import math
 from torch import Tensor
 
 from kdzoo import Batch, Outputs, Paper, Strategy, Terms, param
-from kdzoo_zoo.response.distributions import labels_of, log_probabilities
+from kdzoo_zoo.response.distributions import label_loss, labels_of
+from kdzoo_zoo.tensors import full_precision
 
 _SOURCE = "authors' settings, CIFAR-100 with ResNet18"
 
@@ -68,8 +69,9 @@ def virtual_teacher_loss(
     log_other = log_label - gap
     label, other = math.exp(log_label), math.exp(log_other)
     negentropy = label * log_label + (classes - 1) * other * log_other
-    log_p = log_probabilities(student_logits, temperature if soften_student else 1.0)
-    return negentropy - (label - other) * log_p.gather(1, target[:, None]).mean() - other * classes * log_p.mean()
+    softened = full_precision(student_logits) / temperature if soften_student else student_logits
+    # The label's share and those of the others sum up to 1.
+    return negentropy + label_loss(softened, target, spread=classes * other).mean()
 
 
 class TeacherFreeKD(Strategy):
