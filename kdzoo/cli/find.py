@@ -46,7 +46,7 @@ def find(
             metavar="N",
             rich_help_panel=OPTIONS["strategies"].panel,
         ),
-    ] = "40x",
+    ] = "60x",
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -62,7 +62,7 @@ def find(
     The best on tune are trained again on fresh seeds, beside the student alone, and measured on test once. The same
     command resumes a race that was stopped.
 
-    [dim]kdzoo find --teacher resnet10t --student test_resnet --dataset digits --budget 40x[/dim]
+    [dim]kdzoo find --teacher resnet10t --student test_resnet --dataset digits --budget 2h[/dim]
     """
     from kdzoo.cli.running import make_lab, prepare, show_failures
     from kdzoo.find.race import Race, RaceBudget
