@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
@@ -109,7 +109,7 @@ class Cell(Frozen):
     Args:
         kind: ``student``; ``teacher`` for the training of a teacher, which has no teacher of its own and whose
             strategy is the label-only baseline; ``assistant`` for that of a network between teacher and student;
-            ``trial`` for one of tuning, which is never measured on test.
+            ``trial`` for one of tuning and ``rung`` for one of a race, which are never measured on test.
         data: the dataset.
         student: what is trained.
         teacher: what teaches it.
@@ -123,10 +123,12 @@ class Cell(Frozen):
         hops: the networks between the teacher and the student, from the teacher's side; the last one teaches.
         peer: a second student, which learns at the same time, each from the other; the teacher does not teach.
         balance: how the strategy's terms are weighted beside the hard-label loss, where that is not by its parameters.
+        until: after how many epochs of the recipe a rung ends, of a strategy whose main phase is all of the training;
+            of one with phases before it, after the same share of its main phase. 0 for what is no rung.
         protocol: version of the protocol.
     """
 
-    kind: Literal["student", "teacher", "assistant", "trial"]
+    kind: Literal["student", "teacher", "assistant", "trial", "rung"]
     data: DataRef
     student: ModelRef
     teacher: TeacherRef | None
@@ -139,14 +141,17 @@ class Cell(Frozen):
     hops: tuple[Hop, ...] = Field(default=(), exclude_if=operator.not_)
     peer: ModelRef | None = Field(default=None, exclude_if=operator.not_)
     balance: Balance | None = Field(default=None, exclude_if=operator.not_)
+    until: Annotated[int, Field(ge=0, exclude_if=operator.not_)] = 0
     protocol: int = Field(default_factory=lambda: PROTOCOL, ge=1)
 
     @model_validator(mode="after")
-    def _trials_belong_to_studies(self) -> Cell:
+    def _is_of_one_kind(self) -> Cell:
         if self.study and self.kind != "trial":
             raise ValueError("only a trial belongs to a study")
         if self.peer and self.hops:
             raise ValueError("a cell with a second student has no networks between teacher and student")
+        if (self.kind == "rung") != (self.until > 0) or self.until > self.recipe.epochs:
+            raise ValueError("a rung ends after an epoch of its recipe, and nothing else does so")
         return self
 
     @property
@@ -176,6 +181,20 @@ class Cell(Frozen):
     def teaches(self) -> bool:
         """Whether it is trained so that others can be: a teacher, or a network between teacher and student."""
         return self.kind in ("teacher", "assistant")
+
+    @property
+    def only_selects(self) -> bool:
+        """Whether it is trained to choose by: measured on tune, never on test, and on no board."""
+        return self.kind in ("trial", "rung")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is a rung that ends before its recipe does, so that a higher one takes up its checkpoint."""
+        return 0 < self.until < self.recipe.epochs
+
+    def lower_rungs(self) -> Iterator[Cell]:
+        """The rungs that may have trained the first epochs of this one, the highest first."""
+        return (self.model_copy(update={"until": until}) for until in range(self.until - 1, 0, -1))
 
     @property
     def models(self) -> list[ModelRef]:

@@ -290,6 +290,8 @@ def cell_title(cell: Cell) -> str:
     where = f"{cell.strategy.name}{cell.mark} {way}{second} on {cell.data.name}"
     if cell.kind == "assistant":
         return f"assistant of {where} seed {cell.seed}"
+    if cell.kind == "rung":
+        return f"rung of {where}, to epoch {cell.until} of {cell.recipe.epochs}"
     return f"trial of {where}" if cell.kind == "trial" else f"{where} seed {cell.seed}"
 
 

@@ -26,6 +26,7 @@ from kdzoo.record_parts import (
     Digest,
     Environment,
     Epoch,
+    Found,
     PeerMeasures,
     Size,
     TeacherMeasures,
@@ -35,16 +36,16 @@ from kdzoo.record_parts import (
 )
 from kdzoo.refs import Frozen
 
-SCHEMA = 8
+SCHEMA = 9
 """Newest version of the record's form.
 
 2 brought trials, which can be pruned and are not measured on test; 3 what the teacher bank did; 4 epochs that were not
 measured on tune, and compiled networks; 5 how a teacher from a file is shown images, which of the file's entries was
 taken, teachers that were vouched for, settings that a strategy changed, cells that ended their process, a seal, and the
 digests of the weights; 6 scores by the names of measures, in the place of counts; 7 several teachers, and networks
-between teacher and student, and second students; 8 balanced terms.
+between teacher and student, and second students; 8 balanced terms; 9 rungs of a race, and what a race chose.
 
-Whatever has nothing of the last two is still written as the sixth (:func:`schema_of`), to the byte.
+Whatever has nothing of the last three is still written as the sixth (:func:`schema_of`), to the byte.
 
 A reader refuses what is newer than itself and still reads what is older.
 """
@@ -56,14 +57,22 @@ EVALUATION = 1
 _SEALED = 5
 """The first schema whose records are sealed."""
 
-_CHAINED = 7
-"""The first schema with several teachers, networks between teacher and student, and second students."""
+_CHAINED, _BALANCED = 7, 8
+"""The first schemas with several teachers, networks between teacher and student, and second students; and with balanced
+terms."""
 
 
-def schema_of(cell: Cell | None) -> int:
-    """The version in whose form the record of a cell is written: the oldest one that can hold it."""
-    if cell is not None and cell.balance:
+def schema_of(cell: Cell | None, found: Found | None = None) -> int:
+    """The version in whose form the record of a cell is written: the oldest one that can hold it.
+
+    Args:
+        cell: whose record it is.
+        found: what the record says of a race.
+    """
+    if found or (cell is not None and cell.kind == "rung"):
         return SCHEMA
+    if cell is not None and cell.balance:
+        return _BALANCED
     if cell is not None and (cell.hops or cell.peer or (cell.teacher is not None and cell.teacher.members)):
         return _CHAINED
     return NAMED
@@ -73,18 +82,18 @@ class Summary(Frozen):
     """What a board uses of a record: neither the curve, which is most of it, nor start, command and traceback. Whether
     the id is the cell's is not looked at.
 
-    A trial is not measured on test, and can also be pruned: by the pruner, or by a non-finite loss.
+    A trial or a rung is not measured on test, and can also be pruned: by the pruner, or by a non-finite loss.
 
     Args:
         record_schema: version of the record's form.
         evaluation: version of the measures.
         id: the cell's id.
-        status: ``done``, ``failed``, or of a trial ``pruned``.
+        status: ``done``, ``failed``, or of a trial or a rung ``pruned``.
         cell: what was run, with all its configuration.
         family: the strategy's family.
         measures: the declarations of the measures that are not kdzoo's own.
         tune: the scores of the finished student on tune.
-        test: its scores on test, how often it agrees with its teacher included; None for a trial.
+        test: its scores on test, how often it agrees with its teacher included; None for a trial or a rung.
         teacher: the teacher's size and measures; None for a teacher's own training.
         assistants: the networks between teacher and student, in the order in which the cell has them.
         peer: the second student, where there is one.
@@ -94,6 +103,7 @@ class Summary(Frozen):
         environment: where it ran.
         ended: when it was recorded, UTC.
         reason: why it failed or was pruned.
+        found: what the race had seen that chose the setting of this student; None where none did.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -116,6 +126,7 @@ class Summary(Frozen):
     environment: Environment
     ended: str
     reason: str = ""
+    found: Annotated[Found | None, Field(exclude_if=operator.not_)] = None
 
     @property
     def main(self) -> Measure:
@@ -124,11 +135,13 @@ class Summary(Frozen):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        trial = self.cell.kind == "trial"
+        trial = self.cell.only_selects
         if trial and self.test is not None:
-            raise ValueError("a trial is not measured on test")
+            raise ValueError(f"a {self.cell.kind} is not measured on test")
         if self.status == "pruned" and not trial:
-            raise ValueError("only a trial is pruned")
+            raise ValueError("only a trial or a rung is pruned")
+        if self.found and self.cell.kind != "student":
+            raise ValueError("a race chooses students")
         if self.status != "done" and not self.reason:
             raise ValueError(f"a {self.status} record needs a reason")
         if self.status == "done" and (missing := sorted(self._missing(trial))):
@@ -219,14 +232,19 @@ class Record(Summary):
                 raise ValueError(f"curve.{number}: {fault}")
         return self
 
+    def of_race(self, found: Found) -> Record:
+        """The record of a setting that a race chose, with what the race had seen."""
+        return self.model_copy(update={"found": found, "record_schema": SCHEMA})
+
     def outcome(self) -> dict[str, Any]:
-        """The part that the same cell must give again: all but cost, environment, times, command and, as other
-        processors round otherwise, the digests of its weights."""
-        volatile = {"cost", "environment", "started", "ended", "command", "traceback", "weights", "deaths"}
+        """The part that the same cell must give again: all but cost, environment, times, command, who chose it and, as
+        other processors round otherwise, the digests of its weights."""
+        volatile = {"cost", "environment", "started", "ended", "command", "traceback", "weights", "deaths", "found"}
         exclude: dict[str, Any] = dict.fromkeys(volatile, True)
         exclude["teacher"] = {"members": {"__all__": {"weights"}}}
         exclude["assistants"] = {"__all__": {"weights", "seconds"}}
-        return self.model_dump(mode="json", exclude=exclude)
+        schema = {"record_schema": schema_of(self.cell)} if self.found else {}
+        return self.model_dump(mode="json", exclude=exclude) | schema
 
     def to_json(self) -> str:
         """The record as it stands in its file: one canonical line of its schema, sealed (see :mod:`kdzoo.jsontext`)."""

@@ -101,6 +101,18 @@ class PeerMeasures(Frozen):
     test: Scores | None
 
 
+class Found(Frozen):
+    """What a race had seen when it chose a setting, all of it on tune.
+
+    Args:
+        strategies: how many it compared, the student alone not among them.
+        trials: their settings, each trained as far as it got.
+    """
+
+    strategies: Annotated[int, Field(ge=1)]
+    trials: Annotated[int, Field(ge=1)]
+
+
 class Environment(Frozen):
     """Where the cell ran; nothing here is part of its identity.
 

@@ -37,7 +37,7 @@ _DISTINCT, _OWN_TRIALS = 2, 2
 """The first versions of the search that try nothing twice, and that keep trials apart which a pruner may end."""
 
 TRIAL_SEED = 1_000_000
-"""Seed index of every trial. Final runs count theirs from 0, so none repeats a trial's draws."""
+"""Seed index of every trial and rung. Final runs count theirs from 0, so none repeats a trial's draws."""
 
 Pruner = Literal["none", "median", "hyperband"]
 

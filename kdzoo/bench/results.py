@@ -49,7 +49,7 @@ def final_record(cell: Cell, lab: Lab, rerun: Rerun) -> Record | None:
     found = lab.store.claimed_record(cell.id)
     if found is None or (not stands(found, rerun) and found.ended < lab.started):
         return None
-    lab.store.clear(cell.id)  # a kill may have come between the record and this
+    _tidy(found, lab)  # a kill may have come between the record and this
     return found
 
 
@@ -89,10 +89,16 @@ def _failed(cell: Cell, lab: Lab, reason: str, deaths: int) -> Record:
 def keep_record(record: Record, lab: Lab) -> Record:
     """Write a record, and tell of it."""
     lab.store.write_record(record)
-    lab.store.clear(record.id)
+    _tidy(record, lab)
     lab.store.log(record.status, cell=record.id)
     lab.events.record_written(record)
     return record
+
+
+def _tidy(record: Record, lab: Lab) -> None:
+    """Forget the checkpoints of a cell that has its record, but for those that a higher rung takes up."""
+    if not (record.cell.goes_on and record.status == "done"):
+        lab.store.clear(record.id)
 
 
 def frame_of(cell: Cell, lab: Lab) -> dict[str, Any]:

@@ -180,7 +180,11 @@ def _train_and_measure(
         giver.teacher if giver else None,
         data,
         accelerator,
-        SharedCheckpoints(lab.store.folder(cell.id).absolute(), lab.world),
+        SharedCheckpoints(
+            lab.store.folder(cell.id).absolute(),
+            lab.world,
+            [lab.store.folder(each.id).absolute() for each in cell.lower_rungs()],
+        ),
         watch,
         stop,
         source,
@@ -205,8 +209,9 @@ def _train_and_measure(
 def _finish(
     training: Training, cell: Cell, lab: Lab, taught: MeasuredTeacher | None, sizes: Sizes, state: ProcessState
 ) -> Course[dict[str, Any]]:
-    """Train to the end and measure; a trial's early end, by the pruner or a non-finite loss, is an outcome too."""
-    data, strategy, trial = training.data, training.strategy, cell.kind == "trial"
+    """Train to the end and measure; the early end of a trial or a rung, by the pruner or a non-finite loss, is an
+    outcome too."""
+    data, strategy, trial = training.data, training.strategy, cell.only_selects
     own, second = sizes
     try:
         trained = yield from training.course()

@@ -65,7 +65,7 @@ def _sampled(history: optuna.Study, plan: StudyPlan, taken: Container[str]) -> d
     distributions = {name: distribution(one) for name, one in plan.space.items()}
     for _ in range(_ASKS):
         trial = history.ask(distributions)
-        values = {name: _rounded(trial.params[name], one) for name, one in plan.space.items()}
+        values = {name: rounded(trial.params[name], one) for name, one in plan.space.items()}
         if canonical_json(values) not in taken:
             return values
         history.tell(trial, state=TrialState.FAIL)  # else it would count as one that runs
@@ -85,13 +85,14 @@ def _left(plan: StudyPlan, taken: Container[str], even: random.Random) -> dict[s
 def _drawn(plan: StudyPlan, taken: Container[str], even: random.Random) -> dict[str, Scalar]:
     """An even draw, not rounded."""
     for _ in range(_DRAWS):
-        values = {name: _even(one, even) for name, one in plan.space.items()}
+        values = {name: evenly(one, even) for name, one in plan.space.items()}
         if canonical_json(values) not in taken:
             return values
     raise RuntimeError(f"{_DRAWS} draws from {plan.space} gave nothing new")
 
 
-def _even(one: Range, even: random.Random) -> Scalar:
+def evenly(one: Range, even: random.Random) -> Scalar:
+    """A draw from a range, even on its scale."""
     if one.whole:
         return even.randint(int(one.low), int(one.high))
     if one.log:
@@ -101,7 +102,7 @@ def _even(one: Range, even: random.Random) -> Scalar:
     return min(max(drawn, one.low), one.high)
 
 
-def _rounded(value: float, one: Range) -> Scalar:
+def rounded(value: float, one: Range) -> Scalar:
     """As few digits as a thousandth of the range needs, so that a tuned value can be read and typed.
 
     On a log scale that is a thousandth of the range's logarithm, in relation to the value; and at least four digits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain, groupby
 from typing import Any, TypeAlias
 
@@ -50,15 +51,7 @@ def run_bench(
     cells = [cell for cell in plan.cells if cell.kind == "teacher" or not only_tune]
     expect(lab, [*cells, *plan.later(only_tune=only_tune)])
 
-    def execute(cells: Sequence[Cell], stops: Mapping[str, Stop] | None = None) -> list[Record]:
-        again = teachers_again(cells, lab.store, lambda cell: must_run(cell, lab.store, rerun))
-        between = [each for cell in cells if must_run(cell, lab.store, rerun) for each in assistant_cells(cell)]
-        asked = {cell.id for cell in cells}
-        first = list({cell.id: cell for cell in (*again, *between) if cell.id not in asked}.values())
-        stages = chain.from_iterable(in_stages([*first, *cells]))
-        found = {record.id: record for record in executor.run(list(stages), report, rerun, stops)}
-        return [found[cell.id] for cell in cells]
-
+    execute = partial(run_with_helpers, lab=lab, report=report, rerun=rerun, executor=executor)
     records = execute(cells)
     tried: dict[str, Record] = {}
 
@@ -82,6 +75,35 @@ def run_bench(
         records.extend(record for record in execute(finals) if record.id not in known)
         cells.extend(cell for cell in finals if cell.id not in known)
     return BenchResult(cells, studies, records)
+
+
+def run_with_helpers(
+    cells: Sequence[Cell],
+    stops: Mapping[str, Stop] | None = None,
+    *,
+    lab: Lab,
+    report: Reporter,
+    rerun: Rerun,
+    executor: Executor,
+) -> list[Record]:
+    """The records of cells, in their order; what must be trained before them, teachers whose weights are gone and
+    networks between teacher and student, is trained too.
+
+    Args:
+        cells: what to run.
+        stops: id of a cell -> who may end it early.
+        lab, report, rerun, executor: as :func:`run_bench` takes them.
+
+    Raises:
+        UsageError: the disk is full.
+    """
+    again = teachers_again(cells, lab.store, lambda cell: must_run(cell, lab.store, rerun))
+    between = [each for cell in cells if must_run(cell, lab.store, rerun) for each in assistant_cells(cell)]
+    asked = {cell.id for cell in cells}
+    first = list({cell.id: cell for cell in (*again, *between) if cell.id not in asked}.values())
+    stages = chain.from_iterable(in_stages([*first, *cells]))
+    found = {record.id: record for record in executor.run(list(stages), report, rerun, stops)}
+    return [found[cell.id] for cell in cells]
 
 
 def _sound_record(trial: str, store: Store) -> Record | None:

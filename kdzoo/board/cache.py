@@ -37,7 +37,7 @@ FILE = "board.jsonl"
 _MOST_BYTES = 2**36
 """Bytes of it: of a hundred million records."""
 
-_FORM = f"7; kdzoo {version('kdzoo')}; record {SCHEMA}; evaluation {EVALUATION}"
+_FORM = f"8; kdzoo {version('kdzoo')}; record {SCHEMA}; evaluation {EVALUATION}"
 """Raise its first number when lines get another form within a version."""
 
 

@@ -202,7 +202,7 @@ def _points(board: Board) -> str:
 
 
 def _tuning_notes(rows: Sequence[RowValues], titles: str) -> list[str]:
-    """How the tuned rows were made and compared; nothing where no study concerns a row."""
+    """How the rows were made and compared that a search concerns; nothing where there are none."""
     lines = []
     tuned = [row for row in rows if row["trials"] is not None]
     if tuned:
@@ -212,8 +212,13 @@ def _tuning_notes(rows: Sequence[RowValues], titles: str) -> list[str]:
             f"tuned: best of {trials} by {titles} on tune, retrained on fresh seeds; default: trial 0, the values that"
             " the study starts from; tuning: total time of all trials, training and evaluation"
         )
-    elif any(row["variant"] for row in rows):
+    elif any(row["variant"].startswith("default") for row in rows):
         lines.append("default: trial 0 of a tuning study, the values that it starts from")
+    if any("found (" in row["variant"] for row in rows):
+        lines.append(
+            f"found (...): chosen by a race of so many strategies, with so many settings in trial, by {titles} on tune;"
+            " trained again on fresh seeds"
+        )
     if any(to_tuned(row) for row in rows):
         lines.append(
             "(tuned): difference, gap and time are relative to the ce row tuned on the same budget, over the same"

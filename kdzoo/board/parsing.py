@@ -223,7 +223,7 @@ def results_of(cached: Iterable[CachedRecord], texts: Mapping[str, str]) -> list
 
 
 def _result(cell_id: str, values: list[Any]) -> Result:
-    ended, family, measures, teacher, scores, timing, reason = values
+    ended, family, measures, teacher, scores, timing, reason, found = values
     return Result(
         cell_id,
         ended,
@@ -233,6 +233,7 @@ def _result(cell_id: str, values: list[Any]) -> Result:
         scores,
         timing and Timing(timing[0], tuple(timing[1]), timing[2]),
         reason,
+        found and (found[0], found[1]),
     )
 
 

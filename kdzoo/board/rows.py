@@ -15,6 +15,7 @@ from kdzoo.cell import Cell, RowKey
 from kdzoo.foreign import MOST_OF_A_REASON, bounded
 from kdzoo.measures import SAMPLES, TOP1, Measure
 from kdzoo.record import EVALUATION, Summary
+from kdzoo.record_parts import Found
 from kdzoo.refs import StrategyRef
 
 BASELINES = ("ce", "soft")
@@ -45,6 +46,7 @@ class Result(NamedTuple):
     Attributes:
         measures: the declarations of the measures that are not kdzoo's own.
         scores: column of the frame -> number: the measures on test, the main one on tune, and the sizes.
+        found: what the race had seen that chose the setting: strategies and trials; None where none did.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Result(NamedTuple):
     scores: Mapping[str, float] | None
     timing: Timing | None
     reason: str
+    found: tuple[int, int] | None = None
 
     def differs(self, other: Result) -> bool:
         """Whether both are done and do not agree on what was measured."""
@@ -84,6 +87,7 @@ def result_of(record: Summary) -> Result:
         scores or None,
         timing,
         bounded(record.reason, MOST_OF_A_REASON),
+        (record.found.strategies, record.found.trials) if record.found else None,
     )
 
 
@@ -120,6 +124,15 @@ class RowSeeds:
     done: dict[int, Result] = field(default_factory=dict)
     failed: dict[int, Result] = field(default_factory=dict)
     missing: set[int] = field(default_factory=set)
+
+    @property
+    def found(self) -> Found | None:
+        """What the race had seen that chose the row; of several that which saw most."""
+        seen = [result.found for result in (*self.done.values(), *self.failed.values()) if result.found]
+        if not seen:
+            return None
+        strategies, trials = max(seen, key=lambda one: (one[1], one[0]))
+        return Found(strategies=strategies, trials=trials)
 
     @property
     def seeds(self) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -199,7 +199,8 @@ def _pairs(rows: BoardRows, titles: Titles, tunings: Tunings) -> dict[PairKey, l
     pairs: dict[PairKey, list[BoardLine]] = defaultdict(list)
     for key, row in rows.rows.items():
         for teacher in teachers.get(key.pair, [NO_TEACHER]) if key.teacher == NO_TEACHER else [key.teacher]:
-            pairs[key.pair._replace(teacher=teacher)].append(titles.line(key, row, tunings.of(key)))
+            tuning = replace(tunings.of(key), found=row.found)
+            pairs[key.pair._replace(teacher=teacher)].append(titles.line(key, row, tuning))
     return pairs
 
 

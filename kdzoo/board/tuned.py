@@ -1,4 +1,4 @@
-"""What studies say of one row: whether it is a winner or a trial 0, what was searched, and what that took."""
+"""What searches say of one row: whether it is a study's winner or trial 0, or a race chose it; what that took."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kdzoo.board.labels import Facts, distinguishing, params_text
 from kdzoo.cell import canonical_json
 from kdzoo.errors import counted
+from kdzoo.record_parts import Found
 from kdzoo.study import Study
 
 _OWNER = "recipe."
@@ -67,30 +68,40 @@ def settings_text(study: Study) -> str:
     return f"{counted(study.different, 'different setting')}" if study.different < len(study.trials) else ""
 
 
+def found_text(found: Found) -> str:
+    """``found (38 strategies, 120 trials)``: what the selection saw that chose a row."""
+    strategies = "1 strategy" if found.strategies == 1 else f"{found.strategies} strategies"
+    return f"found ({strategies}, {counted(found.trials, 'trial')})"
+
+
 @dataclass(frozen=True)
 class Tuning:
-    """What the studies say of one row.
+    """What searches say of one row.
 
     Attributes:
         won: the studies whose winner it is, the smallest budget first.
         default: whether it is trial 0 of a study.
         apart: what tells the studies it won from those that others won; empty for the strategy's only winner.
+        found: what the race had seen that chose it, as its records say; None where none did.
     """
 
     won: tuple[Study, ...] = ()
     default: bool = False
     apart: str = ""
+    found: Found | None = None
 
     @property
     def variant(self) -> str:
-        """``default``, ``tuned``, ``default, tuned`` or nothing; ``tuned (30 trials)`` where it has namesakes."""
+        """``default``, ``tuned``, ``default, tuned`` or nothing; ``tuned (30 trials)`` where it has namesakes; ``found
+        (38 strategies, 120 trials)`` behind it where a race chose the row."""
         tuned = "tuned" + (f" ({self.apart})" if self.apart else "")
-        return ", ".join([*(["default"] if self.default else []), *([tuned] if self.won else [])])
+        found = [found_text(self.found)] if self.found else []
+        return ", ".join([*(["default"] if self.default else []), *([tuned] if self.won else []), *found])
 
     @property
     def plain(self) -> bool:
         """Whether no search made it, or a search that came back to where it began."""
-        return self.default or not self.won
+        return self.default or not (self.won or self.found)
 
     @property
     def budgets(self) -> set[Budget]:

@@ -15,6 +15,7 @@ from kdzoo.cli.bench import bench
 from kdzoo.cli.board import board
 from kdzoo.cli.check_strategy import check_strategy
 from kdzoo.cli.data import data
+from kdzoo.cli.find import find
 from kdzoo.cli.new import new
 from kdzoo.cli.pair import pair
 from kdzoo.cli.plugins import plugins
@@ -57,6 +58,7 @@ def _common(
 
 app.command()(bench)
 app.command()(tune)
+app.command()(find)
 app.command()(board)
 app.command("run-cell")(train_cells)
 app.command()(publish)

@@ -34,24 +34,25 @@ _SHOWN = 8
 
 
 @contextmanager
-def make_report(cells: Sequence[Cell], later: Sequence[Cell] = ()) -> Iterator[PlainReport]:
+def make_report(cells: Sequence[Cell], later: Sequence[Cell] = (), *, counted: bool = True) -> Iterator[PlainReport]:
     """The report for where standard error goes.
 
     Args:
         cells: what will run.
         later: stand-ins for what will run beside them, each as long as what it stands for.
+        counted: whether these are all; else no number of cells and no time that is left is told.
     """
     console = Console(stderr=True)
     report: PlainReport
     if console.is_terminal:
-        report = live = LiveReport(cells, console, later)
+        report = live = LiveReport(cells, console, later, counted=counted)
         with Live(get_renderable=live.view, console=console, refresh_per_second=4, transient=True):
             yield report
     else:
-        report = PlainReport(cells, console, later)
+        report = PlainReport(cells, console, later, counted=counted)
         yield report
     if report.found:
-        report.say(f"{report.found} of {report.total} cells were already done")
+        report.say(f"{report.found}{f' of {report.total}' if counted else ''} cells were already done")
 
 
 class Running:
@@ -82,8 +83,10 @@ class Running:
 class PlainReport:
     """One line for each cell that ends, and one now and then while a long one runs."""
 
-    def __init__(self, cells: Sequence[Cell], console: Console, later: Sequence[Cell] = ()) -> None:
-        self.console = console
+    def __init__(
+        self, cells: Sequence[Cell], console: Console, later: Sequence[Cell] = (), *, counted: bool = True
+    ) -> None:
+        self.console, self.counted = console, counted
         self.total = len(cells) + len(later)
         self.ended = self.found = 0
         self.pace = Pace(cells, later)
@@ -100,7 +103,7 @@ class PlainReport:
 
     def name(self, cell: Cell) -> str:
         """A cell in words; a winner of tuning with its values, since the row of the defaults has the same title."""
-        tuned = cell.kind == "student" and cell.id not in self._planned
+        tuned = self.counted and cell.kind == "student" and cell.id not in self._planned
         return f"{cell_title(cell)}, tuned {values_text(cell)}" if tuned else cell_title(cell)
 
     def passed(self, cell: Cell) -> None:
@@ -131,7 +134,8 @@ class PlainReport:
         self.found += before and record.status != "failed"
         if record.status == "failed" or (ran.ran and self._tells(record.cell)):
             result = self._result(record, ran, "FAILED before" if before else "FAILED")
-            self.say(f"[{self.ended}/{self.total}] {self.name(record.cell)}: {result}")
+            place = f"{self.ended}/{self.total}" if self.counted else f"{self.ended}"
+            self.say(f"[{place}] {self.name(record.cell)}: {result}")
 
     def _tells(self, cell: Cell) -> bool:
         """Whether a cell that went well has a line: a student has one if no more than :data:`_LINES` of them are spread
@@ -144,15 +148,20 @@ class PlainReport:
         return True
 
     def _result(self, record: Record, ran: Running, failed: str) -> str:
+        values = values_text(record.cell) if record.cell.only_selects else ""
+        tried = f"{values}: " if values else ""
         if record.status == "failed":
-            tried = f"{values_text(record.cell)}: " if record.cell.kind == "trial" else ""
             return f"{tried}{failed}: {record.reason}"
-        left = self.pace.left()
+        left = self.left()
         took = _duration(time.monotonic() - ran.began) + (f", about {_duration(left)} left" if left else "")
-        if record.cell.kind == "trial":
+        if record.cell.only_selects:
             tune = f"{_score(record, record.tune)} on tune" if record.tune else f"pruned ({record.reason})"
-            return f"{values_text(record.cell)}: {tune}, {took}"
+            return f"{tried}{tune}, {took}"
         return f"{_score(record, record.test)} on test, {took}" if record.test else took
+
+    def left(self) -> float | None:
+        """Seconds to go, as far as that is known."""
+        return self.pace.left() if self.counted else None
 
     def say(self, text: str) -> None:
         """One plain line."""
@@ -168,16 +177,17 @@ class LiveReport(PlainReport):
 
     def view(self) -> Any:
         """What the terminal shows now."""
-        left = self.pace.left()
+        left = self.left()
         top = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=self.total, completed=self.ended, width=30) if self.counted else ""
         top.add_row(
             Text("cells", style="bold"),
-            ProgressBar(total=self.total, completed=self.ended, width=30),
-            f"{self.ended} done, {self.total - self.ended} left",
+            bar,
+            f"{self.ended} done" + (f", {self.total - self.ended} left" if self.counted else ""),
             Text(f"about {_duration(left)} left" if left else "", style="dim"),
         )
         running = list(self.running.values())  # another thread draws than reports
-        if not running or self.ended == self.total:
+        if not running or (self.counted and self.ended == self.total):
             return top
         shown = running if len(running) <= _SHOWN else running[: _SHOWN - 1]
         more = [Text(f"      and {len(running) - len(shown)} more", style="dim")] if len(shown) < len(running) else []

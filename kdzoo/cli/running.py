@@ -1,11 +1,12 @@
-"""What ``kdzoo bench`` and ``kdzoo tune`` share: the plan of what was asked for, and the run of it."""
+"""What ``kdzoo bench``, ``kdzoo tune`` and ``kdzoo find`` share: the plan of what was asked for, and the run of it."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,10 @@ from kdzoo.registry import Registry
 from kdzoo.store import Store
 
 if TYPE_CHECKING:
+    from kdzoo.bench.executors.local import Executor
+    from kdzoo.bench.lab import Lab
     from kdzoo.bench.preflight import Preflight
+    from kdzoo.cli.progress import PlainReport
 
 _LINE = re.compile(r"\([^()\s]+\.py:\d+\)\Z")
 
@@ -58,7 +62,12 @@ class Prepared:
 
 
 def prepare(
-    options: Options, *, dry_run: bool, defaults: Mapping[str, Any] | None = None, only_tune: bool = False
+    options: Options,
+    *,
+    dry_run: bool,
+    defaults: Mapping[str, Any] | None = None,
+    only_tune: bool = False,
+    change: Callable[[BenchPlan], None] | None = None,
 ) -> Prepared:
     """Plan what the options ask for; a dry run also prints it.
 
@@ -67,6 +76,7 @@ def prepare(
         dry_run: whether to print the plan.
         defaults: keys of the configuration for where neither options nor the bench file say anything.
         only_tune: whether only teachers and trials will be trained.
+        change: makes another plan of that of a bench.
 
     Raises:
         UsageError: something is wrong, or no strategy can serve.
@@ -75,13 +85,17 @@ def prepare(
     store = Store.check(Path(settings.out))
     files = tuple(options["plugin"] or ())
     cache = Known.open(files)
-    with without_collector():
-        prepared = _from_cache(settings, store, cache, dry_run=dry_run, only_tune=only_tune)
+    prepared = None
+    if change is None:
+        with without_collector():
+            prepared = _from_cache(settings, store, cache, dry_run=dry_run, only_tune=only_tune)
     if prepared is None:
         registry = Registry.load(files, cache)
         warn_of_broken(registry)
         prepared = Prepared(make_plan(settings, registry), registry, settings, files)
         cache.save()
+    if change is not None:
+        change(prepared.plan)
     plan, registry = prepared.plan, prepared.registry
     brought = [name for plugin in registry.plugins for name in plugin.trackers]
     check_trackers(settings.log_with, brought, lockstep=settings.lockstep)
@@ -98,8 +112,8 @@ def prepare(
     for line in plan.inputs if not dry_run else ():
         typer.echo(line, err=True)
     if settings.rerun != "always":
-        for change in changes((record for record in records if record), registry):
-            typer.echo(f"warning: {change}", err=True)
+        for changed in changes((record for record in records if record), registry):
+            typer.echo(f"warning: {changed}", err=True)
     if dry_run:
         show_plan(plan, store, only_tune=only_tune)
     elif not any(cell.strategy.name != "ce" for cell in plan.cells) and plan.refused:
@@ -172,17 +186,24 @@ def run(prepared: Prepared, *, only_tune: bool = False) -> BenchResult:
 
 
 def _train(prepared: Prepared, cells: list[Cell], *, only_tune: bool) -> BenchResult:
-    from kdzoo.bench.crashes import marking_exits
-    from kdzoo.bench.executors.selection import open_executor
-    from kdzoo.bench.lab import Lab
     from kdzoo.bench.session import run_bench
     from kdzoo.board.cache import refresh
-    from kdzoo.cli.progress import make_report
+
+    plan, settings, lab = prepared.plan, prepared.settings, make_lab(prepared)
+    with at_work(prepared, lab, cells, plan.later(only_tune=only_tune), only_tune=only_tune) as (executor, report):
+        result = run_bench(plan, lab, report, settings.rerun, only_tune=only_tune, executor=executor)
+    show_failures(result.records, prepared.registry)
+    refresh(lab.store)
+    return result
+
+
+def make_lab(prepared: Prepared) -> Lab:
+    """The lab of a bench that can run."""
+    from kdzoo.bench.lab import Lab
     from kdzoo.engine.bank.spec import BankSettings
 
-    assert prepared.preflight
     plan, settings = prepared.plan, prepared.settings
-    lab = Lab(
+    return Lab(
         store=Store.create(Path(settings.out), _say),
         registry=prepared.registry,
         device=plan.device,
@@ -200,22 +221,48 @@ def _train(prepared: Prepared, cells: list[Cell], *, only_tune: bool) -> BenchRe
             shared=settings.workers not in (None, 1) or settings.executor != "local",
         ),
     )
+
+
+@contextmanager
+def at_work(
+    prepared: Prepared,
+    lab: Lab,
+    cells: Sequence[Cell],
+    later: Sequence[Cell] = (),
+    *,
+    only_tune: bool = False,
+    counted: bool = True,
+) -> Iterator[tuple[Executor, PlainReport]]:
+    """Who runs the cells of a bench, and who shows them; Ctrl-C in the block ends with exit code 130.
+
+    Args:
+        prepared: the bench; its strategies are tried first.
+        lab: of it.
+        cells: what will run.
+        later: stand-ins for what will run beside them.
+        only_tune: whether only teachers and trials will be trained.
+        counted: whether ``cells`` and ``later`` are all that will run.
+    """
+    from kdzoo.bench.crashes import marking_exits
+    from kdzoo.bench.executors.selection import open_executor
+    from kdzoo.cli.progress import make_report
+
+    assert prepared.preflight
     try:
         with marking_exits():
             for refusal in prepared.preflight.strategies(lab.store):
                 show_refusal("breaks on", refusal)
         with (
-            open_executor(plan, lab, settings, prepared.plugins, _say, only_tune=only_tune) as executor,
-            make_report(cells, plan.later(only_tune=only_tune)) as report,
+            open_executor(
+                prepared.plan, lab, prepared.settings, prepared.plugins, _say, only_tune=only_tune
+            ) as executor,
+            make_report(cells, later, counted=counted) as report,
         ):
             lab.say_with(report.say)
-            result = run_bench(plan, lab, report, settings.rerun, only_tune=only_tune, executor=executor)
+            yield executor, report
     except KeyboardInterrupt:
         typer.echo("\nStopped. Finished epochs are kept: run the same command again to resume.", err=True)
         raise typer.Exit(130) from None
-    show_failures(result.records, prepared.registry)
-    refresh(lab.store)
-    return result
 
 
 def _say(line: str) -> None:

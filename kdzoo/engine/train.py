@@ -98,7 +98,11 @@ class Training:
             self.peer = self.peer_average.module if self.peer_average else self._peer_live
         self.feed = feed or own_feed(cell, data, self.strategy.views, self.device)
         self.steps = data.steps_per_epoch(self.recipe)
-        self.plan = [(phase, n) for phase in self.strategy.phases(self.recipe.epochs) for n in range(phase.epochs)]
+        phases = self.strategy.phases(self.recipe.epochs)
+        self.plan = [(phase, n) for phase in phases for n in range(phase.epochs)]
+        self.end = len(self.plan)
+        if cell.until:  # a rung: the phases before the main one, and its share of that
+            self.end -= (self.recipe.epochs - cell.until) * phases[-1].epochs // self.recipe.epochs
         self.trainable = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
         self.curve: list[Epoch] = []
         self.seconds = {"train": 0.0, "teacher": 0.0, "evaluate": 0.0, "bank": 0.0}
@@ -110,7 +114,7 @@ class Training:
         return finish(self.course())
 
     def course(self) -> Course[Deployment]:
-        """Train to the last epoch; returns what is measured and kept.
+        """Train to the last epoch, of a rung to its end; returns what is measured and kept.
 
         It rests before each step, so that other trainings can take one meanwhile. Whoever goes on with it sees to it
         that the global generators are as it left them.
@@ -125,7 +129,7 @@ class Training:
         self._resume()
         if not self.curve:
             self.survey()
-        for number in range(len(self.curve), len(self.plan)):
+        for number in range(len(self.curve), self.end):
             # Asked before the epoch, so that a run which was killed while it asked is asked again.
             if self.stop and self.curve and (reason := self.stop(self.curve)):
                 raise PrunedError(reason)
@@ -137,13 +141,14 @@ class Training:
             with self.timed("train"):
                 terms, rate = yield from self.train_epoch(number, signals_of)
             self.distiller.refuse_late()
-            self.last = self._measured_after(number)
+            skipped = (number + 1) % self.eval_every and number + 1 < self.end
+            self.last = None if skipped else self.on_tune()
             main = main_of(self.data.measures).name
             tune = None if self.last is None else {main: self.last.scores[main]}
             line = Epoch(epoch=number, phase=phase.name, terms=terms, lr=rate, tune=tune)
             self.curve.append(line)
             self.checkpoints.save(len(self.curve), self._state())
-            self.watch.epoch(line, len(self.plan))
+            self.watch.epoch(line, self.end)
         return self.measured
 
     def survey(self) -> None:
@@ -159,12 +164,6 @@ class Training:
         if self.average:  # what is deployed may have been filled
             self.average = make_average(self.live, self.recipe)
             self.measured = self.average.module if self.average else self.live
-
-    def _measured_after(self, number: int) -> Evaluation | None:
-        """How well it does on tune, where that is asked after the epoch of this number."""
-        if (number + 1) % self.eval_every and number + 1 < len(self.plan):
-            return None
-        return self.on_tune()
 
     def on_tune(self) -> Evaluation:
         """How well it does on tune now."""

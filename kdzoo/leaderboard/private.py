@@ -36,7 +36,7 @@ def publishable(record: Record) -> Record:
     """
     return record.model_copy(
         update={
-            "record_schema": schema_of(record.cell),
+            "record_schema": schema_of(record.cell, record.found),
             "traceback": "",
             "command": hide_in_command(record.command),
             "reason": hide_paths(record.reason),

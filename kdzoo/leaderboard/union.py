@@ -93,7 +93,7 @@ class Union:
 
 def _choose_record(old: Record, new: Record) -> Literal["same", "first", "second", "conflict"]:
     if not _differences(old, new):
-        return "same"
+        return "second" if new.found and not old.found else "same"
     if old.status == new.status == "done":
         return "conflict"
     return "second" if (new.status == "done", new.ended) > (old.status == "done", old.ended) else "first"

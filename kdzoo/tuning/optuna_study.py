@@ -57,7 +57,7 @@ def frozen_trials(study: Study) -> list[FrozenTrial]:
     return [
         _frozen(number, trial, distributions, study.main.sign)
         for number, trial in enumerate(study.trials)
-        if all(_may_be_asked(trial.values[name], tried) for name, tried in space.items())
+        if all(may_be_asked(trial.values[name], tried) for name, tried in space.items())
     ]
 
 
@@ -84,7 +84,8 @@ def quiet_study(name: str, *, sampler: BaseSampler | None = None, pruner: BasePr
         optuna.logging.set_verbosity(before)
 
 
-def _may_be_asked(value: Scalar, tried: Range) -> bool:
+def may_be_asked(value: Scalar, tried: Range) -> bool:
+    """Whether Optuna could ask for a value of a parameter: a default may lie outside of its range."""
     fits = not tried.whole or (isinstance(value, (int, float)) and float(value).is_integer())
     return fits and value in tried
 

@@ -252,3 +252,17 @@ def test_recipes_are_compared_by_value() -> None:
 def test_a_number_below_what_there_can_be_is_refused(place: str, value: Any, cell: Cell) -> None:
     with pytest.raises(ValueError, match="greater than or equal to"):
         replaced(cell, place, value)
+
+
+def test_a_rung_ends_within_its_recipe_and_knows_those_below(cell: Cell) -> None:
+    whole = cell.model_dump()
+    rung = Cell.model_validate(whole | {"kind": "rung", "until": 2})
+    assert rung.only_selects
+    assert [lower.until for lower in rung.lower_rungs()] == [1]
+    assert len({rung.id, *(lower.id for lower in rung.lower_rungs()), cell.id}) == 3
+    assert "until" not in cell.identity()
+    assert "until" not in cell.model_dump_json()
+    assert not Cell.model_validate(whole | {"kind": "rung", "until": cell.recipe.epochs}).goes_on
+    for wrong in ({"kind": "rung"}, {"until": 1}, {"kind": "rung", "until": cell.recipe.epochs + 1}):
+        with pytest.raises(ValueError, match="a rung ends after an epoch of its recipe"):
+            Cell.model_validate(whole | wrong)

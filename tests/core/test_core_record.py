@@ -11,6 +11,7 @@ from kdzoo import KdzooError
 from kdzoo.cell import Cell
 from kdzoo.measures import TOP5, hits, image_scores
 from kdzoo.record import SCHEMA, Record, parse_record
+from kdzoo.record_parts import Found
 from kdzoo.refs import Balance
 
 TEST = image_scores(n=359, correct1=300, correct5=350, nll=0.5, ece=2.0)
@@ -88,7 +89,7 @@ def test_a_done_trial_is_complete(missing: str, cell: Cell, make_record: Callabl
 
 def test_only_a_trial_is_pruned_and_says_why(cell: Cell, make_record: Callable[..., Record]) -> None:
     pruned = {"status": "pruned", "test": None, "agreement": None}
-    with pytest.raises(ValueError, match="only a trial is pruned"):
+    with pytest.raises(ValueError, match="only a trial or a rung is pruned"):
         make_record(**pruned, reason="slow")
     with pytest.raises(ValueError, match="a pruned record needs a reason"):
         make_record(trial_of(cell), **pruned)
@@ -153,6 +154,23 @@ def test_a_kept_trial_still_loads() -> None:
     record = parse_record((Path(__file__).parent / "records" / "trial_schema_2.json").read_bytes(), "trial")
     assert (record.cell.kind, record.status, record.test) == ("trial", "pruned", None)
     assert record.cell.tuned_from is not None
+
+
+def test_a_kept_rung_still_loads() -> None:
+    record = parse_record((Path(__file__).parent / "records" / "rung_schema_9.json").read_bytes(), "rung")
+    assert (record.cell.kind, record.status, record.test) == ("rung", "done", None)
+    assert (record.cell.until, record.cell.recipe.epochs) == (2, 2)
+
+
+def test_what_a_race_chose_says_what_the_race_had_seen(cell: Cell, make_record: Callable[..., Record]) -> None:
+    plain, seen = make_record(), Found(strategies=38, trials=120)
+    marked = plain.of_race(seen)
+    assert (plain.record_schema, marked.record_schema) == (6, 9)
+    assert parse_record(marked.to_json(), "r.json") == marked
+    assert marked.outcome() == plain.outcome() | {"record_schema": 6}
+    assert "found" not in plain.to_json()
+    with pytest.raises(ValueError, match="a race chooses students"):
+        make_record(trial_of(cell), test=None, agreement=None, found=seen)
 
 
 @pytest.mark.parametrize("name", ["record_schema", "evaluation"])

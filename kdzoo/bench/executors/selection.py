@@ -103,7 +103,7 @@ def _choose(
     pool: LocalPool, plan: BenchPlan, lab: Lab, config: BenchConfig, say: Callable[[str], None], *, only_tune: bool
 ) -> int:
     """How many workers to take, and why, in one line."""
-    cells = [cell for cell in plan.cells if cell.kind == "student" and not only_tune]
+    cells = [cell for cell in plan.cells if not cell.teaches and not only_tune]
     pending = [cell for cell in cells if find_done(cell, lab, config.rerun) is None]
     batches = sum(min(study.batch, study.length) for study in plan.studies)
     finals = 0 if only_tune else len(plan.studies) * plan.seeds

@@ -114,8 +114,8 @@ def _offsets(rows: Sequence[RowValues]) -> dict[str, float]:
 
 
 def _searched(variant: str) -> str:
-    """``tuned`` for a winner, also for one that is the default."""
-    return next((word for word in ("tuned", "default") if word in variant), "")
+    """``tuned`` for a winner, ``found`` for what a race chose, also where it is the default."""
+    return next((word for word in ("tuned", "found", "default") if word in variant), "")
 
 
 def _moved(parameters: int | None, decades: float) -> float | None:
@@ -172,10 +172,13 @@ def fill(found: Sequence[Mapping[str, Any]]) -> Chart:
     """How marks are filled: hollow for the default where there are tuned rows too."""
     if not any(point["searched"] for point in found):
         return {"value": 1}
+    domain, filled = ["default", "tuned"], [0.1, 1]
+    if any(point["searched"] == "found" for point in found):
+        domain, filled = [*domain, "found"], [*filled, 1]
     return {
         "field": "searched",
         "type": "ordinal",
-        "scale": {"domain": ["default", "tuned"], "range": [0.1, 1]},
+        "scale": {"domain": domain, "range": filled},
         "legend": {"title": "variant", "symbolFillColor": NEUTRAL, "symbolStrokeColor": NEUTRAL},
     }
 
@@ -184,4 +187,5 @@ def fill_words(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """What :func:`fill` means, in words; nothing where all marks are full."""
     if not any(point["searched"] for point in found):
         return []
-    return ["hollow: default values; full: tuned ones, or a default that won its search"]
+    found_too = " or found" if any(point["searched"] == "found" for point in found) else ""
+    return [f"hollow: default values; full: tuned{found_too} ones, or a default that won its search"]

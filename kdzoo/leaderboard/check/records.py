@@ -66,8 +66,10 @@ def _reasons(record: Record) -> Iterator[str]:
     cell = record.cell
     if cell.kind == "trial":
         yield "is a trial of tuning, which belongs in its study and cannot be published"
+    elif cell.kind == "rung":
+        yield "is a rung of a race, which only chose and cannot be published"
     elif cell.seed == TRIAL_SEED:
-        yield f"has the seed {TRIAL_SEED}, which belongs to the trials of tuning"
+        yield f"has the seed {TRIAL_SEED}, which belongs to the trials of tuning and the rungs of races"
     if record.evaluation > EVALUATION or cell.protocol > PROTOCOL:
         yield (
             f"was made by a newer kdzoo (evaluation {record.evaluation}, protocol {cell.protocol}; this one knows "

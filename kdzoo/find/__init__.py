@@ -1,0 +1,1 @@
+"""A race of strategies and their parameters within a budget, and what it finds."""
