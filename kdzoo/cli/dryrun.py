@@ -52,7 +52,7 @@ def show_next(settings: BenchConfig) -> None:
         found.append(f"the same with --seeds {_SEEDS}: narrower intervals; only the new seeds are trained")
     if settings.tune is None:
         found.append("the same with --tune 15: fit each strategy's weights to this pair first, then compare")
-    found.append("your own pair: --teacher NAME --student NAME --dataset folder:PATH; `kdzoo strategies` lists more")
+    found.append("your own pair: `kdzoo find --teacher NAME --student NAME --dataset folder:PATH` races all strategies")
     for number, line in enumerate(found):
         typer.echo(f"{'' if number else 'next':<6}{line}", err=True)
 

@@ -134,7 +134,9 @@ def test_a_trial_is_no_record_to_publish(good: list[Record]) -> None:
 
 def test_the_seed_of_trials_trains_no_student(good: list[Record]) -> None:
     stray = make_record(make_cell("soft", TRIAL_SEED))
-    assert at(stray) + "has the seed 1000000, which belongs to the trials of tuning" in faults([*good, stray])
+    assert at(stray) + "has the seed 1000000, which belongs to the trials of tuning and the rungs of races" in faults(
+        [*good, stray]
+    )
 
 
 def test_the_bound_of_chance() -> None:
