@@ -31,7 +31,7 @@ from peers import peers_counts, peers_table
 from published import boards, published_boards
 from reference import ROOT, configuration_page
 from signals_table import signal_shapes
-from strategy_results import other_weights, strategy_results, three_weights
+from strategy_results import other_weights, strategy_results
 from typer.testing import CliRunner
 from zoo_costs import zoo_losses, zoo_steps
 
@@ -75,7 +75,6 @@ CHEAP: dict[str, Callable[[], str]] = {
     "strategies table": strategies_table,
     "strategies on boards": strategy_results,
     "other weights on boards": other_weights,
-    "balanced on boards": three_weights,
     "published boards": published_boards,
     "pair of CNNs": partial(command_output, "kdzoo pair --teacher resnet101 --student resnet18"),
     "pair with a ViT": partial(
