@@ -46,9 +46,12 @@ def test_the_studies_are_asked_and_told_by_the_driver(alone: tuple[Path, Result]
     assert [trials(study) for study in other] == [trials(study) for study in one]
 
 
-def test_every_cell_is_told_when_it_ends(shared: tuple[Path, Result]) -> None:
-    ended = [line for line in shared[1].err.splitlines() if line.startswith("[")]
-    assert len(ended) == len(Store.open(shared[0]).records())
+def test_the_teacher_trials_and_some_students_are_told_when_they_end(shared: tuple[Path, Result]) -> None:
+    told = [line for line in shared[1].err.splitlines() if line.startswith("[")]
+    ended = [record.cell.kind for record in Store.open(shared[0]).records()]
+    assert sum(" on tune," in line for line in told) == ended.count("trial")
+    assert 0 < sum(" seed " in line for line in told) <= ended.count("student")
+    assert "teacher test_resnet" in told[0]
 
 
 def test_a_worker_that_is_killed_in_mid_cell_costs_an_epoch(
