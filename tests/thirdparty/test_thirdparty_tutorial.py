@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -96,12 +97,13 @@ def compare(command: str, shown: str, printed: str) -> None:
     about, heading = board[1:6], next(place for place, line in enumerate(board) if line.startswith("#"))
     assert [line.split()[0] for line in about] == [line.split()[0] for line in seen[1:6]]
     assert board[heading] in seen, printed
-    # Below the rows stands what the columns mean; of one seed also why there is no interval.
+    # Below the rows stands what the columns mean; of one seed also why there is no interval; then what could be next.
     meaning, theirs = (
         lines[max(place for place, line in enumerate(lines) if not line) + 1 :] for lines in (board, seen)
     )
     assert len(meaning) > 2
-    assert meaning == [line for line in theirs if not line.startswith("n<")], printed
+    explained = itertools.takewhile(lambda line: not line.startswith("next "), theirs)
+    assert meaning == [line for line in explained if not line.startswith("n<")], printed
     rows = [set(re.findall(r"^\d+ +(\S+)", text, re.MULTILINE)) for text in (shown, printed)]
     assert rows[0] == rows[1] == {"kdzoo-mine:mine", "soft", "ce"}
 
