@@ -65,9 +65,14 @@ def _likeness(name: str, known: str) -> float:
     return SequenceMatcher(None, known, name).ratio()
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 trial``, ``15 trials``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 trial``, ``15 trials``; with the plural where that is not the noun and an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def strategies_text(number: int) -> str:
+    """``1 strategy``, ``38 strategies``."""
+    return counted(number, "strategy", "strategies")
 
 
 def os_reason(error: OSError) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from kdzoo.board.labels import Facts, distinguishing, params_text
 from kdzoo.cell import canonical_json
-from kdzoo.errors import counted
+from kdzoo.errors import counted, strategies_text
 from kdzoo.record_parts import Found
 from kdzoo.study import Study
 
@@ -70,8 +70,7 @@ def settings_text(study: Study) -> str:
 
 def found_text(found: Found) -> str:
     """``found (38 strategies, 120 trials)``: what the selection saw that chose a row."""
-    strategies = "1 strategy" if found.strategies == 1 else f"{found.strategies} strategies"
-    return f"found ({strategies}, {counted(found.trials, 'trial')})"
+    return f"found ({strategies_text(found.strategies)}, {counted(found.trials, 'trial')})"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdzoo.cli.options import DryRun, Options, given_options, some_options
-from kdzoo.errors import UsageError, counted
+from kdzoo.errors import UsageError, counted, strategies_text
 from kdzoo.flags import OPTIONS
 
 if TYPE_CHECKING:
@@ -123,8 +123,6 @@ def _run(race: Race, prepared: Prepared, lab: Lab) -> Raced:
 
 def _plan_text(race: Race) -> str:
     """What a dry run says of the race itself."""
-    from kdzoo.find.race import strategies_text
-
     whole = race.recipe.epochs
     return (
         f"\nrace of {strategies_text(race.strategies)}, with rungs that end after epochs "

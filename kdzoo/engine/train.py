@@ -156,9 +156,9 @@ class Training:
         if not surveys(self.strategy):
             return
         seed_everything(self.cell.seed_for("survey"))
-        clock, around = Clock(self.device), (self.source, self.accelerator.autocast)
+        clock, autocast = Clock(self.device), self.accelerator.autocast
         with self.timed("train"), clock.section():
-            survey_teacher(self.strategy, self.teacher, self.data, self.device, *around)
+            survey_teacher(self.strategy, self.teacher, self.data, self.device, self.source, autocast)
         self.seconds["teacher"] += clock.seconds()
         self.world.level(self.distiller)
         if self.average:  # what is deployed may have been filled

@@ -10,8 +10,8 @@ from kdzoo.board.labels import params_text
 from kdzoo.board.printed import number
 from kdzoo.board.stats import Estimate, paired_difference
 from kdzoo.board.terminal import folded
-from kdzoo.errors import counted
-from kdzoo.find.race import Runner, strategies_text
+from kdzoo.errors import counted, strategies_text
+from kdzoo.find.race import Runner
 from kdzoo.find.racing import Raced
 from kdzoo.measures import Measure
 from kdzoo.record import Record

@@ -11,10 +11,10 @@ from tabulate import tabulate
 
 from kdzoo.board.printed import NONE, number
 from kdzoo.drawing import NEUTRAL, PALETTE, THEME, svg
-from kdzoo.errors import UsageError, os_reason
+from kdzoo.errors import UsageError, os_reason, strategies_text
 from kdzoo.files import atomic_write
 from kdzoo.find.finding import RaceFinding, setting_text
-from kdzoo.find.race import Runner, strategies_text
+from kdzoo.find.race import Runner
 from kdzoo.foreign import bounded, printable
 
 _Spec = dict[str, Any]

@@ -18,7 +18,7 @@ from kdzoo.bench.plan import BenchPlan
 from kdzoo.bench.search import ETA
 from kdzoo.board.labels import strategy_labels
 from kdzoo.cell import Cell, content_hash
-from kdzoo.errors import KdzooError, UsageError, counted
+from kdzoo.errors import KdzooError, UsageError, counted, strategies_text
 from kdzoo.measures import EVALUATE, TRAIN
 from kdzoo.recipe import Recipe
 from kdzoo.record import Record
@@ -138,11 +138,6 @@ class Runner:
     def seconds(self) -> float:
         """What these took, with evaluation; the record of a rung counts those below it too."""
         return max((seconds_of(record) for record in self.records), default=0.0)
-
-
-def strategies_text(number: int) -> str:
-    """``1 strategy``, ``38 strategies``."""
-    return f"{number} {'strategy' if number == 1 else 'strategies'}"
 
 
 def seconds_of(record: Record) -> float:

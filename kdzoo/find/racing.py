@@ -14,7 +14,7 @@ from kdzoo.bench.lab import Lab
 from kdzoo.bench.session import run_with_helpers
 from kdzoo.cell import Cell
 from kdzoo.config import Rerun
-from kdzoo.errors import KdzooError, counted
+from kdzoo.errors import KdzooError, counted, strategies_text
 from kdzoo.find.propose import Tried, propose
 from kdzoo.find.race import (
     FINALISTS,
@@ -24,7 +24,6 @@ from kdzoo.find.race import (
     epochs_above,
     places,
     seconds_of,
-    strategies_text,
     trainings_in,
 )
 from kdzoo.record import Record
@@ -56,7 +55,7 @@ class Raced:
     @property
     def seen(self) -> Found:
         """What the selection saw."""
-        return Found(strategies=self.race.strategies, trials=len(self.runners) - 1)
+        return _seen(self.race, self.runners)
 
     @property
     def spent(self) -> float:
@@ -201,7 +200,7 @@ class Racing:
         cells = [one.final(seed) for seed in seeds for one in lines]
         self._expect(cells)
         records = dict(zip((cell.id for cell in cells), self.execute(cells), strict=True))
-        seen = Found(strategies=self.race.strategies, trials=len(self.runners) - 1)
+        seen = _seen(self.race, self.runners)
         for one in chosen:
             for seed in seeds:
                 key = one.final(seed).id
@@ -234,6 +233,10 @@ class Racing:
 
     def _say(self, line: str) -> None:
         self.lab.say(line)
+
+
+def _seen(race: Race, runners: Sequence[Runner]) -> Found:
+    return Found(strategies=race.strategies, trials=len(runners) - 1)
 
 
 def who_goes_on(runners: Sequence[Runner], count: int) -> list[Runner]:

@@ -32,15 +32,7 @@ _PAUSE = 0.2
 _MOST = 256
 """Commands that run at a time, unless ``--workers`` says otherwise."""
 _FORWARDED = (
-    "rerun",
-    "device",
-    "eval_every",
-    "compile",
-    "trust_teacher",
-    "bank",
-    "bank_budget",
-    "bank_dtype",
-    "log_with",
+    *("rerun", "device", "eval_every", "compile", "trust_teacher", "bank", "bank_budget", "bank_dtype", "log_with"),
 )
 """Keys of the configuration that ``kdzoo run-cell`` takes as they are."""
 
